@@ -1,0 +1,217 @@
+package unilog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// Index: checkpoints_pkey, for all of these.
+	sqlRegister = `
+INSERT INTO checkpoints (name, partition) VALUES ($1, $2)
+ON CONFLICT (name, partition) DO NOTHING`
+
+	sqlCheckpoint = `SELECT "offset", position FROM checkpoints WHERE name = $1 AND partition = $2`
+
+	// The comparison with where the batch began is what makes two instances of
+	// one consumer harmless: the second finds no row, and rolls back.
+	sqlAdvance = `
+UPDATE checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp()
+WHERE name = $1 AND partition = $2 AND "offset" = $3`
+
+	sqlBeat = `UPDATE checkpoints SET updated_at = clock_timestamp() WHERE name = $1 AND partition = $2`
+
+	sqlPark = `
+INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10)`
+)
+
+// errOvertaken says that another instance of the consumer has applied the batch.
+var errOvertaken = errors.New("another instance of this consumer was faster")
+
+// loadCheckpoint reads the checkpoint if it is not known, and registers a
+// consumer that has none.
+func (c *Consumer) loadCheckpoint(ctx context.Context) error {
+	if c.at != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := c.cfg.DB.Exec(ctx, sqlRegister, c.cfg.Name, partition); err != nil {
+		return fmt.Errorf("register the consumer: %w", err)
+	}
+	var at Cursor
+	if err := c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, partition).Scan(&at.Offset, &at.Position); err != nil {
+		return fmt.Errorf("read the checkpoint: %w", err)
+	}
+	c.at = &at
+	return nil
+}
+
+// beat shows from time to time that an idle consumer is alive.
+func (c *Consumer) beat(ctx context.Context) error {
+	if time.Since(c.heartbeat) < heartbeat {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := c.cfg.DB.Exec(ctx, sqlBeat, c.cfg.Name, partition); err != nil {
+		return fmt.Errorf("show that the consumer is alive: %w", err)
+	}
+	c.heartbeat = time.Now()
+	return nil
+}
+
+// apply applies entries, which follow the checkpoint, and returns how many it
+// applied or parked. If the handler rejects them it halves them, until it knows
+// which one is rejected; those before it are then applied.
+func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
+	err := c.commit(ctx, entries, c.handle)
+	var rejection *rejection
+	switch {
+	case err == nil:
+		return len(entries), nil
+	case errors.Is(err, errOvertaken):
+		c.log.Info("another instance was faster: reading the checkpoint again", "offset", c.at.Offset)
+		c.at = nil
+		return 0, nil
+	case !errors.As(err, &rejection):
+		return 0, err
+	case len(entries) > 1:
+		half := len(entries) / 2
+		n, err := c.apply(ctx, entries[:half])
+		if err != nil || n < half {
+			return n, err
+		}
+		m, err := c.apply(ctx, entries[half:])
+		return n + m, err
+	case !c.cfg.ParkRejected:
+		return 0, &RejectedError{Consumer: c.cfg.Name, Partition: partition, Offset: entries[0].Offset, Err: rejection.err}
+	}
+	c.log.Error("record rejected: parked in dead_letters", "offset", entries[0].Offset, "err", rejection.err)
+	err = c.commit(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []Entry) error {
+		return c.park(ctx, tx, entries[0], rejection.err)
+	})
+	if errors.Is(err, errOvertaken) {
+		c.at = nil
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
+// commit advances the checkpoint over the entries and calls f, in one
+// transaction. The checkpoint comes first: its row's lock lets instances of one
+// consumer take turns before they do any work.
+func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error {
+	last := entries[len(entries)-1]
+	tx, err := c.cfg.DB.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	// After a commit this does nothing; otherwise the connection's end is as good.
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+
+	tag, err := tx.Exec(ctx, sqlAdvance, c.cfg.Name, partition, c.at.Offset, last.Offset, last.Position)
+	if err != nil {
+		return fmt.Errorf("advance the checkpoint: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errOvertaken
+	}
+	if err := f(ctx, tx, entries); err != nil {
+		return err
+	}
+	if err := callHook(ctx, c.cfg.Hooks.BeforeCommit, entries); err != nil {
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		err = fmt.Errorf("commit: %w", err)
+		// A deferred constraint, or a failed statement that the handler kept to
+		// itself: the same entries would fail again.
+		if errors.Is(err, pgx.ErrTxCommitRollback) || sqlState(err) != "" && !isTransient(err) {
+			return &rejection{err}
+		}
+		return err
+	}
+	c.at = &Cursor{Offset: last.Offset, Position: last.Position}
+	c.heartbeat = time.Now()
+	if c.cfg.Hooks.AfterCommit != nil {
+		c.cfg.Hooks.AfterCommit(ctx, entries)
+	}
+	return nil
+}
+
+// rejection is a handler's verdict on the entries it was given.
+type rejection struct{ err error }
+
+func (r *rejection) Error() string { return r.err.Error() }
+
+// handle calls the handler and tells its rejections from the database's
+// troubles, which are worth another try.
+func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, entries []Entry) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("handler panicked", "first", entries[0].Offset, "panic", p, "stack", string(debug.Stack()))
+			err = &rejection{fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	err = c.cfg.Handler(ctx, tx, entries)
+	if err == nil || ctx.Err() != nil || tx.Conn().IsClosed() || isTransient(err) {
+		return err
+	}
+	return &rejection{err}
+}
+
+// isTransient says whether the database, rather than the record, is why a
+// transaction failed, so that the same transaction may succeed later.
+func isTransient(err error) bool {
+	var netErr net.Error
+	if errors.As(err, &netErr) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	code := sqlState(err)
+	switch code {
+	case "25006", // read only: a standby, for now
+		"55P03": // lock not available
+		return true
+	}
+	for _, class := range [...]string{
+		"08", // connection
+		"40", // serialization failure, deadlock
+		"53", // out of connections, memory or disk
+		"57", // cancelled, shutting down
+		"58", // its disk failed it
+	} {
+		if strings.HasPrefix(code, class) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Consumer) park(ctx context.Context, tx pgx.Tx, e Entry, why error) error {
+	headers, err := EncodeHeaders(e.Headers)
+	if err != nil {
+		return err
+	}
+	if headers == nil {
+		headers = []byte("{}")
+	}
+	_, err = tx.Exec(ctx, sqlPark, c.cfg.Name, e.Partition, e.Offset, e.StagedAt, e.Action, e.Object, e.Key,
+		string(e.Data), string(headers), strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"))
+	if err != nil {
+		return fmt.Errorf("park a rejected record: %w", err)
+	}
+	return nil
+}

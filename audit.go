@@ -1,0 +1,112 @@
+package unilog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Audit states an equation that holds at every instant for every consumer which
+// sums something up in the database that the records are staged in:
+//
+//	truth = total + ahead + staged + parked
+//
+// where total is the consumer's, and the others are sums over the records that
+// are in the log beyond its checkpoint, staged, or parked in dead_letters. All
+// of it is read in one snapshot, so it needs no waiting for anything. Sums must
+// be exact: of type numeric, or of integers.
+//
+// The fields are SQL of the program's own; nothing from outside belongs there.
+type Audit struct {
+	// Truth is a query for the total in the source's tables: one row, one column.
+	Truth string
+	// Totals is a query for the consumers' totals: rows of a name and a total.
+	Totals string
+	// Amount is an expression for what a record adds to the total, over its
+	// columns action, object, key, data and headers.
+	Amount string
+}
+
+// Balance is the equation of one consumer, as exact decimals.
+type Balance struct {
+	Consumer string `json:"consumer"`
+	Truth    string `json:"truth"`
+	Total    string `json:"total"`
+	Ahead    string `json:"ahead"`
+	Staged   string `json:"staged"`
+	Parked   string `json:"parked"`
+	// Difference is truth less all the rest: "0" if the consumer agrees.
+	Difference string `json:"difference"`
+	Agrees     bool   `json:"agrees"`
+	// Lag is the number of records between the log's head and the checkpoint,
+	// and Backlog the number of those that are staged.
+	Lag     int64 `json:"lag"`
+	Backlog int64 `json:"backlog"`
+}
+
+// sqlAudit reads everything in one statement and so in one snapshot. Each part
+// is read once. It is not for a loop without a pause: the truth is as long as
+// the source's table.
+//
+// Index: log_records_pkey for what is ahead; the rest is read whole.
+const sqlAudit = `
+WITH truth (amount) AS MATERIALIZED (
+    %[1]s
+), totals (name, total) AS (
+    %[2]s
+), consumer AS MATERIALIZED (
+    SELECT name, coalesce(t.total, 0) AS total
+    FROM totals AS t
+    FULL JOIN (SELECT DISTINCT name FROM checkpoints) AS c USING (name)
+), ahead AS MATERIALIZED (
+    SELECT c.name, sum(r.amount) AS amount, sum(p.next_offset - 1 - coalesce(k."offset", 0))::bigint AS lag
+    FROM consumer AS c
+    CROSS JOIN log_partitions AS p
+    LEFT JOIN checkpoints AS k ON k.name = c.name AND k.partition = p.partition
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(%[3]s), 0) AS amount FROM log_records
+        WHERE partition = p.partition AND "offset" > coalesce(k."offset", 0)
+    ) AS r
+    GROUP BY c.name
+), staged AS MATERIALIZED (
+    SELECT coalesce(sum(%[3]s), 0) AS amount, count(*) AS backlog FROM staged_log_records
+), parked AS MATERIALIZED (
+    SELECT consumer AS name, sum(%[3]s) AS amount FROM dead_letters GROUP BY consumer
+), balance AS MATERIALIZED (
+    SELECT name, coalesce(truth.amount, 0) AS truth, c.total, ahead.amount AS ahead, staged.amount AS staged,
+        coalesce(parked.amount, 0) AS parked, lag, backlog
+    FROM consumer AS c JOIN ahead USING (name) LEFT JOIN parked USING (name) CROSS JOIN staged CROSS JOIN truth
+)
+SELECT name, truth::text, total::text, ahead::text, staged::text, parked::text,
+    trim_scale((truth - total - ahead - staged - parked)::numeric)::text AS difference,
+    truth = total + ahead + staged + parked AS agrees,
+    lag, backlog
+FROM balance
+ORDER BY name`
+
+// sqlNoJIT goes before statements whose estimates may make Postgres compile
+// them, which takes far longer than running them. It lasts for the transaction,
+// which a batch is.
+const sqlNoJIT = `SELECT set_config('jit', 'off', true)`
+
+// Batcher is what an audit takes: a pgxpool.Pool, a pgx.Conn or a pgx.Tx.
+type Batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// Check evaluates the equation for every consumer that has a total or a
+// checkpoint. It writes nothing and takes no locks that anyone waits for. An
+// error means that it could not look, not that a consumer disagrees.
+func (a Audit) Check(ctx context.Context, db Batcher) (balances []Balance, err error) {
+	var batch pgx.Batch
+	batch.Queue(sqlNoJIT)
+	batch.Queue(fmt.Sprintf(sqlAudit, a.Truth, a.Totals, a.Amount)).Query(func(rows pgx.Rows) error {
+		balances, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Balance])
+		return err
+	})
+	if err := db.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	return balances, nil
+}

@@ -1,0 +1,208 @@
+package unilog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Handler applies entries, one or more, in their order, to a consumer's state.
+// It must write through tx and only through tx: the checkpoint is saved in the
+// same transaction, so each entry takes effect exactly once.
+//
+// It may run more than once for the same entries: a transaction that fails is
+// rolled back and tried again. If it returns an error for a reason other than
+// the database's (a lost connection, a deadlock, a serialization failure), it
+// has rejected an entry. The consumer finds out which one by giving it fewer.
+// A panic counts as a rejection.
+type Handler func(ctx context.Context, tx pgx.Tx, entries []Entry) error
+
+// Each makes a Handler of a function for one entry.
+func Each(f func(ctx context.Context, tx pgx.Tx, entry Entry) error) Handler {
+	return func(ctx context.Context, tx pgx.Tx, entries []Entry) error {
+		for _, e := range entries {
+			if err := f(ctx, tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// ConsumerConfig says what a consumer reads and where its state is. Name, DB,
+// Log and Handler are required.
+type ConsumerConfig struct {
+	// Name is the consumer's: its checkpoint is kept under it. Several
+	// instances of one name may run; together they apply each entry once.
+	Name string
+	// DB is the database of the state that Handler writes to.
+	DB *pgxpool.Pool
+	// Log is where the entries are read.
+	Log Log
+	// Handler applies them.
+	Handler Handler
+	// Archive is the source's database, from which entries are read that the
+	// log no longer holds. It may be the same as DB. Without it, such a gap
+	// halts the consumer with a [GapError].
+	Archive *pgxpool.Pool
+	// BatchRecords bounds a transaction, in records: 1 to 100,000, default 1,000.
+	BatchRecords int
+	// ParkRejected puts an entry that Handler rejects into dead_letters and
+	// goes on after it. By default the consumer halts there, with a
+	// [RejectedError].
+	ParkRejected bool
+	// Logger gets what happens: default slog.Default().
+	Logger *slog.Logger
+	// Hooks are called between the steps; none by default.
+	Hooks ConsumerHooks
+}
+
+// Consumer reads a log and applies it to a state in Postgres.
+//
+// A Consumer is not safe for concurrent use.
+type Consumer struct {
+	cfg ConsumerConfig
+	log *slog.Logger
+
+	// at is the checkpoint, and nil when it has to be read again.
+	at *Cursor
+	// limit is how many entries the next read asks for. It follows their size.
+	limit     int
+	heartbeat time.Time
+}
+
+const (
+	// heartbeat is how often an idle consumer shows that it is alive.
+	heartbeat = 30 * time.Second
+	// readWait bounds how long a read waits for the first entry.
+	readWait = 2 * time.Second
+	// firstLimit is the size of a consumer's first read, and the least later.
+	firstLimit = 16
+)
+
+// NewConsumer checks the configuration and fills in its defaults.
+func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
+	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 1000)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	switch {
+	case cfg.Name == "":
+		return nil, errors.New("unilog: ConsumerConfig.Name is required")
+	case !storableText(cfg.Name):
+		return nil, fmt.Errorf("unilog: ConsumerConfig.Name %w", ErrInvalidText)
+	case cfg.DB == nil:
+		return nil, errors.New("unilog: ConsumerConfig.DB is required")
+	case cfg.Log == nil:
+		return nil, errors.New("unilog: ConsumerConfig.Log is required")
+	case cfg.Handler == nil:
+		return nil, errors.New("unilog: ConsumerConfig.Handler is required")
+	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
+		return nil, fmt.Errorf("unilog: ConsumerConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
+	}
+	return &Consumer{
+		cfg:   cfg,
+		log:   cfg.Logger.With("consumer", cfg.Name),
+		limit: min(firstLimit, cfg.BatchRecords),
+	}, nil
+}
+
+// partition is the one that this consumer reads.
+const partition = 0
+
+// Run consumes until ctx ends. Then it finishes the batch in hand, within
+// 5 seconds, and returns nil.
+//
+// It goes on through the loss of Postgres and of the log, and returns an error
+// only where a person must decide: a [RejectedError] or a [GapError].
+func (c *Consumer) Run(ctx context.Context) error {
+	work, stop := outlive(ctx, shutdownTimeout)
+	defer stop()
+	retry := backoff{first: 10 * time.Millisecond, most: 2 * time.Second}
+	for ctx.Err() == nil {
+		_, err := c.step(ctx, work, readWait)
+		var rejected *RejectedError
+		var gap *GapError
+		switch {
+		case err == nil:
+			retry.reset()
+		case errors.As(err, &rejected), errors.As(err, &gap):
+			return err
+		case errors.Is(err, ErrSimulated):
+			c.log.Warn("simulated failure: starting again from the checkpoint")
+		case ctx.Err() != nil:
+		default:
+			c.log.Warn("consuming failed: trying again", "err", err)
+			retry.wait(ctx)
+		}
+	}
+	return nil
+}
+
+// RunOnce reads one batch without waiting for it and applies what of it is new,
+// up to the first entry that is missing. It returns how many entries it
+// applied. Called again after an error, it goes on from the checkpoint.
+func (c *Consumer) RunOnce(ctx context.Context) (int, error) {
+	return c.step(ctx, ctx, 0)
+}
+
+// step reads one batch, as long as ctx lives, and applies it, as long as work
+// does.
+func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, err error) {
+	defer func() {
+		if err != nil {
+			c.at = nil // what was committed is not known
+		}
+	}()
+	if err := c.loadCheckpoint(ctx); err != nil {
+		return 0, err
+	}
+	readCtx, cancel := context.WithTimeout(ctx, wait+callTimeout)
+	defer cancel()
+	entries, err := c.cfg.Log.Read(readCtx, partition, *c.at, c.limit, wait)
+	if err != nil {
+		return 0, fmt.Errorf("read the log: %w", err)
+	}
+	c.adapt(entries)
+	entries = c.skipApplied(ctx, entries)
+	if entries, err = c.fillGap(ctx, entries, wait > 0); err != nil {
+		return 0, err
+	}
+	if len(entries) == 0 {
+		return 0, c.beat(ctx)
+	}
+	return c.apply(work, entries)
+}
+
+// skipApplied drops the entries up to the checkpoint. A log that holds each
+// offset once gives none; reading on after them costs nothing either way.
+func (c *Consumer) skipApplied(ctx context.Context, entries []Entry) []Entry {
+	n := 0
+	for n < len(entries) && entries[n].Offset <= c.at.Offset {
+		n++
+	}
+	if n > 0 {
+		c.log.Info("skipped duplicates", "records", n, "first", entries[0].Offset, "last", entries[n-1].Offset)
+		if c.cfg.Hooks.Skipped != nil {
+			c.cfg.Hooks.Skipped(ctx, entries[:n])
+		}
+		if n == len(entries) {
+			c.at.Position = entries[n-1].Position
+		}
+	}
+	return entries[n:]
+}
+
+// adapt lets the next read ask for more as long as the entries are small, and
+// for less where they are large, since a log counts entries and not bytes.
+func (c *Consumer) adapt(entries []Entry) {
+	if fits := fit(entries, batchBytes); fits < len(entries) {
+		c.limit = fits
+	} else if len(entries) == c.limit {
+		c.limit = min(2*c.limit, c.cfg.BatchRecords)
+	}
+}

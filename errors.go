@@ -1,0 +1,85 @@
+package unilog
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrStandby is returned by [Streamer.RunOnce] while another streamer leads.
+var ErrStandby = errors.New("unilog: another streamer leads")
+
+// ErrSimulated is what a simulated failure returns from a hook. Whoever sees it
+// goes on as if after a crash.
+var ErrSimulated = errors.New("unilog: simulated failure")
+
+// FencedError says that a later epoch has taken over: its receiver no longer
+// leads.
+type FencedError struct {
+	Partition    int
+	Epoch, Newer int64
+}
+
+func (e *FencedError) Error() string {
+	return fmt.Sprintf("unilog: partition %d: epoch %d is over, epoch %d leads", e.Partition, e.Epoch, e.Newer)
+}
+
+// ForeignLogError says that a log was written from another database.
+type ForeignLogError struct {
+	Partition     int
+	LogID, Theirs string
+}
+
+func (e *ForeignLogError) Error() string {
+	return fmt.Sprintf("unilog: the log of partition %d belongs to another database (its log_id is %s, this database's is %s): "+
+		"give each database a stream name of its own, or, if this database replaces that one, delete the stream and its leader key",
+		e.Partition, e.Theirs, e.LogID)
+}
+
+// LogAheadError says that the log holds records that the database has never
+// numbered, as after a restore of the database to an earlier time. Going on
+// would give the same offsets to other records.
+type LogAheadError struct {
+	Partition     int
+	Log, Database int64
+}
+
+func (e *LogAheadError) Error() string {
+	return fmt.Sprintf("unilog: the log of partition %d is at offset %d but its database only at %d: was the database restored to an earlier time? "+
+		"If so, restore the consumers to the same time, then delete the stream: it is published again from the database",
+		e.Partition, e.Log, e.Database)
+}
+
+// GapError says that records which a consumer has not applied can no longer be
+// had. Going on would lose them.
+type GapError struct {
+	Consumer  string
+	Partition int
+	// From and To are the first and last of the missing offsets.
+	From, To int64
+	// Archive says whether the archive was asked.
+	Archive bool
+}
+
+func (e *GapError) Error() string {
+	why := "the log no longer holds them, and this consumer has no access to the archive: give it the source's database as its archive"
+	if e.Archive {
+		why = "neither the log nor the archive holds them any more: retention was shorter than this consumer's absence"
+	}
+	return fmt.Sprintf("unilog: consumer %s cannot have offsets %d to %d of partition %d: %s", e.Consumer, e.From, e.To, e.Partition, why)
+}
+
+// RejectedError says that a handler rejected an entry, by an error or a panic,
+// and that the consumer was told to halt there. The entries before it are
+// applied and saved.
+type RejectedError struct {
+	Consumer  string
+	Partition int
+	Offset    int64
+	Err       error
+}
+
+func (e *RejectedError) Error() string {
+	return fmt.Sprintf("unilog: consumer %s halts at offset %d of partition %d: its handler rejected the record: %v", e.Consumer, e.Offset, e.Partition, e.Err)
+}
+
+func (e *RejectedError) Unwrap() error { return e.Err }

@@ -1,0 +1,64 @@
+package unilog
+
+import (
+	"context"
+	"fmt"
+)
+
+// sqlNumbered is the last offset that the database has given, as far as it is
+// published. Index: log_partitions_pkey.
+const sqlPublished = `SELECT published_offset FROM log_partitions WHERE partition = $1`
+
+// fillGap returns the entries that directly follow the checkpoint: those given,
+// up to the first one missing, or, if the missing ones come first, those from
+// the archive. It never lets a reader pass over a missing entry.
+//
+// With quiet, the log had time to give entries and gave none: if there are some
+// all the same, the log has lost them.
+func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]Entry, error) {
+	next := c.at.Offset + 1
+	if len(entries) > 0 && entries[0].Offset == next {
+		return entries[:consecutive(entries)], nil
+	}
+	if len(entries) == 0 && (!quiet || c.cfg.Archive == nil) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+
+	var upTo int64
+	if len(entries) > 0 {
+		upTo = entries[0].Offset - 1
+	} else if err := c.cfg.Archive.QueryRow(ctx, sqlPublished, partition).Scan(&upTo); err != nil {
+		return nil, fmt.Errorf("read the head from the archive: %w", err)
+	}
+	if upTo < next {
+		return nil, nil
+	}
+	gap := &GapError{Consumer: c.cfg.Name, Partition: partition, From: next, To: upTo, Archive: c.cfg.Archive != nil}
+	if c.cfg.Archive == nil {
+		return nil, gap
+	}
+	found, err := archived(ctx, c.cfg.Archive, partition, c.at.Offset, upTo, c.cfg.BatchRecords)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 || found[0].Offset != next {
+		if len(found) > 0 {
+			gap.To = found[0].Offset - 1
+		}
+		return nil, gap
+	}
+	c.log.Info("gap filled from the archive", "records", len(found), "first", next, "last", found[len(found)-1].Offset)
+	return found[:consecutive(found)], nil
+}
+
+// consecutive returns how many of the entries follow each other directly.
+func consecutive(entries []Entry) int {
+	for i := 1; i < len(entries); i++ {
+		if entries[i].Offset != entries[i-1].Offset+1 {
+			return i
+		}
+	}
+	return len(entries)
+}

@@ -1,0 +1,167 @@
+package unilog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// lockClass is the first key of the advisory lock by which streamers elect
+// their leader; the second is the partition.
+const lockClass = 0x756c6f67 // "ulog"
+
+const (
+	sqlTryLead = `SELECT pg_try_advisory_lock($1, $2)`
+
+	// See sqlNoJIT. The connection is the leader's own.
+	sqlNoJITSession = `SET jit = off`
+
+	// The epoch rises above the log's too, which may remember a later one than
+	// a database that was restored. Index: log_partitions_pkey.
+	sqlBeginTerm = `
+UPDATE log_partitions SET epoch = greatest(epoch, $2) + 1
+WHERE partition = $1
+RETURNING log_id::text, epoch, next_offset - 1, published_offset`
+
+	// Index: log_partitions_pkey, staged_log_records_pkey.
+	sqlProbe = `
+SELECT epoch, EXISTS (SELECT FROM staged_log_records)
+FROM log_partitions WHERE partition = $1`
+
+	// The commit need not be flushed: what is lost of it is sent again and
+	// refused by the log. Index: log_partitions_pkey.
+	sqlRecord = `
+WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+UPDATE log_partitions SET published_offset = $3
+FROM relaxed
+WHERE partition = $1 AND epoch = $2`
+)
+
+// leadership is what the leader knows. Each field but conn and term can be had
+// again from Postgres and the log.
+type leadership struct {
+	// conn holds the lock: when it is lost, so is the lead.
+	conn *pgx.Conn
+	term Term
+
+	numbered   int64 // the last offset given
+	published  int64 // the last offset that the log is known to hold
+	trimmed    int64 // the last offset that the log was told to trim
+	chunks     chunks
+	idle       bool // nothing was staged at the last look
+	lastUpkeep time.Time
+	expired    map[string]bool // consumers that nothing is kept for, reported
+}
+
+// takeLead tries to become the leader. It returns [ErrStandby] if there is one.
+func (s *Streamer) takeLead(ctx context.Context) (err error) {
+	const partition = 0
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	pooled, err := s.cfg.DB.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to Postgres: %w", err)
+	}
+	var locked bool
+	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), partition).Scan(&locked); err != nil || !locked {
+		pooled.Release()
+		if err != nil {
+			return fmt.Errorf("take the lead: %w", err)
+		}
+		return ErrStandby
+	}
+	// The lock belongs to the session, so the session must not return to the
+	// pool with it.
+	l := &leadership{conn: pooled.Hijack(), expired: map[string]bool{}}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if _, err := l.conn.Exec(ctx, sqlNoJITSession); err != nil {
+		return fmt.Errorf("begin a term: %w", err)
+	}
+	head, err := s.cfg.Log.Head(ctx, partition)
+	if err != nil {
+		return fmt.Errorf("read the log's head: %w", err)
+	}
+	l.term.Partition = partition
+	err = l.conn.QueryRow(ctx, sqlBeginTerm, partition, head.Epoch).
+		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("unilog: log_partitions has no row for partition %d", partition)
+	}
+	if err != nil {
+		return fmt.Errorf("begin a term: %w", err)
+	}
+	if err := l.checkHead(head); err != nil {
+		return err
+	}
+	if l.chunks, err = listChunks(ctx, l.conn, partition); err != nil {
+		return err
+	}
+	s.lead = l
+	s.log.Info("leading", "partition", partition, "epoch", l.term.Epoch,
+		"numbered", l.numbered, "published", l.published, "log", head.Offset)
+	return nil
+}
+
+// checkHead compares the log's head with what was numbered.
+func (l *leadership) checkHead(head Head) error {
+	if head.LogID != "" && head.LogID != l.term.LogID {
+		return &ForeignLogError{Partition: l.term.Partition, LogID: l.term.LogID, Theirs: head.LogID}
+	}
+	if head.Offset > l.numbered {
+		return &LogAheadError{Partition: l.term.Partition, Log: head.Offset, Database: l.numbered}
+	}
+	return nil
+}
+
+// probe looks whether anything is staged, and whether this is still the leader.
+func (l *leadership) probe(ctx context.Context) (staged bool, err error) {
+	var epoch int64
+	if err := l.conn.QueryRow(ctx, sqlProbe, l.term.Partition).Scan(&epoch, &staged); err != nil {
+		return false, fmt.Errorf("look for staged records: %w", err)
+	}
+	if epoch != l.term.Epoch {
+		return false, &FencedError{Partition: l.term.Partition, Epoch: l.term.Epoch, Newer: epoch}
+	}
+	return staged, nil
+}
+
+// record saves how far the log goes.
+func (l *leadership) record(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	tag, err := l.conn.Exec(ctx, sqlRecord, l.term.Partition, l.term.Epoch, l.published)
+	if err != nil {
+		return fmt.Errorf("record what is published: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		_, err := l.probe(ctx) // says which epoch leads
+		return err
+	}
+	return nil
+}
+
+// stepDown gives up the lead, if this streamer has it, and with it all that it
+// holds in memory.
+func (s *Streamer) stepDown() {
+	if s.lead != nil {
+		s.lead.close()
+		s.lead = nil
+	}
+}
+
+// close ends the session and so releases the lock. The server releases it by
+// itself if it cannot be told.
+func (l *leadership) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := l.conn.Close(ctx); err != nil {
+		return // the session is gone either way
+	}
+}

@@ -1,0 +1,71 @@
+package unilog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// publish appends a batch to the log, in parts, and records it. The log decides
+// what it takes: what it holds already it refuses, and what it has lost it is
+// given again.
+func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
+	l := s.lead
+	for rest := entries; len(rest) > 0; {
+		part := rest[:min(len(rest), s.cfg.AppendRecords, fit(rest, appendBytes))]
+		head, err := s.append(ctx, part)
+		switch {
+		case err == nil:
+			l.published = head
+		case errors.Is(err, ErrAlreadyAppended):
+			s.log.Info("double send refused: the log holds these records already",
+				"records", len(part), "first", part[0].Offset, "last", part[len(part)-1].Offset, "head", head)
+			if head > l.numbered {
+				return &LogAheadError{Partition: l.term.Partition, Log: head, Database: l.numbered}
+			}
+			l.published = head
+		case errors.Is(err, ErrBehind):
+			return s.rebuild(ctx, head)
+		default:
+			return err
+		}
+		rest = rest[min(len(rest), int(max(0, l.published-rest[0].Offset+1))):]
+		if len(rest) > 0 {
+			if err := callHook(ctx, s.cfg.Hooks.MidAppend, part); err != nil {
+				return err
+			}
+		}
+	}
+	if err := callHook(ctx, s.cfg.Hooks.AfterAppend, entries); err != nil {
+		return err
+	}
+	s.log.Info("published", "records", len(entries), "first", entries[0].Offset, "last", l.published)
+	return l.record(ctx)
+}
+
+func (s *Streamer) append(ctx context.Context, part []Entry) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	head, err := s.cfg.Log.Append(ctx, s.lead.term, part)
+	if err != nil {
+		return head, fmt.Errorf("append to the log: %w", err)
+	}
+	return head, nil
+}
+
+// appendBytes bounds one append, so that a log that serves one request at a
+// time is never held for long.
+const appendBytes = 1 << 20
+
+// fit returns how many of the entries stay within a number of bytes, at least
+// one.
+func fit(entries []Entry, most int) int {
+	size := 0
+	for i := range entries {
+		size += len(entries[i].Data) + len(entries[i].Key) + len(entries[i].Action) + len(entries[i].Object)
+		if size > most && i > 0 {
+			return i
+		}
+	}
+	return len(entries)
+}

@@ -1,0 +1,121 @@
+package unilog
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// MaxRecordBytes is the most that one [Record] may hold: the bytes of all its
+// fields together, its numbers counted as they are written out in full.
+const MaxRecordBytes = 1 << 20
+
+// Record is what a writer stages: something that happened, in the words of the
+// application.
+type Record struct {
+	// Action is what happened: "create". Required.
+	Action string
+	// Object is the kind of thing it happened to: "ride". Required.
+	Object string
+	// Key names the thing itself. Optional. Records of one key stay in order
+	// however many partitions the log has.
+	Key string
+	// Data is a JSON document. Postgres keeps it as jsonb: numbers keep every
+	// digit, while white space, the order of members and all but the last of
+	// members with the same name are not kept. Required.
+	Data json.RawMessage
+	// Headers travel with the record beside its data. Optional.
+	Headers map[string]string
+}
+
+// Entry is a record with its place in the log. It never changes once it has
+// been numbered.
+type Entry struct {
+	Record
+
+	// Partition is the partition that the entry belongs to, from 0.
+	Partition int
+	// Offset is the entry's place in its partition: 1, 2, 3, … with no gaps.
+	Offset int64
+	// StagedAt is the time at which the record was staged, by the clock of the
+	// database, to the microsecond.
+	StagedAt time.Time
+	// Position is the log's own address of the entry, where the log needs one
+	// to go on reading after it; empty where the offset says it.
+	Position string
+}
+
+// Why a record cannot be staged. A [RecordError] wraps one of them.
+var (
+	ErrEmpty       = errors.New("must not be empty")
+	ErrTooLarge    = fmt.Errorf("takes the record over the limit of %d bytes", MaxRecordBytes)
+	ErrInvalidText = errors.New("must be valid UTF-8 without NUL characters")
+	ErrInvalidJSON = errors.New("must be valid JSON")
+	// ErrUnstorableJSON is JSON that Postgres cannot hold: \u0000, half a
+	// surrogate pair, a number beyond its range, or deeper nesting than its
+	// parser takes.
+	ErrUnstorableJSON = errors.New("must be JSON that Postgres can hold")
+)
+
+// RecordError says which record, and which field of it, cannot be staged.
+type RecordError struct {
+	// Index is the record's place among those given to [Stage], from 0.
+	Index int
+	// Field is the field's name: "Action", "Object", "Key", "Data", "Headers".
+	Field string
+	// Err is one of the reasons above.
+	Err error
+}
+
+func (e *RecordError) Error() string {
+	return fmt.Sprintf("unilog: record %d: %s %v", e.Index, e.Field, e.Err)
+}
+
+func (e *RecordError) Unwrap() error { return e.Err }
+
+// check returns the record's headers as JSON, or what is wrong with the record.
+func (r *Record) check() (headers string, _ *RecordError) {
+	size := 0
+	for _, f := range []struct{ name, value string }{{"Action", r.Action}, {"Object", r.Object}, {"Key", r.Key}} {
+		if f.value == "" && f.name != "Key" {
+			return "", &RecordError{Field: f.name, Err: ErrEmpty}
+		}
+		if !storableText(f.value) {
+			return "", &RecordError{Field: f.name, Err: ErrInvalidText}
+		}
+		if size += len(f.value); size > MaxRecordBytes {
+			return "", &RecordError{Field: f.name, Err: ErrTooLarge}
+		}
+	}
+	n, err := storedJSONSize(r.Data)
+	if err != nil {
+		return "", &RecordError{Field: "Data", Err: err}
+	}
+	if size += n; size > MaxRecordBytes {
+		return "", &RecordError{Field: "Data", Err: ErrTooLarge}
+	}
+	for name, value := range r.Headers {
+		if !storableText(name) || !storableText(value) {
+			return "", &RecordError{Field: "Headers", Err: ErrInvalidText}
+		}
+	}
+	text, jsonErr := EncodeHeaders(r.Headers)
+	if jsonErr != nil {
+		return "", &RecordError{Field: "Headers", Err: ErrInvalidText}
+	}
+	if size+len(text) > MaxRecordBytes {
+		return "", &RecordError{Field: "Headers", Err: ErrTooLarge}
+	}
+	if text == nil {
+		return "{}", nil
+	}
+	return string(text), nil
+}
+
+// storableText says whether Postgres can hold s as text.
+func storableText(s string) bool {
+	return utf8.ValidString(s) && !strings.Contains(s, "\x00")
+}

@@ -1,0 +1,62 @@
+package unilog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Execer is what [Stage] needs of a transaction; a pgx.Tx is one.
+type Execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// sqlStage inserts records in the order in which they are given, so that their
+// ids follow it. It is one statement for any number of them.
+const sqlStage = `
+INSERT INTO staged_log_records (action, object, key, data, headers)
+SELECT action, object, key, data::jsonb, headers::jsonb
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+    WITH ORDINALITY AS r (action, object, key, data, headers, n)
+ORDER BY n`
+
+// Stage writes records on the caller's transaction, in one round trip. They
+// reach the log if and only if that transaction commits.
+//
+// If a transaction committed before another began, its records come first in
+// the log. The records of transactions that overlap follow the order of
+// staging as far as they become visible together; so stage after the writes
+// whose order matters, when the locks that decide it are held.
+//
+// A record that breaks a limit gives a [RecordError] before anything is sent,
+// and none of the records is staged. After any other error the transaction is
+// no longer usable, as after every failed statement.
+//
+// Given something that is not a transaction, a connection or a pool, Stage
+// commits at once and promises nothing about the caller's other writes.
+func Stage(ctx context.Context, tx Execer, records ...Record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	columns := [5][]string{}
+	for i := range columns {
+		columns[i] = make([]string, len(records))
+	}
+	for i := range records {
+		r := &records[i]
+		headers, err := r.check()
+		if err != nil {
+			err.Index = i
+			return err
+		}
+		for c, v := range [...]string{r.Action, r.Object, r.Key, string(r.Data), headers} {
+			columns[c][i] = v
+		}
+	}
+	_, err := tx.Exec(ctx, sqlStage, columns[0], columns[1], columns[2], columns[3], columns[4])
+	if err != nil {
+		return fmt.Errorf("stage %d records: %w", len(records), err)
+	}
+	return nil
+}

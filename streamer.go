@@ -1,0 +1,237 @@
+package unilog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// StreamerConfig says what a streamer reads and writes. DB and Log are required.
+type StreamerConfig struct {
+	// DB is the database that records are staged in. The leader keeps one
+	// connection of the pool for itself.
+	DB *pgxpool.Pool
+	// Log is where the records go.
+	Log Log
+	// BatchRecords bounds a batch, in records: 1 to 100,000, default 2,000. A
+	// batch is also bounded to about 4 MiB.
+	BatchRecords int
+	// AppendRecords bounds one append of a batch, in records, and so the time
+	// for which it holds the log: 1 to 10,000, default 1,000.
+	AppendRecords int
+	// KeepRecords is how many of the last records the log keeps at least:
+	// default 10,000. It keeps more for consumers of this database that have
+	// not applied them, up to a hundred times as many; from there on they read
+	// the archive.
+	KeepRecords int64
+	// Retention is how long the archive keeps a record at least: default 24
+	// hours. It keeps longer what a consumer of this database has not applied,
+	// unless that consumer has been silent for longer than ConsumerExpiry.
+	Retention time.Duration
+	// ConsumerExpiry is how long a consumer may be silent before nothing is
+	// kept for it any more: default 7 days. Running consumers are never silent
+	// for more than a minute.
+	ConsumerExpiry time.Duration
+	// Logger gets what happens: default slog.Default().
+	Logger *slog.Logger
+	// Hooks are called between the steps; none by default.
+	Hooks StreamerHooks
+
+	// chunkRecords is how many offsets a chunk of the archive spans.
+	chunkRecords int64
+}
+
+// Streamer moves staged records to the log: it numbers them, publishes them,
+// and trims what is no longer needed. Any number may run; one leads.
+//
+// A Streamer is not safe for concurrent use.
+type Streamer struct {
+	cfg StreamerConfig
+	log *slog.Logger
+
+	// lead is nil while this streamer does not lead.
+	lead *leadership
+}
+
+const (
+	// idleMost bounds the pause between looks at an empty staging table.
+	idleFirst, idleMost = time.Millisecond, 20 * time.Millisecond
+	// standbyPause is the time between a standby's attempts to lead.
+	standbyPause = 500 * time.Millisecond
+	// upkeepPause is the time between looks at the log's head and trimming.
+	upkeepPause = time.Second
+	// callTimeout bounds each call to Postgres or to the log.
+	callTimeout = 15 * time.Second
+	// shutdownTimeout bounds the batch in hand after a cancel.
+	shutdownTimeout = 5 * time.Second
+)
+
+// NewStreamer checks the configuration and fills in its defaults.
+func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
+	if cfg.DB == nil {
+		return nil, errors.New("unilog: StreamerConfig.DB is required")
+	}
+	if cfg.Log == nil {
+		return nil, errors.New("unilog: StreamerConfig.Log is required")
+	}
+	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 2000)
+	cfg.AppendRecords = cmp.Or(cfg.AppendRecords, 1000)
+	cfg.KeepRecords = cmp.Or(cfg.KeepRecords, 10_000)
+	cfg.Retention = cmp.Or(cfg.Retention, 24*time.Hour)
+	cfg.ConsumerExpiry = cmp.Or(cfg.ConsumerExpiry, 7*24*time.Hour)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.chunkRecords = cmp.Or(cfg.chunkRecords, 1_000_000)
+	switch {
+	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
+		return nil, fmt.Errorf("unilog: StreamerConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
+	case cfg.AppendRecords < 1 || cfg.AppendRecords > 10_000:
+		return nil, fmt.Errorf("unilog: StreamerConfig.AppendRecords is %d: it must be from 1 to 10,000", cfg.AppendRecords)
+	case cfg.KeepRecords < 1:
+		return nil, fmt.Errorf("unilog: StreamerConfig.KeepRecords is %d: it must be 1 or more", cfg.KeepRecords)
+	case cfg.Retention < 0:
+		return nil, fmt.Errorf("unilog: StreamerConfig.Retention is %v: it must not be negative", cfg.Retention)
+	case cfg.ConsumerExpiry < 2*heartbeat:
+		return nil, fmt.Errorf("unilog: StreamerConfig.ConsumerExpiry is %v: it must be at least %v", cfg.ConsumerExpiry, 2*heartbeat)
+	}
+	return &Streamer{cfg: cfg, log: cfg.Logger}, nil
+}
+
+// Run streams until ctx ends. Then it finishes the batch in hand, within
+// 5 seconds, and returns nil.
+//
+// It goes on through the loss of Postgres, of the log and of its leadership,
+// and returns an error only where a person must decide: a [LogAheadError] or a
+// [ForeignLogError].
+func (s *Streamer) Run(ctx context.Context) error {
+	// What is begun is finished although ctx has ended.
+	work, stop := outlive(ctx, shutdownTimeout)
+	defer stop()
+	defer s.stepDown()
+
+	idle := backoff{first: idleFirst, most: idleMost}
+	retry := backoff{first: 10 * time.Millisecond, most: 2 * time.Second}
+	standby := false
+	for ctx.Err() == nil {
+		n, err := s.RunOnce(work)
+		var ahead *LogAheadError
+		var foreign *ForeignLogError
+		switch {
+		case err == nil && n > 0:
+			idle.reset()
+			retry.reset()
+		case err == nil:
+			retry.reset()
+			idle.wait(ctx)
+		case errors.Is(err, ErrStandby):
+			if !standby {
+				s.log.Info("standing by: another streamer leads")
+			}
+			sleep(ctx, standbyPause)
+		case errors.As(err, &ahead), errors.As(err, &foreign):
+			return err
+		case errors.Is(err, ErrSimulated):
+			s.log.Warn("simulated failure: starting again")
+		case ctx.Err() != nil:
+		default:
+			s.log.Warn("streaming failed: trying again", "err", err)
+			retry.wait(ctx)
+		}
+		standby = errors.Is(err, ErrStandby)
+	}
+	return nil
+}
+
+// RunOnce takes the lead if nobody has it, publishes one batch, and records
+// that. It returns the number of records that it published, 0 if there was
+// nothing to do, and [ErrStandby] if another streamer leads.
+//
+// After any error, RunOnce may be called again: what was numbered is published
+// exactly once in the end.
+func (s *Streamer) RunOnce(ctx context.Context) (int, error) {
+	if s.lead == nil {
+		if err := s.takeLead(ctx); err != nil {
+			return 0, err
+		}
+	}
+	n, err := s.step(ctx)
+	var fenced *FencedError
+	switch {
+	case errors.As(err, &fenced):
+		s.log.Warn("no longer leading", "epoch", fenced.Epoch, "newer", fenced.Newer)
+		s.stepDown()
+	case err != nil:
+		// What this process holds in memory may differ from what was committed.
+		s.stepDown()
+	}
+	return n, err
+}
+
+// step publishes what is numbered, or else numbers a batch and publishes it.
+func (s *Streamer) step(ctx context.Context) (int, error) {
+	l := s.lead
+	if l.upkeepDue() {
+		if err := s.upkeep(ctx); err != nil {
+			return 0, err
+		}
+	}
+	entries, err := s.nextBatch(ctx)
+	if err != nil || len(entries) == 0 {
+		return 0, err
+	}
+	if err := s.publish(ctx, entries); err != nil {
+		return 0, err
+	}
+	return len(entries), nil
+}
+
+// nextBatch returns the entries that follow the last published one: from the
+// archive as long as there are any, then by numbering.
+func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
+	l := s.lead
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if l.published < l.numbered {
+		entries, err := archived(ctx, l.conn, l.term.Partition, l.published, l.numbered, s.cfg.BatchRecords)
+		if err != nil {
+			return nil, err
+		}
+		if len(entries) == 0 || entries[0].Offset != l.published+1 {
+			return nil, fmt.Errorf("unilog: the archive of partition %d lacks offset %d, which is not published", l.term.Partition, l.published+1)
+		}
+		return entries, nil
+	}
+	if l.idle {
+		staged, err := l.probe(ctx)
+		if err != nil || !staged {
+			return nil, err
+		}
+	}
+	if err := l.ensureRoom(ctx, s.cfg.BatchRecords, s.cfg.chunkRecords); err != nil {
+		return nil, err
+	}
+	entries, err := number(ctx, l.conn, l.term, s.cfg.BatchRecords)
+	if err != nil {
+		return nil, err
+	}
+	l.idle = len(entries) == 0
+	if l.idle {
+		return nil, nil
+	}
+	l.numbered = entries[len(entries)-1].Offset
+	return entries, callHook(ctx, s.cfg.Hooks.AfterNumber, entries)
+}
+
+// outlive returns a context that ends a while after ctx does.
+func outlive(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		sleep(longer, by)
+		cancel()
+	})
+	return longer, func() { stop(); cancel() }
+}

@@ -1,0 +1,168 @@
+package unilog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// sqlCheckpoints lists how far each consumer of this database has come, and
+// whether it has been silent for longer than $2 seconds. Index: a handful of
+// rows, read whole.
+const sqlCheckpoints = `
+SELECT name, "offset", updated_at < clock_timestamp() - make_interval(secs => $2)
+FROM checkpoints WHERE partition = $1`
+
+// sqlOlderThan says whether a record is older than $3 seconds.
+// Index: log_records_pkey.
+const sqlOlderThan = `
+SELECT staged_at < clock_timestamp() - make_interval(secs => $3)
+FROM log_records WHERE partition = $1 AND "offset" = $2`
+
+// logExcess bounds what the log keeps for consumers that are behind, in
+// multiples of KeepRecords. The archive keeps the rest for them.
+const logExcess = 100
+
+func (l *leadership) upkeepDue() bool { return time.Since(l.lastUpkeep) >= upkeepPause }
+
+// upkeep looks after what no record asks for: a log that was emptied while
+// nothing was published, the next chunk of the archive, and what nobody needs.
+func (s *Streamer) upkeep(ctx context.Context) error {
+	l := s.lead
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	l.lastUpkeep = time.Now()
+
+	head, err := s.cfg.Log.Head(ctx, l.term.Partition)
+	if err != nil {
+		return fmt.Errorf("read the log's head: %w", err)
+	}
+	if head.Epoch > l.term.Epoch {
+		return &FencedError{Partition: l.term.Partition, Epoch: l.term.Epoch, Newer: head.Epoch}
+	}
+	if err := l.checkHead(head); err != nil {
+		return err
+	}
+	if head.Offset < l.published {
+		return s.rebuild(ctx, head.Offset)
+	}
+	needed, err := s.oldestNeeded(ctx)
+	if err != nil {
+		return err
+	}
+	if upTo := s.trimTo(needed); upTo > l.trimmed {
+		if err := s.cfg.Log.Trim(ctx, l.term.Partition, upTo); err != nil {
+			return fmt.Errorf("trim the log: %w", err)
+		}
+		l.trimmed = upTo
+	}
+	if err := s.dropChunks(ctx, needed); err != nil {
+		return err
+	}
+	if l.chunks.end()-l.numbered <= s.cfg.chunkRecords/2 {
+		err = l.addChunk(ctx, s.cfg.chunkRecords, lockPatience)
+		if isLockTimeout(err) {
+			return nil // there is room left: next time
+		}
+	}
+	return err
+}
+
+// oldestNeeded returns the first offset that is needed by a consumer of this
+// database, or that is among the last KeepRecords.
+func (s *Streamer) oldestNeeded(ctx context.Context) (int64, error) {
+	l := s.lead
+	rows, err := l.conn.Query(ctx, sqlCheckpoints, l.term.Partition, s.cfg.ConsumerExpiry.Seconds())
+	if err != nil {
+		return 0, fmt.Errorf("read the checkpoints: %w", err)
+	}
+	applied := l.published - s.cfg.KeepRecords
+	var name string
+	var offset int64
+	var expired bool
+	_, err = pgx.ForEachRow(rows, []any{&name, &offset, &expired}, func() error {
+		if !expired {
+			applied = min(applied, offset)
+		} else if !l.expired[name] {
+			s.log.Warn("consumer has expired: nothing is kept for it any more",
+				"consumer", name, "offset", offset, "expiry", s.cfg.ConsumerExpiry)
+		}
+		l.expired[name] = expired
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the checkpoints: %w", err)
+	}
+	return max(applied, 0) + 1, nil
+}
+
+// trimTo returns the last offset that the log need not keep.
+func (s *Streamer) trimTo(needed int64) int64 {
+	l := s.lead
+	return max(needed, l.published-logExcess*s.cfg.KeepRecords, l.chunks.start()) - 1
+}
+
+// dropChunks drops the archive's first chunks while nobody needs them and they
+// are past the retention. A dropped chunk leaves nothing to vacuum.
+func (s *Streamer) dropChunks(ctx context.Context, needed int64) error {
+	l := s.lead
+	for len(l.chunks) > 1 && l.chunks[0].last < needed {
+		c := l.chunks[0]
+		var old bool
+		err := l.conn.QueryRow(ctx, sqlOlderThan, l.term.Partition, c.last, s.cfg.Retention.Seconds()).Scan(&old)
+		if err != nil {
+			return fmt.Errorf("read the age of an archive chunk: %w", err)
+		}
+		if !old {
+			return nil
+		}
+		err = l.dropChunk(ctx, c)
+		if isLockTimeout(err) {
+			return nil // someone reads it: next time
+		}
+		if err != nil {
+			return err
+		}
+		l.chunks = slices.Delete(l.chunks, 0, 1)
+		s.log.Info("archive chunk dropped: past its retention and applied by every consumer", "first", c.first, "last", c.last)
+	}
+	return nil
+}
+
+// rebuild brings back a log that has lost records: the next batches come from
+// the archive, after the log's head. What no reader needs any more is left out,
+// and then the log begins later, without a hole.
+func (s *Streamer) rebuild(ctx context.Context, head int64) error {
+	l := s.lead
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	needed, err := s.oldestNeeded(ctx)
+	if err != nil {
+		return err
+	}
+	if upTo := s.trimTo(needed); head < upTo {
+		if err := s.cfg.Log.Reset(ctx, l.term, upTo); err != nil {
+			return fmt.Errorf("reset the log: %w", err)
+		}
+		head = upTo
+	}
+	s.log.Warn("the log has lost records: publishing them again from the archive",
+		"first", head+1, "last", l.published)
+	l.published = head
+	return nil
+}
+
+func isLockTimeout(err error) bool { return sqlState(err) == "55P03" }
+
+// sqlState returns the SQLSTATE of an error from the server, or "".
+func sqlState(err error) string {
+	var e interface{ SQLState() string }
+	if errors.As(err, &e) {
+		return e.SQLState()
+	}
+	return ""
+}
