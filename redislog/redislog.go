@@ -1,0 +1,217 @@
+// Package redislog keeps a unilog log in Redis Streams, or Valkey's.
+//
+// A partition is one stream, and an offset is the id <offset>-0 of its entry.
+// Any Redis client in any language can read it: the field data is the staged
+// JSON, action and object say what happened to what, staged_at is the time in
+// microseconds since 1970, and key and headers (a JSON object) are there if
+// they carry something.
+//
+// Beside each stream there is a hash, {stream}:leader, with the database and
+// the epoch that wrote last. Both keys are in one slot of a Redis Cluster.
+//
+// # Caveats
+//
+// The log is as durable as Redis is configured to be, which is no matter: what
+// Redis loses is published again. It must not evict keys, though: set
+// maxmemory-policy to noeviction.
+package redislog
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog"
+)
+
+var _ unilog.Log = (*Log)(nil)
+
+// Log is a log in Redis. It is safe for concurrent use.
+type Log struct {
+	client rueidis.Client
+	stream string
+}
+
+var (
+	//go:embed head.lua
+	headLua string
+	//go:embed append.lua
+	appendLua string
+	//go:embed reset.lua
+	resetLua string
+
+	// None is marked as retryable: the client must not send one twice behind
+	// the streamer's back.
+	headScript   = rueidis.NewLuaScript(headLua)
+	appendScript = rueidis.NewLuaScript(appendLua)
+	resetScript  = rueidis.NewLuaScript(resetLua)
+)
+
+// Open connects to Redis at a URL (redis://, rediss:// or unix://) and returns
+// the log in a stream. Redis must answer.
+func Open(ctx context.Context, url, stream string) (*Log, error) {
+	if stream == "" {
+		return nil, errors.New("redislog: the stream's name must not be empty")
+	}
+	option, err := rueidis.ParseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("redislog: the Redis URL is not valid: %w", err)
+	}
+	option.DisableCache = true
+	client, err := rueidis.NewClient(option)
+	if err != nil {
+		return nil, fmt.Errorf("redislog: connect to Redis: %w", err)
+	}
+	l := &Log{client: client, stream: stream}
+	if err := l.Ping(ctx); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Close ends the connections.
+func (l *Log) Close() { l.client.Close() }
+
+// Ping returns an error unless Redis answers.
+func (l *Log) Ping(ctx context.Context) error {
+	if err := l.client.Do(ctx, l.client.B().Ping().Build()).Error(); err != nil {
+		return fmt.Errorf("redislog: Redis does not answer: %w", err)
+	}
+	return nil
+}
+
+// streamKey names a partition's stream: the first has the plain name.
+func (l *Log) streamKey(partition int) string {
+	if partition == 0 {
+		return l.stream
+	}
+	return l.stream + ":" + strconv.Itoa(partition)
+}
+
+func (l *Log) leaderKey(partition int) string {
+	return "{" + l.streamKey(partition) + "}:leader"
+}
+
+// Head implements [unilog.Log].
+func (l *Log) Head(ctx context.Context, partition int) (unilog.Head, error) {
+	var head unilog.Head
+	term := unilog.Term{Partition: partition}
+	reply, err := l.strings(partition, headScript.Exec(ctx, l.client, l.keys(term), nil), 3)
+	if err != nil {
+		return head, err
+	}
+	head.LogID = reply[0]
+	if reply[1] != "" {
+		if head.Epoch, err = strconv.ParseInt(reply[1], 10, 64); err != nil {
+			return head, fmt.Errorf("redislog: the epoch in %s: %w", l.leaderKey(partition), err)
+		}
+	}
+	if reply[2] != "" {
+		// An id of another kind, such as XADD * makes, is a head beyond any offset.
+		ms, _, _ := strings.Cut(reply[2], "-")
+		if head.Offset, err = strconv.ParseInt(ms, 10, 64); err != nil {
+			return head, fmt.Errorf("redislog: the last id of stream %s: %w", l.streamKey(partition), err)
+		}
+	}
+	return head, nil
+}
+
+// strings reads a script's reply, which has n of them.
+func (l *Log) strings(partition int, result rueidis.RedisResult, n int) ([]string, error) {
+	reply, err := result.AsStrSlice()
+	if err == nil && len(reply) != n {
+		err = fmt.Errorf("the script returned %d values instead of %d", len(reply), n)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redislog: stream %s: %w", l.streamKey(partition), err)
+	}
+	return reply, nil
+}
+
+// Append implements [unilog.Log] by a script that compares before it appends.
+func (l *Log) Append(ctx context.Context, term unilog.Term, entries []unilog.Entry) (int64, error) {
+	if len(entries) == 0 {
+		return 0, errors.New("redislog: nothing to append")
+	}
+	args, err := appendArgs(term, entries)
+	if err != nil {
+		return 0, err
+	}
+	return l.answer(term, appendScript.Exec(ctx, l.client, l.keys(term), args))
+}
+
+// Reset implements [unilog.Log].
+func (l *Log) Reset(ctx context.Context, term unilog.Term, head int64) error {
+	args := []string{term.LogID, strconv.FormatInt(term.Epoch, 10), strconv.FormatInt(head, 10)}
+	_, err := l.answer(term, resetScript.Exec(ctx, l.client, l.keys(term), args))
+	return err
+}
+
+func (l *Log) keys(term unilog.Term) []string {
+	return []string{l.streamKey(term.Partition), l.leaderKey(term.Partition)}
+}
+
+// answer reads what a script returned.
+func (l *Log) answer(term unilog.Term, result rueidis.RedisResult) (int64, error) {
+	reply, err := l.strings(term.Partition, result, 2)
+	if err != nil {
+		return 0, err
+	}
+	if reply[0] == "foreign" {
+		return 0, &unilog.ForeignLogError{Partition: term.Partition, LogID: term.LogID, Theirs: reply[1]}
+	}
+	n, err := strconv.ParseInt(reply[1], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("redislog: stream %s: %w", l.streamKey(term.Partition), err)
+	}
+	switch reply[0] {
+	case "appended":
+		return n, nil
+	case "already":
+		return n, unilog.ErrAlreadyAppended
+	case "behind":
+		return n, unilog.ErrBehind
+	case "fenced":
+		return 0, &unilog.FencedError{Partition: term.Partition, Epoch: term.Epoch, Newer: n}
+	}
+	return 0, fmt.Errorf("redislog: stream %s: the script answered %q", l.streamKey(term.Partition), reply[0])
+}
+
+// Read implements [unilog.Log] by XREAD, which blocks if wait is positive.
+func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
+	stream := l.streamKey(partition)
+	id := strconv.FormatInt(after.Offset, 10) + "-0"
+	var cmd rueidis.Completed
+	if wait > 0 {
+		ms := max(1, wait.Milliseconds()) // 0 would wait for ever
+		cmd = l.client.B().Xread().Count(int64(limit)).Block(ms).Streams().Key(stream).Id(id).Build()
+	} else {
+		cmd = l.client.B().Xread().Count(int64(limit)).Streams().Key(stream).Id(id).Build()
+	}
+	streams, err := l.client.Do(ctx, cmd).AsXReadSlices()
+	if rueidis.IsRedisNil(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redislog: read stream %s: %w", stream, err)
+	}
+	return decode(stream, partition, streams[stream])
+}
+
+// Trim implements [unilog.Log]. Redis frees whole nodes of a stream, about a
+// hundred entries each, so some of those to trim stay a little longer.
+func (l *Log) Trim(ctx context.Context, partition int, upTo int64) error {
+	minID := strconv.FormatInt(upTo+1, 10) + "-0"
+	cmd := l.client.B().Xtrim().Key(l.streamKey(partition)).Minid().Almost().Threshold(minID).Build()
+	if err := l.client.Do(ctx, cmd).Error(); err != nil {
+		return fmt.Errorf("redislog: trim stream %s: %w", l.streamKey(partition), err)
+	}
+	return nil
+}
