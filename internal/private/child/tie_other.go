@@ -1,0 +1,5 @@
+//go:build unix && !linux
+
+package child
+
+var platformTie tie = tieByPipe

@@ -1,0 +1,181 @@
+// Package testenv gives tests real servers: one private Postgres and Redis per
+// test process, started when first asked for, a database of its own for each
+// test, and servers of a test's own to kill.
+//
+// A package that uses it hands its TestMain over:
+//
+//	func TestMain(m *testing.M) { testenv.Main(m) }
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/rocketrides/unilog/internal/private"
+)
+
+// startTimeout bounds the start and the stop of one server on a busy machine.
+const startTimeout = 2 * time.Minute
+
+// shared is what this test process keeps until its end.
+var shared struct {
+	base     func() (*baseDir, error)
+	postgres func() (*private.Server, error)
+	redis    func() (*private.Server, error)
+
+	mu      sync.Mutex
+	servers []*private.Server
+}
+
+func init() {
+	shared.base = sync.OnceValues(newBase)
+	shared.postgres = sync.OnceValues(func() (*private.Server, error) { return startShared(private.StartPostgres) })
+	shared.redis = sync.OnceValues(func() (*private.Server, error) { return startShared(private.StartRedis) })
+}
+
+// Main runs the tests, fails if goroutines are left behind, stops the shared
+// servers, removes their files, and exits.
+func Main(m *testing.M, opts ...goleak.Option) {
+	code := m.Run()
+	if code == 0 {
+		opts = append(opts,
+			// The shared servers are stopped below.
+			goleak.IgnoreAnyFunction("github.com/rocketrides/unilog/internal/private.(*Server).wait"),
+			goleak.IgnoreAnyFunction("github.com/rocketrides/unilog/internal/private/child.(*Process).run"))
+		if err := goleak.Find(opts...); err != nil {
+			fmt.Fprintln(os.Stderr, "leaked goroutines:", err)
+			code = 1
+		}
+	}
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+func stop() error {
+	for _, s := range shared.servers {
+		// Nothing of theirs is kept, so there is nothing to end in order.
+		if err := s.Kill(); err != nil {
+			return err
+		}
+		<-s.Done()
+		if err := private.Remove(context.Background(), s.Options().Dir); err != nil {
+			return err
+		}
+	}
+	if base, err := shared.base(); err == nil {
+		return base.remove()
+	}
+	return nil
+}
+
+type starter = func(context.Context, private.Options) (*private.Server, error)
+
+func startShared(start starter) (*private.Server, error) {
+	s, err := startIn(start, private.Options{})
+	if err != nil {
+		return nil, err
+	}
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	shared.servers = append(shared.servers, s)
+	return s, nil
+}
+
+// startIn starts a server in a fresh directory of this process's.
+func startIn(start starter, o private.Options) (*private.Server, error) {
+	base, err := shared.base()
+	if err != nil {
+		return nil, err
+	}
+	if o.Dir, err = os.MkdirTemp(base.path, ""); err != nil {
+		return nil, err
+	}
+	// Root's Postgres has to pass through under another user.
+	if err := os.Chmod(o.Dir, 0o711); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	return start(ctx, o)
+}
+
+// Postgres starts a Postgres of the test's own, which the test may kill, and
+// start again with private.StartPostgres(ctx, server.Options()). It and its
+// data are gone after the test.
+func Postgres(t testing.TB) *private.Server {
+	t.Helper()
+	return own(t, private.StartPostgres, private.Options{})
+}
+
+// Redis starts a Redis of the test's own that syncs every write to disk. See
+// Postgres.
+func Redis(t testing.TB) *private.Server {
+	t.Helper()
+	return own(t, private.StartRedis, private.Options{Durable: true})
+}
+
+func own(t testing.TB, start starter, o private.Options) *private.Server {
+	t.Helper()
+	s, err := startIn(start, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = s.Kill()
+		<-s.Done()
+		if err := private.Remove(context.Background(), s.Options().Dir); err != nil {
+			t.Errorf("remove a server's files: %v", err)
+		}
+	})
+	return s
+}
+
+// Restart starts a server of the test's own again, at the same URL, once it
+// has ended, and ends it with the test.
+func Restart(t testing.TB, s *private.Server) *private.Server {
+	t.Helper()
+	<-s.Done()
+	start := private.StartPostgres
+	if strings.HasPrefix(s.URL(), "unix:") {
+		start = private.StartRedis
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	s, err := start(ctx, s.Options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = s.Kill()
+		<-s.Done()
+	})
+	return s
+}
+
+// SharedRedis returns the URL of the Redis that all tests of this process
+// share: use StreamName, and leave FLUSHALL to servers of the test's own.
+func SharedRedis(t testing.TB) string {
+	t.Helper()
+	s, err := shared.redis()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.URL()
+}
+
+// StreamName returns a name that no other test uses.
+func StreamName(t testing.TB) string {
+	t.Helper()
+	return "test-" + strings.ToLower(rand.Text()[:12])
+}
