@@ -1,0 +1,173 @@
+package rides
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Database is what the api needs of Postgres; a pgxpool.Pool is one.
+type Database interface {
+	Beginner
+	Querier
+}
+
+// APIConfig says how an [API] works.
+type APIConfig struct {
+	// DB holds the rides. Required.
+	DB Database
+	// Addr is where to listen, as host:port. Default "127.0.0.1:5005", which
+	// other machines cannot reach.
+	Addr string
+	// Verbose logs each request. Otherwise only what went wrong on the api's own
+	// side is logged; of an unavailable database, one line a second.
+	Verbose bool
+	// DBTimeout bounds what one request may ask of the database, waiting for a
+	// connection included. Default 5 s.
+	DBTimeout time.Duration
+	// ShutdownTimeout bounds the wait for requests in hand when the api stops.
+	// Default 3 s.
+	ShutdownTimeout time.Duration
+	// Log takes what the api has to say. Default [slog.Default].
+	Log *slog.Logger
+}
+
+// API takes bookings over HTTP. It is safe for concurrent use.
+type API struct {
+	cfg     APIConfig
+	outages throttle
+}
+
+var _ http.Handler = (*API)(nil)
+
+// NewAPI fills in cfg's defaults and checks it.
+func NewAPI(cfg APIConfig) (*API, error) {
+	if cfg.DB == nil {
+		return nil, errors.New("rides: APIConfig.DB is required")
+	}
+	if cfg.DBTimeout < 0 || cfg.ShutdownTimeout < 0 {
+		return nil, errors.New("rides: APIConfig.DBTimeout and ShutdownTimeout must not be negative")
+	}
+	cfg.Addr = cmp.Or(cfg.Addr, "127.0.0.1:5005")
+	cfg.DBTimeout = cmp.Or(cfg.DBTimeout, 5*time.Second)
+	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, 3*time.Second)
+	cfg.Log = cmp.Or(cfg.Log, slog.Default())
+	return &API{cfg: cfg}, nil
+}
+
+// ServeHTTP answers every request in JSON, also those that it refuses.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	started := time.Now()
+	rec := &recorder{ResponseWriter: w}
+	defer func() {
+		if v := recover(); v != nil {
+			a.recovered(rec, r, v)
+		}
+		if a.cfg.Verbose {
+			a.cfg.Log.Info("request", "method", r.Method, "path", r.URL.Path,
+				"status", rec.status, "duration", time.Since(started))
+		}
+	}()
+	a.route(rec, r)
+}
+
+// route is written out because http.ServeMux answers in plain text where it
+// redirects or finds nothing.
+func (a *API) route(w http.ResponseWriter, r *http.Request) {
+	id, isRide := strings.CutPrefix(r.URL.Path, "/rides/")
+	switch {
+	case r.URL.Path == "/rides":
+		a.only(w, r, a.createRide, http.MethodPost)
+	case isRide && id != "" && !strings.Contains(id, "/"):
+		a.only(w, r, func(w http.ResponseWriter, r *http.Request) { a.showRide(w, r, id) }, http.MethodGet, http.MethodHead)
+	case r.URL.Path == "/healthz":
+		a.only(w, r, a.alive, http.MethodGet, http.MethodHead)
+	case r.URL.Path == "/readyz":
+		a.only(w, r, a.ready, http.MethodGet, http.MethodHead)
+	default:
+		writeError(w, http.StatusNotFound, "There is nothing at this path.")
+	}
+}
+
+func (a *API) only(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc, methods ...string) {
+	for _, m := range methods {
+		if r.Method == m {
+			handle(w, r)
+			return
+		}
+	}
+	allow := strings.Join(methods, ", ")
+	w.Header().Set("Allow", allow)
+	writeError(w, http.StatusMethodNotAllowed, "This path takes "+allow+" only.")
+}
+
+func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
+	value, err := readParameter(w, r, "distance")
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	distance, err := ParseDistance(value)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	ctx, cancel := a.dbContext(r)
+	defer cancel()
+	ride, err := CreateRide(ctx, a.cfg.DB, distance)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Location", "/rides/"+strconv.FormatInt(ride.ID, 10))
+	writeJSON(w, http.StatusCreated, struct {
+		Message string `json:"message"`
+		Ride
+	}{"Payment accepted. Your pilot is on their way! distance=" + distance.rounded() + "m", ride})
+}
+
+func (a *API) showRide(w http.ResponseWriter, r *http.Request, text string) {
+	id, err := strconv.ParseInt(text, 10, 64)
+	// The comparison refuses other spellings of a number: +1, 01.
+	if err != nil || id < 1 || strconv.FormatInt(id, 10) != text {
+		writeError(w, http.StatusBadRequest, "A ride's id must be a whole number from 1 to 9223372036854775807.")
+		return
+	}
+	ctx, cancel := a.dbContext(r)
+	defer cancel()
+	ride, err := RideByID(ctx, a.cfg.DB, id)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, ride)
+}
+
+func (a *API) alive(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, statusBody{Status: "ok"})
+}
+
+func (a *API) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := a.dbContext(r)
+	defer cancel()
+	var one int
+	if err := a.cfg.DB.QueryRow(ctx, `SELECT 1`).Scan(&one); err != nil {
+		a.fail(w, r, fmt.Errorf("readiness: %w", err))
+		return
+	}
+	writeJSON(w, http.StatusOK, statusBody{Status: "ok"})
+}
+
+type statusBody struct {
+	Status string `json:"status"`
+}
+
+func (a *API) dbContext(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), a.cfg.DBTimeout)
+}

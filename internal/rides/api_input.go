@@ -1,0 +1,155 @@
+package rides
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+)
+
+// maxBodyBytes is many times what the longest valid request needs.
+const maxBodyBytes = 4 << 10
+
+// requestError is a refusal: a status and words for whoever sent the request.
+type requestError struct {
+	status  int
+	message string
+}
+
+func (e *requestError) Error() string { return e.message }
+
+// readParameter returns the one value of a parameter, from the query string,
+// a form or a JSON object, as it was written; empty if there is none.
+func readParameter(w http.ResponseWriter, r *http.Request, name string) (string, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return "", &requestError{http.StatusBadRequest, "The query string is not valid form encoding."}
+	}
+	values, err := readBody(w, r, name)
+	if err != nil {
+		return "", err
+	}
+	switch values = append(values, query[name]...); len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		return values[0], nil
+	default:
+		return "", parameterError(name, "must be given only once.")
+	}
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, name string) ([]string, error) {
+	parse, err := bodyParser(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	tooLarge := &requestError{
+		http.StatusRequestEntityTooLarge,
+		"The request's body must be at most " + strconv.Itoa(maxBodyBytes) + " bytes.",
+	}
+	// Refused by its announced length, before a client that waits for a
+	// 100 Continue has sent anything.
+	if r.ContentLength > maxBodyBytes {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	var tooMany *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooMany):
+		return nil, tooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &requestError{http.StatusRequestTimeout, "The request's body took too long to arrive."}
+	case err != nil:
+		return nil, &requestError{http.StatusBadRequest, "The request's body could not be read."}
+	case len(body) == 0:
+		return nil, nil
+	}
+	return parse(body, name)
+}
+
+// bodyParser chooses by content type. A body without one is taken for a form,
+// as the first version of this api took it.
+func bodyParser(h http.Header) (func(body []byte, name string) ([]string, error), error) {
+	if e := h.Get("Content-Encoding"); e != "" && e != "identity" {
+		return nil, &requestError{http.StatusUnsupportedMediaType, "The request's body must not be compressed."}
+	}
+	mediaType := "application/x-www-form-urlencoded"
+	if header := h.Get("Content-Type"); header != "" {
+		// What stays empty after an error is refused below.
+		mediaType, _, _ = mime.ParseMediaType(header)
+	}
+	switch mediaType {
+	case "application/x-www-form-urlencoded":
+		return parseForm, nil
+	case "application/json":
+		return parseJSON, nil
+	default:
+		return nil, &requestError{
+			http.StatusUnsupportedMediaType,
+			"The request's content type must be application/x-www-form-urlencoded or application/json.",
+		}
+	}
+}
+
+func parseForm(body []byte, name string) ([]string, error) {
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, &requestError{http.StatusBadRequest, "The request's body is not valid form encoding."}
+	}
+	return form[name], nil
+}
+
+// parseJSON walks the tokens, because json.Unmarshal would keep the last of
+// several members of one name and would turn numbers into float64.
+func parseJSON(body []byte, name string) ([]string, error) {
+	notObject := &requestError{http.StatusBadRequest, "The request's body must be a JSON object."}
+	// Also refuses what follows the first value.
+	if !json.Valid(body) {
+		return nil, notObject
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, notObject
+	}
+	var values []string
+	seen := map[string]bool{}
+	for dec.More() {
+		key, err := dec.Token()
+		member, ok := key.(string)
+		if err != nil || !ok {
+			return nil, notObject
+		}
+		if seen[member] {
+			return nil, parameterError(member, "must be given only once.")
+		}
+		seen[member] = true
+		var value any
+		if err := dec.Decode(&value); err != nil {
+			return nil, notObject
+		}
+		if member == name && value != nil {
+			values = append(values, verbatim(value))
+		}
+	}
+	return values, nil
+}
+
+// verbatim returns a JSON number or string as it was written. Anything else
+// becomes a word that is no value of any parameter.
+func verbatim(value any) string {
+	switch v := value.(type) {
+	case json.Number:
+		return v.String()
+	case string:
+		return v
+	default:
+		return "not a scalar"
+	}
+}

@@ -1,0 +1,105 @@
+package rides
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+)
+
+// recorder remembers how a request was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	// Encoded before the header is sent, so that a failure can still be told.
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		panic(err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	// Fails only where nobody reads the answer any more.
+	_, _ = w.Write(append(encoded, '\n'))
+}
+
+func writeError(w http.ResponseWriter, status int, message string) {
+	writeJSON(w, status, struct {
+		Error string `json:"error"`
+	}{message})
+}
+
+// fail answers a request that could not be done. Clients learn what they can do
+// about it; what went wrong inside goes to the log alone.
+func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var refused *requestError
+	var parameter *ParameterError
+	switch {
+	case errors.As(err, &refused):
+		if refused.status == http.StatusRequestEntityTooLarge || refused.status == http.StatusRequestTimeout {
+			// The rest of the body is still on its way; do not wait for it.
+			w.Header().Set("Connection", "close")
+		}
+		writeError(w, refused.status, refused.message)
+	case errors.As(err, &parameter):
+		writeError(w, http.StatusUnprocessableEntity, parameter.Message)
+	case errors.Is(err, ErrRideNotFound):
+		writeError(w, http.StatusNotFound, "There is no ride with this id.")
+	case errors.Is(err, ErrOutcomeUnknown):
+		// No Retry-After: a retry might book the ride a second time.
+		a.logFailure(r, slog.LevelError, err)
+		writeError(w, http.StatusServiceUnavailable, "The database was lost while it saved the ride: the ride may or may not exist.")
+	case errors.Is(r.Context().Err(), context.Canceled):
+		// The client left, or the api was told to stop at once. The write is for
+		// the latter.
+		writeError(w, http.StatusServiceUnavailable, "The request was cut off.")
+	default:
+		a.failDatabase(w, r, err)
+	}
+}
+
+func (a *API) failDatabase(w http.ResponseWriter, r *http.Request, err error) {
+	reason := unavailable(err)
+	if reason == "" {
+		a.logFailure(r, slog.LevelError, err)
+		writeError(w, http.StatusInternalServerError, "Internal server error.")
+		return
+	}
+	if dropped, ok := a.outages.pass(time.Now()); ok {
+		a.logFailure(r, slog.LevelWarn, err, "more_since_last", dropped)
+	}
+	w.Header().Set("Retry-After", "1")
+	writeError(w, http.StatusServiceUnavailable, reason)
+}
+
+func (a *API) logFailure(r *http.Request, level slog.Level, err error, more ...any) {
+	attrs := append([]any{"method", r.Method, "path", r.URL.Path, "err", err}, more...)
+	a.cfg.Log.Log(r.Context(), level, "request failed", attrs...)
+}
+
+func (a *API) recovered(w *recorder, r *http.Request, v any) {
+	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it this way too
+		panic(v)
+	}
+	a.cfg.Log.Error("handler panicked", "method", r.Method, "path", r.URL.Path, "err", v, "stack", string(debug.Stack()))
+	if w.status != 0 {
+		// Half an answer is out already: cut it off rather than let it pass for whole.
+		panic(http.ErrAbortHandler)
+	}
+	writeError(w, http.StatusInternalServerError, "Internal server error.")
+}

@@ -1,0 +1,135 @@
+package rides
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+)
+
+// Consumer computes the total distance of all rides from the log. Its state is
+// one row, which is saved together with the checkpoint.
+//
+// It is not safe for concurrent use.
+type Consumer struct {
+	Name   string
+	Logger *slog.Logger
+
+	applied []applied // of the transaction in hand, until it commits
+	pace    pace
+}
+
+type applied struct {
+	distance string
+	total    string
+}
+
+// sqlAddDistances adds exactly, whatever the order. Index: consumer_states_pkey.
+const sqlAddDistances = `
+INSERT INTO consumer_states AS s (name, total_distance)
+SELECT $1, coalesce(sum(d::numeric), 0) FROM unnest($2::text[]) AS d
+ON CONFLICT (name) DO UPDATE SET total_distance = s.total_distance + excluded.total_distance
+RETURNING total_distance::text`
+
+// Handle is a [unilog.Handler]. It rejects a ride without a distance, and
+// ignores records about anything but new rides.
+func (c *Consumer) Handle(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+	c.applied = c.applied[:0]
+	distances := make([]string, len(entries))
+	for i, e := range entries {
+		d, err := addedDistance(e)
+		if err != nil {
+			return err
+		}
+		distances[i] = d
+	}
+	var total string
+	if err := tx.QueryRow(ctx, sqlAddDistances, c.Name, distances).Scan(&total); err != nil {
+		return fmt.Errorf("add to the total distance: %w", err)
+	}
+	if len(entries) > pacePerSecond {
+		c.applied = append(c.applied, applied{total: total})
+		return nil
+	}
+	c.applied = running(distances, total)
+	return nil
+}
+
+// addedDistance returns what an entry adds to the total, as a decimal.
+func addedDistance(e unilog.Entry) (string, error) {
+	if e.Action != recordAction || e.Object != recordObject {
+		return "0", nil
+	}
+	var ride struct {
+		Distance *json.Number `json:"distance"`
+	}
+	if err := json.Unmarshal(e.Data, &ride); err != nil {
+		return "", fmt.Errorf("record %d is not a ride: %w", e.Offset, err)
+	}
+	if ride.Distance == nil {
+		return "", fmt.Errorf("record %d is a ride without a distance", e.Offset)
+	}
+	return ride.Distance.String(), nil
+}
+
+// running returns the totals after each distance, given the last one.
+func running(distances []string, total string) []applied {
+	sum, ok := new(big.Rat).SetString(total)
+	out := make([]applied, len(distances))
+	for i := len(distances) - 1; i >= 0; i-- {
+		out[i] = applied{distance: distances[i], total: total}
+		d, isNumber := new(big.Rat).SetString(distances[i])
+		if ok = ok && isNumber; ok {
+			sum.Sub(sum, d)
+			total = sum.FloatString(decimals(out[i].total))
+		}
+	}
+	return out
+}
+
+func decimals(number string) int {
+	_, fraction, _ := strings.Cut(number, ".")
+	return len(fraction)
+}
+
+// Report prints what was applied, when it is saved: each record, or one line a
+// batch when they come faster than a person reads. It belongs into
+// [unilog.ConsumerHooks.AfterCommit].
+func (c *Consumer) Report(_ context.Context, entries []unilog.Entry) {
+	if len(c.applied) == 0 {
+		return // it was parked, not applied
+	}
+	if len(c.applied) < len(entries) || !c.pace.allow(len(entries), time.Now()) {
+		c.Logger.Info("consumed", "records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset,
+			"total_distance", c.applied[len(c.applied)-1].total+"m")
+		return
+	}
+	for i, e := range entries {
+		c.Logger.Info("consumed", "offset", e.Offset, "distance", c.applied[i].distance+"m", "total_distance", c.applied[i].total+"m")
+	}
+}
+
+// pacePerSecond is how many lines a second a person reads at the most.
+const pacePerSecond = 20
+
+// pace counts records by the second.
+type pace struct {
+	second time.Time
+	count  int
+}
+
+// allow says whether n more records fit into what a person reads.
+func (p *pace) allow(n int, now time.Time) bool {
+	if second := now.Truncate(time.Second); second != p.second {
+		p.second, p.count = second, 0
+	}
+	p.count += n
+	return p.count <= pacePerSecond
+}

@@ -1,0 +1,106 @@
+package rides
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Run listens and serves until ctx ends, then stops as [API.Serve] does.
+func (a *API) Run(ctx context.Context) error {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", a.cfg.Addr)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return listenError(a.cfg.Addr, err)
+	}
+	return a.Serve(ctx, ln)
+}
+
+// listenError says in one line what to do.
+func listenError(addr string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("api: %s is in use: stop the process that listens there, or choose another port with --port or API_PORT", addr)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("api: no permission to listen on %s: choose a port from 1024 up with --port or API_PORT", addr)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("api: %s is not an address of this machine: choose another with --listen", addr)
+	default:
+		return fmt.Errorf("api: listen on %s: %w", addr, err)
+	}
+}
+
+// Serve takes requests from ln until ctx ends. Then it closes ln, finishes the
+// requests in hand within the configured bound, and returns nil, or an error
+// that tells how many it had to cut off. Nothing of it runs on after it
+// returns. The end of ctx does not reach requests in hand before that bound.
+func (a *API) Serve(ctx context.Context, ln net.Listener) error {
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var inHand atomic.Int64
+	var conns sync.WaitGroup
+
+	srv := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			inHand.Add(1)
+			defer inHand.Add(-1)
+			a.ServeHTTP(w, r)
+		}),
+		BaseContext:       func(net.Listener) context.Context { return requests },
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		// Reading, the database and the answer, one after the other.
+		WriteTimeout:   10*time.Second + a.cfg.DBTimeout + 5*time.Second,
+		IdleTimeout:    60 * time.Second,
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       slog.NewLogLogger(a.cfg.Log.Handler(), slog.LevelWarn),
+		// A connection is new once, before its goroutine starts, and closed
+		// once, when it ends; nothing here is ever hijacked.
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				conns.Add(1)
+			case http.StateClosed:
+				conns.Done()
+			default:
+			}
+		},
+	}
+
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	a.cfg.Log.Info("api listens", "url", "http://"+ln.Addr().String())
+
+	select {
+	case err := <-served:
+		cut()
+		_ = srv.Close()
+		conns.Wait()
+		return fmt.Errorf("api: serve: %w", err)
+	case <-ctx.Done():
+	}
+
+	bound, cancel := context.WithTimeout(requests, a.cfg.ShutdownTimeout)
+	defer cancel()
+	err := srv.Shutdown(bound)
+	<-served
+	left := inHand.Load()
+	cut()
+	// What is left now are connections on which no request has arrived, and
+	// those that were cut off.
+	_ = srv.Close()
+	conns.Wait()
+	if left > 0 {
+		return fmt.Errorf("api: cut off %d requests that took longer than %s to finish: %w", left, a.cfg.ShutdownTimeout, err)
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+package rides
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	msgLost = "The database is not available."
+	msgBusy = "The database is busy."
+	msgSlow = "The database took too long to answer."
+)
+
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]string{
+		"53300": "The database has too many connections.",
+		"53100": msgBusy, "53200": msgBusy, "40001": msgBusy, "40P01": msgBusy, "55P03": msgBusy,
+		"25006": "The database takes no writes at the moment.",
+		"57014": msgSlow, "57P01": msgLost, "57P02": msgLost, "57P03": msgLost, "08006": msgLost,
+		"42P01": "", "23514": "", "XX000": "", "": "", "5": "",
+	} {
+		if got := unavailable(fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})); got != want {
+			t.Errorf("%s: %q; want %q", code, got, want)
+		}
+	}
+	for err, want := range map[error]string{
+		io.ErrUnexpectedEOF:                   msgLost,
+		&net.OpError{Op: "read", Err: io.EOF}: msgLost,
+		context.DeadlineExceeded:              msgSlow,
+		errors.New("driver: bad column"):      "",
+		pgx.ErrTxCommitRollback:               "",
+	} {
+		if got := unavailable(fmt.Errorf("wrapped: %w", err)); got != want {
+			t.Errorf("%v: %q; want %q", err, got, want)
+		}
+	}
+}
+
+func wantRetryLater(t *testing.T, w *httptest.ResponseRecorder, message string) {
+	t.Helper()
+	wantError(t, w, http.StatusServiceUnavailable, message)
+	if got := w.Header().Get("Retry-After"); got != "1" {
+		t.Errorf("Retry-After is %q", got)
+	}
+}
+
+func postRide(h http.Handler) *httptest.ResponseRecorder {
+	return request(h, http.MethodPost, "/rides", formType, "distance=1")
+}
+
+func TestDatabaseDown(t *testing.T) {
+	t.Parallel()
+	nowhere := reconnect(t, newDatabase(t), func(c *pgxpool.Config) {
+		c.ConnConfig.Host = t.TempDir()
+		c.ConnConfig.Fallbacks = nil
+	})
+	api, log := newAPI(t, nowhere)
+	wantRetryLater(t, postRide(api), msgLost)
+	wantRetryLater(t, request(api, http.MethodGet, "/rides/1", "", ""), msgLost)
+	wantRetryLater(t, request(api, http.MethodGet, "/readyz", "", ""), msgLost)
+	if w := request(api, http.MethodGet, "/healthz", "", ""); w.Code != http.StatusOK {
+		t.Errorf("/healthz answered %d", w.Code)
+	}
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "failed to connect") {
+		t.Errorf("logged:\n%s", log)
+	}
+}
+
+func TestDatabaseReadOnly(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	api, _ := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) {
+		c.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	}))
+	wantRetryLater(t, postRide(api), "The database takes no writes at the moment.")
+	wantRides(t, pool, 0)
+}
+
+func TestDatabaseTooManyConnections(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	role := pool.Config().ConnConfig.Database + "_crowded"
+	if _, err := pool.Exec(t.Context(), "CREATE ROLE "+role+" LOGIN CONNECTION LIMIT 0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := pool.Exec(context.Background(), "DROP ROLE "+role); err != nil {
+			t.Error(err)
+		}
+	})
+	api, _ := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) { c.ConnConfig.User = role }))
+	wantRetryLater(t, postRide(api), "The database has too many connections.")
+}
+
+// lockRides keeps every insert into rides waiting until release is called.
+func lockRides(t *testing.T, pool *pgxpool.Pool) (release func()) {
+	t.Helper()
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	release = func() { _ = tx.Rollback(context.Background()) }
+	t.Cleanup(release)
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE rides IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	return release
+}
+
+// waitingBackend returns the process that waits for the lock, once one does.
+func waitingBackend(t *testing.T, pool *pgxpool.Pool) (pid int) {
+	t.Helper()
+	for {
+		err := pool.QueryRow(t.Context(), `
+			SELECT pid FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&pid)
+		if err == nil {
+			return pid
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDatabaseSlow(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	release := lockRides(t, pool)
+	api, _ := newAPI(t, pool, func(c *APIConfig) { c.DBTimeout = 50 * time.Millisecond })
+	wantRetryLater(t, postRide(api), msgSlow)
+
+	impatient := reconnect(t, pool, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["lock_timeout"] = "10" })
+	api, _ = newAPI(t, impatient)
+	wantRetryLater(t, postRide(api), msgBusy)
+	release()
+	wantRides(t, pool, 0)
+}
+
+func TestDatabaseConnectionEnds(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	release := lockRides(t, pool)
+	api, _ := newAPI(t, pool)
+	answered := make(chan *httptest.ResponseRecorder)
+	go func() { answered <- postRide(api) }()
+	if _, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend($1)`, waitingBackend(t, pool)); err != nil {
+		t.Fatal(err)
+	}
+	wantRetryLater(t, <-answered, msgLost)
+	release()
+	wantRides(t, pool, 0)
+}
+
+func TestDatabaseErrorIsNotLeaked(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	if _, err := pool.Exec(t.Context(), `DROP TABLE rides`); err != nil {
+		t.Fatal(err)
+	}
+	api, log := newAPI(t, pool)
+	w := postRide(api)
+	wantError(t, w, http.StatusInternalServerError, "Internal server error.")
+	if got := w.Header().Get("Retry-After"); got != "" {
+		t.Errorf("Retry-After is %q", got)
+	}
+	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "42P01") {
+		t.Errorf("logged:\n%s", log)
+	}
+}
+
+// cutConn loses the answer to a commit, after the server has committed.
+type cutConn struct {
+	net.Conn
+	committing atomic.Bool
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("commit\x00")) {
+		c.committing.Store(true)
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *cutConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.committing.Load() {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func TestConnectionLostDuringCommit(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	api, log := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) {
+		dial := c.ConnConfig.DialFunc
+		c.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			return &cutConn{Conn: conn}, err
+		}
+	}))
+	w := postRide(api)
+	wantError(t, w, http.StatusServiceUnavailable, "The database was lost while it saved the ride: the ride may or may not exist.")
+	if got := w.Header().Get("Retry-After"); got != "" {
+		t.Errorf("Retry-After is %q, which asks for the ride to be booked twice", got)
+	}
+	if !strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("logged:\n%s", log)
+	}
+	wantRides(t, pool, 1)
+}
+
+func TestClientGone(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	api, log := newAPI(t, pool)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/rides?distance=1", nil)
+	api.ServeHTTP(httptest.NewRecorder(), r)
+	if log.String() != "" {
+		t.Errorf("logged:\n%s", log)
+	}
+	wantRides(t, pool, 0)
+}
+
+// brokenDatabase panics with a value.
+type brokenDatabase struct {
+	Database
+	value any
+}
+
+func (b brokenDatabase) Begin(context.Context) (pgx.Tx, error) { panic(b.value) }
+
+func TestPanicInHandler(t *testing.T) {
+	t.Parallel()
+	api, log := newAPI(t, brokenDatabase{value: "secret"})
+	wantError(t, postRide(api), http.StatusInternalServerError, "Internal server error.")
+	for _, want := range []string{"err=secret", "path=/rides", "brokenDatabase"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("log lacks %q:\n%s", want, log)
+		}
+	}
+
+	// How handlers cut off an answer; the server knows what to do with it.
+	api, log = newAPI(t, brokenDatabase{value: http.ErrAbortHandler})
+	defer func() {
+		if v := recover(); v != http.ErrAbortHandler || log.String() != "" {
+			t.Errorf("recovered %v and logged:\n%s", v, log)
+		}
+	}()
+	postRide(api)
+}
