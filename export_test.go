@@ -1,0 +1,33 @@
+package unilog
+
+import "context"
+
+// WithChunkRecords makes the archive's chunks small enough for a test.
+func WithChunkRecords(cfg StreamerConfig, records int64) StreamerConfig {
+	cfg.chunkRecords = records
+	return cfg
+}
+
+// Upkeep does what a leader does once a second.
+func (s *Streamer) Upkeep(ctx context.Context) error { return s.upkeep(ctx) }
+
+// Term returns the term that the streamer believes it leads in.
+func (s *Streamer) Term() Term { return s.lead.term }
+
+// Resign gives up the lead.
+func (s *Streamer) Resign() { s.stepDown() }
+
+// The statements that run in loops, for a look at their plans.
+const (
+	SQLNumber   = sqlNumber
+	SQLArchived = sqlArchived
+	SQLProbe    = sqlProbe
+	SQLRecord   = sqlRecord
+	SQLAdvance  = sqlAdvance
+)
+
+// StoredJSONSize is what a document counts against the limit.
+func StoredJSONSize(doc []byte) (int, error) { return storedJSONSize(doc) }
+
+// Leads says whether the streamer believes that it leads.
+func (s *Streamer) Leads() bool { return s.lead != nil }
