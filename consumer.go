@@ -133,7 +133,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		case errors.As(err, &rejected), errors.As(err, &gap):
 			return err
 		case errors.Is(err, ErrSimulated):
-			c.log.Warn("simulated failure: starting again from the checkpoint")
+			c.log.Debug("simulated failure: starting again from the checkpoint")
 		case ctx.Err() != nil:
 		default:
 			c.log.Warn("consuming failed: trying again", "err", err)

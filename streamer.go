@@ -135,7 +135,7 @@ func (s *Streamer) Run(ctx context.Context) error {
 		case errors.As(err, &ahead), errors.As(err, &foreign):
 			return err
 		case errors.Is(err, ErrSimulated):
-			s.log.Warn("simulated failure: starting again")
+			s.log.Debug("simulated failure: starting again")
 		case ctx.Err() != nil:
 		default:
 			s.log.Warn("streaming failed: trying again", "err", err)

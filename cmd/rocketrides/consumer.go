@@ -1,0 +1,55 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/rides"
+)
+
+type consumerCmd struct {
+	databaseFlags `embed:""`
+	logFlags      `embed:""`
+	failureFlags  `embed:""`
+	Name          string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
+	ParkRejected  bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
+}
+
+func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
+	db, err := c.databaseFlags.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	stream, err := c.logFlags.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+
+	distances := &rides.Consumer{Name: c.Name, Logger: log}
+	cfg := unilog.ConsumerConfig{
+		Name: c.Name, DB: db, Archive: db, Log: stream, Logger: log,
+		Handler: distances.Handle, ParkRejected: c.ParkRejected,
+		Hooks: unilog.ConsumerHooks{AfterCommit: distances.Report},
+	}
+	if c.SimulateFailures > 0 {
+		fails := unilog.SimulateFailures(c.SimulateFailures, cmp.Or(c.Seed, rand.Uint64()))
+		cfg.Hooks.BeforeCommit = func(ctx context.Context, entries []unilog.Entry) error {
+			err := fails(ctx, entries)
+			if err != nil {
+				log.Warn("simulated crash before saving: nothing has changed, the records are read again",
+					"records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset)
+			}
+			return err
+		}
+	}
+	consumer, err := unilog.NewConsumer(cfg)
+	if err != nil {
+		return err
+	}
+	return consumer.Run(ctx)
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/rides"
+	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/redislog"
+)
+
+// connectTimeout bounds the first contact with a server.
+const connectTimeout = 10 * time.Second
+
+// schema is what the database of Rocket Rides needs.
+var schema = []migration.Set{migration.Log, migration.Consumer, rides.MigrationSet}
+
+type databaseFlags struct {
+	DatabaseURL string `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres, such as postgres://user:password@host:5432/database."`
+}
+
+// open connects to the database, which must answer.
+func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
+	if f.DatabaseURL == "" {
+		return nil, errors.New("DATABASE_URL is not set: set it, or run `rocketrides up`, which starts a private Postgres")
+	}
+	config, err := pgxpool.ParseConfig(f.DatabaseURL)
+	if err != nil {
+		return nil, errors.New("DATABASE_URL is not a valid Postgres URL: it looks like postgres://user:password@host:5432/database")
+	}
+	config.ConnConfig.ConnectTimeout = connectTimeout
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("Postgres does not answer; check DATABASE_URL: %w", err)
+	}
+	return pool, nil
+}
+
+// connect opens the database and refuses one whose tables are not this
+// program's.
+func (f *databaseFlags) connect(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := f.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := migration.Check(ctx, pool, schema...); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+type logFlags struct {
+	RedisURL   string `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis, such as redis://host:6379/0 or unix:///path/redis.sock."`
+	StreamName string `name:"stream-name" env:"STREAM_NAME" default:"rocket-rides-log" help:"The Redis stream that is the log."`
+}
+
+func (f *logFlags) open(ctx context.Context) (*redislog.Log, error) {
+	if f.RedisURL == "" {
+		return nil, errors.New("REDIS_URL is not set: set it, or run `rocketrides up`, which starts a private Redis")
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return redislog.Open(ctx, f.RedisURL, f.StreamName)
+}
+
+type failureFlags struct {
+	SimulateFailures float64 `env:"SIMULATE_FAILURES" default:"0" placeholder:"P" help:"Fail on purpose after this share of batches, from 0 to 1: 0.1 is every tenth."`
+	Seed             uint64  `env:"SEED" default:"0" help:"Makes random choices repeatable; 0 takes a new seed each time."`
+}
+
+func (f *failureFlags) Validate() error {
+	if f.SimulateFailures < 0 || f.SimulateFailures >= 1 {
+		return fmt.Errorf("--simulate-failures is %g: it must be at least 0 and below 1", f.SimulateFailures)
+	}
+	return nil
+}

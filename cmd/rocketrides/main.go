@@ -1,0 +1,93 @@
+// Command rocketrides runs the processes of Rocket Rides; see its --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/joho/godotenv"
+)
+
+// commands are named as in the Procfile; each is in the file of its name.
+type commands struct {
+	Up        upCmd        `cmd:"" help:"Run everything: servers where none are configured, and all processes."`
+	API       apiCmd       `cmd:"" name:"api" help:"Take bookings: write rides and stage their log records."`
+	Streamer  streamerCmd  `cmd:"" help:"Number staged records and publish them to the log."`
+	Consumer  consumerCmd  `cmd:"" help:"Read the log and keep the total distance of all rides."`
+	Simulator simulatorCmd `cmd:"" help:"Book random rides at the api."`
+	Migrate   migrateCmd   `cmd:"" help:"Create or upgrade the database's tables."`
+	Verify    verifyCmd    `cmd:"" help:"Check that every consumer agrees with the database."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error // nil if everything has been said
+}
+
+func (e *exitError) Error() string { return fmt.Sprint(e.err) }
+
+func run(ctx context.Context, args []string) int {
+	// What is set in the environment wins over what is in the file.
+	if err := godotenv.Load(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fail(fmt.Errorf("read .env: %w", err))
+	}
+	// NAME= in a file means that it is not set, not that it is the empty text.
+	for _, variable := range os.Environ() {
+		if name, isEmpty := strings.CutSuffix(variable, "="); isEmpty {
+			if err := os.Unsetenv(name); err != nil {
+				return fail(err)
+			}
+		}
+	}
+	var cmds commands
+	parser, err := kong.New(&cmds,
+		kong.Name("rocketrides"),
+		kong.Description("Rocket Rides: a database, a log, and consumers that always agree with the database."),
+		kong.ShortUsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		return fail(err)
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		parser.FatalIfErrorf(err)
+	}
+	log := newLogger()
+	slog.SetDefault(log)
+	command.BindTo(ctx, (*context.Context)(nil))
+	command.Bind(log)
+	return fail(command.Run())
+}
+
+// fail prints an error as one line and returns its exit code.
+func fail(err error) int {
+	if err == nil {
+		return 0
+	}
+	code := 1
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code = exit.code
+		err = exit.err
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "rocketrides:", err)
+	}
+	return code
+}

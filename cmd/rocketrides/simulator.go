@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/rocketrides/unilog/internal/rides"
+)
+
+// simulatorCmd books random rides.
+type simulatorCmd struct {
+	Port        uint16        `help:"Port of the api on this machine; --url overrides it." env:"API_PORT" default:"5005"`
+	URL         string        `name:"url" help:"Where the api is, if not on this machine: http://HOST:PORT." env:"API_URL" placeholder:"URL"`
+	Rate        float64       `help:"Rides a second, on average; at most 1000000." env:"SIMULATOR_RATE" default:"10"`
+	Concurrency int           `help:"Requests in flight at most. A ride that comes due while all are taken is not sent, but counted." env:"SIMULATOR_CONCURRENCY" default:"64"`
+	For         time.Duration `help:"How long to go on, as 30s or 5m; 0 until stopped." env:"SIMULATOR_FOR" default:"0s"`
+	Seed        uint64        `help:"Repeats the rides of an earlier run, which printed its seed; 0 for new ones." env:"SIMULATOR_SEED" default:"0"`
+}
+
+// Help follows the flags' own help.
+func (simulatorCmd) Help() string {
+	return `Rides are of 5 to 1,000 m. The simulator waits up to 30 s for the api to be there. Rides come due at random times whether the api is fast or slow. It prints each response or, above 20 rides a second, a summary each second. It exits with an error if requests failed.
+
+For example: rocketrides simulator --rate 200 --for 30s`
+}
+
+// Validate refuses the zeros that the simulator would take for its defaults.
+func (c *simulatorCmd) Validate() error {
+	if c.Rate <= 0 {
+		return fmt.Errorf("--rate is %g: it must be over 0", c.Rate)
+	}
+	if c.Concurrency < 1 {
+		return fmt.Errorf("--concurrency is %d: it must be at least 1", c.Concurrency)
+	}
+	return nil
+}
+
+// Run books rides until its time is over or ctx ends.
+func (c *simulatorCmd) Run(ctx context.Context, _ *slog.Logger) error {
+	url := c.URL
+	if url == "" {
+		url = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(int(c.Port)))
+	}
+	s, err := rides.NewSimulator(rides.SimulatorConfig{
+		URL:         url,
+		Rate:        c.Rate,
+		Concurrency: c.Concurrency,
+		For:         c.For,
+		Seed:        c.Seed,
+	})
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}

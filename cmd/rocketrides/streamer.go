@@ -1,0 +1,53 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/rocketrides/unilog"
+)
+
+type streamerCmd struct {
+	databaseFlags `embed:""`
+	logFlags      `embed:""`
+	failureFlags  `embed:""`
+	Retention     time.Duration `env:"RETENTION" default:"24h" help:"How long the archive keeps records at least."`
+	KeepRecords   int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the log keeps at least."`
+}
+
+func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
+	db, err := c.databaseFlags.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	stream, err := c.logFlags.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+
+	cfg := unilog.StreamerConfig{
+		DB: db, Log: stream, Logger: log,
+		Retention: c.Retention, KeepRecords: c.KeepRecords,
+	}
+	if c.SimulateFailures > 0 {
+		fails := unilog.SimulateFailures(c.SimulateFailures, cmp.Or(c.Seed, rand.Uint64()))
+		cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
+			err := fails(ctx, entries)
+			if err != nil {
+				log.Warn("simulated crash after publishing, before recording it: the batch will be sent again",
+					"records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset)
+			}
+			return err
+		}
+	}
+	streamer, err := unilog.NewStreamer(cfg)
+	if err != nil {
+		return err
+	}
+	return streamer.Run(ctx)
+}

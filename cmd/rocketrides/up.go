@@ -1,0 +1,103 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/rocketrides/unilog/internal/up"
+)
+
+// simulatedFailures is the share of batches that fail on purpose.
+const simulatedFailures = "0.1"
+
+// upCmd runs the whole system.
+type upCmd struct {
+	DatabaseURL string        `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres to use; without it, a private one is started."`
+	RedisURL    string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis to use; without it, a private one is started."`
+	StreamName  string        `name:"stream-name" env:"STREAM_NAME" default:"rocket-rides-log" help:"The Redis stream that is the log."`
+	Port        uint16        `env:"API_PORT" default:"5005" help:"TCP port of the api."`
+	DataDir     string        `default:".rocketrides" type:"path" placeholder:"DIR" help:"Where the private servers keep their state between runs."`
+	Fresh       bool          `help:"Remove the private servers' state first."`
+	Rate        float64       `default:"10" help:"Rides a second."`
+	Consumers   int           `default:"2" help:"How many consumers to run: consumer0, consumer1, …"`
+	NoFailures  bool          `help:"Simulate no failures; else every tenth batch fails."`
+	Seed        uint64        `default:"0" help:"Makes random choices repeatable; 0 takes new seeds."`
+	For         time.Duration `default:"0s" help:"Run that long, as 20s or 5m, then audit, and exit with 0 only if the audit holds; 0 runs until stopped."`
+}
+
+// Help follows the flags' own help.
+func (*upCmd) Help() string {
+	return `Starts a private Postgres and Redis where none are given, migrates, and runs api, streamer, consumers and simulator. A process that dies is started again. Ctrl-C stops everything in order. How to reach it all is printed first, and written to the file env in the data directory.`
+}
+
+// Validate refuses what the processes would refuse.
+func (c *upCmd) Validate() error {
+	switch {
+	case c.Rate <= 0:
+		return fmt.Errorf("--rate is %g: it must be over 0", c.Rate)
+	case c.Consumers < 1 || c.Consumers > 100:
+		return fmt.Errorf("--consumers is %d: it must be from 1 to 100", c.Consumers)
+	case c.Port == 0:
+		return errors.New("--port is 0: it must be from 1 to 65535")
+	case c.For < 0:
+		return fmt.Errorf("--for is %v: it must not be negative", c.For)
+	}
+	return nil
+}
+
+// Run runs until ctx ends, or for the time asked for.
+func (c *upCmd) Run(ctx context.Context) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	writers, readers := c.processes(exe)
+	return up.Run(ctx, up.Config{
+		DataDir:     c.DataDir,
+		Fresh:       c.Fresh,
+		DatabaseURL: c.DatabaseURL,
+		RedisURL:    c.RedisURL,
+		Port:        int(c.Port),
+		Vars:        []string{"STREAM_NAME=" + c.StreamName, "API_PORT=" + strconv.Itoa(int(c.Port))},
+		Migrate:     migrateAll,
+		Writers:     writers,
+		Readers:     readers,
+		For:         c.For,
+		Audit:       up.Process{Name: "verify", Args: []string{exe, "verify", "--wait", "10s"}},
+		Output:      os.Stdout,
+		Color:       upColor(),
+	})
+}
+
+// processes are those of the Procfile, in groups as they stop.
+func (c *upCmd) processes(exe string) (writers, readers [][]up.Process) {
+	seed := "--seed=" + strconv.FormatUint(c.Seed, 10)
+	failures := "--simulate-failures=" + simulatedFailures
+	if c.NoFailures {
+		failures = "--simulate-failures=0"
+	}
+	process := func(name string, args ...string) up.Process {
+		return up.Process{Name: name, Args: append([]string{exe}, args...)}
+	}
+	simulator := process("simulator", "simulator", seed,
+		"--rate="+strconv.FormatFloat(c.Rate, 'g', -1, 64), "--for=0s",
+		fmt.Sprintf("--url=http://127.0.0.1:%d", c.Port))
+	writers = [][]up.Process{{simulator}, {process("api", "api")}}
+	var consumers []up.Process
+	for i := range c.Consumers {
+		name := "consumer" + strconv.Itoa(i)
+		consumers = append(consumers, process(name, "consumer", name, seed, failures))
+	}
+	return writers, [][]up.Process{{process("streamer", "streamer", seed, failures)}, consumers}
+}
+
+// upColor also follows CLICOLOR_FORCE, as supervisors do.
+func upColor() bool {
+	forced := cmp.Or(os.Getenv("CLICOLOR_FORCE"), "0") != "0"
+	return wantColor() || forced && os.Getenv("NO_COLOR") == ""
+}

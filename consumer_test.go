@@ -1,0 +1,281 @@
+package unilog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/unilog"
+)
+
+func countEntries(n *int) unilog.Handler {
+	return func(_ context.Context, _ pgx.Tx, entries []unilog.Entry) error {
+		*n += len(entries)
+		return nil
+	}
+}
+
+func (w *world) checkpoint(name string) int64 {
+	w.Helper()
+	return query[int64](w, `SELECT "offset" FROM checkpoints WHERE name = $1`, name)
+}
+
+func TestConsumerGoesOnFromItsCheckpoint(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer()
+	w.wantCount("applied of an empty log", w.consume(w.consumer("sum")), 0)
+	w.commit("1", "2")
+	w.drain(s)
+	w.wantCount("applied", w.consume(w.consumer("sum")), 2)
+	w.commit("3")
+	w.drain(s)
+	w.wantCount("applied by another process", w.consume(w.consumer("sum")), 1)
+	w.wantCount("applied with nothing new", w.consume(w.consumer("sum")), 0)
+	w.wantTotal("sum", "6")
+	if at := w.checkpoint("sum"); at != 3 {
+		t.Errorf("the checkpoint is %d, want 3", at)
+	}
+}
+
+func TestConsumerCrashBeforeCommitChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commit("1", "2")
+	w.drain(w.streamer())
+	crash := true
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
+			if crash {
+				return unilog.ErrSimulated
+			}
+			return nil
+		}
+	})
+	if _, err := c.RunOnce(w.ctx); !errors.Is(err, unilog.ErrSimulated) {
+		t.Fatalf("a simulated crash gave %v", err)
+	}
+	w.wantTotal("sum", "0")
+	if at := w.checkpoint("sum"); at != 0 {
+		t.Errorf("the checkpoint is %d after a crash, want 0", at)
+	}
+	crash = false
+	w.consume(c)
+	w.wantTotal("sum", "3")
+}
+
+var errPoison = errors.New("poison")
+
+// rejecting wraps a handler so that it rejects some amounts.
+func rejecting(h unilog.Handler, how func(), amounts ...string) unilog.Handler {
+	return func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+		if err := h(ctx, tx, entries); err != nil {
+			return err
+		}
+		for _, e := range entries {
+			for _, a := range amounts {
+				if string(e.Data) == `{"amount": `+a+`}` {
+					how()
+					return errPoison
+				}
+			}
+		}
+		return nil
+	}
+}
+
+func TestConsumerHaltsAtARejectedRecord(t *testing.T) {
+	t.Parallel()
+	for name, how := range map[string]func(){"an error": func() {}, "a panic": func() { panic("poison") }} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.commit("1", "2", "3", "4", "5", "6", "7")
+			w.drain(w.streamer())
+			c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) { cfg.Handler = rejecting(cfg.Handler, how, "5") })
+			var rejected *unilog.RejectedError
+			// What comes before it is applied; then Run returns, and does so again.
+			for range 2 {
+				if err := c.Run(w.ctx); !errors.As(err, &rejected) || rejected.Offset != 5 || strings.Contains(err.Error(), "\n") {
+					t.Fatalf("Run returned %v, want a rejection at offset 5, in one line", err)
+				}
+				w.wantTotal("sum", "10")
+			}
+			// Mended, it goes on.
+			w.consume(w.consumer("sum"))
+			w.wantTotal("sum", "28")
+		})
+	}
+}
+
+func TestConsumerParksRejectedRecords(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commit("1", "2", "3", "4", "5", "6", "7")
+	w.drain(w.streamer())
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		cfg.Handler = rejecting(cfg.Handler, func() {}, "1", "4", "7")
+		cfg.ParkRejected = true
+	})
+	w.wantCount("applied or parked", w.consume(c), 7)
+	w.wantTotal("sum", "16")
+	parked := query[string](w, `
+		SELECT string_agg(concat_ws(' ', "offset", data ->> 'amount', error), ', ' ORDER BY "offset")
+		FROM dead_letters WHERE consumer = 'sum'`)
+	if parked != "1 1 poison, 4 4 poison, 7 7 poison" {
+		t.Errorf("parked are %s", parked)
+	}
+	// The audit, at the test's end, counts what is parked.
+}
+
+func TestConsumerTriesAgainAfterTransientErrors(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{"40001", "40P01", "57P01", "53300", "25006", "55P03"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.commit("1", "2")
+			w.drain(w.streamer())
+			ctx, stop := context.WithCancel(w.ctx)
+			failures := 3
+			c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+				add := cfg.Handler
+				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+					if failures > 0 {
+						failures--
+						// The server itself raises the error.
+						_, err := tx.Exec(ctx, fmt.Sprintf(`DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '%s'; END $$`, code))
+						return fmt.Errorf("as a handler would wrap it: %w", err)
+					}
+					return add(ctx, tx, entries)
+				}
+				cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
+			})
+			w.must(c.Run(ctx))
+			w.wantCount("failures left", failures, 0)
+			w.wantTotal("sum", "3")
+		})
+	}
+}
+
+func TestConsumerSurvivesTheLossOfItsConnection(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commit("1", "2")
+	w.drain(w.streamer())
+	ctx, stop := context.WithCancel(w.ctx)
+	cut := false
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			if !cut {
+				cut = true
+				w.exec(`SELECT pg_terminate_backend($1)`, tx.Conn().PgConn().PID())
+			}
+			return add(ctx, tx, entries)
+		}
+		cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
+	})
+	w.must(c.Run(ctx))
+	w.wantTotal("sum", "3")
+}
+
+func TestConsumerRejectsAtTheCommit(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.exec(`CREATE TABLE once (data jsonb UNIQUE DEFERRABLE INITIALLY DEFERRED)`)
+	w.commit("1", "2", "2", "3")
+	w.drain(w.streamer())
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		add := cfg.Handler
+		cfg.ParkRejected = true
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			for _, e := range entries {
+				if _, err := tx.Exec(ctx, `INSERT INTO once VALUES ($1)`, e.Data); err != nil {
+					return err
+				}
+			}
+			return add(ctx, tx, entries)
+		}
+	})
+	w.consume(c)
+	w.wantTotal("sum", "6")
+	w.wantCount("parked", query[int](w, `SELECT count(*) FROM dead_letters WHERE "offset" = 3`), 1)
+}
+
+func TestConsumerWhoseHandlerHidesAFailure(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commit("1")
+	w.drain(w.streamer())
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, _ []unilog.Entry) error {
+			_, err := tx.Exec(ctx, `SELECT 1/0`)
+			if e := new(pgconn.PgError); !errors.As(err, &e) {
+				t.Errorf("division by zero gave %v", err)
+			}
+			return nil
+		}
+	})
+	var rejected *unilog.RejectedError
+	if err := c.Run(w.ctx); !errors.As(err, &rejected) {
+		t.Errorf("Run returned %v, want a rejection", err)
+	}
+}
+
+func TestConsumerGapThatNobodyCanFill(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commitMany(20)
+	w.drain(w.streamer())
+	w.command("XTRIM", w.stream, "MAXLEN", "5")
+	w.exec(`DELETE FROM log_records WHERE "offset" <= 3`) // as if dropped long ago
+	var gap *unilog.GapError
+	err := w.consumer("late", func(cfg *unilog.ConsumerConfig) { cfg.Handler = countEntries(new(int)) }).Run(w.ctx)
+	if !errors.As(err, &gap) || gap.From != 1 || gap.To != 3 || !gap.Archive {
+		t.Errorf("Run returned %v, want a gap from 1 to 3", err)
+	}
+	w.exec(`DELETE FROM checkpoints`) // it never agrees, and is not meant to
+}
+
+func TestConsumerStopsWithItsContext(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	ctx, stop := context.WithCancel(w.ctx)
+	w.commit("1", "2")
+	w.drain(w.streamer())
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			stop() // in the middle of a batch, which is finished all the same
+			return add(ctx, tx, entries)
+		}
+	})
+	w.must(c.Run(ctx))
+	w.wantTotal("sum", "3")
+}
+
+func TestConsumerConfig(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	good := unilog.ConsumerConfig{Name: "sum", DB: w.db, Log: w.log, Handler: countEntries(new(int))}
+	for field, break_ := range map[string]func(c *unilog.ConsumerConfig){
+		"Name":         func(c *unilog.ConsumerConfig) { c.Name = "" },
+		"Name must":    func(c *unilog.ConsumerConfig) { c.Name = "\xff" },
+		"DB":           func(c *unilog.ConsumerConfig) { c.DB = nil },
+		"Log":          func(c *unilog.ConsumerConfig) { c.Log = nil },
+		"Handler":      func(c *unilog.ConsumerConfig) { c.Handler = nil },
+		"BatchRecords": func(c *unilog.ConsumerConfig) { c.BatchRecords = -1 },
+	} {
+		cfg := good
+		break_(&cfg)
+		if _, err := unilog.NewConsumer(cfg); err == nil || !strings.Contains(err.Error(), "ConsumerConfig."+field) {
+			t.Errorf("without a good %s: %v", field, err)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package up
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// maxLine bounds how much of a line without an end is held back.
+const maxLine = 64 << 10
+
+// colors are ANSI codes that can be read on dark and on light terminals.
+var colors = []int{36, 33, 32, 35, 34, 31, 96, 93, 92, 95, 94, 91}
+
+// output writes the lines of several sources whole, each after the name of its
+// source. It is safe for concurrent use.
+type output struct {
+	mu    sync.Mutex
+	w     io.Writer
+	width int
+	color bool
+	names map[string]int // in the order in which they got their color
+}
+
+func newOutput(w io.Writer, color bool, names []string) *output {
+	o := &output{w: w, color: color, names: map[string]int{}}
+	for i, name := range names {
+		o.names[name] = i
+		o.width = max(o.width, len(name))
+	}
+	return o
+}
+
+// say prints one line of the supervisor's own.
+func (o *output) say(format string, args ...any) {
+	fmt.Fprintf(o.from(self), format+"\n", args...)
+}
+
+// from returns a writer for one source. Its writes never fail: who cannot
+// print goes on working.
+func (o *output) from(name string) *lines {
+	prefix := fmt.Sprintf("%-*s | ", o.width, name)
+	if i, ok := o.names[name]; o.color && ok {
+		prefix = fmt.Sprintf("\x1b[%dm%s\x1b[0m", colors[i%len(colors)], prefix)
+	}
+	return &lines{out: o, prefix: []byte(prefix)}
+}
+
+// lines gathers one source's output into lines.
+type lines struct {
+	out    *output
+	prefix []byte
+
+	mu   sync.Mutex
+	rest []byte // of a line that has not ended
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rest = append(l.rest, p...)
+	end := bytes.LastIndexByte(l.rest, '\n')
+	if end < 0 && len(l.rest) < maxLine {
+		return len(p), nil
+	}
+	if end < 0 {
+		end = len(l.rest) - 1
+	}
+	l.print(l.rest[:end+1])
+	l.rest = append(l.rest[:0], l.rest[end+1:]...)
+	return len(p), nil
+}
+
+// flush prints a last line that did not end.
+func (l *lines) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.print(l.rest)
+	l.rest = nil
+}
+
+func (l *lines) print(text []byte) {
+	var b bytes.Buffer
+	for line := range bytes.Lines(text) {
+		b.Write(l.prefix)
+		b.Write(bytes.TrimRight(line, "\r\n"))
+		b.WriteByte('\n')
+	}
+	l.out.mu.Lock()
+	defer l.out.mu.Unlock()
+	_, _ = l.out.w.Write(b.Bytes())
+}

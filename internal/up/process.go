@@ -1,0 +1,49 @@
+package up
+
+import (
+	"context"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/rocketrides/unilog/internal/private/child"
+)
+
+// Process is one process to run.
+type Process struct {
+	Name string
+	Args []string // the command and its arguments
+}
+
+// process is a running Process.
+type process struct {
+	*child.Process
+	out *lines
+}
+
+// startProcess runs p with its output going to out, line by line. If this
+// process dies, p is killed.
+func startProcess(p Process, env []string, out *output) (*process, error) {
+	w := out.from(p.Name)
+	cmd := exec.Command(p.Args[0], p.Args[1:]...)
+	cmd.Env = env
+	// One writer for both keeps them in order.
+	cmd.Stdout, cmd.Stderr = w, w
+	// A grandchild may keep the pipe open.
+	cmd.WaitDelay = time.Second
+	c, err := child.Start(cmd, syscall.SIGKILL)
+	if err != nil {
+		return nil, err
+	}
+	return &process{c, w}, nil
+}
+
+func (p *process) Err() error {
+	p.out.flush()
+	return p.Process.Err()
+}
+
+func (p *process) Stop(ctx context.Context) error {
+	defer p.out.flush()
+	return p.Process.Stop(ctx, syscall.SIGTERM)
+}

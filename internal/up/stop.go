@@ -1,0 +1,61 @@
+package up
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+)
+
+// stopBudget leaves a little of the 10 s that a stop may take.
+const stopBudget = 9500 * time.Millisecond
+
+// stop stops all that runs, in order.
+func (s *supervisor) stop() {
+	groups := s.groups
+	if len(s.servers) > 0 {
+		groups = append(groups, s.servers)
+	}
+	if len(groups) == 0 {
+		return
+	}
+	s.out.say("stopping %s", list(groups))
+	s.stopGroups(groups)
+	s.groups, s.servers = nil, nil
+}
+
+// stopGroups stops one group after the other. Each has its share of the
+// budget, and what those before it left of theirs.
+func (s *supervisor) stopGroups(groups [][]*task) {
+	began := time.Now()
+	for i, group := range groups {
+		share := stopBudget * time.Duration(i+1) / time.Duration(len(groups))
+		ctx, cancel := context.WithDeadline(context.Background(), began.Add(share))
+		var wg sync.WaitGroup
+		for _, t := range group {
+			wg.Go(func() {
+				if err := t.stop(ctx); err != nil {
+					s.out.say("%s: %v", t.name, err)
+				}
+			})
+		}
+		wg.Wait()
+		cancel()
+	}
+}
+
+type named interface{ title() string }
+
+func (t *task) title() string   { return t.name }
+func (p Process) title() string { return p.Name }
+
+// list names what is in groups, in order.
+func list[T named](groups [][]T) string {
+	var names []string
+	for _, group := range groups {
+		for _, n := range group {
+			names = append(names, n.title())
+		}
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,109 @@
+package up
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	minDelay = 100 * time.Millisecond
+	maxDelay = 5 * time.Second
+	// steady is how long something has to live for its next death to count
+	// as the first.
+	steady = 3 * time.Second
+)
+
+// runner is something that runs: a process, or a private server.
+type runner interface {
+	// Done is closed when it has ended.
+	Done() <-chan struct{}
+	// Err says how it ended.
+	Err() error
+	// Stop ends it in order, or by force when ctx ends. It has ended on return.
+	Stop(ctx context.Context) error
+}
+
+// task keeps one runner running, restarting it with backoff when it dies. keep
+// and then stop are called once each, from one goroutine.
+type task struct {
+	name  string
+	start func(context.Context) (runner, error)
+	say   func(format string, args ...any)
+
+	cancel context.CancelFunc
+	ended  chan struct{}
+	// current belongs to the loop until ended is closed.
+	current runner
+}
+
+// keep starts supervising: first, or what start returns if that is nil.
+func (t *task) keep(first runner) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.cancel, t.ended, t.current = cancel, make(chan struct{}), first
+	go t.loop(ctx)
+}
+
+// stop ends the supervision and then what runs. Its error tells that this took
+// force.
+func (t *task) stop(ctx context.Context) error {
+	t.cancel()
+	<-t.ended
+	if t.current == nil {
+		return nil
+	}
+	return t.current.Stop(ctx)
+}
+
+func (t *task) loop(ctx context.Context) {
+	defer close(t.ended)
+	delay := minDelay
+	for {
+		began := time.Now()
+		err := t.once(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) >= steady {
+			delay = minDelay
+		}
+		t.say("%s died (%v), starting it again in %v", t.name, err, delay)
+		if pause(ctx, delay) != nil {
+			return
+		}
+		delay = min(2*delay, maxDelay)
+	}
+}
+
+// once runs until the end of the runner, and says how it ended, or of ctx.
+func (t *task) once(ctx context.Context) (err error) {
+	if t.current == nil {
+		if t.current, err = t.start(ctx); err != nil {
+			t.current = nil
+			return err
+		}
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-t.current.Done():
+	}
+	err = t.current.Err()
+	t.current = nil
+	if err == nil {
+		err = errors.New("exit status 0")
+	}
+	return err
+}
+
+// pause waits for d, or returns ctx's error if that ends first.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

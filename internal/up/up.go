@@ -1,0 +1,176 @@
+// Package up runs a whole system as one command: private servers where none
+// are given, migrations, and processes, which it restarts when they die and
+// stops in order. Nothing it started outlives it, even if it is killed.
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// self names the supervisor in its own output.
+const self = "up"
+
+// Config says what to run.
+type Config struct {
+	// DataDir keeps the private servers' state between runs. Only one
+	// supervisor at a time may use it. Fresh removes that state first.
+	DataDir string
+	Fresh   bool
+	// DatabaseURL and RedisURL are servers to use; "" is a private one.
+	DatabaseURL, RedisURL string
+	// Port is where the api will listen; it must be free.
+	Port int
+	// Vars are further variables, as KEY=value, of the processes' environment
+	// and of the file env in DataDir.
+	Vars []string
+	// Migrate prepares the database.
+	Migrate func(ctx context.Context, databaseURL string) error
+	// Writers bring work in, Readers carry it on. The groups stop in this
+	// order, the writers' first, and start in reverse; the processes of one
+	// group stop together. Names are unique.
+	Writers, Readers [][]Process
+	// For, if positive, ends the run after that time: the writers stop, Audit
+	// runs, and its failure is Run's.
+	For   time.Duration
+	Audit Process
+
+	Output io.Writer
+	Color  bool
+
+	over <-chan struct{} // tests only: ends For
+}
+
+// supervisor is one run.
+type supervisor struct {
+	cfg     Config
+	out     *output
+	dir     *dataDir
+	env     []string
+	groups  [][]*task // running, in the order in which they stop
+	servers []*task
+}
+
+// Run runs the system until ctx ends or cfg.For has passed, and returns when
+// everything has stopped, at most 10 s later. The end of ctx is no error,
+// unless it cuts the audit short. Errors are one line each and say what to do.
+func Run(ctx context.Context, cfg Config) error {
+	dir, err := openDataDir(ctx, cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	if err := check(ctx, cfg, dir); err != nil {
+		return err
+	}
+	if cfg.Fresh {
+		if err := dir.clear(ctx); err != nil {
+			return err
+		}
+	}
+	s := &supervisor{cfg: cfg, dir: dir, out: newOutput(cfg.Output, cfg.Color, names(cfg))}
+	err = s.run(ctx)
+	interrupted := ctx.Err() != nil
+	s.stop()
+	if interrupted && cfg.For <= 0 {
+		return nil
+	}
+	if interrupted {
+		return errors.New("interrupted before the audit had ended")
+	}
+	return err
+}
+
+// names lists all that will print, for the width of the prefixes.
+func names(cfg Config) []string {
+	names := []string{self}
+	for _, groups := range [][][]Process{cfg.Writers, cfg.Readers, {{cfg.Audit}}} {
+		for _, group := range groups {
+			for _, p := range group {
+				names = append(names, p.Name)
+			}
+		}
+	}
+	return names
+}
+
+func (s *supervisor) run(ctx context.Context) error {
+	urls, err := s.startServers(ctx)
+	if err != nil {
+		return err
+	}
+	vars := append([]string{"DATABASE_URL=" + urls.database, "REDIS_URL=" + urls.redis}, s.cfg.Vars...)
+	s.env = append(os.Environ(), vars...)
+	if s.cfg.Color {
+		s.env = append(s.env, "FORCE_COLOR=1")
+	}
+	if err := s.cfg.Migrate(ctx, urls.database); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	path, err := s.dir.writeEnv(vars)
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	s.announce(urls, path)
+	s.startProcesses()
+	if s.cfg.For <= 0 {
+		<-ctx.Done()
+		return nil
+	}
+	select {
+	case <-time.After(s.cfg.For):
+	case <-s.cfg.over:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return s.audit(ctx)
+}
+
+func (s *supervisor) announce(urls urls, env string) {
+	api := fmt.Sprintf("http://127.0.0.1:%d", s.cfg.Port)
+	s.out.say("api:      %s", api)
+	s.out.say("try:      curl -d distance=123 %s/rides", api)
+	s.out.say("postgres: %s", urls.attachDatabase)
+	s.out.say("redis:    %s", urls.attachRedis)
+	s.out.say("as variables: set -a; . %s", quote(env))
+}
+
+func (s *supervisor) startProcesses() {
+	all := append(append([][]Process{}, s.cfg.Writers...), s.cfg.Readers...)
+	s.groups = make([][]*task, len(all))
+	for i := len(all) - 1; i >= 0; i-- {
+		for _, p := range all[i] {
+			t := &task{name: p.Name, say: s.out.say, start: func(context.Context) (runner, error) {
+				return startProcess(p, s.env, s.out)
+			}}
+			s.groups[i] = append(s.groups[i], t)
+			t.keep(nil)
+		}
+	}
+}
+
+// audit stops the writers and runs the audit, which waits for the readers.
+func (s *supervisor) audit(ctx context.Context) error {
+	s.out.say("%v are over: stopping %s, then the audit", s.cfg.For, list(s.cfg.Writers))
+	n := len(s.cfg.Writers)
+	s.stopGroups(s.groups[:n])
+	s.groups = s.groups[n:]
+	p, err := startProcess(s.cfg.Audit, s.env, s.out)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), p.Stop(ctx))
+	}
+	if err := p.Err(); err != nil {
+		return fmt.Errorf("the audit does not hold: %s: %w", s.cfg.Audit.Name, err)
+	}
+	s.out.say("the audit holds")
+	return nil
+}

@@ -1,0 +1,226 @@
+package up
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patient runs until it is asked to stop, and notes that in a file.
+const patient = `trap 'echo $0 >>"$1"; exit 0' TERM; echo runs; while :; do sleep 0.02; done`
+
+func TestStopOrder(t *testing.T) {
+	t.Parallel()
+	cfg := fakeServers(t)
+	notes := filepath.Join(t.TempDir(), "notes")
+	p := func(name string) Process { return sh(name, patient, notes) }
+	cfg.Writers = [][]Process{{p("simulator")}, {p("api")}}
+	cfg.Readers = [][]Process{{p("streamer")}, {p("c0"), p("c1")}}
+	r := start(t, cfg)
+	for _, name := range []string{"simulator", "api      ", "streamer ", "c0       ", "c1       "} {
+		r.await(t, name+" | runs\n")
+	}
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	b, err := os.ReadFile(notes)
+	got := strings.Join(strings.Fields(string(b)), " ")
+	if err != nil || got != "simulator api streamer c0 c1" && got != "simulator api streamer c1 c0" {
+		t.Errorf("stopped in the order %q, %v", got, err)
+	}
+}
+
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	cfg := fakeServers(t)
+	mark := filepath.Join(t.TempDir(), "mark")
+	cfg.Writers = [][]Process{{sh("p", `echo "life $(cat "$1" 2>/dev/null)"; printf x >>"$1"; kill -9 $$`, mark)}}
+	r := start(t, cfg)
+	r.await(t, "up | p died (signal: killed), starting it again in 100ms\np  | life x\n")
+	r.await(t, "up | p died (signal: killed), starting it again in 200ms\np  | life xx\n")
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	for exit, want := range map[string]string{"0": "", "1": "exit status 1"} {
+		t.Run("exit "+exit, func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeServers(t)
+			notes := filepath.Join(t.TempDir(), "notes")
+			cfg.Writers = [][]Process{{sh("w", patient, notes)}}
+			cfg.Readers = [][]Process{{sh("r", patient, notes)}}
+			over := make(chan struct{})
+			cfg.For, cfg.over = time.Hour, over
+			cfg.Audit = sh("verify", `echo $0 >>"$1"; echo "the stream is $STREAM_NAME"; exit "$2"`, notes, exit)
+			r := start(t, cfg)
+			r.await(t, "w      | runs\n")
+			r.await(t, "r      | runs\n")
+			close(over)
+			r.await(t, "verify | the stream is s\n")
+			err := <-r.result
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("got %v", err)
+			}
+			b, err := os.ReadFile(notes)
+			if got := strings.Join(strings.Fields(string(b)), " "); err != nil || got != "w verify r" {
+				t.Errorf("order %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestInterruptedAudit(t *testing.T) {
+	t.Parallel()
+	cfg := fakeServers(t)
+	cfg.For = time.Hour
+	r := start(t, cfg)
+	r.await(t, "try:")
+	if err := r.stop(); err == nil {
+		t.Error("no audit, no error")
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cfg := fakeServers(t)
+	cfg.Port = l.Addr().(*net.TCPAddr).Port
+	refused(t, cfg, "--port")
+}
+
+// A database that a Postgres of another version made is refused, but may be
+// removed.
+func TestOtherVersion(t *testing.T) {
+	t.Parallel()
+	cfg := fakeServers(t)
+	cfg.DatabaseURL = ""
+	dir, err := openDataDir(t.Context(), cfg.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir.close()
+	data := filepath.Join(cfg.DataDir, "postgres", "data")
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, cfg, "--fresh")
+	if err := os.Chmod(filepath.Dir(cfg.DataDir), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	// Past the checks, and no further.
+	cfg.Fresh = true
+	begun := errors.New("begun")
+	cfg.Migrate = func(context.Context, string) error { return begun }
+	if err := Run(t.Context(), cfg); !errors.Is(err, begun) {
+		t.Errorf("with Fresh: %v", err)
+	}
+}
+
+func TestNoPasswordOnScreen(t *testing.T) {
+	t.Parallel()
+	cfg := fakeServers(t)
+	r := start(t, cfg)
+	r.await(t, "as variables:")
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(r.String(), "secret") {
+		t.Error("the password is shown")
+	}
+}
+
+// Private servers that die come back, at the same place.
+func TestPrivateServers(t *testing.T) {
+	t.Parallel()
+	cfg := fakeServers(t)
+	cfg.DatabaseURL, cfg.RedisURL = "", ""
+	// Root's Postgres has to pass.
+	if err := os.Chmod(filepath.Dir(cfg.DataDir), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, cfg)
+	r.await(t, "as variables:")
+	attach := func() {
+		t.Helper()
+		out, err := exec.Command("sh", "-ec", `. "$1"; psql -Atc 'SELECT 40 + 2' "$DATABASE_URL"; redis-cli -s "${REDIS_URL#unix://}" PING`,
+			"sh", filepath.Join(cfg.DataDir, "env")).CombinedOutput()
+		if err != nil || string(out) != "42\nPONG\n" {
+			t.Errorf("got %s, %v", out, err)
+		}
+	}
+	attach()
+	b, err := os.ReadFile(filepath.Join(cfg.DataDir, "postgres", "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.await(t, "postgres died (signal: killed), starting it again in 100ms\n")
+	r.await(t, "postgres answers again\n")
+	attach()
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// kill -9 leaves nothing behind: the processes hold a pipe's write end, and
+// its reader sees the end when they have gone.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "UP_TEST_FIFO="+fifo, "UP_TEST_DIR="+filepath.Join(dir, "data"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(fifo) // waits for the writer
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	in := bufio.NewReader(f)
+	if _, err := in.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, in)
+	_ = cmd.Wait()
+	// The directory is free again.
+	d, err := openDataDir(t.Context(), filepath.Join(dir, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.close()
+}

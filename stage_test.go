@@ -1,0 +1,167 @@
+package unilog_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/rocketrides/unilog"
+)
+
+func TestStageFollowsTheTransaction(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	staged := func() int { return query[int](w, `SELECT count(*) FROM staged_log_records`) }
+	tx := w.begin()
+	w.note(tx, "1", "2")
+	w.wantCount("staged before the commit, as others see it", staged(), 0)
+	w.must(tx.Rollback(w.ctx))
+	w.wantCount("staged after a rollback", staged(), 0)
+	w.wantCount("published after a rollback", w.drain(w.streamer()), 0)
+	w.commit("3", "4")
+	w.wantCount("staged after a commit", staged(), 2)
+}
+
+func TestStageKeepsOrderAndContents(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var records []unilog.Record
+	for i := range 1000 {
+		records = append(records, unilog.Record{
+			Action: "create", Object: "ride", Key: fmt.Sprint(i),
+			Data:    json.RawMessage(fmt.Sprintf(`{"n":%d,"exact":1.%030d}`, i, i)),
+			Headers: map[string]string{"h": strings.Repeat("ü\"\n", i%3)},
+		})
+	}
+	w.must(unilog.Stage(w.ctx, w.db, records...))
+	w.must(unilog.Stage(w.ctx, w.db)) // nothing is fine
+	w.drain(w.streamer())
+	entries, err := w.log.Read(w.ctx, 0, unilog.Cursor{}, 2000, 0)
+	w.must(err)
+	w.wantCount("entries", len(entries), len(records))
+	for i, e := range entries {
+		want := fmt.Sprintf(`{"n": %d, "exact": 1.%030d}`, i, i)
+		if e.Key != records[i].Key || string(e.Data) != want || e.Headers["h"] != records[i].Headers["h"] || e.StagedAt.IsZero() {
+			t.Fatalf("entry %d is %+v, staged was %+v", i, e, records[i])
+		}
+	}
+}
+
+func TestStageRefuses(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	ok := record("1")
+	with := func(change func(r *unilog.Record)) unilog.Record {
+		r := ok
+		change(&r)
+		return r
+	}
+	data := func(s string) unilog.Record {
+		return with(func(r *unilog.Record) { r.Data = json.RawMessage(s) })
+	}
+	for name, c := range map[string]struct {
+		record unilog.Record
+		field  string
+		err    error
+	}{
+		"no action":             {with(func(r *unilog.Record) { r.Action = "" }), "Action", unilog.ErrEmpty},
+		"no object":             {with(func(r *unilog.Record) { r.Object = "" }), "Object", unilog.ErrEmpty},
+		"NUL in the key":        {with(func(r *unilog.Record) { r.Key = "a\x00" }), "Key", unilog.ErrInvalidText},
+		"action not UTF-8":      {with(func(r *unilog.Record) { r.Action = "\xff" }), "Action", unilog.ErrInvalidText},
+		"no data":               {data(``), "Data", unilog.ErrEmpty},
+		"data not JSON":         {data(`{"a":1`), "Data", unilog.ErrInvalidJSON},
+		"two documents":         {data(`1 2`), "Data", unilog.ErrInvalidJSON},
+		"data not UTF-8":        {data("\"\xff\""), "Data", unilog.ErrInvalidJSON},
+		"NUL in data":           {data(`"\u0000"`), "Data", unilog.ErrUnstorableJSON},
+		"NUL in a name":         {data(`{"\u0000":1}`), "Data", unilog.ErrUnstorableJSON},
+		"low surrogate alone":   {data(`"\ude00"`), "Data", unilog.ErrUnstorableJSON},
+		"high surrogate alone":  {data(`"\ud83d"`), "Data", unilog.ErrUnstorableJSON},
+		"two high surrogates":   {data(`"\ud83d\ud83d"`), "Data", unilog.ErrUnstorableJSON},
+		"number too large":      {data(`1e131073`), "Data", unilog.ErrUnstorableJSON},
+		"number too small":      {data(`1e-16384`), "Data", unilog.ErrUnstorableJSON},
+		"exponent out of sight": {data(`1e99999999999999999999`), "Data", unilog.ErrUnstorableJSON},
+		"nested too deep":       {data(strings.Repeat("[", 1001) + strings.Repeat("]", 1001)), "Data", unilog.ErrUnstorableJSON},
+		"data too large":        {data(`"` + strings.Repeat("x", unilog.MaxRecordBytes) + `"`), "Data", unilog.ErrTooLarge},
+		"numbers too large":     {data(`[` + strings.Repeat("1e100000,", 20) + `1]`), "Data", unilog.ErrTooLarge},
+		"key too large":         {with(func(r *unilog.Record) { r.Key = strings.Repeat("k", unilog.MaxRecordBytes) }), "Key", unilog.ErrTooLarge},
+		"headers too large": {with(func(r *unilog.Record) {
+			r.Headers = map[string]string{"h": strings.Repeat("\x01", unilog.MaxRecordBytes/5)}
+		}), "Headers", unilog.ErrTooLarge},
+		"NUL in a header": {with(func(r *unilog.Record) { r.Headers = map[string]string{"h": "\x00"} }), "Headers", unilog.ErrInvalidText},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx := w.begin()
+			err := unilog.Stage(w.ctx, tx, ok, c.record)
+			var refused *unilog.RecordError
+			if !errors.As(err, &refused) || refused.Index != 1 || refused.Field != c.field || !errors.Is(err, c.err) {
+				t.Errorf("Stage says %.200v; want record 1, %s, %v", err, c.field, c.err)
+			}
+			// Nothing was sent, so the transaction is as good as before.
+			w.must(tx.Commit(w.ctx))
+		})
+	}
+	w.wantCount("staged", query[int](w, `SELECT count(*) FROM staged_log_records`), 0)
+}
+
+func TestLargestRecordsGoThrough(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	largest := strings.Repeat("[1,", 1000) + strings.Repeat("1,", unilog.MaxRecordBytes/2-2010) + "1" + strings.Repeat("]", 1000)
+	for _, data := range []string{`1`, largest, `1e131071`, `[` + strings.Repeat("1e100000,", 10) + `1e-16383]`, `"\ud83d\ude80\\u0000"`} {
+		w.must(unilog.Stage(w.ctx, w.db, unilog.Record{Action: "a", Object: "o", Data: json.RawMessage(data)}))
+	}
+	w.wantCount("published", w.drain(w.streamer()), 5)
+	applied := 0
+	w.consume(w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		cfg.Handler = countEntries(&applied)
+	}))
+	w.wantCount("applied", applied, 5)
+}
+
+// TestStageAcceptsWhatPostgresTakes compares the check of documents with what
+// Postgres really takes: whatever Stage lets through must be storable.
+func TestStageAcceptsWhatPostgresTakes(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		doc := jsonDocument(2).Draw(rt, "document")
+		size, err := unilog.StoredJSONSize([]byte(doc))
+		if err != nil {
+			rt.Skip("refused before it is sent")
+		}
+		var stored int
+		if err := w.db.QueryRow(w.ctx, `SELECT octet_length($1::text::jsonb::text)`, doc).Scan(&stored); err != nil {
+			rt.Fatalf("Postgres refuses %q: %v", doc, err)
+		}
+		// Postgres adds a space after each comma and colon, no more.
+		if stored > size+strings.Count(doc, ",")+strings.Count(doc, ":") {
+			rt.Fatalf("Postgres stores %q in %d bytes, reckoned were %d", doc, stored, size)
+		}
+	})
+}
+
+// jsonDocument makes JSON that is often at the edge of what can be stored.
+func jsonDocument(depth int) *rapid.Generator[string] {
+	text := rapid.OneOf(
+		rapid.StringMatching(`"([a-z ]|\\u00[0-9a-f]{2}|\\ud83d\\ude00|\\ud[89a-f]0[0-9]|\\[nt"\\/]|ü){0,5}"`),
+	)
+	number := rapid.StringMatching(`-?(0|[1-9][0-9]{0,6})(\.[0-9]{1,6})?([eE][+-]?(0|[1-9][0-9]{0,2}|1310[67][0-9]|1638[0-9]))?`)
+	leaf := rapid.OneOf(text, number, rapid.SampledFrom([]string{"true", "null", "{}", "[]", "0e99999", "1e131071"}))
+	if depth == 0 {
+		return leaf
+	}
+	inner := jsonDocument(depth - 1)
+	return rapid.Custom(func(t *rapid.T) string {
+		switch rapid.IntRange(0, 2).Draw(t, "kind") {
+		case 0:
+			return "[" + strings.Join(rapid.SliceOfN(inner, 0, 3).Draw(t, "items"), ",") + "]"
+		case 1:
+			return "{" + text.Draw(t, "name") + ":" + inner.Draw(t, "value") + "}"
+		}
+		return leaf.Draw(t, "leaf")
+	})
+}
