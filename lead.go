@@ -15,6 +15,7 @@ const lockClass = 0x756c6f67 // "ulog"
 
 const (
 	sqlTryLead = `SELECT pg_try_advisory_lock($1, $2)`
+	sqlUnlock  = `SELECT pg_advisory_unlock($1, $2)`
 
 	// See sqlNoJIT. The connection is the leader's own.
 	sqlNoJITSession = `SET jit = off`
@@ -26,9 +27,11 @@ UPDATE log_partitions SET epoch = greatest(epoch, $2) + 1
 WHERE partition = $1
 RETURNING log_id::text, epoch, next_offset - 1, published_offset`
 
+	// Ordered, so that it takes the index: EXISTS would scan the table, whose
+	// first pages are empty after a backlog.
 	// Index: log_partitions_pkey, staged_log_records_pkey.
 	sqlProbe = `
-SELECT epoch, EXISTS (SELECT FROM staged_log_records)
+SELECT epoch, (SELECT id FROM staged_log_records ORDER BY id LIMIT 1) IS NOT NULL
 FROM log_partitions WHERE partition = $1`
 
 	// The commit need not be flushed: what is lost of it is sent again and
@@ -78,7 +81,7 @@ func (s *Streamer) takeLead(ctx context.Context) (err error) {
 	l := &leadership{conn: pooled.Hijack(), expired: map[string]bool{}}
 	defer func() {
 		if err != nil {
-			l.close()
+			err = errors.Join(err, l.close())
 		}
 	}()
 	if _, err := l.conn.Exec(ctx, sqlNoJITSession); err != nil {
@@ -150,18 +153,20 @@ func (l *leadership) record(ctx context.Context) error {
 // stepDown gives up the lead, if this streamer has it, and with it all that it
 // holds in memory.
 func (s *Streamer) stepDown() {
-	if s.lead != nil {
-		s.lead.close()
-		s.lead = nil
+	if s.lead == nil {
+		return
 	}
+	if err := s.lead.close(); err != nil {
+		s.log.Debug("the leader's session was lost, and its lock with it", "err", err)
+	}
+	s.lead = nil
 }
 
-// close ends the session and so releases the lock. The server releases it by
-// itself if it cannot be told.
-func (l *leadership) close() {
+// close releases the lock, so that another streamer can lead at once, and ends
+// the session, which releases it in any case.
+func (l *leadership) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if err := l.conn.Close(ctx); err != nil {
-		return // the session is gone either way
-	}
+	_, err := l.conn.Exec(ctx, sqlUnlock, int32(lockClass), l.term.Partition)
+	return errors.Join(err, l.conn.Close(ctx))
 }

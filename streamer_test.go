@@ -142,7 +142,9 @@ func TestStreamerRefusesALogThatIsAhead(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.commitMany(10)
-	w.drain(w.streamer())
+	s := w.streamer()
+	w.drain(s)
+	s.Resign()
 	w.exec(`DELETE FROM log_records WHERE "offset" > 5`) // as a restore would
 	w.exec(`UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
 	var ahead *unilog.LogAheadError
@@ -159,14 +161,17 @@ func TestStreamerRefusesALogThatIsAhead(t *testing.T) {
 func TestStreamerRefusesALogOfAnotherDatabase(t *testing.T) {
 	t.Parallel()
 	w, other := setup(t), setup(t)
+	other.exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`) // both are copies of one
+	s := w.streamer()
 	w.commit("1")
-	w.drain(w.streamer())
+	w.drain(s)
 	var foreign *unilog.ForeignLogError
 	err := other.streamer(func(cfg *unilog.StreamerConfig) { cfg.Log = w.log }).Run(w.ctx)
 	if !errors.As(err, &foreign) {
 		t.Errorf("a streamer of another database says %v", err)
 	}
-	w.drain(w.streamer())
+	w.commit("2")
+	w.wantCount("published as if nothing had been", w.drain(s), 1)
 }
 
 func TestStreamerKeepsTheLogShort(t *testing.T) {

@@ -1,0 +1,64 @@
+package unilog_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+)
+
+// TestPlansOnLargeTables sees that each statement of a loop is served by its
+// index, whether or not Postgres has statistics about the tables yet.
+func TestPlansOnLargeTables(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const rows = 100_000
+	s := w.streamer(func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithChunkRecords(*cfg, rows/4) })
+	w.commit("1")
+	w.drain(s)
+	w.commitMany(rows / 2)
+	w.drain(s)
+	w.commitMany(rows)
+	w.exec(`INSERT INTO checkpoints (name, partition) SELECT 'c' || n, 0 FROM generate_series(1, 1000) AS n`)
+	term := s.Term()
+
+	for _, analyzed := range []bool{false, true} {
+		if analyzed {
+			w.exec(`ANALYZE`)
+		}
+		for _, c := range []struct {
+			sql  string
+			args []any
+			uses string
+		}{
+			{unilog.SQLNumber, []any{0, term.Epoch, 1000, 4 << 20}, "Index Scan using staged_log_records_pkey"},
+			{unilog.SQLProbe, []any{0}, "staged_log_records_pkey"},
+			{unilog.SQLArchived, []any{0, 30_000, 60_000, 1000, 4 << 20}, "Index Scan using log_records_p0_25001_to_50000_pkey"},
+			{unilog.SQLAdvance, []any{"c7", 0, 0, 1, ""}, "Index Scan using checkpoints_pkey"},
+		} {
+			plan := w.explain(c.sql, c.args...)
+			if !strings.Contains(plan, c.uses) {
+				t.Errorf("analyzed %v: no %q in the plan of\n%s\n%s", analyzed, c.uses, c.sql, plan)
+			}
+			if large := regexp.MustCompile(`Seq Scan on (staged_log_records|log_records\w*|checkpoints)`).FindString(plan); large != "" {
+				t.Errorf("analyzed %v: %q in the plan of\n%s\n%s", analyzed, large, c.sql, plan)
+			}
+		}
+	}
+	w.exec(`TRUNCATE checkpoints`)
+}
+
+// explain runs a statement and rolls it back.
+func (w *world) explain(sql string, args ...any) string {
+	w.Helper()
+	tx := w.begin()
+	defer func() { w.must(tx.Rollback(w.ctx)) }()
+	rows, err := tx.Query(w.ctx, `EXPLAIN (ANALYZE, TIMING off, COSTS off) `+sql, args...)
+	w.must(err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	w.must(err)
+	return strings.Join(lines, "\n")
+}
