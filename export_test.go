@@ -31,3 +31,6 @@ func StoredJSONSize(doc []byte) (int, error) { return storedJSONSize(doc) }
 
 // Leads says whether the streamer believes that it leads.
 func (s *Streamer) Leads() bool { return s.lead != nil }
+
+// Forget makes the consumer read its checkpoint again.
+func (c *Consumer) Forget() { c.at = nil }

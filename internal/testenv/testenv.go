@@ -179,3 +179,17 @@ func StreamName(t testing.TB) string {
 	t.Helper()
 	return "test-" + strings.ToLower(rand.Text()[:12])
 }
+
+// URLs returns those of the servers that this test process shares, for code
+// that has no test to ask for a database.
+func URLs() (postgres, redis string, err error) {
+	p, err := shared.postgres()
+	if err != nil {
+		return "", "", err
+	}
+	r, err := shared.redis()
+	if err != nil {
+		return "", "", err
+	}
+	return p.URL(), r.URL(), nil
+}

@@ -1,0 +1,48 @@
+# For GNU make 3.81 and newer.
+.NOTPARALLEL:
+.PHONY: help run test build lint fmt bench-once cover
+
+# Where https://go.dev/doc/install puts go, if it is not on the PATH.
+export PATH := $(PATH):/usr/local/go/bin
+
+# The race detector needs cgo.
+TESTFLAGS ?= -race -shuffle=on -timeout 10m
+GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+run: ## install what is missing and run everything; ARGS="--rate 200 --for 30s"
+	@sh scripts/setup.sh go servers
+	go build -trimpath -o bin/rocketrides ./cmd/rocketrides
+	@exec bin/rocketrides up $(ARGS)
+
+test: ## install what is missing and run all tests
+	@sh scripts/setup.sh go servers compiler
+	CGO_ENABLED=1 go test $(TESTFLAGS) ./...
+
+build: ## build bin/rocketrides
+	@sh scripts/setup.sh go
+	go build -trimpath -o bin/rocketrides ./cmd/rocketrides
+
+lint: ## check the formatting and the code, for Linux and macOS
+	@sh scripts/setup.sh go
+	@files=$$($(GOFUMPT) -l .) || exit 1; \
+	if [ -n "$$files" ]; then echo "not formatted (run make fmt):"; echo "$$files"; exit 1; fi
+	go vet ./...
+	GOOS=darwin go vet ./...
+	$(STATICCHECK) ./...
+
+fmt: ## format the code
+	$(GOFUMPT) -w .
+
+bench-once: ## run each benchmark once
+	@sh scripts/setup.sh go servers
+	go test -run '^$$' -bench . -benchtime 1x ./...
+
+cover: ## run the tests and write bin/cover.html
+	@sh scripts/setup.sh go servers
+	@mkdir -p bin
+	go test -coverprofile=bin/cover.out ./...
+	go tool cover -html=bin/cover.out -o bin/cover.html

@@ -1,0 +1,174 @@
+#!/bin/sh
+# Makes sure that this machine has what the Makefile's targets need, and says
+# nothing if it has. What is missing comes from the system's package manager,
+# after asking; root, YES=1 and CI are not asked.
+#
+#   scripts/setup.sh go [servers] [compiler]
+set -eu
+cd "$(dirname "$0")/.."
+needs=$*
+
+die() {
+	echo "setup: $*" >&2
+	exit 1
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# need_go: older versions of go fetch the one that go.mod names, if they may.
+need_go() {
+	want=$(sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' go.mod)
+	get="Go $want or newer is needed: get it from https://go.dev/dl"
+	has go || die "$get"
+	found=$(go env GOVERSION) || die "$get"
+	minor=${found#go1.}
+	[ "${minor%%[!0-9]*}" -ge "${want#1.}" ] || die "$get (this is $found)"
+}
+
+# bin_dirs prints the directories that may have the servers' binaries.
+bin_dirs() {
+	echo "$PATH" | tr : '\n'
+	if has pg_config; then pg_config --bindir || :; fi
+	ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin \
+		/opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin \
+		/opt/homebrew/bin /usr/local/bin 2>/dev/null || :
+}
+
+# together tells whether one directory has all the binaries named.
+together() {
+	bin_dirs | while IFS= read -r dir; do
+		all=1
+		for name; do
+			if [ ! -x "$dir/$name" ]; then all=0; fi
+		done
+		if [ $all = 1 ]; then echo "$dir"; fi
+	done | grep -q .
+}
+
+has_postgres() { together initdb postgres && together psql && together pg_dump; }
+
+has_redis() { together redis-server redis-cli || together valkey-server valkey-cli; }
+
+# has_compiler asks for the headers too: some systems have cc without them.
+has_compiler() {
+	if [ "$(uname)" = Darwin ]; then # where cc may be a stub that opens a window
+		xcode-select -p >/dev/null 2>&1
+	else # unquoted: CC may have arguments
+		echo '#include <stdlib.h>' | $(go env CC) -E - >/dev/null 2>&1
+	fi
+}
+
+# look sets what is missing, in words, and which packages that is.
+look() {
+	missing='' packages=''
+	case " $needs " in *" servers "*)
+		has_postgres || add Postgres "$postgres"
+		has_redis || add Redis "$redis"
+		;;
+	esac
+	case " $needs " in *" compiler "*)
+		has_compiler || add 'a C compiler' "$compiler"
+		;;
+	esac
+}
+
+add() {
+	missing="${missing:+$missing and }$1"
+	packages="${packages:+$packages }$2"
+}
+
+# manager sets how to install, and what things are called here.
+manager() {
+	root=1 postgres='' redis='' compiler=''
+	if has apt-get; then
+		tool=apt-get install='apt-get install'
+		postgres=postgresql redis=redis-server compiler='gcc libc6-dev'
+	elif has brew; then
+		tool=brew install='brew install' root=''
+		postgres=postgresql@17 redis=redis
+	elif has dnf; then
+		tool=dnf install='dnf install'
+		postgres='postgresql postgresql-server' redis=valkey compiler='gcc glibc-devel'
+	elif has pacman; then
+		tool=pacman install='pacman -S --needed'
+		postgres=postgresql redis=valkey compiler=gcc
+	elif has apk; then
+		tool=apk install='apk add'
+		postgres='postgresql postgresql-client' redis=redis compiler='gcc musl-dev'
+	else
+		tool=''
+	fi
+	if [ -n "$root" ] && [ "$(id -u)" != 0 ]; then sudo='sudo '; else sudo=''; fi
+}
+
+# apt leaves the packages' own services off: ours are started apart, and
+# nobody asked for ports to be taken, now or after the next boot.
+# shellcheck disable=SC2016
+apt='
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+	trap "rm -f $policy" EXIT
+	trap "exit 1" HUP INT TERM
+	printf "#!/bin/sh\nexit 101\n" >$policy
+	chmod 755 $policy
+fi
+add() { apt-get -qy -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@"; }
+add "$@" || { apt-get -qy update && add "$@"; }
+if [ -d /run/systemd/system ]; then
+	for package; do
+		case $package in postgresql | redis-server) systemctl disable $package ;; esac
+	done
+fi
+'
+
+run_install() {
+	case $tool in
+	apt-get) $sudo sh -c "$apt" apt "$@" ;;
+	dnf) $sudo dnf -y install "$@" ;;
+	pacman) $sudo pacman -S --needed --noconfirm "$@" ;;
+	*) $sudo $install "$@" ;;
+	esac
+}
+
+# ask returns if the person at the terminal agrees, or need not be asked.
+ask() {
+	if [ "$(id -u)" = 0 ] || [ "${YES:-}" = 1 ] || [ "${CI:-false}" != false ]; then return; fi
+	[ -t 0 ] || die "not found: $missing: set YES=1 to install, or run: $by_hand"
+	printf 'Not found: %s. Install %s with %s? [Y/n] ' "$missing" "$packages" "$tool"
+	read -r answer || answer=n
+	case $answer in
+	'' | [Yy] | [Yy][Ee][Ss]) ;;
+	*) die "nothing was installed; to do it yourself, run: $by_hand" ;;
+	esac
+}
+
+need_go
+manager
+look
+if [ -z "$missing" ]; then exit 0; fi
+
+case $(uname),$missing in Darwin,*compiler*)
+	die "not found: a C compiler: run 'xcode-select --install', then try again" ;;
+esac
+if [ -z "$tool" ]; then
+	die "not found: $missing: install it, then try again (macOS: with https://brew.sh)"
+fi
+by_hand="$sudo$install $packages"
+if [ -n "$sudo" ] && ! has sudo; then
+	die "not found: $missing: as root, run: $install $packages"
+fi
+ask
+
+log=$(mktemp "${TMPDIR:-/tmp}/setup.XXXXXX")
+trap 'rm -f "$log"' EXIT
+trap 'exit 1' HUP INT TERM
+echo "Installing $packages with $tool; this may take a minute or two."
+# Unquoted: package names have no spaces.
+if ! run_install $packages >"$log" 2>&1; then
+	tail -n 30 "$log" >&2
+	die "that failed: $by_hand"
+fi
+look
+if [ -n "$missing" ]; then die "installed $packages, but still not found: $missing"; fi
