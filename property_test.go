@@ -26,18 +26,20 @@ func TestNothingLostDoubledOrReordered(t *testing.T) {
 		m := newModel(w, rt)
 		defer m.abandon()
 		rt.Repeat(map[string]func(*rapid.T){
-			"":                 func(*rapid.T) { m.checkAudit() },
-			"begin":            m.beginOne,
-			"note":             m.noteOne,
-			"commit":           m.commitOne,
-			"roll back":        m.rollbackOne,
-			"stream":           m.streamOne,
-			"look after":       m.upkeepOne,
-			"resign":           func(rt *rapid.T) { m.pickStreamer(rt).Resign() },
-			"consume":          m.consumeOne,
-			"wipe the log":     func(*rapid.T) { m.wipe() },
-			"lose the tail":    func(rt *rapid.T) { m.loseTail(rapid.IntRange(1, 5).Draw(rt, "keep")) },
-			"trim too much":    func(rt *rapid.T) { m.command("XTRIM", m.stream, "MAXLEN", rapid.StringMatching("[0-3]").Draw(rt, "keep")) },
+			"":              func(*rapid.T) { m.checkAudit() },
+			"begin":         m.beginOne,
+			"note":          m.noteOne,
+			"commit":        m.commitOne,
+			"roll back":     m.rollbackOne,
+			"stream":        m.streamOne,
+			"look after":    m.upkeepOne,
+			"resign":        func(rt *rapid.T) { m.pickStreamer(rt).Resign() },
+			"consume":       m.consumeOne,
+			"wipe the log":  func(*rapid.T) { m.wipe() },
+			"lose the tail": func(rt *rapid.T) { m.loseTail(rapid.IntRange(1, 5).Draw(rt, "keep")) },
+			"trim too much": func(rt *rapid.T) {
+				m.command("XTRIM", m.stream, "MAXLEN", rapid.StringMatching("[0-3]").Draw(rt, "keep"))
+			},
 			"crash a streamer": func(rt *rapid.T) { m.streamerFault = rapid.SampledFrom(streamerFaults).Draw(rt, "after") },
 			"crash a consumer": func(*rapid.T) { m.consumerFault = true },
 		})

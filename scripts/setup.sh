@@ -73,7 +73,7 @@ look() {
 }
 
 add() {
-	missing="${missing:+$missing and }$1"
+	missing="${missing:+$missing, }$1"
 	packages="${packages:+$packages }$2"
 }
 

@@ -21,7 +21,7 @@ type upCmd struct {
 	RedisURL    string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis to use; without it, a private one is started."`
 	StreamName  string        `name:"stream-name" env:"STREAM_NAME" default:"rocket-rides-log" help:"The Redis stream that is the log."`
 	Port        uint16        `env:"API_PORT" default:"5005" help:"TCP port of the api."`
-	DataDir     string        `default:".rocketrides" type:"path" placeholder:"DIR" help:"Where the private servers keep their state between runs."`
+	DataDir     string        `default:".rocketrides" type:"path" placeholder:"DIR" help:"Where the private servers keep their state between runs: .rocketrides here, if not set."`
 	Fresh       bool          `help:"Remove the private servers' state first."`
 	Rate        float64       `default:"10" help:"Rides a second."`
 	Consumers   int           `default:"2" help:"How many consumers to run: consumer0, consumer1, …"`
@@ -57,6 +57,10 @@ func (c *upCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	writers, readers := c.processes(exe)
+	audit := up.Process{Name: "verify", Args: []string{exe, "verify", "--wait=30s"}}
+	for i := range c.Consumers { // others may be left from an earlier run
+		audit.Args = append(audit.Args, consumerName(i))
+	}
 	return up.Run(ctx, up.Config{
 		DataDir:     c.DataDir,
 		Fresh:       c.Fresh,
@@ -68,7 +72,7 @@ func (c *upCmd) Run(ctx context.Context) error {
 		Writers:     writers,
 		Readers:     readers,
 		For:         c.For,
-		Audit:       up.Process{Name: "verify", Args: []string{exe, "verify", "--wait", "10s"}},
+		Audit:       audit,
 		Output:      os.Stdout,
 		Color:       upColor(),
 	})
@@ -90,11 +94,13 @@ func (c *upCmd) processes(exe string) (writers, readers [][]up.Process) {
 	writers = [][]up.Process{{simulator}, {process("api", "api")}}
 	var consumers []up.Process
 	for i := range c.Consumers {
-		name := "consumer" + strconv.Itoa(i)
+		name := consumerName(i)
 		consumers = append(consumers, process(name, "consumer", name, seed, failures))
 	}
 	return writers, [][]up.Process{{process("streamer", "streamer", seed, failures)}, consumers}
 }
+
+func consumerName(i int) string { return "consumer" + strconv.Itoa(i) }
 
 // upColor also follows CLICOLOR_FORCE, as supervisors do.
 func upColor() bool {

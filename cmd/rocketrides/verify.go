@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 type verifyCmd struct {
 	databaseFlags `embed:""`
+	Names         []string      `arg:"" optional:"" help:"The consumers that --wait waits for; all of them if none is named."`
 	JSON          bool          `name:"json" help:"Print the figures as JSON."`
 	Wait          time.Duration `placeholder:"10s" help:"Also wait, up to this long, until every consumer has caught up."`
 }
@@ -52,15 +54,29 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return &exitError{exitCouldNotSee, err}
 	}
+	if err := c.judge(balances); err != nil {
+		return &exitError{exitDisagrees, err}
+	}
+	return nil
+}
+
+// judge returns what is wrong with the balances.
+func (c *verifyCmd) judge(balances []unilog.Balance) error {
 	for _, b := range balances {
-		switch {
-		case !b.Agrees:
-			return &exitError{exitDisagrees, fmt.Errorf("%s disagrees with the database by %s m", b.Consumer, b.Difference)}
-		case c.Wait > 0 && !caughtUp(b):
-			return &exitError{exitDisagrees, fmt.Errorf("%s has not caught up within %v: %d records staged, %d ahead of it", b.Consumer, c.Wait, b.Backlog, b.Lag)}
+		if !b.Agrees {
+			return fmt.Errorf("%s disagrees with the database by %s m", b.Consumer, b.Difference)
+		}
+	}
+	for _, b := range balances {
+		if c.Wait > 0 && c.awaited(b) && !caughtUp(b) {
+			return fmt.Errorf("%s has not caught up within %v: %d records staged, %d ahead of it", b.Consumer, c.Wait, b.Backlog, b.Lag)
 		}
 	}
 	return nil
+}
+
+func (c *verifyCmd) awaited(b unilog.Balance) bool {
+	return len(c.Names) == 0 || slices.Contains(c.Names, b.Consumer)
 }
 
 // look audits, and goes on while consumers that agree are catching up.
@@ -71,14 +87,9 @@ func (c *verifyCmd) look(ctx context.Context, db *pgxpool.Pool) ([]unilog.Balanc
 		if err != nil {
 			return nil, err
 		}
-		waits := len(balances) == 0
-		for _, b := range balances {
-			if !b.Agrees {
-				return balances, nil
-			}
-			waits = waits || !caughtUp(b)
-		}
-		if !waits || time.Now().After(deadline) {
+		wrong := c.judge(balances) != nil
+		disagrees := slices.ContainsFunc(balances, func(b unilog.Balance) bool { return !b.Agrees })
+		if len(balances) > 0 && !wrong || disagrees || !time.Now().Before(deadline) {
 			return balances, nil
 		}
 		select {

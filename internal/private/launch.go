@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,7 +65,8 @@ func lastWords(log io.ReaderAt, begin int64) string {
 	return reason(string(b))
 }
 
-// reason is the first line that reports a fatal error, else the last line.
+// reason is the first line that reports a fatal error, else the last line but
+// those in which initdb says how it ends.
 func reason(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	for _, line := range lines {
@@ -74,8 +76,11 @@ func reason(output string) string {
 			}
 		}
 	}
-	if last := strings.TrimSpace(lines[len(lines)-1]); last != "" {
-		return last
+	for _, line := range slices.Backward(lines) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "initdb: removing ") && !strings.HasPrefix(line, "child process ") {
+			return line
+		}
 	}
 	return "it said nothing"
 }

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/migration"
+)
+
+// asProgram makes the test binary be the program, children of up included.
+const asProgram = "ROCKETRIDES_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	testenv.Main(m)
+}
+
+// command is the program with arguments and an environment, which has nothing
+// else that would configure it.
+func command(ctx context.Context, t *testing.T, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Dir = t.TempDir() // has no .env
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {
+		if value, ok := os.LookupEnv(name); ok {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
+	cmd.Env = append(append(cmd.Env, asProgram+"=1"), env...)
+	return cmd
+}
+
+// result is what a program printed and how it ended.
+type result struct {
+	out, err string
+	code     int
+}
+
+func execute(t *testing.T, env []string, args ...string) result {
+	t.Helper()
+	cmd := command(t.Context(), t, env, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// fails sees that a program ends with a code and one line that says what.
+func (r result) fails(t *testing.T, code int, says string) {
+	t.Helper()
+	if r.code != code || !strings.Contains(r.err, says) || strings.Count(r.err, "\n") != 1 {
+		t.Errorf("exit code %d, want %d; stderr, want one line with %q:\n%s", r.code, code, says, r.err)
+	}
+}
+
+// database returns one with all tables, and the environment that names it.
+func database(t *testing.T) (*pgxpool.Pool, []string) {
+	t.Helper()
+	pool := testenv.Database(t, "all", func(ctx context.Context, pool *pgxpool.Pool) error {
+		return migration.Up(ctx, pool, schema...)
+	})
+	return pool, []string{"DATABASE_URL=" + pool.Config().ConnString()}
+}
+
+func exec1(t *testing.T, pool *pgxpool.Pool, sql string) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}

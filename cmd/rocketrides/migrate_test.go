@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+func emptyDatabase(t *testing.T) (*pgxpool.Pool, []string) {
+	t.Helper()
+	pool := testenv.Database(t, "empty", func(context.Context, *pgxpool.Pool) error { return nil })
+	return pool, []string{"DATABASE_URL=" + pool.Config().ConnString()}
+}
+
+func TestMigrateFromSeveralProcessesAtOnce(t *testing.T) {
+	t.Parallel()
+	pool, env := emptyDatabase(t)
+	var processes errgroup.Group
+	for range 4 {
+		processes.Go(func() error {
+			if r := execute(t, env, "migrate"); r.code != 0 {
+				t.Errorf("migrate: %+v", r)
+			}
+			return nil
+		})
+	}
+	if err := processes.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var partitions int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM log_partitions`).Scan(&partitions); err != nil || partitions != 1 {
+		t.Errorf("%d partitions, %v", partitions, err)
+	}
+}
+
+func TestMigrateSQLIsTheWholeSchema(t *testing.T) {
+	t.Parallel()
+	pool, env := emptyDatabase(t)
+	r := execute(t, nil, "migrate", "--sql")
+	if r.code != 0 {
+		t.Fatalf("migrate --sql: %+v", r)
+	}
+	exec1(t, pool, r.out)
+	exec1(t, pool, `SELECT FROM rides, staged_log_records, log_records, log_partitions, checkpoints, dead_letters, consumer_states`)
+	// A database that was migrated by other means is taken for what it is.
+	if r := execute(t, env, "migrate"); r.code != 0 {
+		t.Errorf("migrate after --sql: %+v", r)
+	}
+	if r := execute(t, env, "verify"); r.code != 2 || !strings.Contains(r.err, "no consumer") {
+		t.Errorf("verify: %+v", r)
+	}
+}
+
+func TestProcessesRefuseAnotherSchema(t *testing.T) {
+	t.Parallel()
+	_, env := emptyDatabase(t)
+	newer, newerEnv := database(t)
+	exec1(t, newer, `INSERT INTO rides_migrations (version_id, is_applied) VALUES (99999, true)`)
+	for _, process := range [][]string{{"api"}, {"streamer"}, {"consumer", "c"}} {
+		execute(t, env, process...).fails(t, 1, "run `rocketrides migrate` first")
+		execute(t, newerEnv, process...).fails(t, 1, "run a newer program")
+	}
+}
+
+func TestProcessesSayWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	_, env := database(t)
+	execute(t, nil, "api").fails(t, 1, "DATABASE_URL is not set")
+	execute(t, env, "streamer").fails(t, 1, "REDIS_URL is not set")
+	env = append(env, "REDIS_URL=unix:///nowhere")
+	execute(t, env, "consumer", "c").fails(t, 1, "connect to Redis")
+	// NAME= is as good as nothing.
+	execute(t, []string{"DATABASE_URL="}, "api").fails(t, 1, "DATABASE_URL is not set")
+}
