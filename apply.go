@@ -23,15 +23,23 @@ ON CONFLICT (name, partition) DO NOTHING`
 
 	// The comparison with where the batch began is what makes two instances of
 	// one consumer harmless: the second finds no row, and rolls back.
+	// A frozen process must not hold the row for ever.
 	sqlAdvance = `
+WITH bounded AS MATERIALIZED (SELECT set_config('idle_in_transaction_session_timeout', '60s', true))
 UPDATE checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp()
+FROM bounded
 WHERE name = $1 AND partition = $2 AND "offset" = $3`
 
-	sqlBeat = `UPDATE checkpoints SET updated_at = clock_timestamp() WHERE name = $1 AND partition = $2`
+	// An instance that holds the row is alive, too.
+	sqlBeat = `
+UPDATE checkpoints AS c SET updated_at = clock_timestamp()
+FROM (SELECT FROM checkpoints WHERE name = $1 AND partition = $2 FOR UPDATE SKIP LOCKED) AS free
+WHERE c.name = $1 AND c.partition = $2`
 
 	sqlPark = `
 INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10)`
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10)
+ON CONFLICT (consumer, partition, "offset") DO UPDATE SET error = excluded.error, parked_at = clock_timestamp()`
 )
 
 // errOvertaken says that another instance of the consumer has applied the batch.
@@ -45,25 +53,37 @@ func (c *Consumer) loadCheckpoint(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if _, err := c.cfg.DB.Exec(ctx, sqlRegister, c.cfg.Name, partition); err != nil {
-		return fmt.Errorf("register the consumer: %w", err)
+	at := new(Cursor)
+	load := func() error {
+		return c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, firstPartition).Scan(&at.Offset, &at.Position)
 	}
-	var at Cursor
-	if err := c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, partition).Scan(&at.Offset, &at.Position); err != nil {
+	err := load()
+	if errors.Is(err, pgx.ErrNoRows) {
+		if _, err = c.cfg.DB.Exec(ctx, sqlRegister, c.cfg.Name, firstPartition); err == nil {
+			err = load()
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("read the checkpoint: %w", err)
 	}
-	c.at = &at
-	return nil
+	c.at = at
+	if c.heartbeat.IsZero() {
+		c.heartbeat = time.Now()
+	}
+	if c.cfg.Archive != nil {
+		_, err = c.archiveHead(ctx)
+	}
+	return err
 }
 
-// beat shows from time to time that an idle consumer is alive.
+// beat shows from time to time that a consumer without work is alive.
 func (c *Consumer) beat(ctx context.Context) error {
 	if time.Since(c.heartbeat) < heartbeat {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if _, err := c.cfg.DB.Exec(ctx, sqlBeat, c.cfg.Name, partition); err != nil {
+	if _, err := c.cfg.DB.Exec(ctx, sqlBeat, c.cfg.Name, firstPartition); err != nil {
 		return fmt.Errorf("show that the consumer is alive: %w", err)
 	}
 	c.heartbeat = time.Now()
@@ -76,6 +96,10 @@ func (c *Consumer) beat(ctx context.Context) error {
 func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
 	err := c.commit(ctx, entries, c.handle)
 	var rejection *rejection
+	if errors.As(err, &rejection) && len(entries) == 1 {
+		// Some failures pass, such as that of a plan which a migration outdated.
+		err = c.commit(ctx, entries, c.handle)
+	}
 	switch {
 	case err == nil:
 		return len(entries), nil
@@ -94,7 +118,7 @@ func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
 		m, err := c.apply(ctx, entries[half:])
 		return n + m, err
 	case !c.cfg.ParkRejected:
-		return 0, &RejectedError{Consumer: c.cfg.Name, Partition: partition, Offset: entries[0].Offset, Err: rejection.err}
+		return 0, &RejectedError{Consumer: c.cfg.Name, Partition: firstPartition, Offset: entries[0].Offset, Err: rejection.err}
 	}
 	c.log.Error("record rejected: parked in dead_letters", "offset", entries[0].Offset, "err", rejection.err)
 	err = c.commit(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []Entry) error {
@@ -115,14 +139,15 @@ func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
 // consumer take turns before they do any work.
 func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error {
 	last := entries[len(entries)-1]
-	tx, err := c.cfg.DB.Begin(ctx)
+	bounded, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	tx, err := c.cfg.DB.Begin(bounded)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	// After a commit this does nothing; otherwise the connection's end is as good.
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	defer rollback(tx)
 
-	tag, err := tx.Exec(ctx, sqlAdvance, c.cfg.Name, partition, c.at.Offset, last.Offset, last.Position)
+	tag, err := tx.Exec(bounded, sqlAdvance, c.cfg.Name, firstPartition, c.at.Offset, last.Offset, last.Position)
 	if err != nil {
 		return fmt.Errorf("advance the checkpoint: %w", err)
 	}
@@ -135,7 +160,9 @@ func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error
 	if err := callHook(ctx, c.cfg.Hooks.BeforeCommit, entries); err != nil {
 		return err
 	}
-	if err := tx.Commit(ctx); err != nil {
+	bounded, cancel = context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := tx.Commit(bounded); err != nil {
 		err = fmt.Errorf("commit: %w", err)
 		// A deferred constraint, or a failed statement that the handler kept to
 		// itself: the same entries would fail again.
@@ -150,6 +177,14 @@ func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error
 		c.cfg.Hooks.AfterCommit(ctx, entries)
 	}
 	return nil
+}
+
+// rollback ends a transaction that was not committed. If it fails, so has the
+// connection, and the server rolls back.
+func rollback(tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = tx.Rollback(ctx)
 }
 
 // rejection is a handler's verdict on the entries it was given.
@@ -167,7 +202,12 @@ func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, entries []Entry) (err 
 		}
 	}()
 	err = c.cfg.Handler(ctx, tx, entries)
-	if err == nil || ctx.Err() != nil || tx.Conn().IsClosed() || isTransient(err) {
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errors.Is(err, context.DeadlineExceeded): // the handler's own
+		return &rejection{err}
+	case tx.Conn().IsClosed() || isTransient(err):
 		return err
 	}
 	return &rejection{err}
@@ -182,6 +222,8 @@ func isTransient(err error) bool {
 	}
 	code := sqlState(err)
 	switch code {
+	case "57014": // cancelled, as by statement_timeout: less work may do
+		return false
 	case "25006", // read only: a standby, for now
 		"55P03": // lock not available
 		return true
@@ -190,7 +232,7 @@ func isTransient(err error) bool {
 		"08", // connection
 		"40", // serialization failure, deadlock
 		"53", // out of connections, memory or disk
-		"57", // cancelled, shutting down
+		"57", // shutting down
 		"58", // its disk failed it
 	} {
 		if strings.HasPrefix(code, class) {

@@ -72,7 +72,10 @@ WITH truth (amount) AS MATERIALIZED (
 ), staged AS MATERIALIZED (
     SELECT coalesce(sum(%[3]s), 0) AS amount, count(*) AS backlog FROM staged_log_records
 ), parked AS MATERIALIZED (
-    SELECT consumer AS name, sum(%[3]s) AS amount FROM dead_letters GROUP BY consumer
+    SELECT consumer AS name, sum(%[3]s) AS amount
+    FROM dead_letters AS d JOIN checkpoints AS k ON k.name = d.consumer AND k.partition = d.partition
+    WHERE d."offset" <= k."offset"
+    GROUP BY consumer
 ), balance AS MATERIALIZED (
     SELECT name, coalesce(truth.amount, 0) AS truth, c.total, ahead.amount AS ahead, staged.amount AS staged,
         coalesce(parked.amount, 0) AS parked, lag, backlog

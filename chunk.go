@@ -57,10 +57,9 @@ func listChunks(ctx context.Context, db querier, partition int) (chunks, error) 
 	var name string
 	_, err = pgx.ForEachRow(rows, []any{&name}, func() error {
 		var c chunk
-		if _, err := fmt.Sscanf(name, chunkName, &c.partition, &c.first, &c.last); err != nil {
-			return fmt.Errorf("table %s is no chunk of this program's: %w", name, err)
-		}
-		if c.partition == partition {
+		// A table of another name is somebody else's, and none of our business.
+		_, err := fmt.Sscanf(name, chunkName, &c.partition, &c.first, &c.last)
+		if err == nil && c.partition == partition {
 			cs = append(cs, c)
 		}
 		return nil

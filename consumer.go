@@ -19,8 +19,12 @@ import (
 // It may run more than once for the same entries: a transaction that fails is
 // rolled back and tried again. If it returns an error for a reason other than
 // the database's (a lost connection, a deadlock, a serialization failure), it
-// has rejected an entry. The consumer finds out which one by giving it fewer.
-// A panic counts as a rejection.
+// has rejected an entry. The consumer finds out which one by giving it fewer,
+// and asks once more about the one that is left. A panic counts as a rejection,
+// and so does a timeout that is not the consumer's own.
+//
+// A transaction that is silent for a minute is ended by the server, so that a
+// frozen process does not hold up others.
 type Handler func(ctx context.Context, tx pgx.Tx, entries []Entry) error
 
 // Each makes a Handler of a function for one entry.
@@ -72,7 +76,7 @@ type Consumer struct {
 
 	// at is the checkpoint, and nil when it has to be read again.
 	at *Cursor
-	// limit is how many entries the next read asks for. It follows their size.
+	// limit is how many entries the next read asks for: fewer after a failure.
 	limit     int
 	heartbeat time.Time
 }
@@ -82,8 +86,6 @@ const (
 	heartbeat = 30 * time.Second
 	// readWait bounds how long a read waits for the first entry.
 	readWait = 2 * time.Second
-	// firstLimit is the size of a consumer's first read, and the least later.
-	firstLimit = 16
 )
 
 // NewConsumer checks the configuration and fills in its defaults.
@@ -107,18 +109,19 @@ func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	return &Consumer{
 		cfg:   cfg,
 		log:   cfg.Logger.With("consumer", cfg.Name),
-		limit: min(firstLimit, cfg.BatchRecords),
+		limit: cfg.BatchRecords,
 	}, nil
 }
 
-// partition is the one that this consumer reads.
-const partition = 0
+// firstPartition is the only one so far.
+const firstPartition = 0
 
 // Run consumes until ctx ends. Then it finishes the batch in hand, within
 // 5 seconds, and returns nil.
 //
 // It goes on through the loss of Postgres and of the log, and returns an error
-// only where a person must decide: a [RejectedError] or a [GapError].
+// only where a person must decide: a [RejectedError], a [GapError] or a
+// [CheckpointAheadError].
 func (c *Consumer) Run(ctx context.Context) error {
 	work, stop := outlive(ctx, shutdownTimeout)
 	defer stop()
@@ -127,10 +130,11 @@ func (c *Consumer) Run(ctx context.Context) error {
 		_, err := c.step(ctx, work, readWait)
 		var rejected *RejectedError
 		var gap *GapError
+		var ahead *CheckpointAheadError
 		switch {
 		case err == nil:
 			retry.reset()
-		case errors.As(err, &rejected), errors.As(err, &gap):
+		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead):
 			return err
 		case errors.Is(err, ErrSimulated):
 			c.log.Debug("simulated failure: starting again from the checkpoint")
@@ -161,21 +165,30 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 	if err := c.loadCheckpoint(ctx); err != nil {
 		return 0, err
 	}
+	if err := c.beat(ctx); err != nil {
+		return 0, err
+	}
 	readCtx, cancel := context.WithTimeout(ctx, wait+callTimeout)
 	defer cancel()
-	entries, err := c.cfg.Log.Read(readCtx, partition, *c.at, c.limit, wait)
+	entries, err := c.cfg.Log.Read(readCtx, firstPartition, *c.at, c.limit, wait)
 	if err != nil {
 		return 0, fmt.Errorf("read the log: %w", err)
 	}
-	c.adapt(entries)
 	entries = c.skipApplied(ctx, entries)
 	if entries, err = c.fillGap(ctx, entries, wait > 0); err != nil {
 		return 0, err
 	}
 	if len(entries) == 0 {
-		return 0, c.beat(ctx)
+		return 0, nil
 	}
-	return c.apply(work, entries)
+	n, err = c.apply(work, entries)
+	// What is too much for one transaction succeeds in parts.
+	if err != nil {
+		c.limit = max(1, c.limit/2)
+	} else {
+		c.limit = min(2*c.limit, c.cfg.BatchRecords)
+	}
+	return n, err
 }
 
 // skipApplied drops the entries up to the checkpoint. A log that holds each
@@ -195,14 +208,4 @@ func (c *Consumer) skipApplied(ctx context.Context, entries []Entry) []Entry {
 		}
 	}
 	return entries[n:]
-}
-
-// adapt lets the next read ask for more as long as the entries are small, and
-// for less where they are large, since a log counts entries and not bytes.
-func (c *Consumer) adapt(entries []Entry) {
-	if fits := fit(entries, batchBytes); fits < len(entries) {
-		c.limit = fits
-	} else if len(entries) == c.limit {
-		c.limit = min(2*c.limit, c.cfg.BatchRecords)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -206,6 +207,133 @@ func TestConsumerRejectsAtTheCommit(t *testing.T) {
 	w.consume(c)
 	w.wantTotal("sum", "6")
 	w.wantCount("parked", query[int](w, `SELECT count(*) FROM dead_letters WHERE "offset" = 3`), 1)
+}
+
+func TestConsumerHalvesWhatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commitMany(8)
+	w.drain(w.streamer())
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			if len(entries) > 3 { // as statement_timeout would say it
+				_, err := tx.Exec(ctx, `DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '57014'; END $$`)
+				return err
+			}
+			return add(ctx, tx, entries)
+		}
+	})
+	w.wantCount("applied", w.consume(c), 8)
+	w.wantTotal("sum", "8")
+}
+
+func TestConsumerRejectsWhatItsHandlerGivesUp(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commit("1", "2", "3")
+	w.drain(w.streamer())
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			for _, e := range entries {
+				if e.Offset == 2 {
+					ctx, cancel := context.WithTimeout(ctx, 0)
+					defer cancel()
+					_, err := tx.Exec(ctx, `SELECT pg_sleep(60)`)
+					return err
+				}
+			}
+			return add(ctx, tx, entries)
+		}
+	})
+	var rejected *unilog.RejectedError
+	if err := c.Run(w.ctx); !errors.As(err, &rejected) || rejected.Offset != 2 {
+		t.Errorf("Run returned %v, want a rejection at offset 2", err)
+	}
+	w.wantTotal("sum", "1")
+}
+
+func TestConsumerAsksTwiceBeforeItParks(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commit("1")
+	w.drain(w.streamer())
+	failed := false
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		add := cfg.Handler
+		cfg.ParkRejected = true
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			if !failed {
+				failed = true
+				return errors.New("as a plan that a migration has outdated")
+			}
+			return add(ctx, tx, entries)
+		}
+	})
+	w.consume(c)
+	w.wantTotal("sum", "1")
+}
+
+func TestConsumerParksAgain(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commit("1", "2")
+	w.drain(w.streamer())
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		cfg.Handler = rejecting(countEntries(new(int)), func() {}, "1", "2")
+		cfg.ParkRejected = true
+	})
+	w.wantCount("parked", w.consume(c), 2)
+	w.exec(`UPDATE checkpoints SET "offset" = 0`) // by an operator
+	w.checkAudit()
+	c.Forget()
+	w.wantCount("parked again", w.consume(c), 2)
+}
+
+func TestConsumerInstanceIsNotHeldUpByAnother(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commit("1", "2")
+	w.drain(w.streamer())
+	w.must(pgx.BeginFunc(w.ctx, w.db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(w.ctx, `INSERT INTO checkpoints (name, partition) VALUES ('sum', 0)`)
+		return err
+	}))
+	frozen := w.begin() // in the middle of its transaction
+	_, err := frozen.Exec(w.ctx, `UPDATE checkpoints SET updated_at = now()`)
+	w.must(err)
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) { cfg.Log = thawing{cfg.Log, frozen} })
+	w.wantCount("applied", w.consume(c), 2)
+}
+
+// thawing lets a frozen transaction end when the log is read: by then the
+// consumer has loaded its checkpoint.
+type thawing struct {
+	unilog.Log
+	frozen pgx.Tx
+}
+
+func (l thawing) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
+	if err := l.frozen.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+		return nil, err
+	}
+	return l.Log.Read(ctx, partition, after, limit, wait)
+}
+
+func TestConsumerAheadOfItsSource(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commitMany(3)
+	w.drain(w.streamer())
+	c := w.consumer("sum")
+	w.consume(c)
+	w.exec(`UPDATE checkpoints SET "offset" = 10`)
+	var ahead *unilog.CheckpointAheadError
+	if err := w.consumer("sum").Run(w.ctx); !errors.As(err, &ahead) || ahead.Checkpoint != 10 || ahead.Database != 3 {
+		t.Errorf("Run returned %v, want it to be at 10, ahead of 3", err)
+	}
+	w.exec(`UPDATE checkpoints SET "offset" = 3`)
 }
 
 func TestConsumerWhoseHandlerHidesAFailure(t *testing.T) {

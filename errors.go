@@ -35,6 +35,36 @@ func (e *ForeignLogError) Error() string {
 		e.Partition, e.Theirs, e.LogID)
 }
 
+// DivergedError says that the log holds another record at an offset than its
+// database, as after the loss of commits that the log had already got: an
+// asynchronous standby was promoted, or two copies of a database write to one
+// log.
+type DivergedError struct {
+	Partition int
+	Offset    int64
+}
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("unilog: the log of partition %d holds another record at offset %d than its database: has the database lost commits, or is it a copy? "+
+		"Restore what consumers have applied to the database's state, then delete the stream: it is published again from the database",
+		e.Partition, e.Offset)
+}
+
+// CheckpointAheadError says that a consumer has applied offsets that the
+// source's database has never given: one of them was restored to an earlier
+// time without the other.
+type CheckpointAheadError struct {
+	Consumer             string
+	Partition            int
+	Checkpoint, Database int64
+}
+
+func (e *CheckpointAheadError) Error() string {
+	return fmt.Sprintf("unilog: the checkpoint of consumer %s in partition %d is %d but its source is only at %d: "+
+		"restore the consumer's state and checkpoint to the time that the source was restored to",
+		e.Consumer, e.Partition, e.Checkpoint, e.Database)
+}
+
 // LogAheadError says that the log holds records that the database has never
 // numbered, as after a restore of the database to an earlier time. Going on
 // would give the same offsets to other records.

@@ -1,10 +1,19 @@
 package unilog
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // WithChunkRecords makes the archive's chunks small enough for a test.
 func WithChunkRecords(cfg StreamerConfig, records int64) StreamerConfig {
 	cfg.chunkRecords = records
+	return cfg
+}
+
+// WithSessionTimeout lets a leader be silent for another time.
+func WithSessionTimeout(cfg StreamerConfig, d time.Duration) StreamerConfig {
+	cfg.sessionTimeout = d
 	return cfg
 }
 

@@ -5,9 +5,8 @@ import (
 	"fmt"
 )
 
-// sqlNumbered is the last offset that the database has given, as far as it is
-// published. Index: log_partitions_pkey.
-const sqlPublished = `SELECT published_offset FROM log_partitions WHERE partition = $1`
+// Index: log_partitions_pkey.
+const sqlHeads = `SELECT next_offset - 1, published_offset FROM log_partitions WHERE partition = $1`
 
 // fillGap returns the entries that directly follow the checkpoint: those given,
 // up to the first one missing, or, if the missing ones come first, those from
@@ -29,17 +28,20 @@ func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]
 	var upTo int64
 	if len(entries) > 0 {
 		upTo = entries[0].Offset - 1
-	} else if err := c.cfg.Archive.QueryRow(ctx, sqlPublished, partition).Scan(&upTo); err != nil {
-		return nil, fmt.Errorf("read the head from the archive: %w", err)
+	} else {
+		var err error
+		if upTo, err = c.archiveHead(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if upTo < next {
 		return nil, nil
 	}
-	gap := &GapError{Consumer: c.cfg.Name, Partition: partition, From: next, To: upTo, Archive: c.cfg.Archive != nil}
+	gap := &GapError{Consumer: c.cfg.Name, Partition: firstPartition, From: next, To: upTo, Archive: c.cfg.Archive != nil}
 	if c.cfg.Archive == nil {
 		return nil, gap
 	}
-	found, err := archived(ctx, c.cfg.Archive, partition, c.at.Offset, upTo, c.cfg.BatchRecords)
+	found, err := archived(ctx, c.cfg.Archive, firstPartition, c.at.Offset, upTo, c.cfg.BatchRecords)
 	if err != nil {
 		return nil, err
 	}
@@ -61,4 +63,17 @@ func consecutive(entries []Entry) int {
 		}
 	}
 	return len(entries)
+}
+
+// archiveHead returns what the source has published, and checks that this
+// consumer is not ahead of what the source has numbered.
+func (c *Consumer) archiveHead(ctx context.Context) (published int64, err error) {
+	var numbered int64
+	if err := c.cfg.Archive.QueryRow(ctx, sqlHeads, firstPartition).Scan(&numbered, &published); err != nil {
+		return 0, fmt.Errorf("read the source's head: %w", err)
+	}
+	if c.at.Offset > numbered {
+		return 0, &CheckpointAheadError{Consumer: c.cfg.Name, Partition: firstPartition, Checkpoint: c.at.Offset, Database: numbered}
+	}
+	return published, nil
 }

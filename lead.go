@@ -17,8 +17,18 @@ const (
 	sqlTryLead = `SELECT pg_try_advisory_lock($1, $2)`
 	sqlUnlock  = `SELECT pg_advisory_unlock($1, $2)`
 
-	// See sqlNoJIT. The connection is the leader's own.
-	sqlNoJITSession = `SET jit = off`
+	// The session is the leader's own. It ends, and with it the lock, soon after
+	// its client has gone silent: frozen, or cut off without a word. Without JIT,
+	// see sqlNoJIT. What is numbered must be on disk before the log has it.
+	sqlSession = `
+SELECT set_config('idle_session_timeout', $1, false),
+    set_config('tcp_keepalives_idle', '5', false),
+    set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '2', false),
+    set_config('tcp_user_timeout', '15s', false),
+    set_config('jit', 'off', false),
+    CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,
+    to_regclass('checkpoints') IS NOT NULL`
 
 	// The epoch rises above the log's too, which may remember a later one than
 	// a database that was restored. Index: log_partitions_pkey.
@@ -52,16 +62,18 @@ type leadership struct {
 
 	numbered   int64 // the last offset given
 	published  int64 // the last offset that the log is known to hold
+	recorded   int64 // what the database knows of published
 	trimmed    int64 // the last offset that the log was told to trim
 	chunks     chunks
 	idle       bool // nothing was staged at the last look
 	lastUpkeep time.Time
 	expired    map[string]bool // consumers that nothing is kept for, reported
+	complaint  string          // the last failure of the upkeep, reported
+	consumers  bool            // consumers keep their checkpoints in this database
 }
 
 // takeLead tries to become the leader. It returns [ErrStandby] if there is one.
 func (s *Streamer) takeLead(ctx context.Context) (err error) {
-	const partition = 0
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	pooled, err := s.cfg.DB.Acquire(ctx)
@@ -69,7 +81,7 @@ func (s *Streamer) takeLead(ctx context.Context) (err error) {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	var locked bool
-	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), partition).Scan(&locked); err != nil || !locked {
+	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), firstPartition).Scan(&locked); err != nil || !locked {
 		pooled.Release()
 		if err != nil {
 			return fmt.Errorf("take the lead: %w", err)
@@ -78,47 +90,53 @@ func (s *Streamer) takeLead(ctx context.Context) (err error) {
 	}
 	// The lock belongs to the session, so the session must not return to the
 	// pool with it.
-	l := &leadership{conn: pooled.Hijack(), expired: map[string]bool{}}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.close())
-		}
-	}()
-	if _, err := l.conn.Exec(ctx, sqlNoJITSession); err != nil {
+	s.lead = &leadership{conn: pooled.Hijack(), term: Term{Partition: firstPartition}, expired: map[string]bool{}}
+	if err := s.beginTerm(ctx); err != nil {
+		s.stepDown()
+		return err
+	}
+	return nil
+}
+
+// beginTerm announces the new leader to the database and to the log, which
+// from then on refuse the one before, and then looks where they are.
+func (s *Streamer) beginTerm(ctx context.Context) error {
+	l := s.lead
+	if err := l.conn.QueryRow(ctx, sqlSession, fmt.Sprint(s.cfg.sessionTimeout.Milliseconds())).Scan(nil, nil, nil, nil, nil, nil, nil, &l.consumers); err != nil {
 		return fmt.Errorf("begin a term: %w", err)
 	}
-	head, err := s.cfg.Log.Head(ctx, partition)
+	before, err := s.cfg.Log.Head(ctx, l.term.Partition)
 	if err != nil {
 		return fmt.Errorf("read the log's head: %w", err)
 	}
-	l.term.Partition = partition
-	err = l.conn.QueryRow(ctx, sqlBeginTerm, partition, head.Epoch).
+	err = l.conn.QueryRow(ctx, sqlBeginTerm, l.term.Partition, before.Epoch).
 		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("unilog: log_partitions has no row for partition %d", partition)
+		return fmt.Errorf("unilog: log_partitions has no row for partition %d", l.term.Partition)
 	}
 	if err != nil {
 		return fmt.Errorf("begin a term: %w", err)
+	}
+	l.recorded = l.published
+	head, err := s.cfg.Log.Claim(ctx, l.term)
+	if err != nil {
+		return fmt.Errorf("claim the log: %w", err)
 	}
 	if err := l.checkHead(head); err != nil {
 		return err
 	}
-	if l.chunks, err = listChunks(ctx, l.conn, partition); err != nil {
+	if l.chunks, err = listChunks(ctx, l.conn, l.term.Partition); err != nil {
 		return err
 	}
-	s.lead = l
-	s.log.Info("leading", "partition", partition, "epoch", l.term.Epoch,
-		"numbered", l.numbered, "published", l.published, "log", head.Offset)
+	s.log.Info("leading", "partition", l.term.Partition, "epoch", l.term.Epoch,
+		"numbered", l.numbered, "published", l.published, "log", head)
 	return nil
 }
 
 // checkHead compares the log's head with what was numbered.
-func (l *leadership) checkHead(head Head) error {
-	if head.LogID != "" && head.LogID != l.term.LogID {
-		return &ForeignLogError{Partition: l.term.Partition, LogID: l.term.LogID, Theirs: head.LogID}
-	}
-	if head.Offset > l.numbered {
-		return &LogAheadError{Partition: l.term.Partition, Log: head.Offset, Database: l.numbered}
+func (l *leadership) checkHead(head int64) error {
+	if head > l.numbered {
+		return &LogAheadError{Partition: l.term.Partition, Log: head, Database: l.numbered}
 	}
 	return nil
 }
@@ -135,8 +153,11 @@ func (l *leadership) probe(ctx context.Context) (staged bool, err error) {
 	return staged, nil
 }
 
-// record saves how far the log goes.
+// record saves how far the log goes, if the database does not know.
 func (l *leadership) record(ctx context.Context) error {
+	if l.recorded == l.published {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	tag, err := l.conn.Exec(ctx, sqlRecord, l.term.Partition, l.term.Epoch, l.published)
@@ -147,6 +168,7 @@ func (l *leadership) record(ctx context.Context) error {
 		_, err := l.probe(ctx) // says which epoch leads
 		return err
 	}
+	l.recorded = l.published
 	return nil
 }
 

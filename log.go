@@ -16,14 +16,20 @@ type Log interface {
 	// A log that holds nothing, and never did, has the zero Head.
 	Head(ctx context.Context, partition int) (Head, error)
 
+	// Claim announces a term: from then on, earlier epochs are refused. It returns
+	// the offset of the partition's head, or the errors of Append's fencing.
+	// Claiming a term again changes nothing.
+	Claim(ctx context.Context, term Term) (head int64, err error)
+
 	// Append adds entries, whose offsets are consecutive, at the end of the
 	// partition's log: all of them or none, and only if the first one's offset
 	// is the next one. It returns the log's head as it is afterwards.
 	//
 	// It returns [ErrAlreadyAppended] if the log holds the first entry already,
-	// [ErrBehind] if entries before the first are missing, a [FencedError] if a
-	// later epoch has written, and a [ForeignLogError] if the log belongs to
-	// another database. In these cases nothing was appended. After any other
+	// a [DivergedError] if it holds another one in its place, [ErrBehind] if
+	// entries before the first are missing, a [FencedError] if a later epoch has
+	// claimed the log, and a [ForeignLogError] if the log belongs to another
+	// database. In these cases nothing was appended. After any other
 	// error it is not known whether the entries were appended: calling Append
 	// again with the same entries is safe, and tells.
 	Append(ctx context.Context, term Term, entries []Entry) (head int64, err error)
@@ -33,8 +39,9 @@ type Log interface {
 	Reset(ctx context.Context, term Term, head int64) error
 
 	// Read returns up to limit entries that follow the cursor, in order,
-	// waiting for the first one as long as wait says. No entries and no error
-	// means that there were none within that time. If entries after the cursor
+	// waiting for the first one as long as wait says, and fewer if they are
+	// large. No entries and no error means that there were none within that
+	// time. If entries after the cursor
 	// were trimmed or lost, what is returned begins later: the reader must
 	// compare offsets.
 	Read(ctx context.Context, partition int, after Cursor, limit int, wait time.Duration) ([]Entry, error)

@@ -14,7 +14,8 @@ import (
 //
 // The head's row is locked before anything is deleted, and with another epoch
 // in it nothing is: CTE head is then empty, and everything joins it. What is
-// inserted is what was deleted, by the ids that were selected.
+// inserted is what was deleted, by the ids that were selected. On the way it
+// records how far the log goes, which saves a transaction a batch.
 //
 // Index: staged_log_records_pkey, log_partitions_pkey.
 const sqlNumber = `
@@ -42,7 +43,7 @@ WITH head AS MATERIALIZED (
     RETURNING *
 ), advanced AS (
     UPDATE log_partitions AS p
-    SET next_offset = head.next_offset + (SELECT count(*) FROM moved)
+    SET next_offset = head.next_offset + (SELECT count(*) FROM moved), published_offset = $5
     FROM head
     WHERE p.partition = $1 AND EXISTS (SELECT FROM moved)
 )
@@ -74,8 +75,8 @@ type querier interface {
 
 // number gives the oldest staged records their offsets. No entries means that
 // nothing is staged, or that the term is over.
-func number(ctx context.Context, db querier, term Term, limit int) ([]Entry, error) {
-	rows, err := db.Query(ctx, sqlNumber, term.Partition, term.Epoch, limit, batchBytes)
+func number(ctx context.Context, db querier, term Term, limit int, published int64) ([]Entry, error) {
+	rows, err := db.Query(ctx, sqlNumber, term.Partition, term.Epoch, limit, batchBytes, published)
 	if err != nil {
 		return nil, fmt.Errorf("number staged records: %w", err)
 	}

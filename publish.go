@@ -6,9 +6,12 @@ import (
 	"fmt"
 )
 
-// publish appends a batch to the log, in parts, and records it. The log decides
-// what it takes: what it holds already it refuses, and what it has lost it is
-// given again.
+// errRebuilding says that the log lacks entries before a batch, which come next.
+var errRebuilding = errors.New("the log is being rebuilt")
+
+// publish appends a batch to the log, in parts. The log decides what it takes:
+// what it holds already it refuses, and what it has lost it is given again. The
+// database learns of it with the next batch, or when there is none.
 func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 	l := s.lead
 	for rest := entries; len(rest) > 0; {
@@ -25,7 +28,10 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 			}
 			l.published = head
 		case errors.Is(err, ErrBehind):
-			return s.rebuild(ctx, head)
+			if err := s.rebuild(ctx, head); err != nil {
+				return err
+			}
+			return errRebuilding
 		default:
 			return err
 		}
@@ -40,7 +46,7 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 		return err
 	}
 	s.log.Info("published", "records", len(entries), "first", entries[0].Offset, "last", l.published)
-	return l.record(ctx)
+	return nil
 }
 
 func (s *Streamer) append(ctx context.Context, part []Entry) (int64, error) {
@@ -62,7 +68,11 @@ const appendBytes = 1 << 20
 func fit(entries []Entry, most int) int {
 	size := 0
 	for i := range entries {
-		size += len(entries[i].Data) + len(entries[i].Key) + len(entries[i].Action) + len(entries[i].Object)
+		e := &entries[i]
+		size += len(e.Data) + len(e.Key) + len(e.Action) + len(e.Object)
+		for name, value := range e.Headers {
+			size += len(name) + len(value)
+		}
 		if size > most && i > 0 {
 			return i
 		}

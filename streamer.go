@@ -44,6 +44,9 @@ type StreamerConfig struct {
 
 	// chunkRecords is how many offsets a chunk of the archive spans.
 	chunkRecords int64
+	// sessionTimeout is how long a leader may be silent before Postgres ends its
+	// session and another streamer may lead.
+	sessionTimeout time.Duration
 }
 
 // Streamer moves staged records to the log: it numbers them, publishes them,
@@ -85,6 +88,7 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 	cfg.Retention = cmp.Or(cfg.Retention, 24*time.Hour)
 	cfg.ConsumerExpiry = cmp.Or(cfg.ConsumerExpiry, 7*24*time.Hour)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, 10*time.Second)
 	cfg.chunkRecords = cmp.Or(cfg.chunkRecords, 1_000_000)
 	switch {
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
@@ -105,21 +109,26 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 // 5 seconds, and returns nil.
 //
 // It goes on through the loss of Postgres, of the log and of its leadership,
-// and returns an error only where a person must decide: a [LogAheadError] or a
-// [ForeignLogError].
+// and returns an error only where a person must decide: a [LogAheadError], a
+// [DivergedError] or a [ForeignLogError].
 func (s *Streamer) Run(ctx context.Context) error {
 	// What is begun is finished although ctx has ended.
 	work, stop := outlive(ctx, shutdownTimeout)
 	defer stop()
-	defer s.stepDown()
+	defer func() {
+		if s.lead != nil {
+			if err := s.lead.record(work); err != nil {
+				s.log.Warn("could not record what is published: it will be sent again, and refused", "err", err)
+			}
+		}
+		s.stepDown()
+	}()
 
 	idle := backoff{first: idleFirst, most: idleMost}
 	retry := backoff{first: 10 * time.Millisecond, most: 2 * time.Second}
 	standby := false
 	for ctx.Err() == nil {
 		n, err := s.RunOnce(work)
-		var ahead *LogAheadError
-		var foreign *ForeignLogError
 		switch {
 		case err == nil && n > 0:
 			idle.reset()
@@ -132,7 +141,7 @@ func (s *Streamer) Run(ctx context.Context) error {
 				s.log.Info("standing by: another streamer leads")
 			}
 			sleep(ctx, standbyPause)
-		case errors.As(err, &ahead), errors.As(err, &foreign):
+		case needsDecision(err):
 			return err
 		case errors.Is(err, ErrSimulated):
 			s.log.Debug("simulated failure: starting again")
@@ -171,22 +180,38 @@ func (s *Streamer) RunOnce(ctx context.Context) (int, error) {
 	return n, err
 }
 
+// needsDecision says whether trying again is of no use.
+func needsDecision(err error) bool {
+	var ahead *LogAheadError
+	var diverged *DivergedError
+	var foreign *ForeignLogError
+	return errors.As(err, &ahead) || errors.As(err, &diverged) || errors.As(err, &foreign)
+}
+
 // step publishes what is numbered, or else numbers a batch and publishes it.
 func (s *Streamer) step(ctx context.Context) (int, error) {
-	l := s.lead
-	if l.upkeepDue() {
-		if err := s.upkeep(ctx); err != nil {
+	for {
+		if s.lead.upkeepDue() {
+			if err := s.upkeep(ctx); err != nil {
+				return 0, err
+			}
+		}
+		entries, err := s.nextBatch(ctx)
+		if err != nil {
 			return 0, err
 		}
+		if len(entries) == 0 {
+			return 0, s.lead.record(ctx)
+		}
+		err = s.publish(ctx, entries)
+		if errors.Is(err, errRebuilding) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		return len(entries), nil
 	}
-	entries, err := s.nextBatch(ctx)
-	if err != nil || len(entries) == 0 {
-		return 0, err
-	}
-	if err := s.publish(ctx, entries); err != nil {
-		return 0, err
-	}
-	return len(entries), nil
 }
 
 // nextBatch returns the entries that follow the last published one: from the
@@ -196,6 +221,9 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if l.published < l.numbered {
+		if err := l.record(ctx); err != nil {
+			return nil, err
+		}
 		entries, err := archived(ctx, l.conn, l.term.Partition, l.published, l.numbered, s.cfg.BatchRecords)
 		if err != nil {
 			return nil, err
@@ -214,7 +242,7 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 	if err := l.ensureRoom(ctx, s.cfg.BatchRecords, s.cfg.chunkRecords); err != nil {
 		return nil, err
 	}
-	entries, err := number(ctx, l.conn, l.term, s.cfg.BatchRecords)
+	entries, err := number(ctx, l.conn, l.term, s.cfg.BatchRecords, l.published)
 	if err != nil {
 		return nil, err
 	}
@@ -222,6 +250,7 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 	if l.idle {
 		return nil, nil
 	}
+	l.recorded = l.published
 	l.numbered = entries[len(entries)-1].Offset
 	return entries, callHook(ctx, s.cfg.Hooks.AfterNumber, entries)
 }

@@ -158,6 +158,82 @@ func TestStreamerRefusesALogThatIsAhead(t *testing.T) {
 	w.wantCount("stream entries", len(w.streamIDs()), 5)
 }
 
+func TestStreamerRefusesALogThatHasDiverged(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer()
+	w.commitMany(5)
+	w.drain(s)
+	// The database forgets two commits, which the log has, and makes others.
+	w.exec(`DELETE FROM log_records WHERE "offset" > 3`)
+	w.exec(`UPDATE log_partitions SET next_offset = 4, published_offset = 3`)
+	w.exec(`DELETE FROM amounts WHERE id > 3`)
+	w.commitMany(5)
+	_, err := s.RunOnce(w.ctx)
+	var diverged *unilog.DivergedError
+	if !errors.As(err, &diverged) || diverged.Offset != 5 {
+		t.Fatalf("the streamer says %v, want another record at offset 5", err)
+	}
+	w.command("DEL", w.stream)
+	w.drain(s)
+	w.wantCount("stream entries", len(w.streamIDs()), 8)
+}
+
+func TestFrozenLeaderLosesTheLead(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	frozen := w.streamer(func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithSessionTimeout(*cfg, 100*time.Millisecond) })
+	w.commit("1")
+	w.drain(frozen)
+	epoch := frozen.Term().Epoch
+	// It does nothing any more, and its connection stays open.
+	next := w.streamer()
+	w.eventually(func() bool {
+		_, err := next.RunOnce(w.ctx)
+		return !errors.Is(err, unilog.ErrStandby)
+	})
+	w.commit("2")
+	w.drain(next)
+	// The log refuses it even before it has heard of the loss of its session.
+	var fenced *unilog.FencedError
+	if _, err := w.log.Claim(w.ctx, unilog.Term{LogID: next.Term().LogID, Epoch: epoch}); !errors.As(err, &fenced) {
+		t.Errorf("the log says %v to the frozen leader's term", err)
+	}
+	if _, err := frozen.RunOnce(w.ctx); err == nil {
+		t.Error("the frozen leader wakes up and leads")
+	}
+}
+
+func TestStreamerWithoutConsumersInItsDatabase(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.exec(`ALTER TABLE checkpoints RENAME TO elsewhere`)
+	s := w.streamer()
+	w.commitMany(10)
+	w.wantCount("published", w.drain(s), 10)
+	w.must(s.Upkeep(w.ctx))
+	w.exec(`ALTER TABLE elsewhere RENAME TO checkpoints`)
+}
+
+func TestFailedUpkeepDoesNotStopThePublishing(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer(func(cfg *unilog.StreamerConfig) {
+		*cfg = unilog.WithChunkRecords(*cfg, 100)
+		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 30, 10, time.Nanosecond
+	})
+	w.commitMany(150)
+	w.drain(s)
+	w.exec(`CREATE VIEW report AS SELECT * FROM log_records_p0_1_to_100`) // so it cannot be dropped
+	w.exec(`CREATE TABLE log_records_old PARTITION OF log_records FOR VALUES FROM (7, 1) TO (7, 2)`)
+	w.must(s.Upkeep(w.ctx))
+	w.commitMany(150)
+	w.wantCount("published", w.drain(s), 150)
+	w.exec(`DROP VIEW report`)
+	w.must(s.Upkeep(w.ctx))
+	w.wantCount("archived", query[int](w, `SELECT count(*) FROM log_records`), 100)
+}
+
 func TestStreamerRefusesALogOfAnotherDatabase(t *testing.T) {
 	t.Parallel()
 	w, other := setup(t), setup(t)
@@ -179,7 +255,7 @@ func TestStreamerKeepsTheLogShort(t *testing.T) {
 	w := setup(t)
 	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.KeepRecords = 100 })
 	slow := w.consumer("slow")
-	w.commitMany(1000)
+	w.commitMany(15_000) // more than Redis trims at once
 	w.drain(s)
 	w.must(s.Upkeep(w.ctx))
 	// Redis trims by nodes of about a hundred entries.
@@ -187,16 +263,16 @@ func TestStreamerKeepsTheLogShort(t *testing.T) {
 	if n := length(); n < 100 || n > 250 {
 		t.Errorf("the stream keeps %d entries without consumers, want 100 or a few more", n)
 	}
-	w.wantCount("applied from the archive", w.consume(slow), 1000)
+	w.wantCount("applied from the archive", w.consume(slow), 15_000)
 
-	w.exec(`UPDATE checkpoints SET "offset" = 900`)
+	w.exec(`UPDATE checkpoints SET "offset" = 14900`)
 	w.commitMany(1000)
 	w.drain(s)
 	w.must(s.Upkeep(w.ctx))
 	if n := length(); n < 1100 {
 		t.Errorf("the stream keeps %d entries, and a consumer has yet to read the last 1,100", n)
 	}
-	w.exec(`UPDATE checkpoints SET "offset" = 1000`)
+	w.exec(`UPDATE checkpoints SET "offset" = 15000`)
 	w.consume(w.consumer("slow"))
 	w.must(s.Upkeep(w.ctx))
 	if n := length(); n < 100 || n > 250 {
@@ -226,7 +302,7 @@ func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {
 	w.consume(c)
 	w.wantCount("archived within the retention", archived(), 550)
 
-	w.exec(`UPDATE log_records SET staged_at = staged_at - interval '2 hours'`)
+	w.exec(`UPDATE log_records SET numbered_at = numbered_at - interval '2 hours'`)
 	w.exec(`UPDATE checkpoints SET "offset" = 250`)
 	w.wantCount("archived for a consumer that is behind", archived(), 350)
 	w.exec(`UPDATE checkpoints SET "offset" = 550`)

@@ -17,10 +17,10 @@ const sqlCheckpoints = `
 SELECT name, "offset", updated_at < clock_timestamp() - make_interval(secs => $2)
 FROM checkpoints WHERE partition = $1`
 
-// sqlOlderThan says whether a record is older than $3 seconds.
+// sqlOlderThan says whether a record was numbered more than $3 seconds ago.
 // Index: log_records_pkey.
 const sqlOlderThan = `
-SELECT staged_at < clock_timestamp() - make_interval(secs => $3)
+SELECT numbered_at < clock_timestamp() - make_interval(secs => $3)
 FROM log_records WHERE partition = $1 AND "offset" = $2`
 
 // logExcess bounds what the log keeps for consumers that are behind, in
@@ -30,26 +30,38 @@ const logExcess = 100
 func (l *leadership) upkeepDue() bool { return time.Since(l.lastUpkeep) >= upkeepPause }
 
 // upkeep looks after what no record asks for: a log that was emptied while
-// nothing was published, the next chunk of the archive, and what nobody needs.
+// nothing was published, what nobody needs, and room in the archive. Only the
+// first is a matter of the log being right; the rest is reported and tried
+// again.
 func (s *Streamer) upkeep(ctx context.Context) error {
 	l := s.lead
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	l.lastUpkeep = time.Now()
-
-	head, err := s.cfg.Log.Head(ctx, l.term.Partition)
+	head, err := s.cfg.Log.Claim(ctx, l.term)
 	if err != nil {
-		return fmt.Errorf("read the log's head: %w", err)
-	}
-	if head.Epoch > l.term.Epoch {
-		return &FencedError{Partition: l.term.Partition, Epoch: l.term.Epoch, Newer: head.Epoch}
+		return fmt.Errorf("claim the log: %w", err)
 	}
 	if err := l.checkHead(head); err != nil {
 		return err
 	}
-	if head.Offset < l.published {
-		return s.rebuild(ctx, head.Offset)
+	if head < l.published {
+		return s.rebuild(ctx, head)
 	}
+	complaint := ""
+	if err := s.tidy(ctx); err != nil {
+		complaint = err.Error()
+	}
+	if complaint != "" && complaint != l.complaint {
+		s.log.Warn("upkeep failed: records are published all the same", "err", complaint)
+	}
+	l.complaint = complaint
+	return nil
+}
+
+// tidy trims the log, drops old chunks of the archive and adds the next one.
+func (s *Streamer) tidy(ctx context.Context) error {
+	l := s.lead
 	needed, err := s.oldestNeeded(ctx)
 	if err != nil {
 		return err
@@ -60,27 +72,27 @@ func (s *Streamer) upkeep(ctx context.Context) error {
 		}
 		l.trimmed = upTo
 	}
-	if err := s.dropChunks(ctx, needed); err != nil {
-		return err
-	}
 	if l.chunks.end()-l.numbered <= s.cfg.chunkRecords/2 {
-		err = l.addChunk(ctx, s.cfg.chunkRecords, lockPatience)
-		if isLockTimeout(err) {
-			return nil // there is room left: next time
+		// There is room left: if somebody holds the lock, next time will do.
+		if err := l.addChunk(ctx, s.cfg.chunkRecords, lockPatience); err != nil && !isLockTimeout(err) {
+			return err
 		}
 	}
-	return err
+	return s.dropChunks(ctx, needed)
 }
 
 // oldestNeeded returns the first offset that is needed by a consumer of this
 // database, or that is among the last KeepRecords.
 func (s *Streamer) oldestNeeded(ctx context.Context) (int64, error) {
 	l := s.lead
+	applied := l.published - s.cfg.KeepRecords
+	if !l.consumers {
+		return max(applied, 0) + 1, nil
+	}
 	rows, err := l.conn.Query(ctx, sqlCheckpoints, l.term.Partition, s.cfg.ConsumerExpiry.Seconds())
 	if err != nil {
 		return 0, fmt.Errorf("read the checkpoints: %w", err)
 	}
-	applied := l.published - s.cfg.KeepRecords
 	var name string
 	var offset int64
 	var expired bool

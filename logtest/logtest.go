@@ -34,6 +34,8 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 		"a batch sent again is refused":               testSentAgain,
 		"a batch that overlaps is refused whole":      testOverlap,
 		"a batch with a hole before it is refused":    testBehind,
+		"a claim fences at once":                      testClaim,
+		"another record at an offset is refused":      testDiverged,
 		"an earlier epoch is fenced":                  testFenced,
 		"another database is refused":                 testForeign,
 		"of concurrent sends one is taken":            testConcurrentSends,
@@ -196,6 +198,47 @@ func testBehind(_ *testing.T, h *harness) {
 	h.wantOffsets(h.read(0, 100), 1, 9)
 }
 
+func testClaim(t *testing.T, h *harness) {
+	h.append(1, 1, 5)
+	for range 2 { // the second claim changes nothing
+		if head, err := h.Log.Claim(t.Context(), term(2)); err != nil || head != 5 {
+			t.Fatalf("claim: head %d, %v", head, err)
+		}
+	}
+	h.wantHead(5, 2)
+	var fenced *unilog.FencedError
+	if _, err := h.Log.Append(t.Context(), term(1), entries(6, 6)); !errors.As(err, &fenced) {
+		t.Errorf("append by the epoch before: %v", err)
+	}
+	if _, err := h.Log.Claim(t.Context(), term(1)); !errors.As(err, &fenced) {
+		t.Errorf("claim by the epoch before: %v", err)
+	}
+	h.append(2, 6, 6)
+	h.Wipe(t)
+	if head, err := h.Log.Claim(t.Context(), term(2)); err != nil || head != 0 {
+		t.Fatalf("claim of a wiped log: head %d, %v", head, err)
+	}
+	h.wantHead(0, 2)
+}
+
+func testDiverged(t *testing.T, h *harness) {
+	h.append(1, 1, 10)
+	for name, change := range map[string]func(e *unilog.Entry){
+		"data":    func(e *unilog.Entry) { e.Data = json.RawMessage(`{"id": 2}`) },
+		"time":    func(e *unilog.Entry) { e.StagedAt = e.StagedAt.Add(time.Microsecond) },
+		"a key":   func(e *unilog.Entry) { e.Key = "k" },
+		"headers": func(e *unilog.Entry) { e.Headers = map[string]string{"h": "v"} },
+	} {
+		other := entries(8, 12)
+		change(&other[2]) // at 10, the last that both have
+		var diverged *unilog.DivergedError
+		if _, err := h.Log.Append(t.Context(), term(1), other); !errors.As(err, &diverged) || diverged.Offset != 10 {
+			t.Errorf("with another %s: %v, want it refused at offset 10", name, err)
+		}
+	}
+	h.wantRefused(1, 8, 12, unilog.ErrAlreadyAppended, 10)
+}
+
 func testFenced(t *testing.T, h *harness) {
 	h.append(3, 1, 5)
 	h.append(3, 6, 6)
@@ -220,6 +263,7 @@ func testForeign(t *testing.T, h *harness) {
 	other := unilog.Term{LogID: "0196f0c4-0000-7000-8000-000000000002", Epoch: 9}
 	for name, err := range map[string]error{
 		"append": second(h.Log.Append(t.Context(), other, entries(6, 6))),
+		"claim":  second(h.Log.Claim(t.Context(), other)),
 		"reset":  h.Log.Reset(t.Context(), other, 20),
 	} {
 		var foreign *unilog.ForeignLogError

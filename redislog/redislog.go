@@ -41,6 +41,8 @@ type Log struct {
 var (
 	//go:embed head.lua
 	headLua string
+	//go:embed claim.lua
+	claimLua string
 	//go:embed append.lua
 	appendLua string
 	//go:embed reset.lua
@@ -49,6 +51,7 @@ var (
 	// None is marked as retryable: the client must not send one twice behind
 	// the streamer's back.
 	headScript   = rueidis.NewLuaScript(headLua)
+	claimScript  = rueidis.NewLuaScript(claimLua)
 	appendScript = rueidis.NewLuaScript(appendLua)
 	resetScript  = rueidis.NewLuaScript(resetLua)
 )
@@ -59,11 +62,15 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 	if stream == "" {
 		return nil, errors.New("redislog: the stream's name must not be empty")
 	}
+	if tag, rest, ok := strings.Cut(stream, "{"); strings.Contains(tag, "}") || ok && strings.Index(rest, "}") < 1 {
+		return nil, fmt.Errorf("redislog: the stream's name %q has a brace that is not part of a {hash tag}", stream)
+	}
 	option, err := rueidis.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("redislog: the Redis URL is not valid: %w", err)
 	}
 	option.DisableCache = true
+	option.ForceSingleClient = true // what the URL names, and no cluster that it may be part of
 	client, err := rueidis.NewClient(option)
 	if err != nil {
 		return nil, fmt.Errorf("redislog: connect to Redis: %w", err)
@@ -95,8 +102,13 @@ func (l *Log) streamKey(partition int) string {
 	return l.stream + ":" + strconv.Itoa(partition)
 }
 
+// leaderKey names the hash beside a stream, in the same slot of a cluster.
 func (l *Log) leaderKey(partition int) string {
-	return "{" + l.streamKey(partition) + "}:leader"
+	stream := l.streamKey(partition)
+	if _, tag, ok := strings.Cut(stream, "{"); ok && strings.Index(tag, "}") > 0 {
+		return stream + ":leader" // the name has a hash tag of its own
+	}
+	return "{" + stream + "}:leader"
 }
 
 // Head implements [unilog.Log].
@@ -133,6 +145,12 @@ func (l *Log) strings(partition int, result rueidis.RedisResult, n int) ([]strin
 		return nil, fmt.Errorf("redislog: stream %s: %w", l.streamKey(partition), err)
 	}
 	return reply, nil
+}
+
+// Claim implements [unilog.Log].
+func (l *Log) Claim(ctx context.Context, term unilog.Term) (int64, error) {
+	args := []string{term.LogID, strconv.FormatInt(term.Epoch, 10)}
+	return l.answer(term, claimScript.Exec(ctx, l.client, l.keys(term), args))
 }
 
 // Append implements [unilog.Log] by a script that compares before it appends.
@@ -178,16 +196,50 @@ func (l *Log) answer(term unilog.Term, result rueidis.RedisResult) (int64, error
 		return n, unilog.ErrAlreadyAppended
 	case "behind":
 		return n, unilog.ErrBehind
+	case "diverged":
+		return 0, &unilog.DivergedError{Partition: term.Partition, Offset: n}
 	case "fenced":
 		return 0, &unilog.FencedError{Partition: term.Partition, Epoch: term.Epoch, Newer: n}
 	}
 	return 0, fmt.Errorf("redislog: stream %s: the script answered %q", l.streamKey(term.Partition), reply[0])
 }
 
+// A read takes pages until it has about readBytes: a stream is asked by number,
+// and the size of an entry is known only when it has come.
+const (
+	readPage  = 128
+	readBytes = 4 << 20
+)
+
 // Read implements [unilog.Log] by XREAD, which blocks if wait is positive.
 func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
+	var entries []unilog.Entry
+	for size := 0; len(entries) < limit && size < readBytes; wait = 0 {
+		page, err := l.readPage(ctx, partition, after.Offset, min(limit-len(entries), readPage), wait)
+		if err != nil {
+			if len(entries) > 0 {
+				return entries, nil // the next read meets the error again
+			}
+			return nil, err
+		}
+		entries = append(entries, page...)
+		if len(page) < readPage {
+			break
+		}
+		for i := range page {
+			size += len(page[i].Data)
+			for name, value := range page[i].Headers {
+				size += len(name) + len(value)
+			}
+		}
+		after.Offset = page[len(page)-1].Offset
+	}
+	return entries, nil
+}
+
+func (l *Log) readPage(ctx context.Context, partition int, after int64, limit int, wait time.Duration) ([]unilog.Entry, error) {
 	stream := l.streamKey(partition)
-	id := strconv.FormatInt(after.Offset, 10) + "-0"
+	id := strconv.FormatInt(after, 10) + "-0"
 	var cmd rueidis.Completed
 	if wait > 0 {
 		ms := max(1, wait.Milliseconds()) // 0 would wait for ever
@@ -206,12 +258,18 @@ func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limi
 }
 
 // Trim implements [unilog.Log]. Redis frees whole nodes of a stream, about a
-// hundred entries each, so some of those to trim stay a little longer.
+// hundred entries each, so some of those to trim stay a little longer. One call
+// frees a limited number of nodes, lest it hold Redis up.
 func (l *Log) Trim(ctx context.Context, partition int, upTo int64) error {
 	minID := strconv.FormatInt(upTo+1, 10) + "-0"
-	cmd := l.client.B().Xtrim().Key(l.streamKey(partition)).Minid().Almost().Threshold(minID).Build()
-	if err := l.client.Do(ctx, cmd).Error(); err != nil {
-		return fmt.Errorf("redislog: trim stream %s: %w", l.streamKey(partition), err)
+	for {
+		cmd := l.client.B().Xtrim().Key(l.streamKey(partition)).Minid().Almost().Threshold(minID).Build()
+		n, err := l.client.Do(ctx, cmd).AsInt64()
+		if err != nil {
+			return fmt.Errorf("redislog: trim stream %s: %w", l.streamKey(partition), err)
+		}
+		if n == 0 {
+			return nil
+		}
 	}
-	return nil
 }

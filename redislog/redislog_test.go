@@ -188,6 +188,8 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ url, stream string }{
 		"no stream":     {"redis://127.0.0.1:1", ""},
+		"a stray brace": {"redis://127.0.0.1:1", "a}{b"},
+		"an empty tag":  {"redis://127.0.0.1:1", "a{}"},
 		"not a URL":     {"http://127.0.0.1", "log"},
 		"nobody there":  {"unix:///nowhere/redis.sock", "log"},
 		"empty":         {"", "log"},

@@ -33,8 +33,9 @@ CREATE TABLE staged_log_records (
     autovacuum_vacuum_cost_delay = 0
 );
 
--- The heads of the log's partitions. log_id names the log across restarts,
--- dumps and restores, so that two databases never share one stream.
+-- The heads of the log's partitions. log_id names the log across restarts and
+-- restores, so that two databases do not share one stream. A copy of a database
+-- has that of the original.
 CREATE TABLE log_partitions (
     partition        integer PRIMARY KEY CHECK (partition >= 0),
     next_offset      bigint NOT NULL DEFAULT 1,
@@ -49,14 +50,15 @@ INSERT INTO log_partitions (partition) VALUES (0);
 -- The archive: the log of record. The streamer adds its chunks ahead of the
 -- head and drops the ones that nobody needs, which leaves nothing to vacuum.
 CREATE TABLE log_records (
-    "offset"  bigint NOT NULL,
-    partition integer NOT NULL,
-    size      integer NOT NULL,
-    staged_at timestamptz NOT NULL,
-    action    text NOT NULL,
-    object    text NOT NULL,
-    key       text NOT NULL,
-    data      jsonb NOT NULL,
-    headers   jsonb NOT NULL,
+    "offset"    bigint NOT NULL,
+    partition   integer NOT NULL,
+    size        integer NOT NULL,
+    staged_at   timestamptz NOT NULL,
+    numbered_at timestamptz NOT NULL DEFAULT now(),
+    action      text NOT NULL,
+    object      text NOT NULL,
+    key         text NOT NULL,
+    data        jsonb NOT NULL,
+    headers     jsonb NOT NULL,
     PRIMARY KEY (partition, "offset")
 ) PARTITION BY RANGE (partition, "offset");

@@ -1,0 +1,25 @@
+-- Announces a term.
+--
+-- KEYS  1 stream, 2 leader (a hash: log_id, epoch)
+-- ARGV  1 log_id, 2 epoch
+-- Returns {answer, head} as append.lua does.
+local leader = redis.call('HMGET', KEYS[2], 'log_id', 'epoch')
+if leader[1] and leader[1] ~= ARGV[1] then
+  return {'foreign', leader[1]}
+end
+if leader[2] and tonumber(leader[2]) > tonumber(ARGV[2]) then
+  return {'fenced', leader[2]}
+end
+local head = '0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      head = string.match(info[i + 1], '^%d+')
+    end
+  end
+end
+if leader[1] ~= ARGV[1] or leader[2] ~= ARGV[2] then
+  redis.call('HSET', KEYS[2], 'log_id', ARGV[1], 'epoch', ARGV[2])
+end
+return {'appended', head}
