@@ -132,6 +132,9 @@ func TestZombieDoesNoHarm(t *testing.T) {
 			if !errors.As(err, &fenced) || zombie.Leads() {
 				t.Errorf("the zombie says %v, and leads: %v", err, zombie.Leads())
 			}
+			if published := query[int64](w, `SELECT published_offset FROM log_partitions`); published != 0 {
+				t.Errorf("the zombie recorded %d as published", published)
+			}
 			w.drain(successor)
 			w.wantCount("stream entries", len(w.streamIDs()), 3)
 		})

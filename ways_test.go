@@ -129,6 +129,40 @@ func (w *world) loseTail(keep int) {
 	}
 }
 
+func TestWay4NoticedByTheNextAppend(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer()
+	w.commitMany(50)
+	w.drain(s)
+	w.wipe()
+	w.commit("1000")
+	w.drain(s)
+	w.wantCount("stream entries", len(w.streamIDs()), 51)
+	w.consume(w.consumer("sum"))
+	w.wantTotal("sum", "1050")
+}
+
+func TestWay5HoleInTheMiddle(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commitMany(50)
+	w.drain(w.streamer())
+	w.command("XDEL", w.stream, "20-0", "21-0", "30-0")
+	c := w.consumer("sum")
+	w.wantCount("applied up to the hole", w.once(c), 19)
+	w.wantCount("applied in all", w.consume(c), 31)
+	w.wantTotal("sum", "50")
+	w.wipe() // a stream with holes is not in order
+}
+
+func (w *world) once(c *unilog.Consumer) int {
+	w.Helper()
+	n, err := c.RunOnce(w.ctx)
+	w.must(err)
+	return n
+}
+
 func TestWay5TrimmedBeforeItWasRead(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

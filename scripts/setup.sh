@@ -153,7 +153,7 @@ case $(uname),$missing in Darwin,*compiler*)
 	die "not found: a C compiler: run 'xcode-select --install', then try again" ;;
 esac
 if [ -z "$tool" ]; then
-	die "not found: $missing: install it, then try again (macOS: with https://brew.sh)"
+	die "not found: $missing: install that and try again (on macOS, https://brew.sh helps)"
 fi
 by_hand="$sudo$install $packages"
 if [ -n "$sudo" ] && ! has sudo; then
