@@ -92,7 +92,7 @@ func (e *OutdatedError) Error() string {
 	if e.Has > e.Want {
 		return fmt.Sprintf("the database's tables (%s version %d) are newer than this program knows (%d): run a newer program", e.Set, e.Has, e.Want)
 	}
-	return fmt.Sprintf("the database's tables (%s version %d) are older than this program needs (%d): run `rocketrides migrate` first", e.Set, e.Has, e.Want)
+	return fmt.Sprintf("the database's tables (%s version %d) are older than this program needs (%d): migrate it first", e.Set, e.Has, e.Want)
 }
 
 // Check returns an [OutdatedError] unless every set is at its newest version.

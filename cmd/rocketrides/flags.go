@@ -53,7 +53,12 @@ func (f *databaseFlags) connect(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := migration.Check(ctx, pool, schema...); err != nil {
+	err = migration.Check(ctx, pool, schema...)
+	var outdated *migration.OutdatedError
+	if errors.As(err, &outdated) && outdated.Has < outdated.Want {
+		err = fmt.Errorf("%w, by `rocketrides migrate`", err)
+	}
+	if err != nil {
 		pool.Close()
 		return nil, err
 	}

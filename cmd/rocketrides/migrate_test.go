@@ -62,7 +62,7 @@ func TestProcessesRefuseAnotherSchema(t *testing.T) {
 	newer, newerEnv := database(t)
 	exec1(t, newer, `INSERT INTO rides_migrations (version_id, is_applied) VALUES (99999, true)`)
 	for _, process := range [][]string{{"api"}, {"streamer"}, {"consumer", "c"}} {
-		execute(t, env, process...).fails(t, 1, "run `rocketrides migrate` first")
+		execute(t, env, process...).fails(t, 1, "migrate it first, by `rocketrides migrate`")
 		execute(t, newerEnv, process...).fails(t, 1, "run a newer program")
 	}
 }
