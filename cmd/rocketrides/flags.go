@@ -41,7 +41,7 @@ func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
 	defer cancel()
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("Postgres does not answer; check DATABASE_URL: %w", err)
+		return nil, fmt.Errorf("no answer from Postgres; check DATABASE_URL: %w", err)
 	}
 	return pool, nil
 }

@@ -10,7 +10,7 @@ import (
 
 // newLogger writes lines that a person follows, in colour on a terminal.
 func newLogger() *slog.Logger {
-	return slog.New(tint.NewHandler(os.Stdout, &tint.Options{
+	return slog.New(tint.NewTextHandler(os.Stdout, &tint.Options{
 		Level:      slog.LevelInfo,
 		TimeFormat: "15:04:05.000",
 		NoColor:    !wantColor(),

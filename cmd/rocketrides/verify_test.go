@@ -40,5 +40,5 @@ func TestVerifyThatCannotLook(t *testing.T) {
 	t.Parallel()
 	execute(t, nil, "verify").fails(t, 2, "DATABASE_URL is not set")
 	execute(t, []string{"DATABASE_URL=nonsense://"}, "verify").fails(t, 2, "DATABASE_URL is not a valid Postgres URL")
-	execute(t, []string{"DATABASE_URL=postgres:///x?host=/nowhere"}, "verify").fails(t, 2, "Postgres does not answer")
+	execute(t, []string{"DATABASE_URL=postgres:///x?host=/nowhere"}, "verify").fails(t, 2, "no answer from Postgres; check DATABASE_URL")
 }
