@@ -41,5 +41,8 @@ func StoredJSONSize(doc []byte) (int, error) { return storedJSONSize(doc) }
 // Leads says whether the streamer believes that it leads.
 func (s *Streamer) Leads() bool { return s.lead != nil }
 
+// BeSilentFor makes the consumer's last sign of life older.
+func (c *Consumer) BeSilentFor(d time.Duration) { c.heartbeat = c.heartbeat.Add(-d) }
+
 // Forget makes the consumer read its checkpoint again.
 func (c *Consumer) Forget() { c.at = nil }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
-	"math/rand/v2"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/rides"
@@ -36,17 +34,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Handler: distances.Handle, ParkRejected: c.ParkRejected,
 		Hooks: unilog.ConsumerHooks{AfterCommit: distances.Report},
 	}
-	if c.SimulateFailures > 0 {
-		fails := unilog.SimulateFailures(c.SimulateFailures, cmp.Or(c.Seed, rand.Uint64()))
-		cfg.Hooks.BeforeCommit = func(ctx context.Context, entries []unilog.Entry) error {
-			err := fails(ctx, entries)
-			if err != nil {
-				log.Warn("simulated crash before saving: nothing has changed, the records are read again",
-					"records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset)
-			}
-			return err
-		}
-	}
+	cfg.Hooks.BeforeCommit = c.hook(log, "simulated crash before saving: nothing has changed, the records are read again")
 	consumer, err := unilog.NewConsumer(cfg)
 	if err != nil {
 		return err

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/rides"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
@@ -82,6 +86,21 @@ func (f *logFlags) open(ctx context.Context) (*redislog.Log, error) {
 type failureFlags struct {
 	SimulateFailures float64 `env:"SIMULATE_FAILURES" default:"0" placeholder:"P" help:"Fail on purpose after this share of batches, from 0 to 1: 0.1 is every tenth."`
 	Seed             uint64  `env:"SEED" default:"0" help:"Makes random choices repeatable; 0 takes a new seed each time."`
+}
+
+// hook returns one that fails as asked for, and says so; nil if none is.
+func (f *failureFlags) hook(log *slog.Logger, says string) func(context.Context, []unilog.Entry) error {
+	if f.SimulateFailures == 0 {
+		return nil
+	}
+	fails := unilog.SimulateFailures(f.SimulateFailures, cmp.Or(f.Seed, rand.Uint64()))
+	return func(ctx context.Context, entries []unilog.Entry) error {
+		err := fails(ctx, entries)
+		if err != nil {
+			log.Warn(says, "records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset)
+		}
+		return err
+	}
 }
 
 func (f *failureFlags) Validate() error {

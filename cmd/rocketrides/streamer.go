@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/rocketrides/unilog"
@@ -34,17 +32,7 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		DB: db, Log: stream, Logger: log,
 		Retention: c.Retention, KeepRecords: c.KeepRecords,
 	}
-	if c.SimulateFailures > 0 {
-		fails := unilog.SimulateFailures(c.SimulateFailures, cmp.Or(c.Seed, rand.Uint64()))
-		cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
-			err := fails(ctx, entries)
-			if err != nil {
-				log.Warn("simulated crash after publishing, before recording it: the batch will be sent again",
-					"records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset)
-			}
-			return err
-		}
-	}
+	cfg.Hooks.AfterAppend = c.hook(log, "simulated crash after publishing, before recording it: the batch will be sent again")
 	streamer, err := unilog.NewStreamer(cfg)
 	if err != nil {
 		return err
