@@ -11,6 +11,12 @@ func WithChunkRecords(cfg StreamerConfig, records int64) StreamerConfig {
 	return cfg
 }
 
+// WithAppendRecords makes the parts of a batch small enough for a test.
+func WithAppendRecords(cfg StreamerConfig, records int) StreamerConfig {
+	cfg.appendRecords = records
+	return cfg
+}
+
 // WithSessionTimeout lets a leader be silent for another time.
 func WithSessionTimeout(cfg StreamerConfig, d time.Duration) StreamerConfig {
 	cfg.sessionTimeout = d

@@ -21,14 +21,17 @@ const (
 	// its client has gone silent: frozen, or cut off without a word. Without JIT,
 	// see sqlNoJIT. What is numbered must be on disk before the log has it.
 	sqlSession = `
-SELECT set_config('idle_session_timeout', $1, false),
-    set_config('tcp_keepalives_idle', '5', false),
-    set_config('tcp_keepalives_interval', '5', false),
-    set_config('tcp_keepalives_count', '2', false),
-    set_config('tcp_user_timeout', '15s', false),
-    set_config('jit', 'off', false),
-    CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,
-    to_regclass('checkpoints') IS NOT NULL`
+SELECT to_regclass('checkpoints') IS NOT NULL
+FROM (
+    SELECT set_config('idle_session_timeout', $1, false),
+        set_config('tcp_keepalives_idle', '5', false),
+        set_config('tcp_keepalives_interval', '5', false),
+        set_config('tcp_keepalives_count', '2', false),
+        set_config('tcp_user_timeout', '15s', false),
+        set_config('jit', 'off', false),
+        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
+    OFFSET 0
+) AS settings`
 
 	// The epoch rises above the log's too, which may remember a later one than
 	// a database that was restored. Index: log_partitions_pkey.
@@ -73,7 +76,7 @@ type leadership struct {
 }
 
 // takeLead tries to become the leader. It returns [ErrStandby] if there is one.
-func (s *Streamer) takeLead(ctx context.Context) (err error) {
+func (s *Streamer) takeLead(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	pooled, err := s.cfg.DB.Acquire(ctx)
@@ -102,7 +105,8 @@ func (s *Streamer) takeLead(ctx context.Context) (err error) {
 // from then on refuse the one before, and then looks where they are.
 func (s *Streamer) beginTerm(ctx context.Context) error {
 	l := s.lead
-	if err := l.conn.QueryRow(ctx, sqlSession, fmt.Sprint(s.cfg.sessionTimeout.Milliseconds())).Scan(nil, nil, nil, nil, nil, nil, nil, &l.consumers); err != nil {
+	silence := fmt.Sprint(s.cfg.sessionTimeout.Milliseconds())
+	if err := l.conn.QueryRow(ctx, sqlSession, silence).Scan(&l.consumers); err != nil {
 		return fmt.Errorf("begin a term: %w", err)
 	}
 	before, err := s.cfg.Log.Head(ctx, l.term.Partition)

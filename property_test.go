@@ -86,7 +86,8 @@ func newModel(w *world, rt *rapid.T) *model {
 	}
 	for range 2 {
 		m.streamers = append(m.streamers, m.streamer(func(cfg *unilog.StreamerConfig) {
-			cfg.BatchRecords, cfg.AppendRecords, cfg.KeepRecords = 3, 2, 4
+			*cfg = unilog.WithAppendRecords(*cfg, 2)
+			cfg.BatchRecords, cfg.KeepRecords = 3, 4
 			cfg.Hooks = unilog.StreamerHooks{
 				AfterNumber: fault(streamerFaults[0]), MidAppend: fault(streamerFaults[1]), AfterAppend: fault(streamerFaults[2]),
 			}

@@ -15,7 +15,7 @@ var errRebuilding = errors.New("the log is being rebuilt")
 func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 	l := s.lead
 	for rest := entries; len(rest) > 0; {
-		part := rest[:min(len(rest), s.cfg.AppendRecords, fit(rest, appendBytes))]
+		part := rest[:min(len(rest), s.cfg.appendRecords, fit(rest, appendBytes))]
 		head, err := s.append(ctx, part)
 		switch {
 		case err == nil:
@@ -45,7 +45,7 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 	if err := callHook(ctx, s.cfg.Hooks.AfterAppend, entries); err != nil {
 		return err
 	}
-	s.log.Info("published", "records", len(entries), "first", entries[0].Offset, "last", l.published)
+	s.log.Debug("published", "records", len(entries), "first", entries[0].Offset, "last", l.published)
 	return nil
 }
 

@@ -21,9 +21,6 @@ type StreamerConfig struct {
 	// BatchRecords bounds a batch, in records: 1 to 100,000, default 2,000. A
 	// batch is also bounded to about 4 MiB.
 	BatchRecords int
-	// AppendRecords bounds one append of a batch, in records, and so the time
-	// for which it holds the log: 1 to 10,000, default 1,000.
-	AppendRecords int
 	// KeepRecords is how many of the last records the log keeps at least:
 	// default 10,000. It keeps more for consumers of this database that have
 	// not applied them, up to a hundred times as many; from there on they read
@@ -42,6 +39,9 @@ type StreamerConfig struct {
 	// Hooks are called between the steps; none by default.
 	Hooks StreamerHooks
 
+	// appendRecords bounds one append of a batch, in records, and so the time
+	// for which it holds the log.
+	appendRecords int
 	// chunkRecords is how many offsets a chunk of the archive spans.
 	chunkRecords int64
 	// sessionTimeout is how long a leader may be silent before Postgres ends its
@@ -83,18 +83,16 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 		return nil, errors.New("unilog: StreamerConfig.Log is required")
 	}
 	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 2000)
-	cfg.AppendRecords = cmp.Or(cfg.AppendRecords, 1000)
 	cfg.KeepRecords = cmp.Or(cfg.KeepRecords, 10_000)
 	cfg.Retention = cmp.Or(cfg.Retention, 24*time.Hour)
 	cfg.ConsumerExpiry = cmp.Or(cfg.ConsumerExpiry, 7*24*time.Hour)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, 10*time.Second)
+	cfg.appendRecords = cmp.Or(cfg.appendRecords, 1000)
 	cfg.chunkRecords = cmp.Or(cfg.chunkRecords, 1_000_000)
 	switch {
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
 		return nil, fmt.Errorf("unilog: StreamerConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
-	case cfg.AppendRecords < 1 || cfg.AppendRecords > 10_000:
-		return nil, fmt.Errorf("unilog: StreamerConfig.AppendRecords is %d: it must be from 1 to 10,000", cfg.AppendRecords)
 	case cfg.KeepRecords < 1:
 		return nil, fmt.Errorf("unilog: StreamerConfig.KeepRecords is %d: it must be 1 or more", cfg.KeepRecords)
 	case cfg.Retention < 0:

@@ -54,7 +54,7 @@ func TestStreamerCrashes(t *testing.T) {
 			w := setup(t)
 			crashed := false
 			s := w.streamer(func(cfg *unilog.StreamerConfig) {
-				cfg.AppendRecords = 2
+				*cfg = unilog.WithAppendRecords(*cfg, 2)
 				c.hook(&cfg.Hooks, &crashed)
 			})
 			w.commit("1", "2", "3", "4", "5")
@@ -109,7 +109,7 @@ func TestZombieDoesNoHarm(t *testing.T) {
 				return nil
 			}
 			zombie := w.streamer(func(cfg *unilog.StreamerConfig) {
-				cfg.AppendRecords = 2
+				*cfg = unilog.WithAppendRecords(*cfg, 2)
 				switch where {
 				case "after numbering":
 					cfg.Hooks.AfterNumber = takeOver
@@ -385,7 +385,6 @@ func TestStreamerConfig(t *testing.T) {
 		"DB":             func(c *unilog.StreamerConfig) { c.DB = nil },
 		"Log":            func(c *unilog.StreamerConfig) { c.Log = nil },
 		"BatchRecords":   func(c *unilog.StreamerConfig) { c.BatchRecords = 100_001 },
-		"AppendRecords":  func(c *unilog.StreamerConfig) { c.AppendRecords = -1 },
 		"KeepRecords":    func(c *unilog.StreamerConfig) { c.KeepRecords = -1 },
 		"Retention":      func(c *unilog.StreamerConfig) { c.Retention = -1 },
 		"ConsumerExpiry": func(c *unilog.StreamerConfig) { c.ConsumerExpiry = time.Second },

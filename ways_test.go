@@ -68,7 +68,10 @@ func TestWay3BacklogLargerThanABatch(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.commitMany(95)
-	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.BatchRecords, cfg.AppendRecords = 10, 3 })
+	s := w.streamer(func(cfg *unilog.StreamerConfig) {
+		*cfg = unilog.WithAppendRecords(*cfg, 3)
+		cfg.BatchRecords = 10
+	})
 	w.wantCount("published", w.drain(s), 95)
 	w.wantCount("stream entries", len(w.streamIDs()), 95)
 	w.wantCount("staged rows left", query[int](w, `SELECT count(*) FROM staged_log_records`), 0)

@@ -86,3 +86,22 @@ func exec1(t *testing.T, pool *pgxpool.Pool, sql string) {
 		t.Fatal(err)
 	}
 }
+
+func TestWrongFlags(t *testing.T) {
+	t.Parallel()
+	for says, args := range map[string][]string{
+		"--retention is 0s":                         {"streamer", "--retention=0s"},
+		"--keep-records is 0":                       {"streamer", "--keep-records=0"},
+		"--simulate-failures is 1":                  {"streamer", "--simulate-failures=1"},
+		"--simulate-failures is -1":                 {"consumer", "c", "--simulate-failures=-1"},
+		"expected \"<name>\"":                       {"consumer"},
+		"did you mean \"streamer\"":                 {"streamr"},
+		"unknown flag --no-such-flag":               {"api", "--no-such-flag"},
+		"--rate: expected a float but got \"x\"":    {"simulator", "--rate=x"},
+		"--port: expected a valid 16 bit uint but ": {"api", "--port=65536"},
+	} {
+		if r := execute(t, nil, args...); r.code == 0 || !strings.Contains(r.err, says) {
+			t.Errorf("%v: exit code %d, want %q in:\n%s%s", args, r.code, says, r.out, r.err)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -14,6 +15,16 @@ type streamerCmd struct {
 	failureFlags  `embed:""`
 	Retention     time.Duration `env:"RETENTION" default:"24h" help:"How long the archive keeps records at least."`
 	KeepRecords   int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the log keeps at least."`
+}
+
+func (c *streamerCmd) Validate() error {
+	switch {
+	case c.Retention <= 0:
+		return fmt.Errorf("--retention is %v: it must be over 0", c.Retention)
+	case c.KeepRecords < 1:
+		return fmt.Errorf("--keep-records is %d: it must be 1 or more", c.KeepRecords)
+	}
+	return c.failureFlags.Validate()
 }
 
 func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
@@ -32,7 +43,14 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		DB: db, Log: stream, Logger: log,
 		Retention: c.Retention, KeepRecords: c.KeepRecords,
 	}
-	cfg.Hooks.AfterAppend = c.hook(log, "simulated crash after publishing, before recording it: the batch will be sent again")
+	crash := c.hook(log, "simulated crash after publishing, before recording it: the batch will be sent again")
+	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
+		log.Info("published", "records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset)
+		if crash == nil {
+			return nil
+		}
+		return crash(ctx, entries)
+	}
 	streamer, err := unilog.NewStreamer(cfg)
 	if err != nil {
 		return err
