@@ -3,15 +3,21 @@ package main
 import (
 	"log/slog"
 	"os"
+	"strconv"
 
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
 )
 
-// newLogger writes lines that a person follows, in colour on a terminal.
+// newLogger writes lines that a person follows, in colour on a terminal, and
+// more of them if VERBOSE says so.
 func newLogger() *slog.Logger {
+	level := slog.LevelInfo
+	if verbose, err := strconv.ParseBool(os.Getenv("VERBOSE")); err == nil && verbose {
+		level = slog.LevelDebug
+	}
 	return slog.New(tint.NewTextHandler(os.Stdout, &tint.Options{
-		Level:      slog.LevelInfo,
+		Level:      level,
 		TimeFormat: "15:04:05.000",
 		NoColor:    !wantColor(),
 	}))

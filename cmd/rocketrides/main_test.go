@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -102,6 +103,28 @@ func TestWrongFlags(t *testing.T) {
 	} {
 		if r := execute(t, nil, args...); r.code == 0 || !strings.Contains(r.err, says) {
 			t.Errorf("%v: exit code %d, want %q in:\n%s%s", args, r.code, says, r.out, r.err)
+		}
+	}
+}
+
+func TestEnvFile(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		file, says string
+		env        []string
+	}{
+		{"DATABASE_URL=nonsense://", "DATABASE_URL is not a valid Postgres URL", nil},
+		{"DATABASE_URL=", "DATABASE_URL is not set", nil},
+		{"DATABASE_URL=nonsense://", "no answer from Postgres", []string{"DATABASE_URL=postgres:///x?host=/nowhere"}},
+		{"'", "read .env", nil},
+	} {
+		cmd := command(t.Context(), t, c.env, "verify")
+		if err := os.WriteFile(filepath.Join(cmd.Dir, ".env"), []byte(c.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), c.says) {
+			t.Errorf("with %s in .env and %v set: %v, want %q in:\n%s", c.file, c.env, err, c.says, out)
 		}
 	}
 }
