@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"runtime/debug"
 	"strings"
@@ -192,16 +193,20 @@ type rejection struct{ err error }
 
 func (r *rejection) Error() string { return r.err.Error() }
 
-// handle calls the handler and tells its rejections from the database's
-// troubles, which are worth another try.
-func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, entries []Entry) (err error) {
+func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, entries []Entry) error {
+	return callHandler(ctx, c.cfg.Handler, c.log, tx, entries)
+}
+
+// callHandler tells a handler's rejections from the database's troubles, which
+// are worth another try.
+func callHandler(ctx context.Context, handler Handler, log *slog.Logger, tx pgx.Tx, entries []Entry) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("handler panicked", "first", entries[0].Offset, "panic", p, "stack", string(debug.Stack()))
+			log.Error("handler panicked", "first", entries[0].Offset, "panic", p, "stack", string(debug.Stack()))
 			err = &rejection{fmt.Errorf("panic: %v", p)}
 		}
 	}()
-	err = c.cfg.Handler(ctx, tx, entries)
+	err = handler(ctx, tx, entries)
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err

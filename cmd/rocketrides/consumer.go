@@ -13,6 +13,7 @@ type consumerCmd struct {
 	logFlags      `embed:""`
 	failureFlags  `embed:""`
 	Name          string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
+	Bootstrap     bool   `help:"If the consumer is new, begin at the log's head, with the total of all rides so far, instead of reading the history."`
 	ParkRejected  bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
 }
 
@@ -28,6 +29,15 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	defer stream.Close()
 
+	if c.Bootstrap {
+		created, err := rides.Audit.Bootstrap(ctx, db, c.Name)
+		if err != nil {
+			return err
+		}
+		if created {
+			log.Info("bootstrapped at the log's head, with the total of all rides so far", "consumer", c.Name)
+		}
+	}
 	distances := &rides.Consumer{Name: c.Name, Logger: log}
 	cfg := unilog.ConsumerConfig{
 		Name: c.Name, DB: db, Archive: db, Log: stream, Logger: log,

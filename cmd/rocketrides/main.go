@@ -24,6 +24,10 @@ type commands struct {
 	Simulator simulatorCmd `cmd:"" help:"Book random rides at the api."`
 	Migrate   migrateCmd   `cmd:"" help:"Create or upgrade the database's tables."`
 	Verify    verifyCmd    `cmd:"" help:"Check that every consumer agrees with the database."`
+	Reconcile reconcileCmd `cmd:"" help:"Repair the total of a consumer whose state was damaged."`
+
+	Consumers   consumersCmd   `cmd:"" help:"List or forget consumers."`
+	Deadletters deadLettersCmd `cmd:"" help:"List, retry or discard records that consumers have parked."`
 }
 
 func main() {

@@ -9,4 +9,7 @@ var Audit = unilog.Audit{
 	Totals: `SELECT name, total_distance FROM consumer_states`,
 	Amount: `CASE WHEN action = 'create' AND object = 'ride' AND jsonb_typeof(data -> 'distance') = 'number'
 		THEN (data ->> 'distance')::numeric END`,
+	SetTotal: `
+		INSERT INTO consumer_states (name, total_distance) VALUES ($1, $2::text::numeric + $3::text::numeric)
+		ON CONFLICT (name) DO UPDATE SET total_distance = excluded.total_distance`,
 }

@@ -25,5 +25,7 @@ CREATE TABLE dead_letters (
     headers   jsonb NOT NULL,
     error     text NOT NULL,
     parked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- A discarded record is kept, so that the audit knows why the total lacks it.
+    discarded_at timestamptz,
     PRIMARY KEY (consumer, partition, "offset")
 );

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog/internal/rides"
+)
+
+// consumersCmd looks after the consumers that have registered.
+type consumersCmd struct {
+	List   consumersListCmd   `cmd:"" help:"List the consumers that have registered."`
+	Forget consumersForgetCmd `cmd:"" help:"Remove a consumer that is gone for good, so that nothing is kept for it."`
+}
+
+type consumersListCmd struct {
+	databaseFlags `embed:""`
+}
+
+func (c *consumersListCmd) Run(ctx context.Context) error {
+	db, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	consumers, err := rides.Consumers(ctx, db)
+	if err != nil || len(consumers) == 0 {
+		return err
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "consumer\tcheckpoint\tlag\tdead letters\tlast seen\t")
+	for _, k := range consumers {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%v ago\t\n", k.Name, k.Checkpoint, k.Lag, k.DeadLetters, k.Silent.Round(time.Second))
+	}
+	return w.Flush()
+}
+
+type consumersForgetCmd struct {
+	databaseFlags `embed:""`
+	Name          string `arg:"" help:"The consumer. It must not be running."`
+}
+
+func (c *consumersForgetCmd) Run(ctx context.Context) error {
+	db, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var known bool
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+		known, err = rides.ForgetConsumer(ctx, tx, c.Name)
+		return err
+	})
+	if err == nil && !known {
+		err = fmt.Errorf("no consumer %s has registered: see `rocketrides consumers list`", c.Name)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s is forgotten: its total, its checkpoint and its dead letters are gone\n", c.Name)
+	return nil
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestLookingAfterConsumers(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2)`)
+	exec1(t, pool, `UPDATE log_partitions SET next_offset = 3, published_offset = 2`)
+	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 2)`)
+	exec1(t, pool, `INSERT INTO consumer_states VALUES ('c', 77)`)
+
+	says := func(want string, args ...string) {
+		t.Helper()
+		if r := execute(t, env, args...); r.code != 0 || !strings.Contains(strings.Join(strings.Fields(r.out), " "), want) {
+			t.Errorf("%v: exit code %d, want %q in:\n%s%s", args, r.code, want, r.out, r.err)
+		}
+	}
+	says("c 2 0 0 0s ago", "consumers", "list")
+	says("c was at 77 m; corrected by -73.5 m", "reconcile", "c")
+	says("c agreed already: its total is 3.5 m", "reconcile", "c")
+	says("c 3.50 3.5 0 0 0 0 agrees", "verify")
+	says("c is forgotten", "consumers", "forget", "c")
+	execute(t, env, "reconcile", "c").fails(t, 1, "no consumer c has registered")
+	execute(t, env, "consumers", "forget", "c").fails(t, 1, "no consumer c has registered")
+}
+
+func TestLookingAfterDeadLetters(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2), (4)`)
+	exec1(t, pool, `UPDATE log_partitions SET next_offset = 4, published_offset = 3`)
+	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 3)`)
+	exec1(t, pool, `
+		INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+		SELECT 'c', 0, n, now(), 'create', 'ride', '', jsonb_build_object('distance', (ARRAY[1.50, 2, 4])[n]), '{}', 'no road' || E'\nstack'
+		FROM generate_series(1, 3) AS n`)
+	r := execute(t, env, "deadletters", "list")
+	if r.code != 0 || strings.Count(r.out, "\n") != 4 || !strings.Contains(r.out, `create ride {"distance": 1.50}  no road`) {
+		t.Errorf("deadletters list: %+v", r)
+	}
+	if r := execute(t, env, "deadletters", "retry", "c", "1", "2"); r.code != 0 || r.out != "c: offset 1 is applied\nc: offset 2 is applied\n" {
+		t.Errorf("deadletters retry: %+v", r)
+	}
+	if r := execute(t, env, "deadletters", "discard", "c", "3"); r.code != 0 || r.out != "c: offset 3 is discarded\n" {
+		t.Errorf("deadletters discard: %+v", r)
+	}
+	execute(t, env, "deadletters", "retry", "c", "3").fails(t, 1, "c has parked no record at offset 3")
+	if r := execute(t, env, "verify"); r.code != 0 || !strings.Contains(r.out, "3.50") {
+		t.Errorf("verify: %+v", r)
+	}
+}

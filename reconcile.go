@@ -1,0 +1,91 @@
+package unilog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Beginner begins a transaction: a pgxpool.Pool or a pgx.Conn.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// ErrUnknownConsumer is returned for a consumer that has no checkpoint.
+var ErrUnknownConsumer = errors.New("unilog: no consumer of that name has a checkpoint")
+
+const (
+	// The lock makes the consumer wait, and everyone else go on.
+	// Index: checkpoints_pkey.
+	sqlHoldConsumer = `SELECT FROM checkpoints WHERE name = $1 FOR UPDATE`
+
+	// Index: checkpoints_pkey; a row per partition.
+	sqlRegisterAtHead = `
+INSERT INTO checkpoints (name, partition, "offset")
+SELECT $1, partition, next_offset - 1 FROM log_partitions
+ON CONFLICT (name, partition) DO NOTHING`
+)
+
+// Reconcile sets a consumer's total to what the equation demands, while
+// everything runs. It repairs a state that was damaged; what else the consumer
+// made of its records it cannot know. It returns the balance as it was: the
+// total has been corrected by its Difference.
+//
+// Handlers that keep the total in memory, rather than in the database, must be
+// started again after it.
+func (a Audit) Reconcile(ctx context.Context, db Beginner, name string) (Balance, error) {
+	var was Balance
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+		was, err = a.reconcile(ctx, tx, name)
+		return err
+	})
+	return was, err
+}
+
+// Bootstrap starts a new consumer at the log's head with the total that it
+// would have if it had applied everything before, without reading any of it. It
+// returns false, and changes nothing, if the consumer has a checkpoint already.
+func (a Audit) Bootstrap(ctx context.Context, db Beginner, name string) (bool, error) {
+	created := false
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, sqlRegisterAtHead, name)
+		if err != nil {
+			return fmt.Errorf("bootstrap %s: %w", name, err)
+		}
+		if created = tag.RowsAffected() > 0; !created {
+			return nil
+		}
+		_, err = a.reconcile(ctx, tx, name)
+		return err
+	})
+	return created && err == nil, err
+}
+
+func (a Audit) reconcile(ctx context.Context, tx pgx.Tx, name string) (Balance, error) {
+	if a.SetTotal == "" {
+		return Balance{}, errors.New("unilog: Audit.SetTotal is required")
+	}
+	tag, err := tx.Exec(ctx, sqlHoldConsumer, name)
+	if err != nil {
+		return Balance{}, fmt.Errorf("reconcile %s: %w", name, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return Balance{}, ErrUnknownConsumer
+	}
+	balances, err := a.Check(ctx, tx)
+	if err != nil {
+		return Balance{}, err
+	}
+	for _, b := range balances {
+		if b.Consumer != name {
+			continue
+		}
+		if _, err := tx.Exec(ctx, a.SetTotal, name, b.Total, b.Difference); err != nil {
+			return Balance{}, fmt.Errorf("reconcile %s: %w", name, err)
+		}
+		return b, nil
+	}
+	return Balance{}, ErrUnknownConsumer
+}
