@@ -47,6 +47,12 @@ func StoredJSONSize(doc []byte) (int, error) { return storedJSONSize(doc) }
 // Leads says whether the streamer believes that it leads.
 func (s *Streamer) Leads() bool { return s.lead != nil }
 
+// RunQuiet is RunOnce for a consumer that waits, if not for long: when the log
+// gives it nothing, it looks whether there should be something.
+func (c *Consumer) RunQuiet(ctx context.Context) (int, error) {
+	return c.step(ctx, ctx, time.Millisecond)
+}
+
 // BeSilentFor makes the consumer's last sign of life older.
 func (c *Consumer) BeSilentFor(d time.Duration) { c.heartbeat = c.heartbeat.Add(-d) }
 

@@ -211,7 +211,7 @@ func (m *model) finish() {
 	m.must(leader.Upkeep(m.ctx))
 	m.drain(leader)
 	for _, c := range m.consumers {
-		m.consume(c)
+		m.repeat(c.RunQuiet) // the stream may have been trimmed to nothing
 	}
 	m.checkArchive()
 	m.checkStream()

@@ -146,6 +146,16 @@ func TestWay4NoticedByTheNextAppend(t *testing.T) {
 	w.wantTotal("sum", "1050")
 }
 
+func TestWay5TrimmedAndNothingComes(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commitMany(20)
+	w.drain(w.streamer())
+	w.command("XTRIM", w.stream, "MAXLEN", "0")
+	w.wantCount("applied", w.repeat(w.consumer("sum").RunQuiet), 20)
+	w.wantTotal("sum", "20")
+}
+
 func TestWay5HoleInTheMiddle(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

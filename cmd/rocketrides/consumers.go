@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/rides"
 )
 
@@ -28,14 +30,23 @@ func (c *consumersListCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer db.Close()
-	consumers, err := rides.Consumers(ctx, db)
-	if err != nil || len(consumers) == 0 {
+	status, err := unilog.ReadStatus(ctx, db, nil)
+	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "consumer\tcheckpoint\tlag\tdead letters\tlast seen\t")
-	for _, k := range consumers {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%v ago\t\n", k.Name, k.Checkpoint, k.Lag, k.DeadLetters, k.Silent.Round(time.Second))
+	return printConsumers(os.Stdout, status.Consumers)
+}
+
+func printConsumers(out io.Writer, consumers []unilog.ConsumerStatus) error {
+	if len(consumers) == 0 {
+		_, err := fmt.Fprintln(out, "no consumer has registered yet")
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "consumer\tcheckpoint\tlag\tlag (s)\tdead letters\tlast seen\t")
+	for _, c := range consumers {
+		seen := time.Duration(c.Silent * float64(time.Second)).Round(time.Second)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%d\t%v ago\t\n", c.Name, c.Checkpoint, c.Lag, c.LagSeconds, c.DeadLetters, seen)
 	}
 	return w.Flush()
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 func TestLookingAfterConsumers(t *testing.T) {
@@ -19,7 +21,7 @@ func TestLookingAfterConsumers(t *testing.T) {
 			t.Errorf("%v: exit code %d, want %q in:\n%s%s", args, r.code, want, r.out, r.err)
 		}
 	}
-	says("c 2 0 0 0s ago", "consumers", "list")
+	says("c 2 0 0.0 0 0s ago", "consumers", "list")
 	says("c was at 77 m; corrected by -73.5 m", "reconcile", "c")
 	says("c agreed already: its total is 3.5 m", "reconcile", "c")
 	says("c 3.50 3.5 0 0 0 0 agrees", "verify")
@@ -52,4 +54,19 @@ func TestLookingAfterDeadLetters(t *testing.T) {
 	if r := execute(t, env, "verify"); r.code != 0 || !strings.Contains(r.out, "3.50") {
 		t.Errorf("verify: %+v", r)
 	}
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	_, env := database(t)
+	with := func(redis string) []string { return append(env[:len(env):len(env)], "REDIS_URL="+redis) }
+	r := execute(t, with(testenv.SharedRedis(t)+"?db=0"), "status")
+	if r.code != 0 || !strings.Contains(r.out, "log head   0") || !strings.Contains(r.out, "- no streamer leads") {
+		t.Errorf("status: %+v", r)
+	}
+	r = execute(t, with("unix:///nowhere"), "status", "--json")
+	if r.code != 0 || !strings.Contains(r.out, `"log_error":"redislog: connect to Redis`) {
+		t.Errorf("status without Redis: %+v", r)
+	}
+	execute(t, []string{"DATABASE_URL=postgres:///x?host=/nowhere"}, "status").fails(t, 1, "no answer from Postgres")
 }

@@ -23,6 +23,7 @@ type commands struct {
 	Consumer  consumerCmd  `cmd:"" help:"Read the log and keep the total distance of all rides."`
 	Simulator simulatorCmd `cmd:"" help:"Book random rides at the api."`
 	Migrate   migrateCmd   `cmd:"" help:"Create or upgrade the database's tables."`
+	Status    statusCmd    `cmd:"" help:"Show where everything stands, and what is stuck and why."`
 	Verify    verifyCmd    `cmd:"" help:"Check that every consumer agrees with the database."`
 	Reconcile reconcileCmd `cmd:"" help:"Repair the total of a consumer whose state was damaged."`
 

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/term"
+
+	"github.com/rocketrides/unilog"
+)
+
+type statusCmd struct {
+	databaseFlags `embed:""`
+	logFlags      `embed:""`
+	JSON          bool `name:"json" help:"Print it as JSON."`
+	Watch         bool `help:"Print it again every second, until stopped."`
+}
+
+func (c *statusCmd) Run(ctx context.Context) error {
+	db, err := c.databaseFlags.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for {
+		if err := c.look(ctx, db); err != nil || !c.Watch {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// look prints the status once. That Redis is down is part of it.
+func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
+	var log unilog.Log
+	stream, logErr := c.logFlags.open(ctx)
+	if logErr == nil {
+		defer stream.Close()
+		log = stream
+	}
+	status, err := unilog.ReadStatus(ctx, db, log)
+	if err != nil {
+		return err
+	}
+	if logErr != nil {
+		status.LogError = logErr.Error()
+	}
+	var out bytes.Buffer
+	if c.Watch && term.IsTerminal(int(os.Stdout.Fd())) {
+		out.WriteString("\x1b[H\x1b[2J") // over the one before
+	}
+	if c.JSON {
+		err = json.NewEncoder(&out).Encode(struct {
+			*unilog.Status
+			Troubles []string `json:"troubles"`
+		}{status, status.Troubles()})
+	} else {
+		err = printStatus(&out, status)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(out.Bytes())
+	return err
+}
+
+func printStatus(out io.Writer, s *unilog.Status) error {
+	leader := "none"
+	if l := s.Leader; l != nil {
+		leader = fmt.Sprintf("session %d of %s at %s, for %v", l.PID, l.User, l.Address, time.Duration(l.Seconds*float64(time.Second)).Round(time.Second))
+	}
+	head := fmt.Sprint(s.Log.Offset)
+	if s.LogError != "" {
+		head = "unknown"
+	}
+	fmt.Fprintf(out, "leader     %s\nepoch      %d\nstaged     %d\nnumbered   %d\npublished  %d\nlog head   %s\nretained   %d, from offset %d\n\n",
+		leader, s.Epoch, s.Staged, s.Numbered, s.Published, head, s.Numbered-s.First+1, s.First)
+	if err := printConsumers(out, s.Consumers); err != nil {
+		return err
+	}
+	fmt.Fprintln(out)
+	troubles := s.Troubles()
+	if len(troubles) == 0 {
+		troubles = []string{"nothing is stuck"}
+	}
+	for _, t := range troubles {
+		fmt.Fprintln(out, "-", t)
+	}
+	return nil
+}
