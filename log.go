@@ -54,10 +54,10 @@ type Log interface {
 // Head says how far a partition's log goes.
 type Head struct {
 	// Offset is the last one ever appended, or 0.
-	Offset int64
-	// LogID and Epoch are those of the last term that wrote, or zero.
-	LogID string
-	Epoch int64
+	Offset int64 `json:"offset"`
+	// LogID and Epoch are those of the last term that claimed it, or zero.
+	LogID string `json:"log_id"`
+	Epoch int64  `json:"epoch"`
 }
 
 // Term is a streamer's time of leadership over a partition: what entitles it
