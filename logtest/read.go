@@ -73,7 +73,8 @@ func testReadGivesUp(t *testing.T, h *harness) {
 }
 
 func testReadCancelled(t *testing.T, h *harness) {
-	ctx, cancel := context.WithCancel(t.Context())
+	// With a deadline, too, as its callers have.
+	ctx, cancel := context.WithTimeout(t.Context(), longWait)
 	errs := make(chan error, 1)
 	go func() {
 		_, err := h.Log.Read(ctx, 0, unilog.Cursor{}, 10, longWait)

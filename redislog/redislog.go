@@ -67,9 +67,11 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 	}
 	option, err := rueidis.ParseURL(url)
 	if err != nil {
-		return nil, fmt.Errorf("redislog: the Redis URL is not valid: %w", err)
+		// The error would quote the URL, and with it a password.
+		return nil, errors.New("redislog: the Redis URL is not valid: it looks like redis://user:password@host:6379/0, rediss://… or unix:///path/redis.sock")
 	}
 	option.DisableCache = true
+	option.AlwaysPipelining = true  // or else a cancelled context would not end a blocked read
 	option.ForceSingleClient = true // what the URL names, and no cluster that it may be part of
 	client, err := rueidis.NewClient(option)
 	if err != nil {

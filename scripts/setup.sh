@@ -42,7 +42,7 @@ together() {
 			if [ ! -x "$dir/$name" ]; then all=0; fi
 		done
 		if [ $all = 1 ]; then echo "$dir"; fi
-	done | grep -q .
+	done | grep . >/dev/null # not -q, which would leave before the others have spoken
 }
 
 has_postgres() { together initdb postgres && together psql && together pg_dump; }

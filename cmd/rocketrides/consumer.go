@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"unicode/utf8"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/rides"
@@ -15,6 +17,16 @@ type consumerCmd struct {
 	Name          string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
 	Bootstrap     bool   `help:"If the consumer is new, begin at the log's head, with the total of all rides so far, instead of reading the history."`
 	ParkRejected  bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
+}
+
+// maxName keeps names readable.
+const maxName = 100
+
+func (c *consumerCmd) Validate() error {
+	if n := utf8.RuneCountInString(c.Name); n > maxName {
+		return fmt.Errorf("the consumer's name has %d characters: it must have at most %d", n, maxName)
+	}
+	return c.failureFlags.Validate()
 }
 
 func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
@@ -44,7 +56,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Handler: distances.Handle, ParkRejected: c.ParkRejected,
 		Hooks: unilog.ConsumerHooks{AfterCommit: distances.Report},
 	}
-	cfg.Hooks.BeforeCommit = c.hook(log, "simulated crash before saving: nothing has changed, the records are read again")
+	cfg.Hooks.BeforeCommit = c.hook(log, c.Name, "simulated crash before saving: nothing has changed, the records are read again")
 	consumer, err := unilog.NewConsumer(cfg)
 	if err != nil {
 		return err

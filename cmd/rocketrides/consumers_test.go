@@ -65,7 +65,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("status: %+v", r)
 	}
 	r = execute(t, with("unix:///nowhere"), "status", "--json")
-	if r.code != 0 || !strings.Contains(r.out, `"log_error":"redislog: connect to Redis`) {
+	if r.code != 0 || !strings.Contains(r.out, `"log_error":"no answer from Redis; check REDIS_URL: `) {
 		t.Errorf("status without Redis: %+v", r)
 	}
 	execute(t, []string{"DATABASE_URL=postgres:///x?host=/nowhere"}, "status").fails(t, 1, "no answer from Postgres")

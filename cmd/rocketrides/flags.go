@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -80,7 +81,11 @@ func (f *logFlags) open(ctx context.Context) (*redislog.Log, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	return redislog.Open(ctx, f.RedisURL, f.StreamName)
+	log, err := redislog.Open(ctx, f.RedisURL, f.StreamName)
+	if err != nil {
+		return nil, fmt.Errorf("no answer from Redis; check REDIS_URL: %w", err)
+	}
+	return log, nil
 }
 
 type failureFlags struct {
@@ -89,11 +94,14 @@ type failureFlags struct {
 }
 
 // hook returns one that fails as asked for, and says so; nil if none is.
-func (f *failureFlags) hook(log *slog.Logger, says string) func(context.Context, []unilog.Entry) error {
+// Processes of different names fail at different times.
+func (f *failureFlags) hook(log *slog.Logger, name, says string) func(context.Context, []unilog.Entry) error {
 	if f.SimulateFailures == 0 {
 		return nil
 	}
-	fails := unilog.SimulateFailures(f.SimulateFailures, cmp.Or(f.Seed, rand.Uint64()))
+	hash := fnv.New64a()
+	hash.Write([]byte(name))
+	fails := unilog.SimulateFailures(f.SimulateFailures, cmp.Or(f.Seed, rand.Uint64())^hash.Sum64())
 	return func(ctx context.Context, entries []unilog.Entry) error {
 		err := fails(ctx, entries)
 		if err != nil {

@@ -19,7 +19,13 @@ func newLogger() *slog.Logger {
 	return slog.New(tint.NewTextHandler(os.Stdout, &tint.Options{
 		Level:      level,
 		TimeFormat: "15:04:05.000",
-		NoColor:    !wantColor(),
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if err, ok := a.Value.Any().(error); ok {
+				a.Value = slog.StringValue(oneLine(err))
+			}
+			return a
+		},
+		NoColor: !wantColor(),
 	}))
 }
 

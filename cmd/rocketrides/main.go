@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -32,10 +33,27 @@ type commands struct {
 }
 
 func main() {
+	// Who reads the output may go, as tee does at Ctrl-C: that ends no process.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
+}
+
+// exitUsage is for words and settings that are off.
+const exitUsage = 2
+
+// named returns the command that a usage error is about, if it got that far.
+func named(err error) string {
+	var e *kong.ParseError
+	if !errors.As(err, &e) || e.Context == nil {
+		return ""
+	}
+	if command, _, _ := strings.Cut(e.Context.Command(), " <"); command != "" {
+		return " " + command
+	}
+	return ""
 }
 
 // exitError is an error with an exit code of its own.
@@ -49,7 +67,7 @@ func (e *exitError) Error() string { return fmt.Sprint(e.err) }
 func run(ctx context.Context, args []string) int {
 	// What is set in the environment wins over what is in the file.
 	if err := godotenv.Load(); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fail(fmt.Errorf("read .env: %w", err))
+		return fail(&exitError{exitUsage, fmt.Errorf("read .env: %w", err)})
 	}
 	// NAME= in a file means that it is not set, not that it is the empty text.
 	for _, variable := range os.Environ() {
@@ -63,15 +81,17 @@ func run(ctx context.Context, args []string) int {
 	parser, err := kong.New(&cmds,
 		kong.Name("rocketrides"),
 		kong.Description("Rocket Rides: a database, a log, and consumers that always agree with the database."),
-		kong.ShortUsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {
 		return fail(err)
 	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		parser.FatalIfErrorf(err)
+		return fail(&exitError{exitUsage, fmt.Errorf("%w: see `rocketrides%s --help`", err, named(err))})
 	}
 	log := newLogger()
 	slog.SetDefault(log)
@@ -92,7 +112,18 @@ func fail(err error) int {
 		err = exit.err
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "rocketrides:", err)
+		fmt.Fprintln(os.Stderr, "rocketrides:", oneLine(err))
 	}
 	return code
+}
+
+// oneLine writes an error in one line, and what it says twice once.
+func oneLine(err error) string {
+	var parts []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(parts, line) {
+			parts = append(parts, line)
+		}
+	}
+	return strings.Join(parts, " ")
 }

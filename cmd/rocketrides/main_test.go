@@ -100,10 +100,12 @@ func TestWrongFlags(t *testing.T) {
 		"unknown flag --no-such-flag":               {"api", "--no-such-flag"},
 		"--rate: expected a float but got \"x\"":    {"simulator", "--rate=x"},
 		"--port: expected a valid 16 bit uint but ": {"api", "--port=65536"},
+		"--rate is NaN":                             {"simulator", "--rate=nan"},
+		"--rate is 1e+09":                           {"up", "--rate=1e9"},
+		"see `rocketrides consumer --help`":         {"consumer", "--no-such"},
+		"the consumer's name has 101 characters":    {"consumer", strings.Repeat("é", 101)},
 	} {
-		if r := execute(t, nil, args...); r.code == 0 || !strings.Contains(r.err, says) {
-			t.Errorf("%v: exit code %d, want %q in:\n%s%s", args, r.code, says, r.out, r.err)
-		}
+		execute(t, nil, args...).fails(t, exitUsage, says)
 	}
 }
 

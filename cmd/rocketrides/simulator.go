@@ -28,10 +28,17 @@ func (simulatorCmd) Help() string {
 For example: rocketrides simulator --rate 200 --for 30s`
 }
 
+// maxRate is the simulator's limit.
+const maxRate = 1_000_000
+
+func rateError(rate float64) error {
+	return fmt.Errorf("--rate is %g: it must be over 0 and at most %d", rate, maxRate)
+}
+
 // Validate refuses the zeros that the simulator would take for its defaults.
 func (c *simulatorCmd) Validate() error {
-	if c.Rate <= 0 {
-		return fmt.Errorf("--rate is %g: it must be over 0", c.Rate)
+	if !(c.Rate > 0 && c.Rate <= maxRate) { // nor NaN
+		return rateError(c.Rate)
 	}
 	if c.Concurrency < 1 {
 		return fmt.Errorf("--concurrency is %d: it must be at least 1", c.Concurrency)

@@ -43,7 +43,7 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		DB: db, Log: stream, Logger: log,
 		Retention: c.Retention, KeepRecords: c.KeepRecords,
 	}
-	crash := c.hook(log, "simulated crash after publishing, before recording it: the batch will be sent again")
+	crash := c.hook(log, "streamer", "simulated crash after publishing, before recording it: the batch will be sent again")
 	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
 		log.Info("published", "records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset)
 		if crash == nil {

@@ -38,8 +38,8 @@ func (*upCmd) Help() string {
 // Validate refuses what the processes would refuse.
 func (c *upCmd) Validate() error {
 	switch {
-	case c.Rate <= 0:
-		return fmt.Errorf("--rate is %g: it must be over 0", c.Rate)
+	case !(c.Rate > 0 && c.Rate <= maxRate):
+		return rateError(c.Rate)
 	case c.Consumers < 1 || c.Consumers > 100:
 		return fmt.Errorf("--consumers is %d: it must be from 1 to 100", c.Consumers)
 	case c.Port == 0:
@@ -68,7 +68,7 @@ func (c *upCmd) Run(ctx context.Context) error {
 		RedisURL:    c.RedisURL,
 		Port:        int(c.Port),
 		Vars:        []string{"STREAM_NAME=" + c.StreamName, "API_PORT=" + strconv.Itoa(int(c.Port))},
-		Migrate:     migrateAll,
+		Migrate:     c.prepare,
 		Writers:     writers,
 		Readers:     readers,
 		For:         c.For,
@@ -76,6 +76,18 @@ func (c *upCmd) Run(ctx context.Context) error {
 		Output:      os.Stdout,
 		Color:       upColor(),
 	})
+}
+
+// prepare sees that the servers given are there, and migrates.
+func (c *upCmd) prepare(ctx context.Context, databaseURL string) error {
+	if c.RedisURL != "" {
+		stream, err := (&logFlags{RedisURL: c.RedisURL, StreamName: c.StreamName}).open(ctx)
+		if err != nil {
+			return err
+		}
+		stream.Close()
+	}
+	return migrateAll(ctx, databaseURL)
 }
 
 // processes are those of the Procfile, in groups as they stop.

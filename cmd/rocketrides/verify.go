@@ -18,7 +18,7 @@ import (
 
 type verifyCmd struct {
 	databaseFlags `embed:""`
-	Names         []string      `arg:"" optional:"" help:"The consumers that --wait waits for; all of them if none is named."`
+	Names         []string      `arg:"" optional:"" help:"Consumers that must be there, and that --wait waits for; all of them if none is named."`
 	JSON          bool          `name:"json" help:"Print the figures as JSON."`
 	Wait          time.Duration `placeholder:"10s" help:"Also wait, up to this long, until every consumer has caught up."`
 }
@@ -62,6 +62,11 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 
 // judge returns what is wrong with the balances.
 func (c *verifyCmd) judge(balances []unilog.Balance) error {
+	for _, name := range c.Names {
+		if !slices.ContainsFunc(balances, func(b unilog.Balance) bool { return b.Consumer == name }) {
+			return fmt.Errorf("%s has not registered: is it running? See `rocketrides consumers list`", name)
+		}
+	}
 	for _, b := range balances {
 		if !b.Agrees {
 			return fmt.Errorf("%s disagrees with the database by %s m", b.Consumer, b.Difference)
@@ -117,7 +122,7 @@ func printJSON(balances []unilog.Balance) error {
 
 func printTable(balances []unilog.Balance) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "consumer\tall rides (m)\t= total\t+ ahead\t+ staged\t+ parked\tlag\t\t")
+	fmt.Fprintln(w, "consumer\tall rides (m)\t= total\t+ ahead\t+ staged\t+ parked\tlag\t")
 	for _, b := range balances {
 		verdict := "agrees"
 		if !b.Agrees {

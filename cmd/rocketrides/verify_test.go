@@ -19,6 +19,7 @@ func TestVerify(t *testing.T) {
 	if r := execute(t, env, "verify"); r.code != 0 || !strings.Contains(r.out, "agrees") {
 		t.Errorf("verify: %+v", r)
 	}
+	execute(t, env, "verify", "c", "d", "--wait=1ms").fails(t, 1, "d has not registered")
 	execute(t, env, "verify", "--wait=1ms").fails(t, 1, "c has not caught up within 1ms: 1 records staged, 0 ahead of it")
 
 	exec1(t, pool, `UPDATE consumer_states SET total_distance = 1`)
@@ -41,4 +42,6 @@ func TestVerifyThatCannotLook(t *testing.T) {
 	execute(t, nil, "verify").fails(t, 2, "DATABASE_URL is not set")
 	execute(t, []string{"DATABASE_URL=nonsense://"}, "verify").fails(t, 2, "DATABASE_URL is not a valid Postgres URL")
 	execute(t, []string{"DATABASE_URL=postgres:///x?host=/nowhere"}, "verify").fails(t, 2, "no answer from Postgres; check DATABASE_URL")
+	execute(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/x"}, "verify").fails(t, 2, "no answer from Postgres; check DATABASE_URL")
+	execute(t, nil, "verify", "--wait=x").fails(t, 2, "--wait: expected duration")
 }

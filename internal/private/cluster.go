@@ -47,11 +47,13 @@ func initdb(ctx context.Context, bin, data string, acct *account, durable bool) 
 	if err := acct.own(fresh); err != nil {
 		return err
 	}
-	// macOS has no C.UTF-8.
-	if err := runInitdb(ctx, bin, fresh, acct, durable, "C.UTF-8"); err != nil {
-		if err := runInitdb(ctx, bin, fresh, acct, durable, "C"); err != nil {
-			return err
-		}
+	err := runInitdb(ctx, bin, fresh, acct, durable, "C.UTF-8")
+	if err != nil && ctx.Err() == nil {
+		// macOS has no C.UTF-8.
+		err = runInitdb(ctx, bin, fresh, acct, durable, "C")
+	}
+	if err != nil {
+		return err
 	}
 	if err := os.Remove(data); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

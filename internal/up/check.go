@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/rocketrides/unilog/internal/private"
@@ -20,8 +21,8 @@ func check(ctx context.Context, cfg Config, dir *dataDir) error {
 		}
 		err := private.CheckPostgres(ctx, o)
 		if v := new(private.VersionError); errors.As(err, &v) {
-			return fmt.Errorf("%s was made by Postgres %s, and %v is installed: install Postgres %s, or start afresh with --fresh",
-				dir.path, v.Made, v.Installed, v.Made)
+			return fmt.Errorf("%s was made by Postgres %s, but Postgres %s is installed: install Postgres %s, or start afresh with --fresh",
+				dir.path, v.Made, strings.Join(v.Installed, ", "), v.Made)
 		}
 		if err != nil {
 			return err

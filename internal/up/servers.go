@@ -67,10 +67,15 @@ func (s *supervisor) keepServer(name string, server *private.Server, start start
 	t.keep(server)
 }
 
+// redacted shows a URL without its secrets, and nothing of what is no URL.
 func redacted(address string) string {
 	u, err := url.Parse(address)
-	if err != nil {
+	if err != nil || u.Scheme == "" {
 		return "(set in the environment)"
+	}
+	if u.RawQuery != "" { // may hold a password, too
+		u.RawQuery = ""
+		return u.Redacted() + "?…"
 	}
 	return u.Redacted()
 }

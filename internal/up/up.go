@@ -136,7 +136,7 @@ func (s *supervisor) announce(urls urls, env string) {
 	s.out.say("try:      curl -d distance=123 %s/rides", api)
 	s.out.say("postgres: %s", urls.attachDatabase)
 	s.out.say("redis:    %s", urls.attachRedis)
-	s.out.say("as variables: set -a; . %s", quote(env))
+	s.out.say("look:     (set -a; . %s; rocketrides status)", quote(env))
 }
 
 func (s *supervisor) startProcesses() {
@@ -169,7 +169,7 @@ func (s *supervisor) audit(ctx context.Context) error {
 		return errors.Join(ctx.Err(), p.Stop(ctx))
 	}
 	if err := p.Err(); err != nil {
-		return fmt.Errorf("the audit does not hold: %s: %w", s.cfg.Audit.Name, err)
+		return fmt.Errorf("the audit does not hold, or could not look: see what %s says above (%w)", s.cfg.Audit.Name, err)
 	}
 	s.out.say("the audit holds")
 	return nil

@@ -140,7 +140,7 @@ func TestNoPasswordOnScreen(t *testing.T) {
 	t.Parallel()
 	cfg := fakeServers(t)
 	r := start(t, cfg)
-	r.await(t, "as variables:")
+	r.await(t, "look:")
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
@@ -159,7 +159,7 @@ func TestPrivateServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := start(t, cfg)
-	r.await(t, "as variables:")
+	r.await(t, "look:")
 	attach := func() {
 		t.Helper()
 		out, err := exec.Command("sh", "-ec", `. "$1"; psql -Atc 'SELECT 40 + 2' "$DATABASE_URL"; redis-cli -s "${REDIS_URL#unix://}" PING`,
