@@ -1,6 +1,6 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run test build lint fmt bench-once cover
+.PHONY: help run test build lint fmt model bench-once cover
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -36,6 +36,9 @@ lint: ## check the formatting and the code, for Linux and macOS
 
 fmt: ## format the code
 	$(GOFUMPT) -w .
+
+model: ## check the protocol's model with TLC; needs Java and Maven
+	@sh scripts/model.sh
 
 bench-once: ## run each benchmark once
 	@sh scripts/setup.sh go servers

@@ -205,6 +205,26 @@ func TestConsumerGapThatNobodyCanFill(t *testing.T) {
 	w.exec(`DELETE FROM checkpoints`) // it never agrees, and is not meant to
 }
 
+// TestConsumerThatOverslept wakes an instance up when another one has applied
+// what it was about to, and all of that is gone.
+func TestConsumerThatOverslept(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer()
+	frozen := w.consumer("sum")
+	w.consume(frozen)
+	w.commitMany(20)
+	w.drain(s)
+	w.consume(w.consumer("sum"))
+	w.command("XTRIM", w.stream, "MAXLEN", "5")
+	w.exec(`DELETE FROM log_records WHERE "offset" <= 15`) // as if dropped
+	w.wantCount("applied by the one that overslept", w.repeat(frozen.RunQuiet), 0)
+	w.commit("1")
+	w.drain(s)
+	w.wantCount("applied by it then", w.repeat(frozen.RunQuiet), 1)
+	w.wantTotal("sum", "21")
+}
+
 func TestConsumerStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

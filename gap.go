@@ -39,7 +39,7 @@ func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]
 	}
 	gap := &GapError{Consumer: c.cfg.Name, Partition: firstPartition, From: next, To: upTo, Archive: c.cfg.Archive != nil}
 	if c.cfg.Archive == nil {
-		return nil, gap
+		return nil, c.confirm(ctx, gap)
 	}
 	found, err := archived(ctx, c.cfg.Archive, firstPartition, c.at.Offset, upTo, c.cfg.BatchRecords)
 	if err != nil {
@@ -49,10 +49,24 @@ func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]
 		if len(found) > 0 {
 			gap.To = found[0].Offset - 1
 		}
-		return nil, gap
+		return nil, c.confirm(ctx, gap)
 	}
 	c.log.Info("gap filled from the archive", "records", len(found), "first", next, "last", found[len(found)-1].Offset)
 	return found[:consecutive(found)], nil
+}
+
+// confirm returns the gap, unless another instance of the consumer has passed
+// it: then this one overslept, and reads the checkpoint again.
+func (c *Consumer) confirm(ctx context.Context, gap *GapError) error {
+	before := *c.at
+	c.at = nil
+	if err := c.loadCheckpoint(ctx); err != nil {
+		return err
+	}
+	if c.at.Offset == before.Offset {
+		return gap
+	}
+	return nil
 }
 
 // consecutive returns how many of the entries follow each other directly.

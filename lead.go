@@ -126,7 +126,7 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("claim the log: %w", err)
 	}
-	if err := l.checkHead(head); err != nil {
+	if err := l.checkHead(ctx, head); err != nil {
 		return err
 	}
 	if l.chunks, err = listChunks(ctx, l.conn, l.term.Partition); err != nil {
@@ -138,11 +138,14 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 }
 
 // checkHead compares the log's head with what was numbered.
-func (l *leadership) checkHead(head int64) error {
-	if head > l.numbered {
-		return &LogAheadError{Partition: l.term.Partition, Log: head, Database: l.numbered}
+func (l *leadership) checkHead(ctx context.Context, head int64) error {
+	if head <= l.numbered {
+		return nil
 	}
-	return nil
+	if _, err := l.probe(ctx); err != nil {
+		return err // another leader has gone on: it is this one that is behind
+	}
+	return &LogAheadError{Partition: l.term.Partition, Log: head, Database: l.numbered}
 }
 
 // probe looks whether anything is staged, and whether this is still the leader.

@@ -23,8 +23,8 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 		case errors.Is(err, ErrAlreadyAppended):
 			s.log.Info("double send refused: the log holds these records already",
 				"records", len(part), "first", part[0].Offset, "last", part[len(part)-1].Offset, "head", head)
-			if head > l.numbered {
-				return &LogAheadError{Partition: l.term.Partition, Log: head, Database: l.numbered}
+			if err := l.checkHead(ctx, head); err != nil {
+				return err
 			}
 			l.published = head
 		case errors.Is(err, ErrBehind):

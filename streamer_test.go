@@ -330,6 +330,29 @@ func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {
 	w.wantTotal("sum", "650")
 }
 
+// TestDroppedIsRecorded sees that the next leader does not look for records that
+// the one before has published and dropped.
+func TestDroppedIsRecorded(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer(func(cfg *unilog.StreamerConfig) {
+		*cfg = unilog.WithChunkRecords(*cfg, 2)
+		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 10, 1, time.Nanosecond
+	})
+	c := w.consumer("sum")
+	w.consume(c)
+	w.commitMany(10)
+	_, err := s.RunOnce(w.ctx) // published, and the database does not know yet
+	w.must(err)
+	w.consume(c)
+	w.must(s.Upkeep(w.ctx))
+	s.Resign()
+	w.commit("1")
+	w.wantCount("published by the next leader", w.drain(s), 1)
+	w.consume(c)
+	w.wantTotal("sum", "11")
+}
+
 func TestExpiredConsumerHoldsNothingBack(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -42,7 +42,7 @@ func (s *Streamer) upkeep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("claim the log: %w", err)
 	}
-	if err := l.checkHead(head); err != nil {
+	if err := l.checkHead(ctx, head); err != nil {
 		return err
 	}
 	if head < l.published {
@@ -131,6 +131,10 @@ func (s *Streamer) dropChunks(ctx context.Context, needed int64) error {
 		}
 		if !old {
 			return nil
+		}
+		// The next leader goes by the database, and must not look for these.
+		if err := l.record(ctx); err != nil {
+			return err
 		}
 		err = l.dropChunk(ctx, c)
 		if isLockTimeout(err) {
