@@ -44,8 +44,12 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Retention: c.Retention, KeepRecords: c.KeepRecords,
 	}
 	crash := c.hook(log, "streamer", "simulated crash after publishing, before recording it: the batch will be sent again")
+	var published int64 // what is sent again is not published again
 	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
-		log.Info("published", "records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset)
+		if first, last := entries[0].Offset, entries[len(entries)-1].Offset; last > published {
+			published = last
+			log.Info("published", "records", len(entries), "first", first, "last", last)
+		}
 		if crash == nil {
 			return nil
 		}

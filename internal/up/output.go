@@ -11,7 +11,7 @@ import (
 const maxLine = 64 << 10
 
 // colors are ANSI codes that can be read on dark and on light terminals.
-var colors = []int{36, 33, 32, 35, 34, 31, 96, 93, 92, 95, 94, 91}
+var colors = []int{36, 33, 32, 35, 94, 95, 96, 93, 92, 34, 91, 31}
 
 // output writes the lines of several sources whole, each after the name of its
 // source. It is safe for concurrent use.
