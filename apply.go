@@ -194,6 +194,8 @@ type rejection struct{ err error }
 func (r *rejection) Error() string { return r.err.Error() }
 
 func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, entries []Entry) error {
+	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
+	defer cancel()
 	return callHandler(ctx, c.cfg.Handler, c.log, tx, entries)
 }
 

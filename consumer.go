@@ -23,8 +23,9 @@ import (
 // and asks once more about the one that is left. A panic counts as a rejection,
 // and so does a timeout that is not the consumer's own.
 //
-// A transaction that is silent for a minute is ended by the server, so that a
-// frozen process does not hold up others.
+// Its context ends after a minute, and the server ends a transaction that is
+// silent for as long, so that neither a lost answer nor a frozen process holds
+// anything up for ever. The entries are then tried again, in smaller batches.
 type Handler func(ctx context.Context, tx pgx.Tx, entries []Entry) error
 
 // Each makes a Handler of a function for one entry.
@@ -84,6 +85,8 @@ type Consumer struct {
 const (
 	// heartbeat is how often an idle consumer shows that it is alive.
 	heartbeat = 30 * time.Second
+	// handlerTimeout bounds a handler, whose statements may get no answer.
+	handlerTimeout = time.Minute
 	// readWait bounds how long a read waits for the first entry.
 	readWait = 2 * time.Second
 )
@@ -172,6 +175,9 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 	defer cancel()
 	entries, err := c.cfg.Log.Read(readCtx, firstPartition, *c.at, c.limit, wait)
 	if err != nil {
+		if ctx.Err() == nil {
+			c.limit = max(1, c.limit/2)
+		}
 		return 0, fmt.Errorf("read the log: %w", err)
 	}
 	entries = c.skipApplied(ctx, entries)

@@ -24,6 +24,7 @@ const (
 SELECT to_regclass('checkpoints') IS NOT NULL
 FROM (
     SELECT set_config('idle_session_timeout', $1, false),
+        set_config('idle_in_transaction_session_timeout', $1, false),
         set_config('tcp_keepalives_idle', '5', false),
         set_config('tcp_keepalives_interval', '5', false),
         set_config('tcp_keepalives_count', '2', false),

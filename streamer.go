@@ -59,6 +59,9 @@ type Streamer struct {
 
 	// lead is nil while this streamer does not lead.
 	lead *leadership
+	// limit is how many records the next batch has at the most: fewer after a
+	// failure, so that a slow network gets something through.
+	limit int
 }
 
 const (
@@ -100,7 +103,7 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 	case cfg.ConsumerExpiry < 2*heartbeat:
 		return nil, fmt.Errorf("unilog: StreamerConfig.ConsumerExpiry is %v: it must be at least %v", cfg.ConsumerExpiry, 2*heartbeat)
 	}
-	return &Streamer{cfg: cfg, log: cfg.Logger}, nil
+	return &Streamer{cfg: cfg, log: cfg.Logger, limit: cfg.BatchRecords}, nil
 }
 
 // Run streams until ctx ends. Then it finishes the batch in hand, within
@@ -174,6 +177,11 @@ func (s *Streamer) RunOnce(ctx context.Context) (int, error) {
 	case err != nil:
 		// What this process holds in memory may differ from what was committed.
 		s.stepDown()
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.limit = max(1, s.limit/2)
+		}
+	default:
+		s.limit = min(s.limit+s.limit/8+1, s.cfg.BatchRecords)
 	}
 	return n, err
 }
@@ -222,7 +230,7 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 		if err := l.record(ctx); err != nil {
 			return nil, err
 		}
-		entries, err := archived(ctx, l.conn, l.term.Partition, l.published, l.numbered, s.cfg.BatchRecords)
+		entries, err := archived(ctx, l.conn, l.term.Partition, l.published, l.numbered, s.limit)
 		if err != nil {
 			return nil, err
 		}
@@ -237,10 +245,10 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 			return nil, err
 		}
 	}
-	if err := l.ensureRoom(ctx, s.cfg.BatchRecords, s.cfg.chunkRecords); err != nil {
+	if err := l.ensureRoom(ctx, s.limit, s.cfg.chunkRecords); err != nil {
 		return nil, err
 	}
-	entries, err := number(ctx, l.conn, l.term, s.cfg.BatchRecords, l.published)
+	entries, err := number(ctx, l.conn, l.term, s.limit, l.published)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,117 @@
+package unilog_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+)
+
+// TestEveryCallIsBounded stands in for waiting: a call that has a deadline
+// returns from a black hole, as the other tests show.
+func TestEveryCallIsBounded(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	calls := &boundedCalls{Log: w.log}
+	config := w.db.Config().Copy()
+	config.ConnConfig.Tracer = calls
+	db, err := pgxpool.NewWithConfig(w.ctx, config)
+	w.must(err)
+	t.Cleanup(db.Close)
+	ctx, stop := context.WithCancel(w.ctx)
+	var processes errgroup.Group
+	processes.Go(func() error {
+		return w.streamer(func(cfg *unilog.StreamerConfig) {
+			*cfg = unilog.WithChunkRecords(*cfg, 30)
+			cfg.DB, cfg.Log, cfg.BatchRecords, cfg.KeepRecords = db, calls, 10, 10
+		}).Run(ctx)
+	})
+	processes.Go(func() error {
+		return w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+			cfg.DB, cfg.Archive, cfg.Log = db, db, calls
+			cfg.Handler = func(ctx context.Context, tx pgx.Tx, _ []unilog.Entry) error {
+				_, err := tx.Exec(ctx, `SELECT`)
+				return err
+			}
+		}).Run(ctx)
+	})
+	t.Cleanup(func() { // before the streamer resigns, also when the test has failed
+		stop()
+		_ = processes.Wait()
+	})
+	for range 10 {
+		w.commitMany(10)
+	}
+	w.eventually(func() bool {
+		return query[bool](w, `SELECT coalesce((SELECT "offset" = 100 FROM checkpoints), false)`)
+	})
+	w.wipe() // to be rebuilt
+	w.eventually(func() bool { return len(w.streamIDs()) > 0 })
+	stop()
+	w.must(processes.Wait())
+	if calls.number == 0 || len(calls.unbounded) > 0 {
+		t.Errorf("of %d calls these have no deadline: %q", calls.number, calls.unbounded)
+	}
+	w.exec(`INSERT INTO sums VALUES ('sum', 100)`)
+}
+
+// boundedCalls notes which calls have no deadline.
+type boundedCalls struct {
+	unilog.Log
+	mu        sync.Mutex
+	number    int
+	unbounded []string
+}
+
+func (b *boundedCalls) note(ctx context.Context, call string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.number++
+	if _, ok := ctx.Deadline(); !ok && !slices.Contains(b.unbounded, call) {
+		b.unbounded = append(b.unbounded, call)
+	}
+}
+
+func (b *boundedCalls) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	b.note(ctx, q.SQL)
+	return ctx
+}
+
+func (b *boundedCalls) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (b *boundedCalls) Head(ctx context.Context, partition int) (unilog.Head, error) {
+	b.note(ctx, "Head")
+	return b.Log.Head(ctx, partition)
+}
+
+func (b *boundedCalls) Claim(ctx context.Context, term unilog.Term) (int64, error) {
+	b.note(ctx, "Claim")
+	return b.Log.Claim(ctx, term)
+}
+
+func (b *boundedCalls) Append(ctx context.Context, term unilog.Term, entries []unilog.Entry) (int64, error) {
+	b.note(ctx, "Append")
+	return b.Log.Append(ctx, term, entries)
+}
+
+func (b *boundedCalls) Reset(ctx context.Context, term unilog.Term, head int64) error {
+	b.note(ctx, "Reset")
+	return b.Log.Reset(ctx, term, head)
+}
+
+func (b *boundedCalls) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
+	b.note(ctx, "Read")
+	return b.Log.Read(ctx, partition, after, limit, wait)
+}
+
+func (b *boundedCalls) Trim(ctx context.Context, partition int, upTo int64) error {
+	b.note(ctx, "Trim")
+	return b.Log.Trim(ctx, partition, upTo)
+}
