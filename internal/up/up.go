@@ -136,7 +136,7 @@ func (s *supervisor) announce(urls urls, env string) {
 	s.out.say("try:      curl -d distance=123 %s/rides", api)
 	s.out.say("postgres: %s", urls.attachDatabase)
 	s.out.say("redis:    %s", urls.attachRedis)
-	s.out.say("look:     (set -a; . %s; rocketrides status)", quote(env))
+	s.out.say("look:     (set -a; . %s; %s status)", quote(env), quote(os.Args[0]))
 }
 
 func (s *supervisor) startProcesses() {
