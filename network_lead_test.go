@@ -1,0 +1,69 @@
+package unilog_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/proxy"
+)
+
+func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
+	t.Parallel()
+	for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			n := setupNetwork(t)
+			far := n.farStreamer(func(cfg *unilog.StreamerConfig) {
+				*cfg = unilog.WithSessionTimeout(*cfg, 100*time.Millisecond)
+			})
+			n.commit("1")
+			n.drain(far)
+			n.commit("1")
+			n.postgres.Blackhole(d)
+			next := n.streamer()
+			n.eventually(func() bool {
+				_, err := next.RunOnce(n.ctx)
+				return !errors.Is(err, unilog.ErrStandby)
+			})
+			n.commit("1")
+			n.drain(next)
+			heal(n.postgres)
+			if _, err := far.RunOnce(n.ctx); err == nil {
+				t.Error("the leader that was in the hole still leads")
+			}
+			next.Resign()
+			n.check(3)
+		})
+	}
+}
+
+// TestLeaderInABlackHoleHoldsNoTables cuts a leader off in the middle of a
+// transaction, which holds locks that its successor needs.
+func TestLeaderInABlackHoleHoldsNoTables(t *testing.T) {
+	t.Parallel()
+	n := setupNetwork(t)
+	far := n.farStreamer(func(cfg *unilog.StreamerConfig) {
+		*cfg = unilog.WithChunkRecords(unilog.WithSessionTimeout(*cfg, 100*time.Millisecond), 10)
+		cfg.BatchRecords = 5
+	})
+	n.commit("1")
+	silent := n.postgres.BlackholeAt(proxy.ToServer, proxy.Containing("ALTER TABLE log_records ATTACH"), proxy.Both)
+	ctx, cancel := context.WithTimeout(n.ctx, 500*time.Millisecond)
+	defer cancel()
+	if _, err := far.RunOnce(ctx); err == nil {
+		t.Fatal("the leader got out of the hole")
+	}
+	<-silent
+	next := n.streamer()
+	n.eventually(func() bool {
+		_, err := next.RunOnce(n.ctx)
+		return !errors.Is(err, unilog.ErrStandby)
+	})
+	heal(n.postgres)
+	n.drain(next)
+	next.Resign()
+	n.check(1)
+}
