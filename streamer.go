@@ -31,8 +31,8 @@ type StreamerConfig struct {
 	// unless that consumer has been silent for longer than ConsumerExpiry.
 	Retention time.Duration
 	// ConsumerExpiry is how long a consumer may be silent before nothing is
-	// kept for it any more: default 7 days. Running consumers are never silent
-	// for more than a minute.
+	// kept for it any more: default 7 days, at least a minute. A consumer shows
+	// that it is alive with each batch, and else about every 30 seconds.
 	ConsumerExpiry time.Duration
 	// Logger gets what happens: default slog.Default().
 	Logger *slog.Logger
@@ -156,9 +156,10 @@ func (s *Streamer) Run(ctx context.Context) error {
 	return nil
 }
 
-// RunOnce takes the lead if nobody has it, publishes one batch, and records
-// that. It returns the number of records that it published, 0 if there was
-// nothing to do, and [ErrStandby] if another streamer leads.
+// RunOnce takes the lead if nobody has it and publishes one batch. The database
+// learns of it from the next call, which numbers a batch or finds none. It
+// returns the number of records that it published, 0 if there was nothing to
+// do, and [ErrStandby] if another streamer leads.
 //
 // After any error, RunOnce may be called again: what was numbered is published
 // exactly once in the end.

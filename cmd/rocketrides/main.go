@@ -59,10 +59,10 @@ func named(err error) string {
 // exitError is an error with an exit code of its own.
 type exitError struct {
 	code int
-	err  error // nil if everything has been said
+	err  error
 }
 
-func (e *exitError) Error() string { return fmt.Sprint(e.err) }
+func (e *exitError) Error() string { return e.err.Error() }
 
 func run(ctx context.Context, args []string) int {
 	// What is set in the environment wins over what is in the file.
@@ -105,16 +105,11 @@ func fail(err error) int {
 	if err == nil {
 		return 0
 	}
-	code := 1
-	var exit *exitError
-	if errors.As(err, &exit) {
-		code = exit.code
-		err = exit.err
+	fmt.Fprintln(os.Stderr, "rocketrides:", oneLine(err))
+	if exit := new(exitError); errors.As(err, &exit) {
+		return exit.code
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "rocketrides:", oneLine(err))
-	}
-	return code
+	return 1
 }
 
 // oneLine writes an error in one line, and what it says twice once.
