@@ -27,6 +27,7 @@ type commands struct {
 	Status    statusCmd    `cmd:"" help:"Show where everything stands, and what is stuck and why."`
 	Verify    verifyCmd    `cmd:"" help:"Check that every consumer agrees with the database."`
 	Reconcile reconcileCmd `cmd:"" help:"Repair the total of a consumer whose state was damaged."`
+	Torture   tortureCmd   `cmd:"" help:"Inject every fault under load and see that nothing is lost, doubled or reordered."`
 
 	Consumers   consumersCmd   `cmd:"" help:"List or forget consumers."`
 	Deadletters deadLettersCmd `cmd:"" help:"List, retry or discard records that consumers have parked."`

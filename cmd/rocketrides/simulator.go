@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -13,12 +14,13 @@ import (
 
 // simulatorCmd books random rides.
 type simulatorCmd struct {
-	Port        uint16        `help:"Port of the api on this machine; --url overrides it." env:"API_PORT" default:"5005"`
-	URL         string        `name:"url" help:"Where the api is, if not on this machine: http://HOST:PORT." env:"API_URL" placeholder:"URL"`
-	Rate        float64       `help:"Rides a second, on average; at most 1000000." env:"SIMULATOR_RATE" default:"10"`
-	Concurrency int           `help:"Requests in flight at most. A ride that comes due while all are taken is not sent, but counted." env:"SIMULATOR_CONCURRENCY" default:"64"`
-	For         time.Duration `help:"How long to go on, as 30s or 5m; 0 until stopped." env:"SIMULATOR_FOR" default:"0s"`
-	Seed        uint64        `help:"Repeats the rides of an earlier run, which printed its seed; 0 for new ones." env:"SIMULATOR_SEED" default:"0"`
+	Port         uint16        `help:"Port of the api on this machine; --url overrides it." env:"API_PORT" default:"5005"`
+	URL          string        `name:"url" help:"Where the api is, if not on this machine: http://HOST:PORT." env:"API_URL" placeholder:"URL"`
+	Rate         float64       `help:"Rides a second, on average; at most 1000000." env:"SIMULATOR_RATE" default:"10"`
+	Concurrency  int           `help:"Requests in flight at most. A ride that comes due while all are taken is not sent, but counted." env:"SIMULATOR_CONCURRENCY" default:"64"`
+	For          time.Duration `help:"How long to go on, as 30s or 5m; 0 until stopped." env:"SIMULATOR_FOR" default:"0s"`
+	Seed         uint64        `help:"Repeats the rides of an earlier run, which printed its seed; 0 for new ones." env:"SIMULATOR_SEED" default:"0"`
+	Acknowledged string        `help:"Append a line of JSON to this file for each ride that the api acknowledges: its id, and when it was sent and answered." type:"path" placeholder:"FILE"`
 }
 
 // Help follows the flags' own help.
@@ -52,13 +54,22 @@ func (c *simulatorCmd) Run(ctx context.Context, _ *slog.Logger) error {
 	if url == "" {
 		url = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(int(c.Port)))
 	}
-	s, err := rides.NewSimulator(rides.SimulatorConfig{
+	cfg := rides.SimulatorConfig{
 		URL:         url,
 		Rate:        c.Rate,
 		Concurrency: c.Concurrency,
 		For:         c.For,
 		Seed:        c.Seed,
-	})
+	}
+	if c.Acknowledged != "" {
+		file, err := os.OpenFile(c.Acknowledged, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return fmt.Errorf("--acknowledged: %w", err)
+		}
+		defer file.Close()
+		cfg.Acknowledged = file
+	}
+	s, err := rides.NewSimulator(cfg)
 	if err != nil {
 		return err
 	}

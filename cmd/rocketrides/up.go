@@ -25,6 +25,7 @@ type upCmd struct {
 	Fresh       bool          `help:"Remove the private servers' state first."`
 	Rate        float64       `default:"10" help:"Rides a second."`
 	Consumers   int           `default:"2" help:"How many consumers to run: consumer0, consumer1, …"`
+	ServersOnly bool          `help:"Start the servers and migrate, but no processes."`
 	NoFailures  bool          `help:"Simulate no failures; else every tenth batch fails."`
 	Seed        uint64        `default:"0" help:"Makes random choices repeatable; 0 takes new seeds."`
 	For         time.Duration `default:"0s" help:"Run that long, as 20s or 5m, then audit, and exit with 0 only if the audit holds; 0 runs until stopped."`
@@ -44,6 +45,8 @@ func (c *upCmd) Validate() error {
 		return fmt.Errorf("--consumers is %d: it must be from 1 to 100", c.Consumers)
 	case c.Port == 0:
 		return errors.New("--port is 0: it must be from 1 to 65535")
+	case c.ServersOnly && c.For > 0:
+		return errors.New("--servers-only runs until stopped: leave out --for")
 	case c.For < 0:
 		return fmt.Errorf("--for is %v: it must not be negative", c.For)
 	}
@@ -57,6 +60,9 @@ func (c *upCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	writers, readers := c.processes(exe)
+	if c.ServersOnly {
+		writers, readers = nil, nil
+	}
 	audit := up.Process{Name: "verify", Args: []string{exe, "verify", "--wait=30s"}}
 	for i := range c.Consumers { // others may be left from an earlier run
 		audit.Args = append(audit.Args, consumerName(i))
@@ -68,7 +74,7 @@ func (c *upCmd) Run(ctx context.Context) error {
 		RedisURL:    c.RedisURL,
 		Port:        int(c.Port),
 		Vars:        []string{"STREAM_NAME=" + c.StreamName, "API_PORT=" + strconv.Itoa(int(c.Port))},
-		Migrate:     c.prepare,
+		Prepare:     c.prepare,
 		Writers:     writers,
 		Readers:     readers,
 		For:         c.For,
@@ -79,7 +85,7 @@ func (c *upCmd) Run(ctx context.Context) error {
 }
 
 // prepare sees that the servers given are there, and migrates.
-func (c *upCmd) prepare(ctx context.Context, databaseURL string) error {
+func (c *upCmd) prepare(ctx context.Context, databaseURL, _ string) error {
 	if c.RedisURL != "" {
 		stream, err := (&logFlags{RedisURL: c.RedisURL, StreamName: c.StreamName}).open(ctx)
 		if err != nil {

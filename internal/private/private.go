@@ -115,7 +115,11 @@ func (s *Server) Stop(ctx context.Context) error {
 }
 
 // Kill sends SIGKILL and does not wait; Done tells when the server is gone.
-func (s *Server) Kill() error { return s.proc.Signal(syscall.SIGKILL) }
+func (s *Server) Kill() error { return s.Signal(syscall.SIGKILL) }
+
+// Signal sends a signal to the server, of Postgres to the postmaster alone. A
+// server that has ended is no error.
+func (s *Server) Signal(sig os.Signal) error { return s.proc.Signal(sig) }
 
 // wait frees the directory when the server has ended.
 func (s *Server) wait() {

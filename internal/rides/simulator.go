@@ -32,6 +32,9 @@ type SimulatorConfig struct {
 	Seed uint64
 	// Wait bounds the wait for the api to answer at all. Default 30 s.
 	Wait time.Duration
+	// Acknowledged, if set, takes a line for each ride that the api has
+	// acknowledged; see [Acknowledgement].
+	Acknowledged io.Writer
 	// Out takes a line for each response or, above 20 rides a second, one for
 	// each second. Default standard output.
 	Out io.Writer
@@ -117,8 +120,10 @@ func (s *Simulator) Run(ctx context.Context) error {
 	start := time.Now()
 	s.bookRides(ctx, start, seconds.C, func(distance string, due time.Time) {
 		inFlight.Go(func() {
+			sent := time.Now()
 			a := s.post(requests, distance)
 			a.took = time.Since(due)
+			s.acknowledge(a, sent, time.Now())
 			<-s.slots
 			if a.err != nil {
 				// A signal to both processes may have reached the api first.

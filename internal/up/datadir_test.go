@@ -77,7 +77,7 @@ func TestSecondRefused(t *testing.T) {
 // started nothing.
 func refused(t *testing.T, cfg Config, want string) {
 	t.Helper()
-	cfg.Migrate = func(context.Context, string) error {
+	cfg.Prepare = func(context.Context, string, string) error {
 		t.Error("it has begun")
 		return nil
 	}

@@ -3,6 +3,7 @@ package up
 import (
 	"context"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 type Process struct {
 	Name string
 	Args []string // the command and its arguments
+	// Env, if set, returns variables, as KEY=value, that win over what all
+	// processes get. It is called at each start, after Prepare.
+	Env func() []string
 }
 
 // process is a running Process.
@@ -26,7 +30,9 @@ type process struct {
 func startProcess(p Process, env []string, out *output) (*process, error) {
 	w := out.from(p.Name)
 	cmd := exec.Command(p.Args[0], p.Args[1:]...)
-	cmd.Env = env
+	if cmd.Env = env; p.Env != nil {
+		cmd.Env = slices.Concat(env, p.Env())
+	}
 	// One writer for both keeps them in order.
 	cmd.Stdout, cmd.Stderr = w, w
 	// A grandchild may keep the pipe open.

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	if fifo := os.Getenv("UP_TEST_FIFO"); fifo != "" {
 		err := Run(context.Background(), Config{
 			DataDir: os.Getenv("UP_TEST_DIR"), DatabaseURL: "postgres://x/y", RedisURL: "redis://x", Port: freePort(),
-			Migrate: func(context.Context, string) error { return nil },
+			Prepare: func(context.Context, string, string) error { return nil },
 			Writers: [][]Process{{sh("p", `exec 9>"$UP_TEST_FIFO"; echo up >&9; exec sleep 1000`)}},
 			Output:  os.Stdout,
 		})
@@ -41,7 +41,7 @@ func fakeServers(t *testing.T) Config {
 		RedisURL:    "redis://localhost",
 		Port:        freePort(),
 		Vars:        []string{"STREAM_NAME=s"},
-		Migrate:     func(context.Context, string) error { return nil },
+		Prepare:     func(context.Context, string, string) error { return nil },
 		Output:      new(screen),
 	}
 }

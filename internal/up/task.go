@@ -3,6 +3,8 @@ package up
 import (
 	"context"
 	"errors"
+	"os"
+	"sync"
 	"time"
 )
 
@@ -22,6 +24,8 @@ type runner interface {
 	Err() error
 	// Stop ends it in order, or by force when ctx ends. It has ended on return.
 	Stop(ctx context.Context) error
+	// Signal sends it a signal. One that has ended is no error.
+	Signal(sig os.Signal) error
 }
 
 // task keeps one runner running, restarting it with backoff when it dies. keep
@@ -33,8 +37,9 @@ type task struct {
 
 	cancel context.CancelFunc
 	ended  chan struct{}
-	// current belongs to the loop until ended is closed.
-	current runner
+
+	mu      sync.Mutex
+	current runner // nil while it does not run; only the loop changes it
 }
 
 // keep starts supervising: first, or what start returns if that is nil.
@@ -53,6 +58,22 @@ func (t *task) stop(ctx context.Context) error {
 		return nil
 	}
 	return t.current.Stop(ctx)
+}
+
+// signal sends a signal to what runs, if it does.
+func (t *task) signal(sig os.Signal) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current == nil {
+		return nil
+	}
+	return t.current.Signal(sig)
+}
+
+func (t *task) set(r runner) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.current = r
 }
 
 func (t *task) loop(ctx context.Context) {
@@ -78,10 +99,11 @@ func (t *task) loop(ctx context.Context) {
 // once runs until the end of the runner, and says how it ended, or of ctx.
 func (t *task) once(ctx context.Context) (err error) {
 	if t.current == nil {
-		if t.current, err = t.start(ctx); err != nil {
-			t.current = nil
+		r, err := t.start(ctx)
+		if err != nil {
 			return err
 		}
+		t.set(r)
 	}
 	select {
 	case <-ctx.Done():
@@ -89,7 +111,7 @@ func (t *task) once(ctx context.Context) (err error) {
 	case <-t.current.Done():
 	}
 	err = t.current.Err()
-	t.current = nil
+	t.set(nil)
 	if err == nil {
 		err = errors.New("exit status 0")
 	}

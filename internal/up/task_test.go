@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,7 @@ type fake struct {
 func (f *fake) Done() <-chan struct{}      { return f.done }
 func (f *fake) Err() error                 { return f.err }
 func (f *fake) Stop(context.Context) error { return nil }
+func (f *fake) Signal(os.Signal) error     { return nil }
 
 func TestBackoff(t *testing.T) {
 	t.Parallel()

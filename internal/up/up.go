@@ -28,8 +28,9 @@ type Config struct {
 	// Vars are further variables, as KEY=value, of the processes' environment
 	// and of the file env in DataDir.
 	Vars []string
-	// Migrate prepares the database.
-	Migrate func(ctx context.Context, databaseURL string) error
+	// Prepare prepares the servers, before any process starts. It migrates the
+	// database.
+	Prepare func(ctx context.Context, databaseURL, redisURL string) error
 	// Writers bring work in, Readers carry it on. The groups stop in this
 	// order, the writers' first, and start in reverse; the processes of one
 	// group stop together. Names are unique.
@@ -38,6 +39,9 @@ type Config struct {
 	// runs, and its failure is Run's.
 	For   time.Duration
 	Audit Process
+	// During, if set, is called when all processes have been started. Its return
+	// ends the run, and its error is Run's. For and Audit are not for it.
+	During func(ctx context.Context, system *System) error
 
 	Output io.Writer
 	Color  bool
@@ -76,6 +80,9 @@ func Run(ctx context.Context, cfg Config) error {
 	err = s.run(ctx)
 	interrupted := ctx.Err() != nil
 	s.stop()
+	if cfg.During != nil {
+		return err
+	}
 	if interrupted && cfg.For <= 0 {
 		return nil
 	}
@@ -108,8 +115,8 @@ func (s *supervisor) run(ctx context.Context) error {
 	if s.cfg.Color {
 		s.env = append(s.env, "FORCE_COLOR=1")
 	}
-	if err := s.cfg.Migrate(ctx, urls.database); err != nil {
-		return fmt.Errorf("migrate: %w", err)
+	if err := s.cfg.Prepare(ctx, urls.database, urls.redis); err != nil {
+		return fmt.Errorf("prepare the servers: %w", err)
 	}
 	path, err := s.dir.writeEnv(vars)
 	if err != nil {
@@ -117,6 +124,9 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	s.announce(urls, path)
 	s.startProcesses()
+	if s.cfg.During != nil {
+		return s.cfg.During(ctx, &System{s})
+	}
 	if s.cfg.For <= 0 {
 		<-ctx.Done()
 		return nil
@@ -153,12 +163,16 @@ func (s *supervisor) startProcesses() {
 	}
 }
 
-// audit stops the writers and runs the audit, which waits for the readers.
-func (s *supervisor) audit(ctx context.Context) error {
-	s.out.say("%v are over: stopping %s, then the audit", s.cfg.For, list(s.cfg.Writers))
+func (s *supervisor) stopWriters() {
 	n := len(s.cfg.Writers)
 	s.stopGroups(s.groups[:n])
 	s.groups = s.groups[n:]
+}
+
+// audit stops the writers and runs the audit, which waits for the readers.
+func (s *supervisor) audit(ctx context.Context) error {
+	s.out.say("%v are over: stopping %s, then the audit", s.cfg.For, list(s.cfg.Writers))
+	s.stopWriters()
 	p, err := startProcess(s.cfg.Audit, s.env, s.out)
 	if err != nil {
 		return err

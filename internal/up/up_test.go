@@ -130,7 +130,7 @@ func TestOtherVersion(t *testing.T) {
 	// Past the checks, and no further.
 	cfg.Fresh = true
 	begun := errors.New("begun")
-	cfg.Migrate = func(context.Context, string) error { return begun }
+	cfg.Prepare = func(context.Context, string, string) error { return begun }
 	if err := Run(t.Context(), cfg); !errors.Is(err, begun) {
 		t.Errorf("with Fresh: %v", err)
 	}

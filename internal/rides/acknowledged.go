@@ -1,0 +1,54 @@
+package rides
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Acknowledgement is what a client knows of a ride whose booking was answered
+// with 201: its transaction began after Sent and had committed before Answered.
+type Acknowledgement struct {
+	ID       int64     `json:"id"`
+	Sent     time.Time `json:"sent"`
+	Answered time.Time `json:"answered"`
+}
+
+// acknowledge writes a line of JSON, at once, so that no kill loses it.
+func (s *Simulator) acknowledge(a answer, sent, answered time.Time) {
+	if s.cfg.Acknowledged == nil || a.err != nil || a.status != http.StatusCreated {
+		return
+	}
+	ack := Acknowledgement{Sent: sent, Answered: answered}
+	line, err := "", json.Unmarshal([]byte(a.body), &ack)
+	if err == nil {
+		var text []byte
+		text, err = json.Marshal(ack)
+		line = string(text) + "\n"
+	}
+	if err == nil {
+		_, err = io.WriteString(s.cfg.Acknowledged, line)
+	}
+	if err != nil {
+		s.tally.printf("An acknowledged ride could not be noted: %v", err)
+	}
+}
+
+// ReadAcknowledgements reads what a simulator wrote. A last line that was cut
+// off, as by a kill, is left out.
+func ReadAcknowledgements(r io.Reader) ([]Acknowledgement, error) {
+	var acks []Acknowledgement
+	for d := json.NewDecoder(r); ; {
+		var a Acknowledgement
+		switch err := d.Decode(&a); err {
+		case nil:
+			acks = append(acks, a)
+		case io.EOF, io.ErrUnexpectedEOF:
+			return acks, nil
+		default:
+			return nil, fmt.Errorf("read acknowledged rides: %w", err)
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package torture
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/up"
+)
+
+type role int
+
+const (
+	simulatorRole role = iota
+	apiRole
+	streamerRole
+	consumerRole
+)
+
+// child is one of the processes, with ways of its own to both servers. That of
+// the simulator is to neither.
+type child struct {
+	role            role
+	name            string
+	args            []string
+	postgres, redis *proxy.Proxy
+}
+
+// consumerNames are the consumers; the first one has two instances.
+var consumerNames = []string{"consumer0", "consumer1"}
+
+func (t *torture) addChildren() {
+	seed, failures := fmt.Sprintf("--seed=%d", t.Seed), "--simulate-failures=0.1"
+	add := func(r role, name string, args ...string) {
+		t.children = append(t.children, &child{role: r, name: name, args: append([]string{t.Command}, args...)})
+	}
+	add(simulatorRole, "simulator", "simulator", seed, fmt.Sprintf("--rate=%g", t.Rate), "--concurrency=256",
+		"--acknowledged="+t.acknowledged())
+	add(apiRole, "api", "api")
+	add(streamerRole, "streamer-a", "streamer", seed, failures)
+	add(streamerRole, "streamer-b", "streamer", seed, failures)
+	add(consumerRole, "consumer0-a", "consumer", consumerNames[0], seed, failures)
+	add(consumerRole, "consumer0-b", "consumer", consumerNames[0], seed, failures)
+	add(consumerRole, "consumer1", "consumer", consumerNames[1], seed, failures)
+}
+
+// acknowledged is where the simulator notes what the api has acknowledged.
+func (t *torture) acknowledged() string { return filepath.Join(t.DataDir, "acknowledged.jsonl") }
+
+// group returns the processes of some roles, one group for each role.
+func (t *torture) group(roles ...role) [][]up.Process {
+	var groups [][]up.Process
+	for _, r := range roles {
+		var group []up.Process
+		for _, c := range t.with(r) {
+			group = append(group, up.Process{Name: c.name, Args: c.args, Env: c.env})
+		}
+		groups = append(groups, group)
+	}
+	return groups
+}
+
+// with returns the processes of some roles.
+func (t *torture) with(roles ...role) []*child {
+	var some []*child
+	for _, c := range t.children {
+		for _, r := range roles {
+			if c.role == r {
+				some = append(some, c)
+			}
+		}
+	}
+	return some
+}
+
+func (t *torture) closeChildren() {
+	for _, c := range t.children {
+		for _, p := range c.proxies() {
+			p.Close()
+		}
+	}
+}
+
+func (c *child) connect(databaseURL, redisURL string) (err error) {
+	if c.role == simulatorRole {
+		return nil
+	}
+	if c.postgres, err = proxy.For(databaseURL); err != nil || c.role == apiRole {
+		return err
+	}
+	c.redis, err = proxy.For(redisURL)
+	return err
+}
+
+// proxies are the ways to the servers that there are.
+func (c *child) proxies() []*proxy.Proxy {
+	var some []*proxy.Proxy
+	for _, p := range []*proxy.Proxy{c.postgres, c.redis} {
+		if p != nil {
+			some = append(some, p)
+		}
+	}
+	return some
+}
+
+func (c *child) env() []string {
+	if c.role == simulatorRole {
+		return nil
+	}
+	separator := "?"
+	if strings.Contains(c.postgres.URL(), "?") {
+		separator = "&"
+	}
+	env := []string{"DATABASE_URL=" + c.postgres.URL() + separator + "application_name=" + c.name}
+	if c.redis != nil {
+		env = append(env, "REDIS_URL="+c.redis.URL())
+	}
+	return env
+}

@@ -1,0 +1,114 @@
+package torture
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// redisFaults befall Redis and the log in it.
+var redisFaults = []fault{
+	{name: "kill-redis", does: "SIGKILL to Redis", inject: server("redis", syscall.SIGKILL)},
+	{name: "restart-redis", does: "SIGTERM to Redis", inject: server("redis", syscall.SIGTERM)},
+	{name: "freeze-redis", does: "SIGSTOP to Redis for up to 3 s", inject: freezeRedis},
+	{name: "flush-redis", does: "FLUSHALL: everything in Redis is lost", inject: command("FLUSHALL")},
+	{name: "delete-stream", does: "DEL of the stream", inject: command("DEL", stream)},
+	{name: "trim-stream", does: "XTRIM of the stream to nothing", inject: command("XTRIM", stream, "MAXLEN", "0")},
+	{name: "cut-stream", does: "the stream loses its newest entries, as in a failover to a replica that lags", inject: cutStream},
+	{name: holeFault, does: "XDEL of entries before the newest", inject: holeInStream},
+	{name: "flush-scripts", does: "SCRIPT FLUSH", inject: command("SCRIPT", "FLUSH")},
+	{name: "busy-redis", does: "a script that keeps Redis busy for up to 2 s", inject: busyRedis},
+	{name: "fill-redis", does: "no memory is left in Redis for up to 2 s", inject: fillRedis},
+	{name: "readonly-redis", does: "Redis is a replica, which takes no writes, for up to 2 s", inject: replicaRedis},
+	{name: "drop-clients", does: "CLIENT KILL of all connections", inject: command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")},
+}
+
+// holeFault leaves holes, which consumers fill from the archive.
+const holeFault = "hole-in-stream"
+
+func (t *torture) command(ctx context.Context, args ...string) error {
+	return t.redis.Do(ctx, t.redis.B().Arbitrary(args...).Build()).Error()
+}
+
+func command(args ...string) func(context.Context, *injection) error {
+	return func(ctx context.Context, x *injection) error { return x.command(ctx, args...) }
+}
+
+func freezeRedis(ctx context.Context, x *injection) error {
+	if err := x.system.Signal("redis", syscall.SIGSTOP); err != nil {
+		return err
+	}
+	pause(ctx, x.lasting(3*time.Second))
+	return x.system.Signal("redis", syscall.SIGCONT)
+}
+
+// cutStream leaves the stream as it was a while ago.
+func cutStream(ctx context.Context, x *injection) error {
+	newest, err := x.newest(ctx, 1+x.random.IntN(200))
+	if err != nil || len(newest) < 2 {
+		return errors.Join(errNotNow, err)
+	}
+	left := newest[len(newest)-1]
+	// In one transaction, lest something is appended between.
+	const script = `
+		redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
+		local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+		if last[1] and last[1][1] == ARGV[1] then redis.call('XSETID', KEYS[1], ARGV[1]) end`
+	return x.command(ctx, append([]string{"EVAL", script, "1", stream, left}, newest[:len(newest)-1]...)...)
+}
+
+func holeInStream(ctx context.Context, x *injection) error {
+	newest, err := x.newest(ctx, 2+x.random.IntN(20))
+	if err != nil || len(newest) < 2 {
+		return errors.Join(errNotNow, err)
+	}
+	return x.command(ctx, append([]string{"XDEL", stream}, newest[1:]...)...)
+}
+
+// newest returns the ids of the last entries, the newest one first.
+func (x *injection) newest(ctx context.Context, n int) ([]string, error) {
+	entries, err := x.redis.Do(ctx, x.redis.B().Xrevrange().Key(stream).End("+").Start("-").Count(int64(n)).Build()).AsXRange()
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		ids[i] = e.ID
+	}
+	return ids, err
+}
+
+// busyRedis counts the commands that are refused meanwhile: Redis says BUSY
+// after 5 s by itself.
+func busyRedis(ctx context.Context, x *injection) error {
+	if err := x.command(ctx, "CONFIG", "SET", "lua-time-limit", "100"); err != nil {
+		return err
+	}
+	d := x.lasting(2 * time.Second)
+	const script = `
+		local function now() local t = redis.call('TIME'); return t[1] * 1000000 + t[2] end
+		local ends = now() + ARGV[1]
+		while now() < ends do end`
+	return x.command(ctx, "EVAL", script, "0", strconv.FormatInt(d.Microseconds(), 10))
+}
+
+func fillRedis(ctx context.Context, x *injection) error {
+	return x.setFor(ctx, "maxmemory", "1", "0")
+}
+
+// setFor sets a configuration parameter for a while.
+func (x *injection) setFor(ctx context.Context, name, bad, good string) error {
+	if err := x.command(ctx, "CONFIG", "SET", name, bad); err != nil {
+		return err
+	}
+	pause(ctx, x.lasting(2*time.Second))
+	return mend(ctx, func(ctx context.Context) error { return x.command(ctx, "CONFIG", "SET", name, good) })
+}
+
+// replicaRedis makes Redis follow a server that is not there.
+func replicaRedis(ctx context.Context, x *injection) error {
+	if err := x.command(ctx, "REPLICAOF", "127.0.0.1", "1"); err != nil {
+		return err
+	}
+	pause(ctx, x.lasting(2*time.Second))
+	return mend(ctx, func(ctx context.Context) error { return x.command(ctx, "REPLICAOF", "NO", "ONE") })
+}

@@ -1,0 +1,239 @@
+// Package torture runs the whole system under load, on servers and processes of
+// its own, does to it everything that it can think of, audits it all the time,
+// and sees at the end that nothing was lost, doubled or reordered.
+package torture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/internal/up"
+	"github.com/rocketrides/unilog/redislog"
+)
+
+// Config says what to run.
+type Config struct {
+	// Command is this program, whose subcommands are the processes.
+	Command string
+	// Migrate makes the tables.
+	Migrate func(ctx context.Context, databaseURL string) error
+	// DataDir is where everything is kept that the run leaves behind. It must
+	// not exist, or be empty. It is removed if the run found nothing wrong.
+	DataDir string
+	// Rate is how many rides to book a second.
+	Rate float64
+	// Faults are the names of those to inject.
+	Faults []string
+	// Seed makes the choice of faults, and the rides, repeatable.
+	Seed uint64
+	// For is how long faults are injected.
+	For time.Duration
+	// Out takes the report. Live says that it is a terminal.
+	Out  io.Writer
+	Live bool
+}
+
+// ErrViolated is that a promise was not kept; what was, is printed.
+var ErrViolated = errors.New("a promise was broken")
+
+const (
+	stream = "rocket-rides-log"
+	// self names the connections of the torture's own, which are spared.
+	self = "torture"
+	// settleTimeout bounds the wait for the first rides, and for the last ones.
+	settleTimeout = time.Minute
+)
+
+// torture is one run.
+type torture struct {
+	Config
+	random   *rand.Rand
+	children []*child
+	system   *up.System
+	db       *pgxpool.Pool
+	redis    rueidis.Client
+	log      *redislog.Log
+	watch    *watch
+	tally    tally
+	began    time.Time
+}
+
+// Run runs it, prints the report, and returns an error that wraps ErrViolated
+// if a promise was broken.
+func Run(ctx context.Context, cfg Config) error {
+	t := &torture{Config: cfg, random: rand.New(rand.NewPCG(cfg.Seed, 0)), watch: newWatch()}
+	t.tally.counts, t.tally.missed = map[string]*count{}, map[string]int{}
+	port, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	journal := &journal{path: filepath.Join(cfg.DataDir, "processes.log")}
+	defer journal.Close()
+	t.addChildren()
+	defer t.closeChildren()
+	err = up.Run(ctx, up.Config{
+		DataDir: cfg.DataDir,
+		Port:    port,
+		Vars:    []string{"STREAM_NAME=" + stream, "API_PORT=" + strconv.Itoa(port)},
+		Prepare: t.prepare,
+		Writers: t.group(simulatorRole, apiRole),
+		Readers: t.group(streamerRole, consumerRole),
+		During:  t.during,
+		Output:  journal,
+	})
+	t.closeClients()
+	switch {
+	case errors.Is(err, ErrViolated):
+		fmt.Fprintf(cfg.Out, "\nEverything is kept in %[1]s: what the processes said in processes.log, and the servers' state.\n"+
+			"To look at it: %[2]s up --servers-only --data-dir %[1]s\n", cfg.DataDir, cfg.Command)
+		return err
+	case err != nil:
+		return fmt.Errorf("%w (what the processes said is in %s)", err, journal.path)
+	}
+	return up.Remove(ctx, cfg.DataDir)
+}
+
+// journal is a file that is made when something is written to it.
+type journal struct {
+	path string
+	file *os.File
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	if j.file == nil {
+		file, err := os.OpenFile(j.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return 0, err
+		}
+		j.file = file
+	}
+	return j.file.Write(p)
+}
+
+func (j *journal) Close() error {
+	if j.file == nil {
+		return nil
+	}
+	return j.file.Close()
+}
+
+// prepare opens the torture's own ways to the servers, and those of the
+// processes, which can be disturbed.
+func (t *torture) prepare(ctx context.Context, databaseURL, redisURL string) error {
+	if err := t.Migrate(ctx, databaseURL); err != nil {
+		return err
+	}
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return err
+	}
+	config.ConnConfig.ConnectTimeout = 2 * time.Second
+	config.ConnConfig.RuntimeParams["application_name"] = self
+	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "off" // whatever the fault
+	if t.db, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return err
+	}
+	if t.log, err = redislog.Open(ctx, redisURL, stream); err != nil {
+		return err
+	}
+	option, err := rueidis.ParseURL(redisURL)
+	if err != nil {
+		return err
+	}
+	option.DisableCache = true
+	option.ClientName = self
+	if t.redis, err = rueidis.NewClient(option); err != nil {
+		return err
+	}
+	for _, c := range t.children {
+		if err := c.connect(databaseURL, redisURL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *torture) closeClients() {
+	if t.db != nil {
+		t.db.Close()
+	}
+	if t.log != nil {
+		t.log.Close()
+	}
+	if t.redis != nil {
+		t.redis.Close()
+	}
+}
+
+// during is what happens while everything runs.
+func (t *torture) during(ctx context.Context, system *up.System) error {
+	t.system = system
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	audited := make(chan struct{})
+	go func() {
+		defer close(audited)
+		if err := t.watch.run(ctx, t.db); err != nil {
+			cancel(err)
+		}
+	}()
+	err := t.script(ctx)
+	cause := context.Cause(ctx)
+	cancel(nil)
+	<-audited
+	t.clearLine()
+	if cause != nil {
+		err = cause
+	}
+	if err != nil && !errors.Is(err, ErrViolated) {
+		return err
+	}
+	t.printFaults()
+	if err != nil { // the audit's: what there is must not change any more
+		fmt.Fprintln(t.Out, "\n", err)
+		return err
+	}
+	return t.judge(context.WithoutCancel(ctx))
+}
+
+// script injects faults for the time asked for and then lets everything settle.
+func (t *torture) script(ctx context.Context) error {
+	fmt.Fprintf(t.Out, "torture for %v at %g rides a second, seed %d, in %s\n", t.For, t.Rate, t.Seed, t.DataDir)
+	if err := t.watch.await(ctx, time.Now(), settleTimeout); err != nil {
+		return fmt.Errorf("the system does not work even when left alone: %w", err)
+	}
+	t.began = time.Now()
+	stopLive := t.live(ctx)
+	defer stopLive()
+	if err := t.injectFaults(ctx); err != nil {
+		return err
+	}
+	t.system.StopWriters()
+	if err := t.watch.awaitRest(ctx, settleTimeout); err != nil {
+		return fmt.Errorf("%w: %w", ErrViolated, err)
+	}
+	return nil
+}
+
+func freePort(ctx context.Context) (int, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

@@ -1,0 +1,209 @@
+package torture
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/rides"
+)
+
+// judge looks, when everything has settled, whether each promise was kept, and
+// prints a line for each.
+func (t *torture) judge(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	var broken bool
+	for _, promise := range []struct {
+		name string
+		kept func(context.Context) (says string, kept bool, err error)
+	}{
+		{"every acknowledged ride is in the database", t.acknowledgedArePresent},
+		{"every ride in the database is in the log exactly once", t.onceInTheLog},
+		{"the log's offsets have no gaps", t.gapless},
+		{"the stream is the end of the log", t.streamIsTheEnd},
+		{"what was acknowledged before another was sent is before it in the log", t.inOrder},
+		{"every consumer has the total of all rides", t.totalsAreExact},
+		{"no audit failed", t.auditsHeld},
+	} {
+		says, kept, err := promise.kept(ctx)
+		if err != nil {
+			return fmt.Errorf("look whether %s: %w", promise.name, err)
+		}
+		verdict := "kept  "
+		if !kept {
+			verdict, broken = "BROKEN", true
+		}
+		fmt.Fprintf(t.Out, "%s  %s: %s\n", verdict, promise.name, says)
+	}
+	if broken {
+		return ErrViolated
+	}
+	return nil
+}
+
+func (t *torture) acknowledgements() ([]rides.Acknowledgement, error) {
+	file, err := os.Open(t.acknowledged())
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return rides.ReadAcknowledgements(file)
+}
+
+func (t *torture) acknowledgedArePresent(ctx context.Context) (string, bool, error) {
+	acks, err := t.acknowledgements()
+	if err != nil {
+		return "", false, err
+	}
+	ids := make([]int64, len(acks))
+	for i, a := range acks {
+		ids[i] = a.ID
+	}
+	var distinct, present int
+	err = t.db.QueryRow(ctx, `
+		SELECT count(DISTINCT a.id), count(r.id) FROM unnest($1::bigint[]) AS a (id) LEFT JOIN rides AS r USING (id)`,
+		ids).Scan(&distinct, &present)
+	return fmt.Sprintf("%d of %d", present, len(ids)), len(ids) > 0 && present == len(ids) && distinct == len(ids), err
+}
+
+func (t *torture) onceInTheLog(ctx context.Context) (string, bool, error) {
+	var rides, lacking, twice, strange int
+	err := t.db.QueryRow(ctx, `
+		WITH logged AS (
+			SELECT (data ->> 'id')::bigint AS id, (data ->> 'distance')::numeric AS distance FROM log_records
+		), logged_ride AS (
+			SELECT id, count(*) AS times, min(distance) AS distance FROM logged GROUP BY id
+		)
+		SELECT count(r.id), count(*) FILTER (WHERE l.id IS NULL), count(*) FILTER (WHERE times > 1),
+			count(*) FILTER (WHERE r.id IS NULL OR l.distance <> r.distance)
+		FROM rides AS r FULL JOIN logged_ride AS l USING (id)`).Scan(&rides, &lacking, &twice, &strange)
+	return fmt.Sprintf("%d rides, %d lost, %d doubled, %d strange", rides, lacking, twice, strange),
+		lacking+twice+strange == 0, err
+}
+
+func (t *torture) gapless(ctx context.Context) (string, bool, error) {
+	var first, last, count, next int64
+	err := t.db.QueryRow(ctx, `
+		SELECT min("offset"), max("offset"), count(*), (SELECT next_offset FROM log_partitions WHERE partition = 0)
+		FROM log_records WHERE partition = 0`).Scan(&first, &last, &count, &next)
+	return fmt.Sprintf("%d records from %d to %d", count, first, last), first == 1 && last == count && next == last+1, err
+}
+
+// streamIsTheEnd compares the stream with the archive, entry by entry.
+func (t *torture) streamIsTheEnd(ctx context.Context) (string, bool, error) {
+	var last int64
+	if err := t.db.QueryRow(ctx, `SELECT next_offset - 1 FROM log_partitions WHERE partition = 0`).Scan(&last); err != nil {
+		return "", false, err
+	}
+	var count, differ, holes int64
+	var next int64
+	var at unilog.Cursor
+	for {
+		entries, err := t.log.Read(ctx, 0, at, 1000, 0)
+		if err != nil {
+			return "", false, err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		end := entries[len(entries)-1]
+		archived, err := t.archived(ctx, entries[0].Offset, end.Offset)
+		if err != nil {
+			return "", false, err
+		}
+		for _, e := range entries {
+			if !same(e, archived[e.Offset]) {
+				differ++
+			}
+			if next > 0 {
+				holes += e.Offset - next
+			}
+			next = e.Offset + 1
+		}
+		count += int64(len(entries))
+		at = unilog.Cursor{Offset: end.Offset, Position: end.Position}
+	}
+	expected := t.tally.counts[holeFault] != nil
+	return fmt.Sprintf("%d entries up to %d, %d differ from the archive, %d were deleted", count, next-1, differ, holes),
+		differ == 0 && next == last+1 && (holes == 0 || expected), nil
+}
+
+func (t *torture) archived(ctx context.Context, first, last int64) (map[int64]json.RawMessage, error) {
+	rows, err := t.db.Query(ctx, `SELECT "offset", data FROM log_records WHERE partition = 0 AND "offset" BETWEEN $1 AND $2`, first, last)
+	if err != nil {
+		return nil, err
+	}
+	data := map[int64]json.RawMessage{}
+	var offset int64
+	var value json.RawMessage
+	_, err = pgx.ForEachRow(rows, []any{&offset, &value}, func() error {
+		data[offset] = append(json.RawMessage(nil), value...)
+		return nil
+	})
+	return data, err
+}
+
+func same(e unilog.Entry, archived json.RawMessage) bool {
+	var a, b any
+	return json.Unmarshal(e.Data, &a) == nil && json.Unmarshal(archived, &b) == nil && reflect.DeepEqual(a, b)
+}
+
+// inOrder sees that commit-before-begin is kept: in the order of the log, no
+// ride was answered before one that is earlier in the log was sent.
+func (t *torture) inOrder(ctx context.Context) (string, bool, error) {
+	acks, err := t.acknowledgements()
+	if err != nil {
+		return "", false, err
+	}
+	byID := make(map[int64]rides.Acknowledgement, len(acks))
+	for _, a := range acks {
+		byID[a.ID] = a
+	}
+	rows, err := t.db.Query(ctx, `SELECT (data ->> 'id')::bigint FROM log_records WHERE partition = 0 ORDER BY "offset"`)
+	if err != nil {
+		return "", false, err
+	}
+	var id int64
+	var sent time.Time // the latest so far
+	wrong := 0
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+		ack, ok := byID[id]
+		if !ok {
+			return nil // a client that never heard of its ride
+		}
+		if ack.Answered.Before(sent) {
+			wrong++
+		}
+		if ack.Sent.After(sent) {
+			sent = ack.Sent
+		}
+		return nil
+	})
+	return fmt.Sprintf("%d out of order", wrong), wrong == 0, err
+}
+
+func (t *torture) totalsAreExact(ctx context.Context) (string, bool, error) {
+	balances, err := rides.Audit.Check(ctx, t.db)
+	if err != nil {
+		return "", false, err
+	}
+	says, kept := "", len(balances) == len(consumerNames)
+	for _, b := range balances {
+		says += fmt.Sprintf("%s %s of %s m, ", b.Consumer, b.Total, b.Truth)
+		kept = kept && b.Agrees && b.Total == b.Truth && b.Lag == 0 && b.Backlog == 0
+	}
+	var parked int
+	err = t.db.QueryRow(ctx, `SELECT count(*) FROM dead_letters`).Scan(&parked)
+	return says + fmt.Sprintf("%d parked", parked), kept && parked == 0, err
+}
+
+func (t *torture) auditsHeld(context.Context) (string, bool, error) {
+	return fmt.Sprintf("%d audits, 0 violations", t.watch.now().audits), true, nil
+}

@@ -1,0 +1,41 @@
+package up
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+)
+
+// System is what runs, for [Config].During. Its methods are not safe for
+// concurrent use, but for Signal.
+type System struct{ s *supervisor }
+
+// Signal sends a signal to the process or private server of a name. If it does
+// not run just now, nothing happens.
+func (y *System) Signal(name string, sig os.Signal) error {
+	for _, group := range append(slices.Clone(y.s.groups), y.s.servers) {
+		for _, t := range group {
+			if t.name == name {
+				return t.signal(sig)
+			}
+		}
+	}
+	return fmt.Errorf("up: nothing is called %s", name)
+}
+
+// StopWriters stops the writers in order.
+func (y *System) StopWriters() { y.s.stopWriters() }
+
+// Remove removes a data directory and all that is in it.
+func Remove(ctx context.Context, path string) error {
+	dir, err := openDataDir(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	if err := dir.clear(ctx); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir.path)
+}
