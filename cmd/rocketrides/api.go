@@ -36,9 +36,9 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	api, err := rides.NewAPI(rides.APIConfig{
-		DB:      pool,
+		DB:      rides.Pool{Pool: pool},
 		Addr:    net.JoinHostPort(c.Listen, strconv.Itoa(int(c.Port))),
 		Verbose: c.Verbose,
 		Log:     log,
