@@ -102,6 +102,9 @@ func TestWrongFlags(t *testing.T) {
 		"--port: expected a valid 16 bit uint but ": {"api", "--port=65536"},
 		"--rate is NaN":                             {"simulator", "--rate=nan"},
 		"--rate is 1e+09":                           {"up", "--rate=1e9"},
+		"there is no \"kill-everything\"":           {"torture", "--faults=kill-api,kill-everything"},
+		"--for is 0s":                               {"torture", "--for=0s"},
+		"--servers-only runs until stopped":         {"up", "--servers-only", "--for=1s"},
 		"see `rocketrides consumer --help`":         {"consumer", "--no-such"},
 		"the consumer's name has 101 characters":    {"consumer", strings.Repeat("é", 101)},
 	} {

@@ -3,9 +3,13 @@ package torture
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // redisFaults befall Redis and the log in it.
@@ -16,7 +20,7 @@ var redisFaults = []fault{
 	{name: "flush-redis", does: "FLUSHALL: everything in Redis is lost", inject: command("FLUSHALL")},
 	{name: "delete-stream", does: "DEL of the stream", inject: command("DEL", stream)},
 	{name: "trim-stream", does: "XTRIM of the stream to nothing", inject: command("XTRIM", stream, "MAXLEN", "0")},
-	{name: "cut-stream", does: "the stream loses its newest entries, as in a failover to a replica that lags", inject: cutStream},
+	{name: "restore-redis", does: "the log is what it was up to 1 s before, as after a failover to a replica that lags", inject: restoreStream},
 	{name: holeFault, does: "XDEL of entries before the newest", inject: holeInStream},
 	{name: "flush-scripts", does: "SCRIPT FLUSH", inject: command("SCRIPT", "FLUSH")},
 	{name: "busy-redis", does: "a script that keeps Redis busy for up to 2 s", inject: busyRedis},
@@ -44,19 +48,25 @@ func freezeRedis(ctx context.Context, x *injection) error {
 	return x.system.Signal("redis", syscall.SIGCONT)
 }
 
-// cutStream leaves the stream as it was a while ago.
-func cutStream(ctx context.Context, x *injection) error {
-	newest, err := x.newest(ctx, 1+x.random.IntN(200))
-	if err != nil || len(newest) < 2 {
-		return errors.Join(errNotNow, err)
+// restoreStream brings back the log as it was a while ago.
+func restoreStream(ctx context.Context, x *injection) error {
+	keys := []string{stream, "{" + stream + "}:leader"}
+	restore := make(rueidis.Commands, len(keys))
+	for i, key := range keys {
+		before, err := x.redis.Do(ctx, x.redis.B().Dump().Key(key).Build()).ToString()
+		if err != nil {
+			return fmt.Errorf("%w: %w", errNotNow, err)
+		}
+		restore[i] = x.redis.B().Restore().Key(key).Ttl(0).SerializedValue(before).Replace().Build()
 	}
-	left := newest[len(newest)-1]
-	// In one transaction, lest something is appended between.
-	const script = `
-		redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-		local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-		if last[1] and last[1][1] == ARGV[1] then redis.call('XSETID', KEYS[1], ARGV[1]) end`
-	return x.command(ctx, append([]string{"EVAL", script, "1", stream, left}, newest[:len(newest)-1]...)...)
+	pause(ctx, x.lasting(time.Second))
+	for _, result := range x.redis.DoMulti(ctx, slices.Concat(
+		rueidis.Commands{x.redis.B().Multi().Build()}, restore, rueidis.Commands{x.redis.B().Exec().Build()})...) {
+		if err := result.Error(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func holeInStream(ctx context.Context, x *injection) error {
@@ -77,8 +87,7 @@ func (x *injection) newest(ctx context.Context, n int) ([]string, error) {
 	return ids, err
 }
 
-// busyRedis counts the commands that are refused meanwhile: Redis says BUSY
-// after 5 s by itself.
+// busyRedis keeps Redis in a script, and has it say so soon.
 func busyRedis(ctx context.Context, x *injection) error {
 	if err := x.command(ctx, "CONFIG", "SET", "lua-time-limit", "100"); err != nil {
 		return err
@@ -87,7 +96,8 @@ func busyRedis(ctx context.Context, x *injection) error {
 	const script = `
 		local function now() local t = redis.call('TIME'); return t[1] * 1000000 + t[2] end
 		local ends = now() + ARGV[1]
-		while now() < ends do end`
+		while now() < ends do end
+		return 1`
 	return x.command(ctx, "EVAL", script, "0", strconv.FormatInt(d.Microseconds(), 10))
 }
 

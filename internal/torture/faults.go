@@ -124,7 +124,7 @@ func (t *torture) injectAll(ctx context.Context, faults []fault) error {
 				errs[i] = fmt.Errorf("%w: after %s: %w", ErrViolated, f.name, err)
 				return
 			}
-			t.tally.add(f.name, over[i].Sub(began), time.Since(from))
+			t.tally.add(f.name, len(faults), over[i].Sub(began), time.Since(from))
 		})
 	}
 	recovering.Wait()
@@ -136,7 +136,7 @@ func (t *torture) injectAll(ctx context.Context, faults []fault) error {
 			return err
 		}
 		if err != nil {
-			t.tally.miss(faults[i].name)
+			fmt.Fprintf(t.journal, "%s was not injected: %v\n", faults[i].name, err)
 		}
 	}
 	return nil

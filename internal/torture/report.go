@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,13 +16,27 @@ type tally struct {
 	mu     sync.Mutex
 	under  []string // faults that are injected, or not recovered from
 	counts map[string]*count
-	missed map[string]int
+	pairs  count
 	total  int
 }
 
-// count is of one fault.
+// count is of one fault, or of two at once.
 type count struct {
-	lasted, recovered []time.Duration
+	times     int
+	lasted    time.Duration // at most
+	recovered []time.Duration
+}
+
+func (c *count) add(lasted, recovered time.Duration) {
+	c.times++
+	c.lasted = max(c.lasted, lasted)
+	c.recovered = append(c.recovered, recovered)
+}
+
+// quantile returns one of the recoveries.
+func (c *count) quantile(q float64) time.Duration {
+	slices.Sort(c.recovered)
+	return c.recovered[int(q*float64(len(c.recovered)-1))]
 }
 
 func (t *tally) begin(name string) {
@@ -38,24 +53,23 @@ func (t *tally) end(name string) {
 	}
 }
 
-func (t *tally) add(name string, lasted, recovered time.Duration) {
+// add counts a fault that came with others or alone. Who recovers from several
+// at once does not tell how long each takes.
+func (t *tally) add(name string, together int, lasted, recovered time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.total++
 	c := t.counts[name]
 	if c == nil {
 		c = new(count)
 		t.counts[name] = c
 	}
-	c.lasted = append(c.lasted, lasted)
-	c.recovered = append(c.recovered, recovered)
-	t.total++
-}
-
-// miss counts a fault that found nothing to do, as when another one was there.
-func (t *tally) miss(name string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.missed[name]++
+	if together == 1 {
+		c.add(lasted, recovered)
+		return
+	}
+	c.times++
+	t.pairs.add(lasted, recovered)
 }
 
 func (t *tally) line() string {
@@ -110,19 +124,21 @@ func (t *torture) clearLine() {
 // printFaults prints the table of faults.
 func (t *torture) printFaults() {
 	w := tabwriter.NewWriter(t.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "fault\ttimes\tlasted (s, max)\trecovered (s, p50)\t(max)\t")
-	for _, f := range catalogue {
-		c := t.tally.counts[f.name]
-		if c == nil {
-			if slices.Contains(t.Faults, f.name) {
-				fmt.Fprintf(w, "%s\t0\t-\t-\t-\t\n", f.name)
-			}
-			continue
+	fmt.Fprintln(w, "fault\ttimes\tlasted (max)\trecovered (p50)\t(max)\t")
+	row := func(name string, c *count) {
+		fmt.Fprintf(w, "%s\t%d\t", name, c.times)
+		if len(c.recovered) == 0 {
+			fmt.Fprintln(w, "-\t-\t-\t")
+			return
 		}
-		slices.Sort(c.recovered)
-		fmt.Fprintf(w, "%s\t%d\t%.1f\t%.2f\t%.2f\t\n", f.name, len(c.recovered), slices.Max(c.lasted).Seconds(),
-			c.recovered[len(c.recovered)/2].Seconds(), slices.Max(c.recovered).Seconds())
+		fmt.Fprintf(w, "%.1f s\t%.2f s\t%.2f s\t\n", c.lasted.Seconds(), c.quantile(0.5).Seconds(), c.quantile(1).Seconds())
 	}
+	for _, f := range catalogue {
+		if slices.Contains(t.Faults, f.name) {
+			row(f.name, cmp.Or(t.tally.counts[f.name], new(count)))
+		}
+	}
+	row("any two at once", &t.tally.pairs)
 	_ = w.Flush()
 	s := t.watch.now()
 	took := time.Since(t.began)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -66,6 +67,7 @@ type torture struct {
 	log      *redislog.Log
 	watch    *watch
 	tally    tally
+	journal  *journal
 	began    time.Time
 }
 
@@ -73,7 +75,7 @@ type torture struct {
 // if a promise was broken.
 func Run(ctx context.Context, cfg Config) error {
 	t := &torture{Config: cfg, random: rand.New(rand.NewPCG(cfg.Seed, 0)), watch: newWatch()}
-	t.tally.counts, t.tally.missed = map[string]*count{}, map[string]int{}
+	t.tally.counts = map[string]*count{}
 	port, err := freePort(ctx)
 	if err != nil {
 		return err
@@ -81,8 +83,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	journal := &journal{path: filepath.Join(cfg.DataDir, "processes.log")}
-	defer journal.Close()
+	t.journal = &journal{path: filepath.Join(cfg.DataDir, "processes.log")}
+	defer t.journal.Close()
 	t.addChildren()
 	defer t.closeChildren()
 	err = up.Run(ctx, up.Config{
@@ -93,7 +95,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Writers: t.group(simulatorRole, apiRole),
 		Readers: t.group(streamerRole, consumerRole),
 		During:  t.during,
-		Output:  journal,
+		Output:  t.journal,
 	})
 	t.closeClients()
 	switch {
@@ -102,18 +104,23 @@ func Run(ctx context.Context, cfg Config) error {
 			"To look at it: %[2]s up --servers-only --data-dir %[1]s\n", cfg.DataDir, cfg.Command)
 		return err
 	case err != nil:
-		return fmt.Errorf("%w (what the processes said is in %s)", err, journal.path)
+		return fmt.Errorf("%w (what the processes said is in %s)", err, t.journal.path)
 	}
 	return up.Remove(ctx, cfg.DataDir)
 }
 
-// journal is a file that is made when something is written to it.
+// journal is a file that is made when something is written to it. It is safe
+// for concurrent use.
 type journal struct {
 	path string
+
+	mu   sync.Mutex
 	file *os.File
 }
 
 func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if j.file == nil {
 		file, err := os.OpenFile(j.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err != nil {

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/joho/godotenv"
+)
+
+// startTorture runs it on a directory of the test's own.
+func startTorture(t *testing.T, args ...string) (dir string, out *strings.Builder, wait func() error) {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.Chmod(filepath.Dir(root), 0o711); err != nil { // root's Postgres has to pass
+		t.Fatal(err)
+	}
+	dir, out = filepath.Join(root, "data"), new(strings.Builder)
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := command(ctx, t, nil, append([]string{"torture", "--data-dir", dir}, args...)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error, 1)
+	go func() { result <- cmd.Wait() }()
+	ended := false
+	wait = func() error {
+		ended = true
+		return <-result
+	}
+	t.Cleanup(func() {
+		cancel()
+		if !ended {
+			<-result
+		}
+	})
+	return dir, out, wait
+}
+
+// TestTorture runs a short one, of each sort of fault.
+func TestTorture(t *testing.T) {
+	t.Parallel()
+	dir, out, wait := startTorture(t, "--for=3s", "--rate=100", "--seed=1",
+		"--faults=kill-leader,kill-consumer,kill-redis,flush-redis,cut-connections,end-sessions,open-writer")
+	if err := wait(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if n := strings.Count(out.String(), "\nkept "); n != 7 || strings.Contains(out.String(), "BROKEN") {
+		t.Errorf("%d promises are kept, want 7:\n%s", n, out)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left behind: %v", dir, err)
+	}
+}
+
+// TestTortureFindsDamage damages a total for a moment.
+func TestTortureFindsDamage(t *testing.T) {
+	t.Parallel()
+	dir, out, wait := startTorture(t, "--for=10m", "--rate=100", "--faults=cut-process")
+	var db *pgx.Conn
+	await(t, func() bool {
+		vars, err := godotenv.Read(filepath.Join(dir, "env"))
+		if err != nil {
+			return false
+		}
+		db, err = pgx.Connect(t.Context(), vars["DATABASE_URL"])
+		return err == nil
+	})
+	defer db.Close(context.Background())
+	await(t, func() bool {
+		tag, err := db.Exec(t.Context(), `UPDATE consumer_states SET total_distance = total_distance + 0.01 WHERE name = 'consumer1'`)
+		return err == nil && tag.RowsAffected() == 1
+	})
+	err := wait()
+	if err == nil || !strings.Contains(out.String(), "consumer1 disagrees with the database by -0.01 m") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	_, look, _ := strings.Cut(out.String(), "To look at it: ")
+	if !strings.Contains(look, "up --servers-only --data-dir "+dir) {
+		t.Errorf("how to look at it is not said:\n%s", out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "processes.log")); err != nil {
+		t.Error(err)
+	}
+}
+
+// await waits until something holds.
+func await(t *testing.T, holds func() bool) {
+	t.Helper()
+	late := time.After(time.Minute)
+	for look := time.Tick(20 * time.Millisecond); !holds(); {
+		select {
+		case <-look:
+		case <-late:
+			t.Fatal("it never holds")
+		}
+	}
+}
