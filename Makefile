@@ -37,8 +37,9 @@ lint: ## check the formatting and the code, for Linux and macOS
 fmt: ## format the code
 	$(GOFUMPT) -w .
 
-model: ## check the protocol's model with TLC; needs Java and Maven
-	@sh scripts/model.sh
+model: ## install what is missing and check the protocol's model; ARGS=thorough
+	@sh scripts/setup.sh model
+	@sh scripts/model.sh $(ARGS)
 
 bench-once: ## run each benchmark once
 	@sh scripts/setup.sh go servers

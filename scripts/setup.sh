@@ -3,7 +3,7 @@
 # nothing if it has. What is missing comes from the system's package manager,
 # after asking; root, YES=1 and CI are not asked.
 #
-#   scripts/setup.sh go [servers] [compiler]
+#   scripts/setup.sh [go] [servers] [compiler] [model]
 set -eu
 cd "$(dirname "$0")/.."
 needs=$*
@@ -58,6 +58,12 @@ has_compiler() {
 	fi
 }
 
+# has_java runs it: macOS has one that only says where to get it. Homebrew's is
+# not on the PATH.
+has_java() {
+	PATH=/opt/homebrew/opt/openjdk/bin:/usr/local/opt/openjdk/bin:$PATH java -version >/dev/null 2>&1
+}
+
 # look sets what is missing, in words, and which packages that is.
 look() {
 	missing='' packages=''
@@ -70,6 +76,11 @@ look() {
 		has_compiler || add 'a C compiler' "$compiler"
 		;;
 	esac
+	case " $needs " in *" model "*)
+		has_java || add Java "$java"
+		has curl || has wget || has mvn || add curl "$curl"
+		;;
+	esac
 }
 
 add() {
@@ -79,22 +90,25 @@ add() {
 
 # manager sets how to install, and what things are called here.
 manager() {
-	root=1 postgres='' redis='' compiler=''
+	root=1 postgres='' redis='' compiler='' java='' curl=curl
 	if has apt-get; then
 		tool=apt-get install='apt-get install'
 		postgres=postgresql redis=redis-server compiler='gcc libc6-dev'
+		java=default-jre-headless curl='curl ca-certificates'
 	elif has brew; then
 		tool=brew install='brew install' root=''
-		postgres=postgresql@17 redis=redis
+		postgres=postgresql@17 redis=redis java=openjdk
 	elif has dnf; then
 		tool=dnf install='dnf install'
 		postgres='postgresql postgresql-server' redis=valkey compiler='gcc glibc-devel'
+		java='java-headless'
 	elif has pacman; then
 		tool=pacman install='pacman -S --needed'
-		postgres=postgresql redis=valkey compiler=gcc
+		postgres=postgresql redis=valkey compiler=gcc java=jre-openjdk-headless
 	elif has apk; then
 		tool=apk install='apk add'
 		postgres='postgresql postgresql-client' redis=redis compiler='gcc musl-dev'
+		java=openjdk21-jre-headless
 	else
 		tool=''
 	fi
@@ -144,7 +158,7 @@ ask() {
 	esac
 }
 
-need_go
+case " $needs " in *" go "*) need_go ;; esac
 manager
 look
 if [ -z "$missing" ]; then exit 0; fi

@@ -13,21 +13,24 @@ CONSTANTS
     N,            \* how many transactions stage a record
     Ready,        \* how many of them have committed at the start, in order
     Streamers,    \* processes, one of which leads
-    A, B,         \* the instances of two consumers; B may be empty
+    A, B,         \* the instances of two consumers, which may be empty
     Faults,       \* how many faults there are at most
     StreamBatch,  \* StreamerConfig.BatchRecords
     ReadBatch,    \* ConsumerConfig.BatchRecords
     Keep,         \* StreamerConfig.KeepRecords
     Excess,       \* logExcess * KeepRecords
     Nobody,
-    \* Bugs, all FALSE in the right model
-    BugAppend,    \* the log takes an append without comparing
-    BugGuard,     \* the checkpoint advances from wherever it is
-    BugGap,       \* a consumer applies what it is given
-    BugTrim,      \* the archive is trimmed without a look at the checkpoints
-    BugEpoch,     \* numbering does not compare epochs
-    BugRecord,    \* chunks are dropped before it is recorded that they are published
-    BugReload     \* a gap is fatal, even if another instance has long applied what is missing
+    Bug           \* "none" in the right model, or one of these
+
+BugAppend == Bug = "append"  \* the log takes an append without comparing
+BugGuard == Bug = "guard"    \* the checkpoint advances from wherever it is
+BugGap == Bug = "gap"        \* a consumer applies what it is given
+BugTrim == Bug = "trim"      \* the archive is trimmed without a look at the checkpoints
+BugEpoch == Bug = "epoch"    \* numbering does not compare epochs
+BugRecord == Bug = "record"  \* chunks are dropped before it is recorded that they are published
+BugReload == Bug = "reload"  \* a gap is fatal, even if another instance has long applied what is missing
+BugLook == Bug = "look"      \* a leader does not look where the log is when it has nothing to append
+ASSUME Bug \in {"none", "append", "guard", "gap", "trim", "epoch", "record", "reload", "look"}
 
 Ids == 1..N
 Instances == A \cup B
@@ -49,6 +52,7 @@ VARIABLES
     cut,      \* the archive's chunks begin after this offset
     next,     \* log_partitions.next_offset
     dbPub,    \* log_partitions.published_offset
+    flushed,  \* what of it a crash of Postgres leaves
     dbEpoch,  \* log_partitions.epoch
     lock,     \* who has the advisory lock
     hist,     \* a ghost: all that was ever numbered
@@ -65,7 +69,7 @@ VARIABLES
     applied,  \* the consumers' state: what it was made of
     faults    \* how many there were
 
-db == <<staged, arch, cut, next, dbPub, dbEpoch, hist>>
+db == <<staged, arch, cut, next, dbPub, flushed, dbEpoch, hist>>
 redis == <<log, head, logEpoch, by>>
 consumption == <<co, ck, applied>>
 writing == <<tx, before>>
@@ -84,7 +88,7 @@ Init ==
     /\ before = [i \in Ids |-> IF i <= Ready THEN 1..(i - 1) ELSE {}]
     /\ staged = 1..Ready
     /\ arch = <<>> /\ hist = <<>>
-    /\ cut = 0 /\ next = 1 /\ dbPub = 0 /\ dbEpoch = 0
+    /\ cut = 0 /\ next = 1 /\ dbPub = 0 /\ flushed = 0 /\ dbEpoch = 0
     /\ lock = Nobody
     /\ log = <<>> /\ head = 0 /\ logEpoch = 0 /\ by = <<>>
     /\ st = [s \in Streamers |-> Standby]
@@ -107,7 +111,7 @@ Commit(i) ==
     /\ tx[i] = "open"
     /\ tx' = [tx EXCEPT ![i] = "done"]
     /\ staged' = staged \cup {i}
-    /\ UNCHANGED <<before, arch, cut, next, dbPub, dbEpoch, hist, lock, redis, st, consumption, faults>>
+    /\ UNCHANGED <<before, arch, cut, next, dbPub, flushed, dbEpoch, hist, lock, redis, st, consumption, faults>>
 
 Rollback(i) ==
     /\ tx[i] = "open"
@@ -129,20 +133,29 @@ Lead(s) ==
     /\ st[s].pc = "standby" /\ lock = Nobody
     /\ lock' = s
     /\ dbEpoch' = Max(dbEpoch, logEpoch) + 1
+    /\ flushed' = dbPub
     /\ st' = [st EXCEPT ![s] = [Standby EXCEPT !.pc = "claim", !.ep = dbEpoch', !.num = next - 1, !.pub = dbPub]]
     /\ UNCHANGED <<writing, staged, arch, cut, next, dbPub, hist, redis, consumption, faults>>
 
+\* The log is ahead of what this streamer has numbered. A zombie is behind itself.
+LogAhead(s) ==
+    IF Leads(s)
+    THEN st' = [st EXCEPT ![s].pc = "halted"] /\ UNCHANGED lock
+    ELSE StepDown(s)
+
 \* At the start of a term, and as the look that the leader takes once a second.
 Claim(s) ==
-    /\ st[s].pc \in {"claim", "loop"}
+    /\ st[s].pc \in IF BugLook THEN {"claim"} ELSE {"claim", "loop"}
     /\ IF logEpoch > st[s].ep
        THEN StepDown(s) /\ UNCHANGED redis
        ELSE /\ logEpoch' = st[s].ep
-            /\ st' = [st EXCEPT ![s].pc = CASE head > st[s].num -> "halted"
-                                            [] st[s].pc = "loop" /\ head < st[s].pub -> "rebuild"
-                                            [] OTHER -> "loop",
-                                ![s].lo = IF st[s].pc = "loop" /\ head < st[s].pub THEN head ELSE 0]
-            /\ UNCHANGED <<log, head, by, lock>>
+            /\ CASE head > st[s].num ->
+                      LogAhead(s)
+                 [] st[s].pc = "loop" /\ head < st[s].pub ->
+                      st' = [st EXCEPT ![s].pc = "rebuild", ![s].lo = head] /\ UNCHANGED lock
+                 [] OTHER ->
+                      st' = [st EXCEPT ![s].pc = "loop"] /\ UNCHANGED lock
+            /\ UNCHANGED <<log, head, by>>
     /\ UNCHANGED <<writing, db, consumption, faults>>
 
 \* One statement with one snapshot: what it sees it moves, and nothing else.
@@ -160,18 +173,19 @@ Number(s) ==
             /\ hist' = hist \o [k \in 1..n |-> new[next + k - 1]]
             /\ staged' = staged \ batch
             /\ next' = next + n
-            /\ dbPub' = st[s].pub
+            /\ dbPub' = st[s].pub /\ flushed' = dbPub'
             /\ st' = [st EXCEPT ![s].num = next + n - 1, ![s].lo = next, ![s].hi = next + n - 1, ![s].pc = "append"]
             /\ UNCHANGED <<cut, dbEpoch, lock>>
     /\ UNCHANGED <<writing, redis, consumption, faults>>
 
-\* What is published is recorded, when it is not numbering that does it.
+\* What is published is recorded, when it is not numbering that does it. This
+\* commit is not flushed.
 Record(s) ==
     /\ st[s].pc = "loop" /\ dbPub # st[s].pub
     /\ IF Leads(s)
        THEN dbPub' = st[s].pub /\ UNCHANGED <<st, lock>>
        ELSE StepDown(s) /\ UNCHANGED dbPub
-    /\ UNCHANGED <<writing, staged, arch, cut, next, dbEpoch, hist, redis, consumption, faults>>
+    /\ UNCHANGED <<writing, staged, arch, cut, next, flushed, dbEpoch, hist, redis, consumption, faults>>
 
 \* What is numbered and not published comes from the archive.
 Fetch(s) ==
@@ -203,10 +217,13 @@ Add(s) ==
               /\ st' = [st EXCEPT ![s].pc = "rebuild", ![s].lo = head, ![s].hi = 0]
               /\ UNCHANGED <<redis, lock>>
          [] logEpoch <= st[s].ep /\ ~BugAppend /\ head >= lo ->
-              /\ st' = IF head > st[s].num \/ (held \in DOMAIN log /\ log[held] # hist[held])
-                       THEN [st EXCEPT ![s].pc = "halted"]
-                       ELSE after(head)
-              /\ UNCHANGED <<redis, lock>>
+              /\ CASE held \in DOMAIN log /\ log[held] # hist[held] ->
+                        st' = [st EXCEPT ![s].pc = "halted"] /\ UNCHANGED lock
+                   [] head > st[s].num /\ (held \in DOMAIN log => log[held] = hist[held]) ->
+                        LogAhead(s)
+                   [] OTHER ->
+                        st' = after(head) /\ UNCHANGED lock
+              /\ UNCHANGED redis
          [] OTHER ->
               /\ log' = [o \in (head + 1)..(head + m - lo + 1) |-> hist[lo + o - head - 1]] @@ log
               /\ head' = head + m - lo + 1
@@ -239,7 +256,7 @@ Rebuild(s) ==
               StepDown(s) /\ UNCHANGED redis
          [] OTHER ->
               /\ log' = <<>> /\ head' = upTo
-              /\ logEpoch' = st[s].ep /\ by' = [o \in 1..upTo |-> st[s].ep]
+              /\ logEpoch' = st[s].ep /\ by' = [o \in 1..upTo |-> IF o < upTo THEN 0 ELSE st[s].ep]
               /\ st' = on(upTo)
               /\ UNCHANGED lock
     /\ UNCHANGED <<writing, db, consumption, faults>>
@@ -252,11 +269,13 @@ Trim(s) ==
 
 \* A chunk of the archive is one record here, and its retention over at any time.
 \* What it held must be recorded as published: the next leader starts from there.
+\* Postgres flushes every commit that drops a table, and with it those before.
 Drop(s) ==
     /\ st[s].pc = "loop" /\ Leads(s) /\ (dbPub = st[s].pub \/ BugRecord)
     /\ cut + 1 < Needed(s)
     /\ cut' = cut + 1
     /\ arch' = Only(arch, (cut + 2)..N)
+    /\ flushed' = dbPub
     /\ UNCHANGED <<writing, staged, next, dbPub, dbEpoch, hist, lock, redis, st, consumption, faults>>
 
 Stream(s) ==
@@ -337,13 +356,19 @@ LoseSession ==
     /\ lock' = Nobody
     /\ UNCHANGED <<writing, db, redis, st, consumption>>
 
+\* All sessions end, and a commit that was not flushed is lost.
+CrashPostgres ==
+    /\ Fault /\ (lock # Nobody \/ flushed # dbPub)
+    /\ lock' = Nobody /\ dbPub' = flushed
+    /\ UNCHANGED <<writing, staged, arch, cut, next, flushed, dbEpoch, hist, redis, st, consumption>>
+
 \* Everything, or the newest entries, and what was claimed since: the stream and
 \* the leader's key as they were earlier.
 LoseEntries ==
     /\ Fault
     /\ \E k \in 0..(head - 1) :
           /\ log' = Only(log, 1..k) /\ head' = k /\ by' = SubSeq(by, 1, k)
-          /\ logEpoch' \in IF k = 0 THEN {0} ELSE by[k]..logEpoch
+          /\ logEpoch' \in (IF k = 0 THEN 0 ELSE by[k])..logEpoch
     /\ UNCHANGED <<writing, db, lock, st, consumption>>
 
 \* A stranger trims the stream, or deletes an entry.
@@ -358,7 +383,7 @@ Next ==
     \/ \E i \in Ids : Stage(i) \/ Commit(i) \/ Rollback(i)
     \/ \E s \in Streamers : Stream(s) \/ CrashStreamer(s)
     \/ \E i \in Instances : Consume(i) \/ CrashConsumer(i)
-    \/ LoseSession \/ LoseEntries \/ RemoveEntries
+    \/ LoseSession \/ CrashPostgres \/ LoseEntries \/ RemoveEntries
 
 Spec == Init /\ [][Next]_vars
 
