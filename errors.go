@@ -35,6 +35,18 @@ func (e *ForeignLogError) Error() string {
 		e.Partition, e.Theirs, e.LogID)
 }
 
+// LogSettingError says that a setting of the log's server lets it drop entries
+// that nobody has trimmed. They would be published again and again.
+type LogSettingError struct {
+	Partition            int
+	Setting, Value, Want string
+}
+
+func (e *LogSettingError) Error() string {
+	return fmt.Sprintf("unilog: the log of partition %d may be dropped by its server to make room: %s is %s: set it to %s, there and in its configuration file",
+		e.Partition, e.Setting, e.Value, e.Want)
+}
+
 // DivergedError says that the log holds another record at an offset than its
 // database, as after the loss of commits that the log had already got: an
 // asynchronous standby was promoted, or two copies of a database write to one
@@ -66,16 +78,18 @@ func (e *CheckpointAheadError) Error() string {
 }
 
 // LogAheadError says that the log holds records that the database has never
-// numbered, as after a restore of the database to an earlier time. Going on
-// would give the same offsets to other records.
+// numbered, as after a restore of the database to an earlier time, or after
+// somebody else has written to the log. Going on would give the same offsets to
+// other records.
 type LogAheadError struct {
 	Partition     int
 	Log, Database int64
 }
 
 func (e *LogAheadError) Error() string {
-	return fmt.Sprintf("unilog: the log of partition %d is at offset %d but its database only at %d: was the database restored to an earlier time? "+
-		"If so, restore the consumers to the same time, then delete the stream: it is published again from the database",
+	return fmt.Sprintf("unilog: the log of partition %d is at offset %d but its database only at %d: was the database restored to an earlier time, or has somebody else written to the log? "+
+		"If restored, stop the consumers and restore those in other databases to the same time or before; "+
+		"then delete the stream and start all again: it is published again from the database",
 		e.Partition, e.Log, e.Database)
 }
 
@@ -93,7 +107,7 @@ type GapError struct {
 func (e *GapError) Error() string {
 	why := "the log no longer holds them, and this consumer has no access to the archive: give it the source's database as its archive"
 	if e.Archive {
-		why = "neither the log nor the archive holds them any more: retention was shorter than this consumer's absence, or it is new: bootstrap it"
+		why = "neither the log nor the archive holds them any more: retention was shorter than this consumer's absence, or it is new: delete its row in checkpoints, then bootstrap it"
 	}
 	return fmt.Sprintf("unilog: consumer %s cannot have offsets %d to %d of partition %d: %s", e.Consumer, e.From, e.To, e.Partition, why)
 }

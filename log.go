@@ -17,8 +17,9 @@ type Log interface {
 	Head(ctx context.Context, partition int) (Head, error)
 
 	// Claim announces a term: from then on, earlier epochs are refused. It returns
-	// the offset of the partition's head, or the errors of Append's fencing.
-	// Claiming a term again changes nothing.
+	// the offset of the partition's head, or the errors of Append's fencing, or a
+	// [LogSettingError] if the log may drop what nobody has trimmed. Claiming a
+	// term again changes nothing.
 	Claim(ctx context.Context, term Term) (head int64, err error)
 
 	// Append adds entries, whose offsets are consecutive, at the end of the

@@ -2,13 +2,27 @@
 --
 -- KEYS  1 stream, 2 leader (a hash: log_id, epoch)
 -- ARGV  1 log_id, 2 epoch
--- Returns {answer, head} as append.lua does.
+-- Returns {answer, head} as append.lua does, or evicts and the policy, if Redis
+-- may drop the stream to make room.
 local leader = redis.call('HMGET', KEYS[2], 'log_id', 'epoch')
 if leader[1] and leader[1] ~= ARGV[1] then
   return {'foreign', leader[1]}
 end
 if leader[2] and tonumber(leader[2]) > tonumber(ARGV[2]) then
   return {'fenced', leader[2]}
+end
+local begins = leader[1] ~= ARGV[1] or leader[2] ~= ARGV[2]
+if begins then
+  -- Not CONFIG, which managed servers forbid. Where INFO is forbidden, too, the
+  -- answer is a table, and nobody can know.
+  local info = redis.pcall('INFO', 'memory')
+  if type(info) == 'string' and string.match(info, 'maxmemory:(%d+)') ~= '0' then
+    -- The stream never expires: volatile-* leaves it alone.
+    local policy = string.match(info, 'maxmemory_policy:(allkeys%S+)')
+    if policy then
+      return {'evicts', policy}
+    end
+  end
 end
 local head = '0'
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -19,7 +33,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
     end
   end
 end
-if leader[1] ~= ARGV[1] or leader[2] ~= ARGV[2] then
+if begins then
   redis.call('HSET', KEYS[2], 'log_id', ARGV[1], 'epoch', ARGV[2])
 end
 return {'appended', head}

@@ -12,11 +12,12 @@
 // # Caveats
 //
 // The log is as durable as Redis is configured to be, which is no matter: what
-// Redis loses is published again. It must not evict keys, though: set
-// maxmemory-policy to noeviction.
+// Redis loses is published again. It must not evict keys, though: with maxmemory
+// and an allkeys policy no streamer leads. Set maxmemory-policy to noeviction.
 package redislog
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -35,6 +36,7 @@ var _ unilog.Log = (*Log)(nil)
 // Log is a log in Redis. It is safe for concurrent use.
 type Log struct {
 	client rueidis.Client
+	lines  *lines
 	stream string
 }
 
@@ -56,6 +58,16 @@ var (
 	resetScript  = rueidis.NewLuaScript(resetLua)
 )
 
+const (
+	// dialTimeout bounds a connection's beginning, unless the URL has a
+	// dial_timeout.
+	dialTimeout = 5 * time.Second
+	// replyTimeout bounds the greeting, and then the silence of a connection,
+	// which is asked for a sign of life each second, unless the URL has a
+	// write_timeout. A call's own context may end it sooner.
+	replyTimeout = 10 * time.Second
+)
+
 // Open connects to Redis at a URL (redis://, rediss:// or unix://) and returns
 // the log in a stream. Redis must answer.
 func Open(ctx context.Context, url, stream string) (*Log, error) {
@@ -70,14 +82,19 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 		// The error would quote the URL, and with it a password.
 		return nil, errors.New("redislog: the Redis URL is not valid: it looks like redis://user:password@host:6379/0, rediss://… or unix:///path/redis.sock")
 	}
+	option.Dialer.Timeout = cmp.Or(option.Dialer.Timeout, dialTimeout)
+	option.ConnWriteTimeout = cmp.Or(option.ConnWriteTimeout, replyTimeout)
 	option.DisableCache = true
 	option.AlwaysPipelining = true  // or else a cancelled context would not end a blocked read
 	option.ForceSingleClient = true // what the URL names, and no cluster that it may be part of
+	option.DisableRetry = true      // streamers and consumers try again themselves, and say why
+	lines := new(lines)
+	lines.follow(&option)
 	client, err := rueidis.NewClient(option)
 	if err != nil {
 		return nil, fmt.Errorf("redislog: connect to Redis: %w", err)
 	}
-	l := &Log{client: client, stream: stream}
+	l := &Log{client: client, lines: lines, stream: stream}
 	if err := l.Ping(ctx); err != nil {
 		client.Close()
 		return nil, err
@@ -140,6 +157,7 @@ func (l *Log) Head(ctx context.Context, partition int) (unilog.Head, error) {
 // strings reads a script's reply, which has n of them.
 func (l *Log) strings(partition int, result rueidis.RedisResult, n int) ([]string, error) {
 	reply, err := result.AsStrSlice()
+	l.lines.heard(err)
 	if err == nil && len(reply) != n {
 		err = fmt.Errorf("the script returned %d values instead of %d", len(reply), n)
 	}
@@ -184,8 +202,11 @@ func (l *Log) answer(term unilog.Term, result rueidis.RedisResult) (int64, error
 	if err != nil {
 		return 0, err
 	}
-	if reply[0] == "foreign" {
+	switch reply[0] {
+	case "foreign":
 		return 0, &unilog.ForeignLogError{Partition: term.Partition, LogID: term.LogID, Theirs: reply[1]}
+	case "evicts":
+		return 0, &unilog.LogSettingError{Partition: term.Partition, Setting: "maxmemory-policy", Value: reply[1], Want: "noeviction"}
 	}
 	n, err := strconv.ParseInt(reply[1], 10, 64)
 	if err != nil {
@@ -250,6 +271,7 @@ func (l *Log) readPage(ctx context.Context, partition int, after int64, limit in
 		cmd = l.client.B().Xread().Count(int64(limit)).Streams().Key(stream).Id(id).Build()
 	}
 	streams, err := l.client.Do(ctx, cmd).AsXReadSlices()
+	l.lines.heard(err)
 	if rueidis.IsRedisNil(err) {
 		return nil, nil
 	}
@@ -267,6 +289,7 @@ func (l *Log) Trim(ctx context.Context, partition int, upTo int64) error {
 	for {
 		cmd := l.client.B().Xtrim().Key(l.streamKey(partition)).Minid().Almost().Threshold(minID).Build()
 		n, err := l.client.Do(ctx, cmd).AsInt64()
+		l.lines.heard(err)
 		if err != nil {
 			return fmt.Errorf("redislog: trim stream %s: %w", l.streamKey(partition), err)
 		}

@@ -140,6 +140,40 @@ func TestOutOfMemoryTakesAllOrNothing(t *testing.T) {
 	}
 }
 
+func TestClaimRefusesEviction(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t, "--user", "app", "on", "nopass", "~*", "&*", "+@all", "-config")
+	f := open(t, strings.Replace(server.URL(), "unix://", "unix://app:any@", 1))
+	admin := open(t, server.URL())
+	set := func(maxmemory, policy string) {
+		admin.command("CONFIG", "SET", "maxmemory", maxmemory)
+		admin.command("CONFIG", "SET", "maxmemory-policy", policy)
+	}
+	claim := func(epoch int64, refused bool) {
+		t.Helper()
+		_, err := f.log.Claim(t.Context(), unilog.Term{LogID: "a", Epoch: epoch})
+		var setting *unilog.LogSettingError
+		if errors.As(err, &setting) != refused || !refused && err != nil {
+			t.Errorf("the claim of epoch %d says %v, want it refused: %v", epoch, err, refused)
+		}
+	}
+	for _, policy := range []string{"allkeys-lru", "allkeys-lfu", "allkeys-random"} {
+		set("100mb", policy)
+		claim(1, true)
+	}
+	for i, policy := range []string{"volatile-lru", "volatile-ttl", "noeviction"} {
+		set("100mb", policy)
+		claim(int64(i+1), false)
+	}
+	set("0", "allkeys-lru") // nothing is evicted without a limit
+	claim(4, false)
+	set("100mb", "allkeys-lru")
+	claim(4, false) // the next term will find it
+	claim(5, true)
+	admin.command("ACL", "SETUSER", "app", "-info")
+	claim(5, false) // nobody can know
+}
+
 func TestKeyOfAnotherType(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

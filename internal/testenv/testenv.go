@@ -118,11 +118,11 @@ func Postgres(t testing.TB) *private.Server {
 	return own(t, private.StartPostgres, private.Options{})
 }
 
-// Redis starts a Redis of the test's own that syncs every write to disk. See
-// Postgres.
-func Redis(t testing.TB) *private.Server {
+// Redis starts a Redis of the test's own that syncs every write to disk, unless
+// args say otherwise. See Postgres.
+func Redis(t testing.TB, args ...string) *private.Server {
 	t.Helper()
-	return own(t, private.StartRedis, private.Options{Durable: true})
+	return own(t, private.StartRedis, private.Options{Durable: true, ExtraArgs: args})
 }
 
 func own(t testing.TB, start starter, o private.Options) *private.Server {

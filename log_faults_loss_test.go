@@ -1,0 +1,162 @@
+package unilog_test
+
+import (
+	"errors"
+	"net"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+func TestForgetfulRedisKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"that syncs once a second": {"--appendfsync", "everysec"},
+		"that keeps nothing":       {"--appendonly", "no", "--save", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testenv.Redis(t, args...)
+			w := setupOn(t, testenv.Database(t, "world", migrateWorld), server.URL())
+			l := w.startLoad()
+			for range 3 {
+				l.goOn()
+				w.must(server.Kill())
+				server = testenv.Restart(t, server)
+				w.reconnect()
+			}
+			l.goOn()
+			l.finish()
+		})
+	}
+}
+
+// reconnect lets the test's own client notice that it has lost its connection.
+func (w *world) reconnect() {
+	w.Helper()
+	w.eventually(func() bool {
+		err := w.redis.Do(w.ctx, w.redis.B().Ping().Build()).Error()
+		_, answered := rueidis.IsRedisErr(err)
+		return err == nil || answered
+	})
+}
+
+func TestStrangersUnderLoad(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(w *world){
+		"trim everything":      func(w *world) { w.command("XTRIM", w.stream, "MAXLEN", "0") },
+		"delete the stream":    func(w *world) { w.command("DEL", w.stream) },
+		"flush everything":     func(w *world) { w.command("FLUSHALL") },
+		"flush the scripts":    func(w *world) { w.command("SCRIPT", "FLUSH") },
+		"cut every connection": func(w *world) { w.command("CLIENT", "KILL", "TYPE", "normal") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setupOn(t, testenv.Database(t, "world", migrateWorld), testenv.Redis(t).URL())
+			l := w.startLoad()
+			for range 3 {
+				l.goOn()
+				spoil(w)
+			}
+			l.goOn()
+			w.wipe() // what was trimmed comes back in the stream only if that is rebuilt
+			l.finish()
+		})
+	}
+}
+
+// TestFailoverToAReplicaThatLags goes over to a replica that lacks entries which
+// all consumers have applied.
+func TestFailoverToAReplicaThatLags(t *testing.T) {
+	t.Parallel()
+	primary, replica := testenv.Redis(t, "--repl-diskless-sync-delay", "0"), testenv.Redis(t, "--appendonly", "no")
+	listen := func(address string, server *private.Server) *proxy.Proxy {
+		p, err := proxy.Listen(address, strings.TrimPrefix(server.URL(), "unix://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	link := listen("127.0.0.1:0", primary) // between the two
+	t.Cleanup(link.Close)
+	address := filepath.Join(t.TempDir(), "redis.sock") // what clients connect to, whoever is behind it
+	front := listen(address, primary)
+	t.Cleanup(func() { front.Close() })
+	w := setupOn(t, testenv.Database(t, "world", migrateWorld), "unix://"+address)
+	at := func(server *private.Server) *world {
+		other := setupOn(t, w.db, server.URL())
+		other.stream = w.stream
+		return other
+	}
+	old, promoted := at(primary), at(replica)
+
+	host, port, err := net.SplitHostPort(link.Addr())
+	w.must(err)
+	promoted.command("REPLICAOF", host, port)
+	l := w.startLoad()
+	w.eventually(func() bool { return len(promoted.streamIDs()) > 0 })
+	promoted.command("REPLICAOF", "NO", "ONE") // it lags from here on
+	has := len(promoted.streamIDs())
+	w.eventually(func() bool { return query[int](w, `SELECT min("offset") FROM checkpoints`) > has })
+
+	front.Close()
+	front = listen(address, replica)
+	w.reconnect()
+	l.goOn()
+	l.finish()
+	before, after := old.entries(), promoted.entries()
+	if len(after) < len(before) || !reflect.DeepEqual(after[:len(before)], before) {
+		t.Errorf("the %d entries before the failover are not the first of the %d after it", len(before), len(after))
+	}
+}
+
+func (w *world) entries() []rueidis.XRangeEntry {
+	w.Helper()
+	entries, err := w.command("XRANGE", w.stream, "-", "+").AsXRange()
+	w.must(err)
+	return entries
+}
+
+// TestIDsByTheClock: an offset is no time, so Redis's clock may jump. An entry
+// whose id is a time is a stranger's, beyond any offset, and taken for nothing.
+func TestIDsByTheClock(t *testing.T) {
+	t.Parallel()
+	for name, fields := range map[string][]string{
+		"with fields of its own": {"sensor", "1"},
+		"like a record":          {"data", `{"amount":1000}`, "action", "note", "object", "amount", "staged_at", "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			leader, c := w.streamer(), w.consumer("sum")
+			w.commitMany(5)
+			w.drain(leader)
+			w.consume(c)
+			w.command(append([]string{"XADD", w.stream, "*"}, fields...)...)
+
+			if _, err := c.RunOnce(w.ctx); err == nil {
+				t.Error("the consumer reads it")
+			}
+			var ahead *unilog.LogAheadError
+			w.commitMany(5)
+			if _, err := leader.RunOnce(w.ctx); !errors.As(err, &ahead) || !strings.Contains(err.Error(), "somebody else") {
+				t.Errorf("the leader says %v", err)
+			}
+			if _, err := w.streamer().RunOnce(w.ctx); !errors.As(err, &ahead) || ahead.Database != 10 {
+				t.Errorf("the next one says %v", err)
+			}
+			w.command("DEL", w.stream) // the way out that the message gives
+			w.drain(leader)
+			w.consume(c)
+			w.wantTotal("sum", "10")
+		})
+	}
+}

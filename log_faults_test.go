@@ -1,0 +1,297 @@
+package unilog_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/redislog"
+)
+
+// redisFaults are what Redis may say instead of serving, and how it comes to.
+// Where writing or reading goes on, or waits, that side has nothing to say.
+var redisFaults = []struct {
+	name, says                   string
+	streamerQuiet, consumerQuiet bool
+	begin, mended                func(r *troubledRedis)
+}{
+	{
+		name: "is full", says: "OOM", consumerQuiet: true,
+		begin:  func(r *troubledRedis) { r.command("CONFIG", "SET", "maxmemory", "1") },
+		mended: func(r *troubledRedis) { r.command("CONFIG", "SET", "maxmemory", "0") },
+	},
+	{
+		name: "is a replica", says: "READONLY", consumerQuiet: true,
+		begin:  func(r *troubledRedis) { r.command("REPLICAOF", "127.0.0.1", "1") },
+		mended: func(r *troubledRedis) { r.command("REPLICAOF", "NO", "ONE") },
+	},
+	{
+		name: "is a replica that has lost its primary", says: "MASTERDOWN",
+		begin: func(r *troubledRedis) {
+			r.command("CONFIG", "SET", "replica-serve-stale-data", "no")
+			r.command("REPLICAOF", "127.0.0.1", "1")
+		},
+		mended: func(r *troubledRedis) { r.command("REPLICAOF", "NO", "ONE") },
+	},
+	{
+		name: "lacks replicas", says: "NOREPLICAS", consumerQuiet: true,
+		begin:  func(r *troubledRedis) { r.command("CONFIG", "SET", "min-replicas-to-write", "1") },
+		mended: func(r *troubledRedis) { r.command("CONFIG", "SET", "min-replicas-to-write", "0") },
+	},
+	{
+		name: "cannot save", says: "MISCONF", consumerQuiet: true,
+		begin: func(r *troubledRedis) {
+			r.must(os.Mkdir(r.dump(), 0o700)) // a directory is in the way of the file
+			r.command("CONFIG", "SET", "save", "3600 1")
+			r.save("err")
+		},
+		mended: func(r *troubledRedis) {
+			r.must(os.Remove(r.dump()))
+			r.save("ok")
+		},
+	},
+	{
+		name: "runs a script without end", says: "BUSY", consumerQuiet: true,
+		begin: func(r *troubledRedis) {
+			r.command("CONFIG", "SET", "lua-time-limit", "1")
+			client, release := r.redis.Dedicate()
+			r.work.Go(func() error {
+				defer release()
+				_ = client.Do(context.Background(), client.B().Eval().Script("while true do end").Numkeys(0).Build())
+				return nil
+			})
+			r.eventually(func() bool {
+				err := r.redis.Do(r.ctx, r.redis.B().Get().Key("x").Build()).Error()
+				return err != nil && strings.Contains(err.Error(), "BUSY")
+			})
+		},
+		mended: func(r *troubledRedis) { r.command("SCRIPT", "KILL") },
+	},
+	{
+		name: "asks for another password", says: "WRONGPASS",
+		begin: func(r *troubledRedis) {
+			r.command("ACL", "SETUSER", "app", "resetpass", ">another")
+			r.command("CLIENT", "KILL", "USER", "app")
+		},
+		mended: func(r *troubledRedis) { r.command("ACL", "SETUSER", "app", ">secret") },
+	},
+	{
+		name: "forbids its commands", says: "NOPERM",
+		begin:  func(r *troubledRedis) { r.command("ACL", "SETUSER", "app", "-@all") },
+		mended: func(r *troubledRedis) { r.command("ACL", "SETUSER", "app", "+@all") },
+	},
+	{
+		name: "has too many clients", says: "redis.sock", // it hangs up before it is asked
+		begin: func(r *troubledRedis) {
+			r.command("CONFIG", "SET", "maxclients", "1")
+			r.command("CLIENT", "KILL", "USER", "app")
+		},
+		mended: func(r *troubledRedis) { r.command("CONFIG", "SET", "maxclients", "100") },
+	},
+	{
+		name: "is loading", says: "LOADING",
+		begin: func(r *troubledRedis) {
+			r.command("EVAL", "for i = 1, 10000 do redis.call('SET', i, string.rep('x', 1024)) end", "0")
+			r.command("SAVE")
+			r.must(r.server.Kill())
+			<-r.server.Done()
+			r.work.Go(func() error { // it returns when all is loaded
+				server, err := private.StartRedis(r.ctx, r.server.Options())
+				if err == nil {
+					r.Cleanup(func() {
+						_ = server.Kill()
+						<-server.Done()
+					})
+				}
+				return err
+			})
+		},
+		mended: func(r *troubledRedis) {
+			r.reconnect()
+			r.command("CONFIG", "SET", "key-load-delay", "0")
+			r.must(r.work.Wait())
+		},
+	},
+	{
+		name: "holds another type", says: "WRONGTYPE",
+		begin: func(r *troubledRedis) {
+			r.command("DEL", r.stream)
+			r.command("SET", r.stream, "a stranger's")
+		},
+		mended: func(r *troubledRedis) { r.command("DEL", r.stream) },
+	},
+	{
+		name: "holds a stranger's entry", says: "was not written by unilog", streamerQuiet: true,
+		begin:  func(r *troubledRedis) { r.command("XADD", r.stream, "10-7", "data", "1") },
+		mended: func(r *troubledRedis) { r.command("XDEL", r.stream, "10-7") },
+	},
+}
+
+// TestRedisInTrouble sees that a streamer and a consumer say what Redis says,
+// in one line, less and less often, and that they go on by themselves once it
+// is mended.
+func TestRedisInTrouble(t *testing.T) {
+	t.Parallel()
+	for _, fault := range redisFaults {
+		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
+			r := startTroubledRedis(t)
+			r.commitMany(10)
+			r.eventually(func() bool { return r.total("sum") == "10" })
+			fault.begin(r)
+			r.commitMany(10)
+			if !fault.streamerQuiet {
+				r.streaming.awaitComplaints(r.world, fault.says)
+			}
+			if !fault.consumerQuiet {
+				r.consuming.awaitComplaints(r.world, fault.says)
+			}
+			r.commitMany(10)
+			fault.mended(r)
+			r.eventually(func() bool { return r.total("sum") == "30" })
+			r.commitMany(10)
+			r.eventually(func() bool { return r.total("sum") == "40" })
+			r.stop()
+			r.must(r.processes.Wait())
+			r.wantCount("stream entries", len(r.streamIDs()), 40)
+			r.checkArchive()
+			r.checkStream()
+			r.checkAudit()
+		})
+	}
+}
+
+// troubledRedis is a world with a Redis of its own, and a streamer and a consumer
+// that run there as the user app: the test itself is not shut out with them.
+type troubledRedis struct {
+	*world
+	server               *private.Server
+	processes, work      errgroup.Group
+	stop                 context.CancelFunc
+	streaming, consuming complaints
+}
+
+func startTroubledRedis(t *testing.T) *troubledRedis {
+	t.Helper()
+	server := testenv.Redis(t, "--appendonly", "no", // so that it loads the dump, slowly, and answers after each KiB
+		"--rdbcompression", "no", "--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024",
+		"--user", "app", "on", ">secret", "~*", "&*", "+@all")
+	r := &troubledRedis{world: setupOn(t, testenv.Database(t, "world", migrateWorld), server.URL()), server: server}
+	log, err := redislog.Open(r.ctx, strings.Replace(server.URL(), "unix://", "unix://app:secret@", 1), r.stream)
+	r.must(err)
+	t.Cleanup(log.Close)
+	ctx, stop := context.WithCancel(r.ctx)
+	r.stop = stop
+	s := r.streamer(func(cfg *unilog.StreamerConfig) { cfg.Log, cfg.Logger = log, slog.New(&r.streaming) })
+	c := r.consumer("sum", func(cfg *unilog.ConsumerConfig) { cfg.Log, cfg.Logger = log, slog.New(&r.consuming) })
+	r.processes.Go(func() error { return s.Run(ctx) })
+	r.processes.Go(func() error { return c.Run(ctx) })
+	t.Cleanup(func() { // before the streamer resigns, also when the test has failed
+		stop()
+		_ = r.processes.Wait()
+		_ = server.Kill()
+		_ = r.work.Wait()
+	})
+	return r
+}
+
+// dump is the file that Redis saves to.
+func (r *troubledRedis) dump() string {
+	return filepath.Join(r.server.Options().Dir, "data", "dump.rdb")
+}
+
+// save lets Redis save, until it says how that went.
+func (r *troubledRedis) save(status string) {
+	r.Helper()
+	r.command("BGSAVE")
+	r.eventually(func() bool {
+		info, err := r.command("INFO", "persistence").ToString()
+		r.must(err)
+		return strings.Contains(info, "rdb_bgsave_in_progress:0") && strings.Contains(info, "rdb_last_bgsave_status:"+status)
+	})
+}
+
+// complaints are what was logged as a warning, and when.
+type complaints struct {
+	mu    sync.Mutex
+	lines []string
+	times []time.Time
+}
+
+func (c *complaints) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
+func (c *complaints) WithAttrs([]slog.Attr) slog.Handler { return c }
+func (c *complaints) WithGroup(string) slog.Handler      { return c }
+
+func (c *complaints) Handle(_ context.Context, r slog.Record) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		line += " " + a.String()
+		return true
+	})
+	c.lines, c.times = append(c.lines, line), append(c.times, time.Now())
+	return nil
+}
+
+// awaitComplaints waits for six lines in a row that give a reason. Between
+// them is the time that a backoff waits at least, which no clock can shorten.
+func (c *complaints) awaitComplaints(w *world, says string) {
+	w.Helper()
+	const many = 6
+	var lines []string
+	var times []time.Time
+	w.eventually(func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		first := 0
+		for first < len(c.lines) && !strings.Contains(c.lines[first], says) {
+			first++
+		}
+		lines, times = c.lines[first:], c.times[first:]
+		return len(lines) >= many
+	})
+	for i, line := range lines[:many] {
+		if !strings.Contains(line, says) || strings.Contains(line, "\n") {
+			w.Errorf("complaint number %d does not say %s in one line: %q", i, says, line)
+		}
+		// The first wait is of 5 to 10 ms, and each following one twice as long.
+		if i == 0 {
+			continue
+		}
+		if least, wait := 5*time.Millisecond<<(i-1), times[i].Sub(times[i-1]); wait < least {
+			w.Errorf("complaint number %d comes %v after the one before, want at least %v", i, wait, least)
+		}
+	}
+}
+
+// TestEvictingRedisIsRefused: a log that Redis may drop to make room would be
+// dropped and published again without end.
+func TestEvictingRedisIsRefused(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+	w := setupOn(t, testenv.Database(t, "world", migrateWorld), server.URL())
+	w.commit("1")
+	var setting *unilog.LogSettingError
+	err := w.streamer().Run(w.ctx)
+	if !errors.As(err, &setting) || !strings.Contains(err.Error(), "maxmemory-policy is allkeys-lru: set it to noeviction") {
+		t.Fatalf("the streamer says %v", err)
+	}
+	w.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+	w.drain(w.streamer())
+	w.consume(w.consumer("sum"))
+	w.wantTotal("sum", "1")
+}

@@ -1,0 +1,56 @@
+package redislog
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+// TestSilentConnectionIsGivenUp sees that only the call that got no answer
+// suffers from it.
+func TestSilentConnectionIsGivenUp(t *testing.T) {
+	t.Parallel()
+	way, err := proxy.For(testenv.SharedRedis(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(way.Close)
+	log, err := Open(t.Context(), way.URL(), testenv.StreamName(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(log.Close)
+	for name, call := range map[string]func(context.Context) error{
+		"Head": func(ctx context.Context) error {
+			_, err := log.Head(ctx, 0)
+			return err
+		},
+		"Read": func(ctx context.Context) error {
+			_, err := log.Read(ctx, 0, unilog.Cursor{}, 1, 0)
+			return err
+		},
+		"Trim": func(ctx context.Context) error { return log.Trim(ctx, 0, 1) },
+	} {
+		way.Blackhole(proxy.Both)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s into a black hole says %v", name, err)
+		}
+		cancel()
+		way.Blackhole(0)
+		// Much less than the client's own patience with the connection.
+		ctx, cancel = context.WithTimeout(t.Context(), replyTimeout/2)
+		for err = call(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded); {
+			err = call(ctx)
+		}
+		if err != nil {
+			t.Errorf("%s afterwards: %v", name, err)
+		}
+		cancel()
+	}
+}
