@@ -26,7 +26,7 @@ ON CONFLICT (name, partition) DO NOTHING`
 	// one consumer harmless: the second finds no row, and rolls back.
 	// A frozen process must not hold the row for ever.
 	sqlAdvance = `
-WITH bounded AS MATERIALIZED (SELECT set_config('idle_in_transaction_session_timeout', '60s', true))
+WITH bounded AS MATERIALIZED (SELECT set_config('idle_in_transaction_session_timeout', $6, true))
 UPDATE checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp()
 FROM bounded
 WHERE name = $1 AND partition = $2 AND "offset" = $3`
@@ -72,7 +72,7 @@ func (c *Consumer) loadCheckpoint(ctx context.Context) error {
 		c.heartbeat = time.Now()
 	}
 	if c.cfg.Archive != nil {
-		_, err = c.archiveHead(ctx)
+		err = c.checkSource(ctx)
 	}
 	return err
 }
@@ -148,7 +148,8 @@ func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error
 	}
 	defer rollback(tx)
 
-	tag, err := tx.Exec(bounded, sqlAdvance, c.cfg.Name, firstPartition, c.at.Offset, last.Offset, last.Position)
+	silence := fmt.Sprint(c.cfg.HandlerTimeout.Milliseconds())
+	tag, err := tx.Exec(bounded, sqlAdvance, c.cfg.Name, firstPartition, c.at.Offset, last.Offset, last.Position, silence)
 	if err != nil {
 		return fmt.Errorf("advance the checkpoint: %w", err)
 	}
@@ -194,9 +195,14 @@ type rejection struct{ err error }
 func (r *rejection) Error() string { return r.err.Error() }
 
 func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, entries []Entry) error {
-	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
+	bounded, cancel := context.WithTimeout(ctx, c.cfg.HandlerTimeout)
 	defer cancel()
-	return callHandler(ctx, c.cfg.Handler, c.log, tx, entries)
+	err := callHandler(bounded, c.cfg.Handler, c.log, tx, entries)
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		return fmt.Errorf("%w: the handler had %v for %d records from offset %d: %w",
+			bounded.Err(), c.cfg.HandlerTimeout, len(entries), entries[0].Offset, err)
+	}
+	return err
 }
 
 // callHandler tells a handler's rejections from the database's troubles, which
@@ -232,6 +238,7 @@ func isTransient(err error) bool {
 	case "57014": // cancelled, as by statement_timeout: less work may do
 		return false
 	case "25006", // read only: a standby, for now
+		"25P03", // idle in transaction: this process was frozen, or hung
 		"55P03": // lock not available
 		return true
 	}

@@ -23,7 +23,7 @@ import (
 // and asks once more about the one that is left. A panic counts as a rejection,
 // and so does a timeout that is not the consumer's own.
 //
-// Its context ends after a minute, and the server ends a transaction that is
+// Its context ends after HandlerTimeout, and the server ends a transaction that is
 // silent for as long, so that neither a lost answer nor a frozen process holds
 // anything up for ever. The entries are then tried again, in smaller batches.
 type Handler func(ctx context.Context, tx pgx.Tx, entries []Entry) error
@@ -62,6 +62,10 @@ type ConsumerConfig struct {
 	// goes on after it. By default the consumer halts there, with a
 	// [RejectedError].
 	ParkRejected bool
+	// HandlerTimeout bounds one call of Handler, and how long this process may
+	// be silent within its transaction: default a minute. It is also how long a
+	// lost answer, or a frozen process, holds up the consumer at the most.
+	HandlerTimeout time.Duration
 	// Logger gets what happens: default slog.Default().
 	Logger *slog.Logger
 	// Hooks are called between the steps; none by default.
@@ -70,10 +74,11 @@ type ConsumerConfig struct {
 
 // Consumer reads a log and applies it to a state in Postgres.
 //
-// A Consumer is not safe for concurrent use.
+// A Consumer is not safe for concurrent use, but for its Ready.
 type Consumer struct {
-	cfg ConsumerConfig
-	log *slog.Logger
+	cfg       ConsumerConfig
+	log       *slog.Logger
+	readiness readiness
 
 	// at is the checkpoint, and nil when it has to be read again.
 	at *Cursor
@@ -85,16 +90,15 @@ type Consumer struct {
 const (
 	// heartbeat is how often an idle consumer shows that it is alive.
 	heartbeat = 30 * time.Second
-	// handlerTimeout bounds a handler, whose statements may get no answer.
-	handlerTimeout = time.Minute
 	// readWait bounds how long a read waits for the first entry.
-	readWait = 2 * time.Second
+	readWait = time.Second
 )
 
 // NewConsumer checks the configuration and fills in its defaults.
 func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 1000)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.HandlerTimeout = cmp.Or(cfg.HandlerTimeout, time.Minute)
 	switch {
 	case cfg.Name == "":
 		return nil, errors.New("unilog: ConsumerConfig.Name is required")
@@ -106,6 +110,8 @@ func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 		return nil, errors.New("unilog: ConsumerConfig.Log is required")
 	case cfg.Handler == nil:
 		return nil, errors.New("unilog: ConsumerConfig.Handler is required")
+	case cfg.HandlerTimeout < time.Millisecond:
+		return nil, fmt.Errorf("unilog: ConsumerConfig.HandlerTimeout is %v: it must be at least 1ms", cfg.HandlerTimeout)
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
 		return nil, fmt.Errorf("unilog: ConsumerConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
 	}
@@ -124,11 +130,12 @@ const firstPartition = 0
 //
 // It goes on through the loss of Postgres and of the log, and returns an error
 // only where a person must decide: a [RejectedError], a [GapError] or a
-// [CheckpointAheadError].
+// [CheckpointAheadError]. While the log is ahead of its source, it waits, and
+// logs a [LogAheadError].
 func (c *Consumer) Run(ctx context.Context) error {
 	work, stop := outlive(ctx, shutdownTimeout)
 	defer stop()
-	retry := backoff{first: 10 * time.Millisecond, most: 2 * time.Second}
+	retry := backoff{first: 10 * time.Millisecond, most: time.Second}
 	for ctx.Err() == nil {
 		_, err := c.step(ctx, work, readWait)
 		var rejected *RejectedError
@@ -164,6 +171,7 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 		if err != nil {
 			c.at = nil // what was committed is not known
 		}
+		c.readiness.note(err)
 	}()
 	if err := c.loadCheckpoint(ctx); err != nil {
 		return 0, err
@@ -189,6 +197,9 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 	}
 	n, err = c.apply(work, entries)
 	// What is too much for one transaction succeeds in parts.
+	if errors.Is(err, context.DeadlineExceeded) {
+		c.limit = min(c.limit, len(entries))
+	}
 	if err != nil {
 		c.limit = max(1, c.limit/2)
 	} else {

@@ -39,6 +39,9 @@ const (
 	SQLProbe    = sqlProbe
 	SQLRecord   = sqlRecord
 	SQLAdvance  = sqlAdvance
+
+	SQLTrouble   = sqlTrouble
+	SQLNoTrouble = sqlNoTrouble
 )
 
 // StoredJSONSize is what a document counts against the limit.

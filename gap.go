@@ -30,7 +30,7 @@ func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]
 		upTo = entries[0].Offset - 1
 	} else {
 		var err error
-		if upTo, err = c.archiveHead(ctx); err != nil {
+		if _, upTo, err = c.archiveHead(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -79,15 +79,31 @@ func consecutive(entries []Entry) int {
 	return len(entries)
 }
 
-// archiveHead returns what the source has published, and checks that this
-// consumer is not ahead of what the source has numbered.
-func (c *Consumer) archiveHead(ctx context.Context) (published int64, err error) {
-	var numbered int64
+// archiveHead returns what the source has numbered and published, and checks
+// that this consumer is not ahead of it.
+func (c *Consumer) archiveHead(ctx context.Context) (numbered, published int64, err error) {
 	if err := c.cfg.Archive.QueryRow(ctx, sqlHeads, firstPartition).Scan(&numbered, &published); err != nil {
-		return 0, fmt.Errorf("read the source's head: %w", err)
+		return 0, 0, fmt.Errorf("read the source's head: %w", err)
 	}
 	if c.at.Offset > numbered {
-		return 0, &CheckpointAheadError{Consumer: c.cfg.Name, Partition: firstPartition, Checkpoint: c.at.Offset, Database: numbered}
+		return 0, 0, &CheckpointAheadError{Consumer: c.cfg.Name, Partition: firstPartition, Checkpoint: c.at.Offset, Database: numbered}
 	}
-	return published, nil
+	return numbered, published, nil
+}
+
+// checkSource sees that neither this consumer nor the log is ahead of the
+// source. After a restore to an earlier time the log holds records that no
+// longer are, until it is deleted: a consumer that was restored, too, would
+// apply them.
+func (c *Consumer) checkSource(ctx context.Context) error {
+	// The log first: what it holds by now the source has numbered by then.
+	head, err := c.cfg.Log.Head(ctx, firstPartition)
+	if err != nil {
+		return fmt.Errorf("read the log's head: %w", err)
+	}
+	numbered, _, err := c.archiveHead(ctx)
+	if err == nil && head.Offset > numbered {
+		err = &LogAheadError{Partition: firstPartition, Log: head.Offset, Database: numbered}
+	}
+	return err
 }

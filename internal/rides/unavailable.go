@@ -24,7 +24,7 @@ func unavailable(err error) string {
 		switch pgErr.Code {
 		case "53300": // too_many_connections
 			return "The database has too many connections."
-		case "25006": // read_only_sql_transaction
+		case "25006", "53100": // read_only_sql_transaction, disk_full
 			return "The database takes no writes at the moment."
 		case "57014": // query_canceled, as by statement_timeout
 			return slow

@@ -20,17 +20,18 @@ import (
 )
 
 const (
-	msgLost = "The database is not available."
-	msgBusy = "The database is busy."
-	msgSlow = "The database took too long to answer."
+	msgLost     = "The database is not available."
+	msgBusy     = "The database is busy."
+	msgSlow     = "The database took too long to answer."
+	msgNoWrites = "The database takes no writes at the moment."
 )
 
 func TestUnavailable(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]string{
 		"53300": "The database has too many connections.",
-		"53100": msgBusy, "53200": msgBusy, "40001": msgBusy, "40P01": msgBusy, "55P03": msgBusy,
-		"25006": "The database takes no writes at the moment.",
+		"53200": msgBusy, "40001": msgBusy, "40P01": msgBusy, "55P03": msgBusy,
+		"25006": msgNoWrites, "53100": msgNoWrites,
 		"57014": msgSlow, "57P01": msgLost, "57P02": msgLost, "57P03": msgLost, "08006": msgLost,
 		"42P01": "", "23514": "", "XX000": "", "": "", "5": "",
 	} {
@@ -72,7 +73,7 @@ func TestDatabaseDown(t *testing.T) {
 	api, log := newAPI(t, nowhere)
 	wantRetryLater(t, postRide(api), msgLost)
 	wantRetryLater(t, request(api, http.MethodGet, "/rides/1", "", ""), msgLost)
-	wantRetryLater(t, request(api, http.MethodGet, "/readyz", "", ""), msgLost)
+	wantReadyz(t, api, http.StatusServiceUnavailable, `{"ready":false,"reason":"The database is not available."}`)
 	if w := request(api, http.MethodGet, "/healthz", "", ""); w.Code != http.StatusOK {
 		t.Errorf("/healthz answered %d", w.Code)
 	}
@@ -87,7 +88,7 @@ func TestDatabaseReadOnly(t *testing.T) {
 	api, _ := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) {
 		c.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
 	}))
-	wantRetryLater(t, postRide(api), "The database takes no writes at the moment.")
+	wantRetryLater(t, postRide(api), msgNoWrites)
 	wantRides(t, pool, 0)
 }
 

@@ -1,0 +1,348 @@
+package unilog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+// TestInstancesUnderLoad runs instances of one consumer, which crash before they
+// commit and lose their connections, while writers write.
+func TestInstancesUnderLoad(t *testing.T) {
+	t.Parallel()
+	for _, instances := range []int{2, 5} {
+		t.Run(fmt.Sprint(instances), func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			ctx, stop := context.WithCancel(w.ctx)
+			defer stop()
+			var processes, writers errgroup.Group
+			var crashes, cuts atomic.Int32
+			s := w.streamer(func(cfg *unilog.StreamerConfig) {
+				cfg.BatchRecords, cfg.Hooks.AfterAppend = 20, unilog.SimulateFailures(0.2, 0)
+			})
+			processes.Go(func() error { return s.Run(ctx) })
+			for i := range instances {
+				fail := unilog.SimulateFailures(0.2, uint64(i))
+				calls := 0
+				c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+					add := cfg.Handler
+					cfg.BatchRecords = 3 + i
+					cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+						if calls++; calls%5 == 0 {
+							cuts.Add(1)
+							_, err := tx.Exec(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+							return err
+						}
+						return add(ctx, tx, entries)
+					}
+					cfg.Hooks.BeforeCommit = func(ctx context.Context, entries []unilog.Entry) error {
+						err := fail(ctx, entries)
+						if err != nil {
+							crashes.Add(1)
+						}
+						return err
+					}
+				})
+				processes.Go(func() error { return c.Run(ctx) })
+			}
+			for range 3 {
+				writers.Go(func() error {
+					for range 50 {
+						w.commit("1", "2")
+					}
+					return nil
+				})
+			}
+			w.must(writers.Wait())
+			w.eventually(func() bool { return query[int64](w, `SELECT coalesce(max("offset"), 0) FROM checkpoints`) == 300 })
+			stop()
+			w.must(processes.Wait())
+			w.wantTotal("sum", "450")
+			w.wantCount("applied", query[int](w, `SELECT count(*) FROM applied`), 300)
+			w.wantCount("applied out of order", query[int](w, `
+				SELECT count(*) FROM (SELECT "offset" - lag("offset") OVER (ORDER BY n) AS step FROM applied) AS a WHERE step <> 1`), 0)
+			if crashes.Load() == 0 || cuts.Load() == 0 {
+				t.Errorf("%d crashes and %d lost connections, want some of each", crashes.Load(), cuts.Load())
+			}
+		})
+	}
+}
+
+// TestSlowConsumerDelaysNobody keeps one consumer in its transaction while the
+// others get everything done.
+func TestSlowConsumerDelaysNobody(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.KeepRecords = 10 })
+	w.commitMany(5)
+	w.drain(s)
+	busy, goOn := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
+	slow := w.consumer("slow", func(cfg *unilog.ConsumerConfig) {
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			if !happened(busy) {
+				close(busy)
+				<-goOn
+			}
+			return add(ctx, tx, entries)
+		}
+	})
+	var slowly errgroup.Group
+	slowly.Go(func() error { _, err := slow.RunOnce(w.ctx); return err })
+	<-busy
+	w.wantCount("applied by a new consumer", w.consume(w.consumer("quick")), 5)
+	for range 3 {
+		w.commitMany(100)
+		w.wantCount("published", w.drain(s), 100)
+		w.must(s.Upkeep(w.ctx))
+		w.wantCount("applied by the others", w.consume(w.consumer("quick")), 100)
+	}
+	release()
+	w.must(slowly.Wait())
+	w.wantTotal("slow", "5")
+	w.wantCount("applied by the slow one afterwards", w.consume(slow), 300)
+}
+
+// TestHungHandlerHoldsNothingUp lets an instance hang in its transaction until
+// another one, which has to wait for that to end, has applied everything.
+func TestHungHandlerHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	exec := func(sql string) func(context.Context, pgx.Tx, chan struct{}) error {
+		return func(ctx context.Context, tx pgx.Tx, _ chan struct{}) error {
+			_, err := tx.Exec(ctx, sql)
+			return err
+		}
+	}
+	for name, hang := range map[string]func(ctx context.Context, tx pgx.Tx, enough chan struct{}) error{
+		"waits for its context": func(ctx context.Context, _ pgx.Tx, _ chan struct{}) error { <-ctx.Done(); return ctx.Err() },
+		"heeds nothing":         func(_ context.Context, _ pgx.Tx, enough chan struct{}) error { <-enough; return nil },
+		"sleeps in Postgres":    exec(`SELECT pg_sleep(3600)`),
+		"waits for a lock":      exec(`SELECT pg_advisory_xact_lock(1)`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.commitMany(8)
+			s := w.streamer()
+			w.drain(s)
+			holder := w.begin()
+			_, err := holder.Exec(w.ctx, `SELECT pg_advisory_xact_lock(1)`)
+			w.must(err)
+			hanging, enough := make(chan struct{}), make(chan struct{})
+			release := sync.OnceFunc(func() { close(enough) })
+			defer release()
+			hung := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+				cfg.HandlerTimeout = 100 * time.Millisecond
+				add := cfg.Handler
+				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+					if happened(enough) {
+						return add(ctx, tx, entries)
+					}
+					if !happened(hanging) {
+						close(hanging)
+					}
+					return hang(ctx, tx, enough)
+				}
+			})
+			ctx, stop := context.WithCancel(w.ctx)
+			defer stop()
+			var running errgroup.Group
+			running.Go(func() error { return hung.Run(ctx) })
+			<-hanging
+			w.wantCount("applied by another consumer", w.consume(w.consumer("other")), 8)
+			w.wantCount("applied by another instance", w.consume(w.consumer("sum")), 8)
+			w.must(holder.Rollback(w.ctx))
+			release()
+			w.commit("1")
+			w.drain(s)
+			w.eventually(func() bool { return w.total("sum") == "9" })
+			stop()
+			w.must(running.Wait())
+			w.consume(w.consumer("other"))
+		})
+	}
+}
+
+// TestHungHandlerIsGivenLess sees that what a handler cannot do in time is tried
+// again in smaller batches, and that hanging alone rejects no record.
+func TestHungHandlerIsGivenLess(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commitMany(8)
+	w.drain(w.streamer())
+	ctx, stop := context.WithCancel(w.ctx)
+	defer stop()
+	var sizes []int
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		cfg.HandlerTimeout = 50 * time.Millisecond
+		add := cfg.Handler
+		cfg.ParkRejected = true
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			// A single one hangs, too, more often than a rejected record is asked about.
+			if sizes = append(sizes, len(entries)); len(entries) > 1 || len(sizes) < 8 {
+				_, err := tx.Exec(ctx, `SELECT pg_sleep(3600)`)
+				return err
+			}
+			return add(ctx, tx, entries)
+		}
+		cfg.Hooks.AfterCommit = func(_ context.Context, entries []unilog.Entry) {
+			if entries[0].Offset == 8 {
+				stop()
+			}
+		}
+	})
+	if _, err := c.RunOnce(ctx); err == nil || !strings.Contains(err.Error(), "50ms for 8 records from offset 1") {
+		t.Errorf("RunOnce says %v, want to know what took long", err)
+	}
+	w.must(c.Run(ctx))
+	if got := fmt.Sprint(sizes[:8]); got != "[8 4 2 1 1 1 1 1]" {
+		t.Errorf("the first batches have %s records, want fewer each time", got)
+	}
+	w.wantTotal("sum", "8")
+	w.wantCount("parked", query[int](w, `SELECT count(*) FROM dead_letters`), 0)
+}
+
+// TestFrozenConsumerRejectsNothing lets a process freeze when its handler is
+// done, until the server has ended its transaction, as often as it takes to
+// reject a record.
+func TestFrozenConsumerRejectsNothing(t *testing.T) {
+	t.Parallel()
+	w := setupNetwork(t)
+	w.commit("1")
+	w.drain(w.streamer())
+	ctx, stop := context.WithCancel(w.ctx)
+	defer stop()
+	var conn *pgx.Conn
+	frozen := 0
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		cfg.HandlerTimeout = 50 * time.Millisecond
+		cfg.DB = w.farDB // by TCP, which still takes a commit when the server has gone
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			conn = tx.Conn()
+			return add(ctx, tx, entries)
+		}
+		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
+			if frozen++; frozen <= 3 {
+				w.eventually(func() bool {
+					return !query[bool](w.world, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, conn.PgConn().PID())
+				})
+			}
+			return nil
+		}
+		cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
+	})
+	w.must(c.Run(ctx))
+	w.wantCount("attempts", frozen, 4)
+	w.wantTotal("sum", "1")
+}
+
+// TestPostgresRestartsWithinATransaction stops or kills the server in the
+// middle of a consumer's transaction.
+func TestPostgresRestartsWithinATransaction(t *testing.T) {
+	t.Parallel()
+	w, server := setupOwn(t)
+	restart := map[string]func(){
+		"stopped": func() { w.must(server.Stop(w.ctx)) },
+		"killed":  func() { w.must(server.Kill()) },
+	}
+	n := 0
+	for how, end := range restart {
+		for _, where := range []string{"before the handler writes", "after it has written", "before the commit"} {
+			w.commit("1", "1")
+			w.streamAll()
+			n += 2
+			restarted := false
+			fail := func(at string) {
+				if at == where && !restarted {
+					restarted = true
+					end()
+					server = testenv.Restart(t, server)
+				}
+			}
+			ctx, stop := context.WithCancel(w.ctx)
+			c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+				add := cfg.Handler
+				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+					fail("before the handler writes")
+					err := add(ctx, tx, entries)
+					fail("after it has written")
+					return err
+				}
+				cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
+					fail("before the commit")
+					return nil
+				}
+				cfg.Hooks.AfterCommit = func(_ context.Context, entries []unilog.Entry) {
+					if entries[len(entries)-1].Offset == int64(n) {
+						stop()
+					}
+				}
+			})
+			if err := c.Run(ctx); err != nil {
+				t.Fatalf("%s %s: %v", how, where, err)
+			}
+			stop()
+			w.db.Reset()
+			w.wantTotal("sum", fmt.Sprint(n))
+			w.wantCount("applied", query[int](w, `SELECT count(*) FROM applied`), n)
+			w.checkAudit()
+		}
+	}
+}
+
+// TestFarBehindTheLog takes the ways out of a gap that the errors name: to give
+// a consumer the archive, and to start it at the head when that lacks the
+// records, too.
+func TestFarBehindTheLog(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer(func(cfg *unilog.StreamerConfig) {
+		*cfg = unilog.WithChunkRecords(*cfg, 100)
+		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 50, 10, time.Nanosecond
+	})
+	alone := func(cfg *unilog.ConsumerConfig) { cfg.Archive = nil }
+	w.commitMany(20)
+	w.drain(s)
+	w.consume(w.consumer("behind", alone))
+	w.commitMany(500)
+	w.drain(s)
+	w.command("XTRIM", w.stream, "MAXLEN", "10")
+	var gap *unilog.GapError
+	if _, err := w.consumer("behind", alone).RunOnce(w.ctx); !errors.As(err, &gap) || gap.From != 21 || gap.To != 510 || gap.Archive {
+		t.Errorf("without the archive it says %v, want a gap from 21 to 510", err)
+	}
+	w.wantCount("applied with the archive", w.consume(w.consumer("behind")), 500)
+	w.wantTotal("behind", "520")
+
+	w.must(s.Upkeep(w.ctx)) // the streamer itself drops what all have applied
+	gap = nil
+	if _, err := w.consumer("late").RunOnce(w.ctx); !errors.As(err, &gap) || gap.From != 1 || gap.To != 500 || !gap.Archive {
+		t.Errorf("when the archive lacks them, too, it says %v, want a gap from 1 to 500", err)
+	}
+	w.exec(`DELETE FROM checkpoints WHERE name = 'late'`)
+	created, err := audit.Bootstrap(w.ctx, w.db, "late")
+	w.must(err)
+	if !created {
+		t.Error("it was not bootstrapped")
+	}
+	w.commit("1000")
+	w.drain(s)
+	w.wantCount("applied when it was bootstrapped", w.consume(w.consumer("late")), 1)
+	w.wantTotal("late", "1520")
+	w.consume(w.consumer("behind"))
+}

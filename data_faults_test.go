@@ -1,0 +1,240 @@
+package unilog_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+// setupOwn makes a world on a Postgres that the test may stop.
+func setupOwn(t *testing.T) (*world, *private.Server) {
+	t.Helper()
+	server := testenv.Postgres(t)
+	db, err := pgxpool.New(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	w := setupOn(t, db, testenv.SharedRedis(t))
+	w.must(migrateWorld(w.ctx, db))
+	return w, server
+}
+
+func (w *world) run(name string, args ...string) {
+	w.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		w.Fatal(name, args, err, string(out))
+	}
+}
+
+// streamAll streams until nothing is left, by a process of its own.
+func (w *world) streamAll() {
+	w.Helper()
+	s := w.streamer()
+	w.drain(s)
+	s.Resign()
+}
+
+// TestDatabaseRestoredToAnEarlierTime puts a copy of a server's files back, and
+// then does what the errors say.
+func TestDatabaseRestoredToAnEarlierTime(t *testing.T) {
+	t.Parallel()
+	w, server := setupOwn(t)
+	data := filepath.Join(server.Options().Dir, "data")
+	backup := data + ".backup"
+	restart := func(change func()) {
+		w.must(server.Stop(w.ctx))
+		change()
+		server = testenv.Restart(t, server)
+		w.db.Reset()
+	}
+	// One consumer has its state in the database that is restored, one elsewhere.
+	elsewhere := *w
+	elsewhere.db = testenv.Database(t, "world", migrateWorld)
+	here := func() *unilog.Consumer { return w.consumer("here") }
+	there := func() *unilog.Consumer {
+		return w.consumer("there", func(cfg *unilog.ConsumerConfig) { cfg.DB = elsewhere.db })
+	}
+	w.commitMany(5)
+	w.streamAll()
+	w.consume(here())
+	w.consume(there())
+	w.commitMany(3) // staged, and neither numbered nor published
+	restart(func() { w.run("cp", "-a", data, backup) })
+	for range 7 { // terms, each with a later epoch
+		w.commit("1")
+		w.streamAll()
+	}
+	w.consume(here())
+	w.consume(there())
+	w.wantTotal("here", "15")
+	restart(func() {
+		w.must(os.RemoveAll(data))
+		w.must(os.Rename(backup, data))
+	})
+
+	w.commitMany(4) // by writers, who know of nothing
+	var ahead *unilog.LogAheadError
+	if err := w.streamer().Run(w.ctx); !errors.As(err, &ahead) || ahead.Log != 15 || ahead.Database != 5 {
+		t.Fatalf("the streamer says %v, want the heads 15 and 5", err)
+	}
+	// The log still has records that the database has not.
+	ahead = nil
+	if n, err := here().RunOnce(w.ctx); !errors.As(err, &ahead) || ahead.Log != 15 || ahead.Database != 5 {
+		t.Fatalf("the consumer that was restored applied %d and says %v, want the heads 15 and 5", n, err)
+	}
+	var consumerAhead *unilog.CheckpointAheadError
+	if err := there().Run(w.ctx); !errors.As(err, &consumerAhead) || consumerAhead.Checkpoint != 15 || consumerAhead.Database != 5 {
+		t.Errorf("the consumer elsewhere says %v, want it to be at 15, ahead of 5", err)
+	}
+
+	ctx, stop := context.WithCancel(w.ctx)
+	defer stop()
+	var waiting errgroup.Group
+	waiting.Go(func() error { return here().Run(ctx) })
+
+	// The way out that the messages give, the consumer's restore first.
+	elsewhere.exec(`DELETE FROM applied WHERE "offset" > 5`)
+	elsewhere.exec(`UPDATE sums SET total = 5`)
+	elsewhere.exec(`UPDATE checkpoints SET "offset" = 5`)
+	w.command("DEL", w.stream)
+	w.streamAll()
+	w.wantCount("stream entries", len(w.streamIDs()), 12)
+	w.wantCount("applied by the consumer elsewhere", w.consume(there()), 7)
+	w.eventually(func() bool { return w.total("here") == "12" })
+	stop()
+	w.must(waiting.Wait())
+	elsewhere.wantTotal("there", "12")
+	w.checkArchive()
+	w.checkStream()
+	w.checkAudit()
+}
+
+// TestDumpRestoredIntoANewCluster moves a database to a server that has its own
+// transaction ids, which are lower.
+func TestDumpRestoredIntoANewCluster(t *testing.T) {
+	t.Parallel()
+	old := setup(t)
+	s := old.streamer()
+	old.commitMany(5)
+	old.drain(s)
+	old.consume(old.consumer("sum"))
+	old.commitMany(3)
+	old.drain(s)
+	old.commitMany(2)
+	s.Resign()
+
+	server := testenv.Postgres(t)
+	bin := query[string](old, `SELECT setting FROM pg_config WHERE name = 'BINDIR'`)
+	dump := filepath.Join(t.TempDir(), "dump")
+	old.run(filepath.Join(bin, "pg_dump"), "--format=custom", "--file="+dump, old.db.Config().ConnString())
+	old.run(filepath.Join(bin, "pg_restore"), "--exit-on-error", "--dbname="+server.URL(), dump)
+	w := *old
+	var err error
+	w.db, err = pgxpool.New(w.ctx, server.URL())
+	w.must(err)
+	t.Cleanup(w.db.Close)
+
+	const logID = `SELECT log_id::text FROM log_partitions`
+	if is, was := query[string](&w, logID), query[string](old, logID); is != was {
+		t.Errorf("the log's id is %s, was %s", is, was)
+	}
+	w.commitMany(4)
+	w.streamAll()
+	w.wantCount("stream entries", len(w.streamIDs()), 14)
+	w.wantCount("applied", w.consume(w.consumer("sum")), 3+2+4)
+	w.wantTotal("sum", "14")
+	w.checkArchive()
+	w.checkStream()
+	w.checkAudit()
+}
+
+// TestRecordsComeBackAsTheyWent compares every byte of what was staged with
+// what a consumer gets from the log, from the archive, and what it parks.
+func TestRecordsComeBackAsTheyWent(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const text = "a\u0301 \u200f\u05e9\u05dc\u05d5\u05dd\u202e \u0645\u0631\u062d\u0628\u0627 \u6f22 \U0001f680\U0001f468\u200d\U0001f469\u200d\U0001f467 \uffff\ufeff\u2028\U0010ffff\u007f"
+	documents := []struct{ staged, want string }{
+		{staged: `1`},
+		{staged: `"` + strings.Repeat("x", unilog.MaxRecordBytes-4) + `"`}, // with action and object, the most
+		{staged: `"` + text + `"`},
+		{staged: `{"` + text + `": ["` + text + `"]}`},
+		{`"\ud83d\ude80\u00e9\u2028\u0001\/"`, "\"\U0001f680\u00e9\u2028\\u0001/\""},
+		{staged: `"\\u0000 \" \\ \b\f\n\r\t"`},
+		{staged: `{"a": {"b": [{"c": [[], {}, [null, true, false, ""]]}]}}`},
+		{staged: strings.Repeat("[", 1000) + strings.Repeat("]", 1000)},
+		{staged: `[123456789012345678901234567890, -0.000000000000000000000000000001, 1.50, 0.10, 9007199254740993]`},
+		{`[1e30, 1.25e-30, 1E+2]`, `[1000000000000000000000000000000, 0.00000000000000000000000000000125, 100]`},
+	}
+	var want []unilog.Record
+	for _, d := range documents {
+		r := unilog.Record{Action: "a", Object: "o", Data: json.RawMessage(d.staged)}
+		if len(d.staged) < unilog.MaxRecordBytes/2 {
+			r.Action, r.Object, r.Key = "action "+text, "object "+text, "key "+text
+			r.Headers = map[string]string{text: text + "\n\"\\", "": ""}
+		}
+		w.must(unilog.Stage(w.ctx, w.db, r))
+		if d.want != "" {
+			r.Data = json.RawMessage(d.want)
+		}
+		want = append(want, r)
+	}
+	w.drain(w.streamer())
+
+	check := func(where string, got []unilog.Record) {
+		t.Helper()
+		w.wantCount("records "+where, len(got), len(want))
+		for i, r := range got {
+			if r.Action != want[i].Action || r.Object != want[i].Object || r.Key != want[i].Key ||
+				string(r.Data) != string(want[i].Data) || !maps.Equal(r.Headers, want[i].Headers) {
+				t.Errorf("%s record %d is %.500q, want %.500q", where, i+1, r, want[i])
+			}
+		}
+	}
+	consumed := func(name string) (got []unilog.Record) {
+		c := w.consumer(name, func(cfg *unilog.ConsumerConfig) {
+			cfg.ParkRejected = true
+			cfg.Handler = unilog.Each(func(_ context.Context, _ pgx.Tx, e unilog.Entry) error {
+				got = append(got, e.Record)
+				if name == "parking" {
+					return errPoison
+				}
+				return nil
+			})
+		})
+		w.repeat(c.RunQuiet)
+		return got
+	}
+	check("from the log", consumed("log"))
+	consumed("parking")
+	rows, err := w.db.Query(w.ctx, `SELECT action, object, key, data::text, headers::text FROM dead_letters ORDER BY "offset"`)
+	w.must(err)
+	parked, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r unilog.Record, err error) {
+		var data, headers []byte
+		if err := row.Scan(&r.Action, &r.Object, &r.Key, &data, &headers); err != nil {
+			return r, err
+		}
+		r.Data = data
+		r.Headers, err = unilog.DecodeHeaders(headers)
+		return r, err
+	})
+	w.must(err)
+	check("parked", parked)
+	w.command("XTRIM", w.stream, "MAXLEN", "0")
+	check("from the archive", consumed("archive"))
+}
