@@ -1,6 +1,6 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run test build lint fmt model bench-once cover
+.PHONY: help run test build lint fmt model torture bench-once cover
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -40,6 +40,10 @@ fmt: ## format the code
 model: ## install what is missing and check the protocol's model; ARGS=thorough
 	@sh scripts/setup.sh model
 	@sh scripts/model.sh $(ARGS)
+
+torture: build ## inject every fault for a minute and see that all promises are kept; ARGS="--for 10m"
+	@sh scripts/setup.sh servers
+	@bin/rocketrides torture $(ARGS)
 
 bench-once: ## run each benchmark once
 	@sh scripts/setup.sh go servers

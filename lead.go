@@ -39,7 +39,7 @@ FROM (
 	sqlBeginTerm = `
 UPDATE log_partitions SET epoch = greatest(epoch, $2) + 1
 WHERE partition = $1
-RETURNING log_id::text, epoch, next_offset - 1, published_offset`
+RETURNING log_id::text, epoch, next_offset - 1, published_offset, trouble IS NOT NULL`
 
 	// Ordered, so that it takes the index: EXISTS would scan the table, whose
 	// first pages are empty after a backlog.
@@ -61,8 +61,9 @@ WHERE partition = $1 AND epoch = $2`
 // again from Postgres and the log.
 type leadership struct {
 	// conn holds the lock: when it is lost, so is the lead.
-	conn *pgx.Conn
-	term Term
+	conn    *pgx.Conn
+	term    Term
+	silence time.Duration // after which the session ends
 
 	numbered   int64 // the last offset given
 	published  int64 // the last offset that the log is known to hold
@@ -71,9 +72,11 @@ type leadership struct {
 	chunks     chunks
 	idle       bool // nothing was staged at the last look
 	lastUpkeep time.Time
+	used       time.Time       // when the session was used last
 	expired    map[string]bool // consumers that nothing is kept for, reported
 	complaint  string          // the last failure of the upkeep, reported
 	consumers  bool            // consumers keep their checkpoints in this database
+	troubled   bool            // the database says that the log cannot be written
 }
 
 // takeLead tries to become the leader. It returns [ErrStandby] if there is one.
@@ -94,9 +97,12 @@ func (s *Streamer) takeLead(ctx context.Context) error {
 	}
 	// The lock belongs to the session, so the session must not return to the
 	// pool with it.
-	s.lead = &leadership{conn: pooled.Hijack(), term: Term{Partition: firstPartition}, expired: map[string]bool{}}
+	s.lead = &leadership{
+		conn: pooled.Hijack(), silence: s.cfg.sessionTimeout, used: time.Now(),
+		term: Term{Partition: firstPartition}, expired: map[string]bool{},
+	}
 	if err := s.beginTerm(ctx); err != nil {
-		s.stepDown()
+		s.giveUp(ctx, err)
 		return err
 	}
 	return nil
@@ -106,16 +112,20 @@ func (s *Streamer) takeLead(ctx context.Context) error {
 // from then on refuse the one before, and then looks where they are.
 func (s *Streamer) beginTerm(ctx context.Context) error {
 	l := s.lead
-	silence := fmt.Sprint(s.cfg.sessionTimeout.Milliseconds())
+	silence := fmt.Sprint(l.silence.Milliseconds())
 	if err := l.conn.QueryRow(ctx, sqlSession, silence).Scan(&l.consumers); err != nil {
 		return fmt.Errorf("begin a term: %w", err)
 	}
-	before, err := s.cfg.Log.Head(ctx, l.term.Partition)
+	var before Head
+	err := l.awake(ctx, func(ctx context.Context) (err error) {
+		before, err = s.cfg.Log.Head(ctx, l.term.Partition)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("read the log's head: %w", err)
 	}
 	err = l.conn.QueryRow(ctx, sqlBeginTerm, l.term.Partition, before.Epoch).
-		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published)
+		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published, &l.troubled)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("unilog: log_partitions has no row for partition %d", l.term.Partition)
 	}
@@ -123,9 +133,9 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 		return fmt.Errorf("begin a term: %w", err)
 	}
 	l.recorded = l.published
-	head, err := s.cfg.Log.Claim(ctx, l.term)
+	head, err := s.claim(ctx)
 	if err != nil {
-		return fmt.Errorf("claim the log: %w", err)
+		return err
 	}
 	if err := l.checkHead(ctx, head); err != nil {
 		return err
@@ -136,6 +146,19 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 	s.log.Info("leading", "partition", l.term.Partition, "epoch", l.term.Epoch,
 		"numbered", l.numbered, "published", l.published, "log", head)
 	return nil
+}
+
+// claim announces the leader to the log, or sees that it still is the leader,
+// and returns the log's head.
+func (s *Streamer) claim(ctx context.Context) (head int64, err error) {
+	err = s.lead.awake(ctx, func(ctx context.Context) (err error) {
+		head, err = s.cfg.Log.Claim(ctx, s.lead.term)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("claim the log: %w", err)
+	}
+	return head, nil
 }
 
 // checkHead compares the log's head with what was numbered.
@@ -180,6 +203,12 @@ func (l *leadership) record(ctx context.Context) error {
 	return nil
 }
 
+// giveUp steps down because of a failure, which it notes for others to see.
+func (s *Streamer) giveUp(ctx context.Context, err error) {
+	s.noteTrouble(ctx, err)
+	s.stepDown()
+}
+
 // stepDown gives up the lead, if this streamer has it, and with it all that it
 // holds in memory.
 func (s *Streamer) stepDown() {
@@ -195,7 +224,7 @@ func (s *Streamer) stepDown() {
 // close releases the lock, so that another streamer can lead at once, and ends
 // the session, which releases it in any case.
 func (l *leadership) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), farewellTimeout)
 	defer cancel()
 	_, err := l.conn.Exec(ctx, sqlUnlock, int32(lockClass), l.term.Partition)
 	return errors.Join(err, l.conn.Close(ctx))

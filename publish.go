@@ -21,11 +21,11 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 		case err == nil:
 			l.published = head
 		case errors.Is(err, ErrAlreadyAppended):
-			s.log.Info("double send refused: the log holds these records already",
-				"records", len(part), "first", part[0].Offset, "last", part[len(part)-1].Offset, "head", head)
 			if err := l.checkHead(ctx, head); err != nil {
 				return err
 			}
+			s.log.Info("double send refused: the log holds these records already",
+				"records", len(part), "first", part[0].Offset, "last", part[len(part)-1].Offset, "head", head)
 			l.published = head
 		case errors.Is(err, ErrBehind):
 			if err := s.rebuild(ctx, head); err != nil {
@@ -49,10 +49,13 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 	return nil
 }
 
-func (s *Streamer) append(ctx context.Context, part []Entry) (int64, error) {
+func (s *Streamer) append(ctx context.Context, part []Entry) (head int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	head, err := s.cfg.Log.Append(ctx, s.lead.term, part)
+	err = s.lead.awake(ctx, func(ctx context.Context) (err error) {
+		head, err = s.cfg.Log.Append(ctx, s.lead.term, part)
+		return err
+	})
 	if err != nil {
 		return head, fmt.Errorf("append to the log: %w", err)
 	}

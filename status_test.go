@@ -41,8 +41,8 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 	t.Parallel()
 	minute := func(s *unilog.Status) { s.StagedFor = 60 }
 	for says, change := range map[string]func(w *world, s *unilog.Streamer) func(*unilog.Status){
-		"no streamer leads: 1 staged records wait": func(w *world, s *unilog.Streamer) func(*unilog.Status) { s.Resign(); w.commit("1"); return nil },
-		"wait for 60 s to be numbered":             func(w *world, _ *unilog.Streamer) func(*unilog.Status) { w.commit("1"); return minute },
+		"no streamer leads: 1 records wait": func(w *world, s *unilog.Streamer) func(*unilog.Status) { s.Resign(); w.commit("1"); return nil },
+		"wait for 60 s to be numbered":      func(w *world, _ *unilog.Streamer) func(*unilog.Status) { w.commit("1"); return minute },
 		"the log has lost records: it is at offset 0 of 3": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
 			w.wipe()
 			return nil
@@ -55,11 +55,26 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 			w.command("XADD", w.stream, "9-0", "data", "1")
 			return nil
 		},
-		"sum is behind by 3 records and has been silent for": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
-			w.exec(`UPDATE checkpoints SET "offset" = 0, updated_at = now() - interval '5 minutes'`)
-			w.exec(`UPDATE log_records SET staged_at = now() - interval '5 minutes'`)
-			w.exec(`UPDATE sums SET total = 0`)
+		"sum is behind by 3 records, 300 s, and has been silent for": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
+			w.fallBehind("5 minutes")
 			return nil
+		},
+		"sum is behind by 3 records, 300 s: see what it logs; it holds the retention back, unless it has expired: the archive keeps offset 1 and later": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
+			w.fallBehind("0")
+			return nil
+		},
+		"sum is behind by 3 records and the archive begins at offset 3, after its next one": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
+			w.fallBehind("5 minutes")
+			return func(s *unilog.Status) { s.First = 3 }
+		},
+		"the streamer has failed for 60 s and 1 records wait: unilog: no way": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
+			w.commit("1")
+			return func(s *unilog.Status) { s.Trouble, s.TroubledFor, s.StagedFor = "unilog: no way", 60, 60 }
+		},
+		"1 records wait; it tries again, if one is running: unilog: no way": func(w *world, s *unilog.Streamer) func(*unilog.Status) {
+			s.Resign()
+			w.commit("1")
+			return func(s *unilog.Status) { s.Trouble = "unilog: no way" }
 		},
 		"sum has parked 1 records": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
 			w.exec(`
@@ -89,4 +104,39 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 			w.wipe()
 		})
 	}
+}
+
+// fallBehind sets the consumer back to the beginning of records that are old,
+// and lets it be silent.
+func (w *world) fallBehind(silent string) {
+	w.Helper()
+	w.exec(`UPDATE checkpoints SET "offset" = 0, updated_at = now() - $1::interval`, silent)
+	w.exec(`UPDATE log_records SET staged_at = now() - interval '5 minutes'`)
+	w.exec(`UPDATE sums SET total = 0`)
+}
+
+func TestStatusLagDoesNotLie(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer(func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithChunkRecords(*cfg, 2); cfg.BatchRecords = 2 })
+	w.commitMany(4)
+	w.drain(s)
+	w.consume(w.consumer("sum"))
+	w.fallBehind("0")
+
+	// The next record is gone: the next but one is what is known.
+	w.exec(`DROP TABLE log_records_p0_1_to_2`)
+	w.exec(`UPDATE log_records SET staged_at = now() - interval '1 minute'`)
+	if c := w.status().Consumers[0]; c.Lag != 4 || c.LagSeconds < 60 || c.LagSeconds > 240 {
+		t.Errorf("the next record is gone, and the status is %+v", c)
+	}
+
+	// What nobody has published is not the consumer's fault.
+	w.exec(`UPDATE checkpoints SET "offset" = 3`)
+	w.exec(`UPDATE log_partitions SET published_offset = 3`)
+	status := w.status()
+	if c := status.Consumers[0]; c.Lag != 1 || c.LagSeconds < 60 || len(status.Troubles()) > 0 {
+		t.Errorf("the next record is not published, the consumer is %+v, and the troubles %q", c, status.Troubles())
+	}
+	w.exec(`UPDATE sums SET total = 3`)
 }

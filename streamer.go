@@ -44,18 +44,18 @@ type StreamerConfig struct {
 	appendRecords int
 	// chunkRecords is how many offsets a chunk of the archive spans.
 	chunkRecords int64
-	// sessionTimeout is how long a leader may be silent before Postgres ends its
-	// session and another streamer may lead.
+	// sessionTimeout is the constant of this name, but for tests.
 	sessionTimeout time.Duration
 }
 
 // Streamer moves staged records to the log: it numbers them, publishes them,
 // and trims what is no longer needed. Any number may run; one leads.
 //
-// A Streamer is not safe for concurrent use.
+// A Streamer is not safe for concurrent use, but for its Ready.
 type Streamer struct {
-	cfg StreamerConfig
-	log *slog.Logger
+	cfg       StreamerConfig
+	log       *slog.Logger
+	readiness readiness
 
 	// lead is nil while this streamer does not lead.
 	lead *leadership
@@ -68,11 +68,17 @@ const (
 	// idleMost bounds the pause between looks at an empty staging table.
 	idleFirst, idleMost = time.Millisecond, 20 * time.Millisecond
 	// standbyPause is the time between a standby's attempts to lead.
-	standbyPause = 500 * time.Millisecond
+	standbyPause = 250 * time.Millisecond
 	// upkeepPause is the time between looks at the log's head and trimming.
 	upkeepPause = time.Second
 	// callTimeout bounds each call to Postgres or to the log.
-	callTimeout = 15 * time.Second
+	callTimeout = 5 * time.Second
+	// sessionTimeout is how long a leader may be silent before Postgres ends its
+	// session and another streamer may lead. Being short it deposes, in the worst
+	// case, a leader that was only slow, which does no harm.
+	sessionTimeout = 1500 * time.Millisecond
+	// farewellTimeout bounds what a leader that steps down tells Postgres.
+	farewellTimeout = time.Second
 	// shutdownTimeout bounds the batch in hand after a cancel.
 	shutdownTimeout = 5 * time.Second
 )
@@ -90,7 +96,7 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 	cfg.Retention = cmp.Or(cfg.Retention, 24*time.Hour)
 	cfg.ConsumerExpiry = cmp.Or(cfg.ConsumerExpiry, 7*24*time.Hour)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
-	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, 10*time.Second)
+	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, sessionTimeout)
 	cfg.appendRecords = cmp.Or(cfg.appendRecords, 1000)
 	cfg.chunkRecords = cmp.Or(cfg.chunkRecords, 1_000_000)
 	switch {
@@ -111,7 +117,7 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 //
 // It goes on through the loss of Postgres, of the log and of its leadership,
 // and returns an error only where a person must decide: a [LogAheadError], a
-// [DivergedError] or a [ForeignLogError].
+// [DivergedError], a [ForeignLogError] or a [LogSettingError].
 func (s *Streamer) Run(ctx context.Context) error {
 	// What is begun is finished although ctx has ended.
 	work, stop := outlive(ctx, shutdownTimeout)
@@ -126,7 +132,7 @@ func (s *Streamer) Run(ctx context.Context) error {
 	}()
 
 	idle := backoff{first: idleFirst, most: idleMost}
-	retry := backoff{first: 10 * time.Millisecond, most: 2 * time.Second}
+	retry := backoff{first: 10 * time.Millisecond, most: time.Second}
 	standby := false
 	for ctx.Err() == nil {
 		n, err := s.RunOnce(work)
@@ -163,13 +169,17 @@ func (s *Streamer) Run(ctx context.Context) error {
 //
 // After any error, RunOnce may be called again: what was numbered is published
 // exactly once in the end.
-func (s *Streamer) RunOnce(ctx context.Context) (int, error) {
+func (s *Streamer) RunOnce(ctx context.Context) (n int, err error) {
+	defer func() { s.readiness.note(err) }()
+	if s.lead != nil && time.Since(s.lead.used) > s.lead.silence {
+		s.stepDown() // the caller took its time: Postgres has ended the session
+	}
 	if s.lead == nil {
 		if err := s.takeLead(ctx); err != nil {
 			return 0, err
 		}
 	}
-	n, err := s.step(ctx)
+	n, err = s.step(ctx)
 	var fenced *FencedError
 	switch {
 	case errors.As(err, &fenced):
@@ -177,11 +187,13 @@ func (s *Streamer) RunOnce(ctx context.Context) (int, error) {
 		s.stepDown()
 	case err != nil:
 		// What this process holds in memory may differ from what was committed.
-		s.stepDown()
+		s.giveUp(ctx, err)
 		if errors.Is(err, context.DeadlineExceeded) {
 			s.limit = max(1, s.limit/2)
 		}
 	default:
+		s.lead.used = time.Now()
+		s.clearTrouble(ctx)
 		s.limit = min(s.limit+s.limit/8+1, s.cfg.BatchRecords)
 	}
 	return n, err
@@ -192,7 +204,8 @@ func needsDecision(err error) bool {
 	var ahead *LogAheadError
 	var diverged *DivergedError
 	var foreign *ForeignLogError
-	return errors.As(err, &ahead) || errors.As(err, &diverged) || errors.As(err, &foreign)
+	var setting *LogSettingError
+	return errors.As(err, &ahead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting)
 }
 
 // step publishes what is numbered, or else numbers a batch and publishes it.

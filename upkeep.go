@@ -38,9 +38,9 @@ func (s *Streamer) upkeep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	l.lastUpkeep = time.Now()
-	head, err := s.cfg.Log.Claim(ctx, l.term)
+	head, err := s.claim(ctx)
 	if err != nil {
-		return fmt.Errorf("claim the log: %w", err)
+		return err
 	}
 	if err := l.checkHead(ctx, head); err != nil {
 		return err
@@ -67,7 +67,8 @@ func (s *Streamer) tidy(ctx context.Context) error {
 		return err
 	}
 	if upTo := s.trimTo(needed); upTo > l.trimmed {
-		if err := s.cfg.Log.Trim(ctx, l.term.Partition, upTo); err != nil {
+		err := l.awake(ctx, func(ctx context.Context) error { return s.cfg.Log.Trim(ctx, l.term.Partition, upTo) })
+		if err != nil {
 			return fmt.Errorf("trim the log: %w", err)
 		}
 		l.trimmed = upTo
@@ -161,7 +162,8 @@ func (s *Streamer) rebuild(ctx context.Context, head int64) error {
 		return err
 	}
 	if upTo := s.trimTo(needed); head < upTo {
-		if err := s.cfg.Log.Reset(ctx, l.term, upTo); err != nil {
+		err := l.awake(ctx, func(ctx context.Context) error { return s.cfg.Log.Reset(ctx, l.term, upTo) })
+		if err != nil {
 			return fmt.Errorf("reset the log: %w", err)
 		}
 		head = upTo

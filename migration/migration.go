@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -47,8 +48,23 @@ func sub(dir string) fs.FS {
 	return f
 }
 
-// lockSeconds bounds the wait for another process that migrates.
-const lockSeconds = 60
+const (
+	// lockSeconds bounds the wait for another process that migrates.
+	lockSeconds = 60
+	// unlockTimeout bounds the release of its lock, which ends with the session
+	// in any case.
+	unlockTimeout = 2 * time.Second
+)
+
+// boundedLocker gives up a lock even if nobody answers: goose asks for it
+// without a deadline.
+type boundedLocker struct{ lock.SessionLocker }
+
+func (l boundedLocker) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, unlockTimeout)
+	defer cancel()
+	return l.SessionLocker.SessionUnlock(ctx, conn)
+}
 
 // Up brings the sets, in their order, to their newest version. It is safe to
 // call from several processes at once: they take turns by a session lock, and
@@ -71,7 +87,7 @@ func up(ctx context.Context, db *sql.DB, set Set) error {
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, set.FS,
 		goose.WithTableName(set.table()),
-		goose.WithSessionLocker(locker),
+		goose.WithSessionLocker(boundedLocker{locker}),
 		goose.WithDisableGlobalRegistry(true),
 	)
 	if err != nil {

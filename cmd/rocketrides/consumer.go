@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 	"unicode/utf8"
 
 	"github.com/rocketrides/unilog"
@@ -14,13 +15,20 @@ type consumerCmd struct {
 	databaseFlags `embed:""`
 	logFlags      `embed:""`
 	failureFlags  `embed:""`
+	adminFlags    `embed:""`
 	Name          string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
 	Bootstrap     bool   `help:"If the consumer is new, begin at the log's head, with the total of all rides so far, instead of reading the history."`
 	ParkRejected  bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
 }
 
-// maxName keeps names readable.
-const maxName = 100
+const (
+	// maxName keeps names readable.
+	maxName = 100
+	// bootstrapTimeout bounds the audit of all rides so far.
+	bootstrapTimeout = 10 * time.Minute
+	// handlerTimeout bounds one statement that adds up distances.
+	handlerTimeout = 5 * time.Second
+)
 
 func (c *consumerCmd) Validate() error {
 	if n := utf8.RuneCountInString(c.Name); n > maxName {
@@ -34,7 +42,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer closePool(db)
 	stream, err := c.logFlags.open(ctx)
 	if err != nil {
 		return err
@@ -42,9 +50,11 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	defer stream.Close()
 
 	if c.Bootstrap {
-		created, err := rides.Audit.Bootstrap(ctx, db, c.Name)
+		bounded, cancel := context.WithTimeout(ctx, bootstrapTimeout)
+		defer cancel()
+		created, err := rides.Audit.Bootstrap(bounded, db, c.Name)
 		if err != nil {
-			return err
+			return unanswered(err, "see what holds it up, and start the consumer again")
 		}
 		if created {
 			log.Info("bootstrapped at the log's head, with the total of all rides so far", "consumer", c.Name)
@@ -53,7 +63,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	distances := &rides.Consumer{Name: c.Name, Logger: log}
 	cfg := unilog.ConsumerConfig{
 		Name: c.Name, DB: db, Archive: db, Log: stream, Logger: log,
-		Handler: distances.Handle, ParkRejected: c.ParkRejected,
+		Handler: distances.Handle, HandlerTimeout: handlerTimeout, ParkRejected: c.ParkRejected,
 		Hooks: unilog.ConsumerHooks{AfterCommit: distances.Report},
 	}
 	cfg.Hooks.BeforeCommit = c.hook(log, c.Name, "simulated crash before saving: nothing has changed, the records are read again")
@@ -61,5 +71,5 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return consumer.Run(ctx)
+	return c.adminFlags.run(ctx, log, consumer)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/rides"
@@ -21,20 +22,17 @@ type consumersCmd struct {
 }
 
 type consumersListCmd struct {
-	databaseFlags `embed:""`
+	taskFlags `embed:""`
 }
 
 func (c *consumersListCmd) Run(ctx context.Context) error {
-	db, err := c.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	status, err := unilog.ReadStatus(ctx, db, nil)
-	if err != nil {
-		return err
-	}
-	return printConsumers(os.Stdout, status.Consumers)
+	return c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) error {
+		status, err := unilog.ReadStatus(ctx, db, nil)
+		if err != nil {
+			return err
+		}
+		return printConsumers(os.Stdout, status.Consumers)
+	})
 }
 
 func printConsumers(out io.Writer, consumers []unilog.ConsumerStatus) error {
@@ -52,20 +50,17 @@ func printConsumers(out io.Writer, consumers []unilog.ConsumerStatus) error {
 }
 
 type consumersForgetCmd struct {
-	databaseFlags `embed:""`
-	Name          string `arg:"" help:"The consumer. It must not be running."`
+	taskFlags `embed:""`
+	Name      string `arg:"" help:"The consumer. It must not be running."`
 }
 
 func (c *consumersForgetCmd) Run(ctx context.Context) error {
-	db, err := c.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
 	var known bool
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
-		known, err = rides.ForgetConsumer(ctx, tx, c.Name)
-		return err
+	err := c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) error {
+		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+			known, err = rides.ForgetConsumer(ctx, tx, c.Name)
+			return err
+		})
 	})
 	if err == nil && !known {
 		err = fmt.Errorf("no consumer %s has registered: see `rocketrides consumers list`", c.Name)

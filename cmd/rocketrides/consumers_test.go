@@ -58,13 +58,21 @@ func TestLookingAfterDeadLetters(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	_, env := database(t)
+	pool, env := database(t)
 	with := func(redis string) []string { return append(env[:len(env):len(env)], "REDIS_URL="+redis) }
 	r := execute(t, with(testenv.SharedRedis(t)+"?db=0"), "status")
 	if r.code != 0 || !strings.Contains(r.out, "log head   0") || !strings.Contains(r.out, "- no streamer leads") {
 		t.Errorf("status: %+v", r)
 	}
+	exec1(t, pool, `UPDATE log_partitions SET trouble = 'append to the log: no', troubled_at = now() - interval '40 s'`)
+	r = execute(t, with(testenv.SharedRedis(t)), "status")
+	if r.code != 0 || !strings.Contains(r.out, "- the streamer has failed for 4") || !strings.Contains(r.out, ": append to the log: no\n") {
+		t.Errorf("status of a streamer in trouble: %+v", r)
+	}
 	r = execute(t, with("unix:///nowhere"), "status", "--json")
+	if !strings.Contains(r.out, `"trouble":"append to the log: no","troubled_for":4`) {
+		t.Errorf("status of a streamer in trouble, as JSON: %+v", r)
+	}
 	if r.code != 0 || !strings.Contains(r.out, `"log_error":"no answer from Redis; check REDIS_URL: `) {
 		t.Errorf("status without Redis: %+v", r)
 	}

@@ -24,17 +24,16 @@ type deadLettersCmd struct {
 }
 
 type deadLettersListCmd struct {
-	databaseFlags `embed:""`
-	Consumer      string `arg:"" optional:"" help:"Only this consumer's."`
+	taskFlags `embed:""`
+	Consumer  string `arg:"" optional:"" help:"Only this consumer's."`
 }
 
 func (c *deadLettersListCmd) Run(ctx context.Context) error {
-	db, err := c.connect(ctx)
-	if err != nil {
+	var letters []unilog.DeadLetter
+	err := c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
+		letters, err = unilog.DeadLetters(ctx, db, c.Consumer)
 		return err
-	}
-	defer db.Close()
-	letters, err := unilog.DeadLetters(ctx, db, c.Consumer)
+	})
 	if err != nil || len(letters) == 0 {
 		return err
 	}
@@ -49,36 +48,33 @@ func (c *deadLettersListCmd) Run(ctx context.Context) error {
 
 // parked names records by consumer and offset.
 type parked struct {
-	databaseFlags `embed:""`
-	Consumer      string  `arg:"" help:"The consumer that parked them."`
-	Offsets       []int64 `arg:"" help:"Their offsets, as listed."`
+	taskFlags `embed:""`
+	Consumer  string  `arg:"" help:"The consumer that parked them."`
+	Offsets   []int64 `arg:"" help:"Their offsets, as listed."`
 }
 
 // each does something to every record, and says so; it stops at the first error.
-func (p *parked) each(ctx context.Context, done string, do func(db *pgxpool.Pool, offset int64) error) error {
-	db, err := p.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	for _, offset := range p.Offsets {
-		err := do(db, offset)
-		if errors.Is(err, unilog.ErrNoDeadLetter) {
-			return fmt.Errorf("%s has parked no record at offset %d: see `rocketrides deadletters list`", p.Consumer, offset)
+func (p *parked) each(ctx context.Context, done string, do func(ctx context.Context, db *pgxpool.Pool, offset int64) error) error {
+	return p.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) error {
+		for _, offset := range p.Offsets {
+			err := do(ctx, db, offset)
+			if errors.Is(err, unilog.ErrNoDeadLetter) {
+				return fmt.Errorf("%s has parked no record at offset %d: see `rocketrides deadletters list`", p.Consumer, offset)
+			}
+			if err != nil {
+				return fmt.Errorf("offset %d: %w", offset, err)
+			}
+			fmt.Printf("%s: offset %d %s\n", p.Consumer, offset, done)
 		}
-		if err != nil {
-			return fmt.Errorf("offset %d: %w", offset, err)
-		}
-		fmt.Printf("%s: offset %d %s\n", p.Consumer, offset, done)
-	}
-	return nil
+		return nil
+	})
 }
 
 type deadLettersRetryCmd struct{ parked }
 
 func (c *deadLettersRetryCmd) Run(ctx context.Context, log *slog.Logger) error {
 	consumer := rides.Consumer{Name: c.Consumer, Logger: log}
-	return c.each(ctx, "is applied", func(db *pgxpool.Pool, offset int64) error {
+	return c.each(ctx, "is applied", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
 		return unilog.RetryDeadLetter(ctx, db, c.Consumer, offset, consumer.Handle)
 	})
 }
@@ -86,7 +82,7 @@ func (c *deadLettersRetryCmd) Run(ctx context.Context, log *slog.Logger) error {
 type deadLettersDiscardCmd struct{ parked }
 
 func (c *deadLettersDiscardCmd) Run(ctx context.Context) error {
-	return c.each(ctx, "is discarded", func(db *pgxpool.Pool, offset int64) error {
+	return c.each(ctx, "is discarded", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
 		return unilog.DiscardDeadLetter(ctx, db, c.Consumer, offset)
 	})
 }

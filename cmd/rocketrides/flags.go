@@ -18,8 +18,13 @@ import (
 	"github.com/rocketrides/unilog/redislog"
 )
 
-// connectTimeout bounds the first contact with a server.
-const connectTimeout = 10 * time.Second
+const (
+	// connectTimeout bounds the first contact with a server, and each new
+	// connection to Postgres, unless DATABASE_URL has a connect_timeout.
+	connectTimeout = 5 * time.Second
+	// closeTimeout bounds the farewell to Postgres, whose answer nobody needs.
+	closeTimeout = time.Second
+)
 
 // schema is what the database of Rocket Rides needs.
 var schema = []migration.Set{migration.Log, migration.Consumer, rides.MigrationSet}
@@ -37,15 +42,15 @@ func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, errors.New("DATABASE_URL is not a valid Postgres URL: it looks like postgres://user:password@host:5432/database")
 	}
-	config.ConnConfig.ConnectTimeout = connectTimeout
+	config.ConnConfig.ConnectTimeout = cmp.Or(config.ConnConfig.ConnectTimeout, connectTimeout)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, config.ConnConfig.ConnectTimeout)
 	defer cancel()
 	if err := pool.Ping(ctx); err != nil {
-		pool.Close()
+		closePool(pool)
 		return nil, fmt.Errorf("no answer from Postgres; check DATABASE_URL: %w", err)
 	}
 	return pool, nil
@@ -58,16 +63,61 @@ func (f *databaseFlags) connect(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = migration.Check(ctx, pool, schema...)
+	bounded, cancel := context.WithTimeout(ctx, pool.Config().ConnConfig.ConnectTimeout)
+	defer cancel()
+	err = unanswered(migration.Check(bounded, pool, schema...), "check DATABASE_URL, and see what holds it up")
 	var outdated *migration.OutdatedError
 	if errors.As(err, &outdated) && outdated.Has < outdated.Want {
 		err = fmt.Errorf("%w, by `rocketrides migrate`", err)
 	}
 	if err != nil {
-		pool.Close()
+		closePool(pool)
 		return nil, err
 	}
 	return pool, nil
+}
+
+// closePool says goodbye to Postgres. A pool whose connection fell silent would
+// wait for it longer than a process has time to end.
+func closePool(db *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		db.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
+}
+
+// unanswered says what to do about a call whose time is over.
+func unanswered(err error, advice string) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("no answer from Postgres in time; %s: %w", advice, err)
+}
+
+// moreTime is for commands that have the flag.
+const moreTime = "see that it is up and what holds it up, or give it more with --timeout"
+
+// taskFlags are for commands that do one thing in the database and end.
+type taskFlags struct {
+	databaseFlags `embed:""`
+	Timeout       time.Duration `default:"1m" help:"Give up when Postgres takes longer."`
+}
+
+// do connects and does it, within the timeout and what the task waits besides.
+func (f *taskFlags) do(ctx context.Context, wait time.Duration, task func(ctx context.Context, db *pgxpool.Pool) error) error {
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout+wait)
+	defer cancel()
+	db, err := f.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closePool(db)
+	return unanswered(task(ctx, db), moreTime)
 }
 
 type logFlags struct {

@@ -67,6 +67,22 @@ func TestProcessesRefuseAnotherSchema(t *testing.T) {
 	}
 }
 
+// A database of the first version keeps what it has.
+func TestMigrateUpgrades(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	exec1(t, pool, `ALTER TABLE log_partitions DROP COLUMN trouble, DROP COLUMN troubled_at`)
+	exec1(t, pool, `DELETE FROM unilog_log_migrations WHERE version_id > 1`)
+	exec1(t, pool, `UPDATE log_partitions SET next_offset = 8, published_offset = 7`)
+	execute(t, env, "streamer").fails(t, 1, "migrate it first, by `rocketrides migrate`")
+	if r := execute(t, env, "migrate"); r.code != 0 {
+		t.Fatalf("migrate: %+v", r)
+	}
+	if r := execute(t, env, "status"); r.code != 0 || !strings.Contains(r.out, "numbered   7") {
+		t.Errorf("status: %+v", r)
+	}
+}
+
 func TestProcessesSayWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	_, env := database(t)

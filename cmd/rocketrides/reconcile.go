@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/rides"
 )
 
 type reconcileCmd struct {
-	databaseFlags `embed:""`
-	Name          string `arg:"" help:"The consumer."`
+	taskFlags `embed:""`
+	Name      string `arg:"" help:"The consumer."`
 }
 
 // Help follows the flags' own help.
@@ -20,12 +22,11 @@ func (*reconcileCmd) Help() string {
 }
 
 func (c *reconcileCmd) Run(ctx context.Context) error {
-	db, err := c.connect(ctx)
-	if err != nil {
+	var was unilog.Balance
+	err := c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
+		was, err = rides.Audit.Reconcile(ctx, db, c.Name)
 		return err
-	}
-	defer db.Close()
-	was, err := rides.Audit.Reconcile(ctx, db, c.Name)
+	})
 	switch {
 	case errors.Is(err, unilog.ErrUnknownConsumer):
 		return fmt.Errorf("no consumer %s has registered: see `rocketrides consumers list`", c.Name)

@@ -16,18 +16,18 @@ import (
 )
 
 type statusCmd struct {
-	databaseFlags `embed:""`
-	logFlags      `embed:""`
-	JSON          bool `name:"json" help:"Print it as JSON."`
-	Watch         bool `help:"Print it again every second, until stopped."`
+	taskFlags `embed:""`
+	logFlags  `embed:""`
+	JSON      bool `name:"json" help:"Print it as JSON."`
+	Watch     bool `help:"Print it again every second, until stopped."`
 }
 
 func (c *statusCmd) Run(ctx context.Context) error {
-	db, err := c.databaseFlags.connect(ctx)
+	db, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer closePool(db)
 	for {
 		if err := c.look(ctx, db); err != nil || !c.Watch {
 			return err
@@ -48,9 +48,11 @@ func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
 		defer stream.Close()
 		log = stream
 	}
-	status, err := unilog.ReadStatus(ctx, db, log)
+	bounded, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	status, err := unilog.ReadStatus(bounded, db, log)
 	if err != nil {
-		return err
+		return unanswered(err, moreTime)
 	}
 	if logErr != nil {
 		status.LogError = logErr.Error()

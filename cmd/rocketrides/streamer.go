@@ -13,6 +13,7 @@ type streamerCmd struct {
 	databaseFlags `embed:""`
 	logFlags      `embed:""`
 	failureFlags  `embed:""`
+	adminFlags    `embed:""`
 	Retention     time.Duration `env:"RETENTION" default:"24h" help:"How long the archive keeps records at least."`
 	KeepRecords   int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the log keeps at least."`
 }
@@ -32,7 +33,7 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer closePool(db)
 	stream, err := c.logFlags.open(ctx)
 	if err != nil {
 		return err
@@ -59,5 +60,5 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return streamer.Run(ctx)
+	return c.adminFlags.run(ctx, log, streamer)
 }

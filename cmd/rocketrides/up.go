@@ -103,6 +103,7 @@ func (c *upCmd) processes(exe string) (writers, readers [][]up.Process) {
 	if c.NoFailures {
 		failures = "--simulate-failures=0"
 	}
+	const noAdmin = "--admin-listen=" // they could not share the one in the environment
 	process := func(name string, args ...string) up.Process {
 		return up.Process{Name: name, Args: append([]string{exe}, args...)}
 	}
@@ -113,9 +114,9 @@ func (c *upCmd) processes(exe string) (writers, readers [][]up.Process) {
 	var consumers []up.Process
 	for i := range c.Consumers {
 		name := consumerName(i)
-		consumers = append(consumers, process(name, "consumer", name, seed, failures))
+		consumers = append(consumers, process(name, "consumer", name, seed, failures, noAdmin))
 	}
-	return writers, [][]up.Process{{process("streamer", "streamer", seed, failures)}, consumers}
+	return writers, [][]up.Process{{process("streamer", "streamer", seed, failures, noAdmin)}, consumers}
 }
 
 func consumerName(i int) string { return "consumer" + strconv.Itoa(i) }

@@ -17,10 +17,10 @@ import (
 )
 
 type verifyCmd struct {
-	databaseFlags `embed:""`
-	Names         []string      `arg:"" optional:"" help:"Consumers that must be there, and that --wait waits for; all of them if none is named."`
-	JSON          bool          `name:"json" help:"Print the figures as JSON."`
-	Wait          time.Duration `placeholder:"10s" help:"Also wait, up to this long, until every consumer has caught up."`
+	taskFlags `embed:""`
+	Names     []string      `arg:"" optional:"" help:"Consumers that must be there, and that --wait waits for; all of them if none is named."`
+	JSON      bool          `name:"json" help:"Print the figures as JSON."`
+	Wait      time.Duration `placeholder:"10s" help:"Also wait, up to this long, until every consumer has caught up."`
 }
 
 // The exit codes of verify.
@@ -34,12 +34,11 @@ func (c *verifyCmd) Help() string {
 }
 
 func (c *verifyCmd) Run(ctx context.Context) error {
-	db, err := c.connect(ctx)
-	if err != nil {
-		return &exitError{exitCouldNotSee, err}
-	}
-	defer db.Close()
-	balances, err := c.look(ctx, db)
+	var balances []unilog.Balance
+	err := c.do(ctx, c.Wait, func(ctx context.Context, db *pgxpool.Pool) (err error) {
+		balances, err = c.look(ctx, db)
+		return err
+	})
 	if err == nil && len(balances) == 0 {
 		err = errors.New("no consumer has registered yet: start one with `rocketrides consumer NAME`")
 	}

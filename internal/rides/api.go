@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -38,6 +37,12 @@ type APIConfig struct {
 	Log *slog.Logger
 }
 
+// Defaults of [APIConfig].
+const (
+	dbTimeout       = 5 * time.Second
+	shutdownTimeout = 3 * time.Second
+)
+
 // API takes bookings over HTTP. It is safe for concurrent use.
 type API struct {
 	cfg     APIConfig
@@ -55,8 +60,8 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		return nil, errors.New("rides: APIConfig.DBTimeout and ShutdownTimeout must not be negative")
 	}
 	cfg.Addr = cmp.Or(cfg.Addr, "127.0.0.1:5005")
-	cfg.DBTimeout = cmp.Or(cfg.DBTimeout, 5*time.Second)
-	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, 3*time.Second)
+	cfg.DBTimeout = cmp.Or(cfg.DBTimeout, dbTimeout)
+	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, shutdownTimeout)
 	cfg.Log = cmp.Or(cfg.Log, slog.Default())
 	return &API{cfg: cfg}, nil
 }
@@ -83,19 +88,19 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 	id, isRide := strings.CutPrefix(r.URL.Path, "/rides/")
 	switch {
 	case r.URL.Path == "/rides":
-		a.only(w, r, a.createRide, http.MethodPost)
+		only(w, r, a.createRide, http.MethodPost)
 	case isRide && id != "" && !strings.Contains(id, "/"):
-		a.only(w, r, func(w http.ResponseWriter, r *http.Request) { a.showRide(w, r, id) }, http.MethodGet, http.MethodHead)
+		only(w, r, func(w http.ResponseWriter, r *http.Request) { a.showRide(w, r, id) }, http.MethodGet, http.MethodHead)
 	case r.URL.Path == "/healthz":
-		a.only(w, r, a.alive, http.MethodGet, http.MethodHead)
+		only(w, r, alive, http.MethodGet, http.MethodHead)
 	case r.URL.Path == "/readyz":
-		a.only(w, r, a.ready, http.MethodGet, http.MethodHead)
+		only(w, r, a.ready, http.MethodGet, http.MethodHead)
 	default:
-		writeError(w, http.StatusNotFound, "There is nothing at this path.")
+		writeNothingHere(w)
 	}
 }
 
-func (a *API) only(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc, methods ...string) {
+func only(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc, methods ...string) {
 	for _, m := range methods {
 		if r.Method == m {
 			handle(w, r)
@@ -149,23 +154,15 @@ func (a *API) showRide(w http.ResponseWriter, r *http.Request, text string) {
 	writeJSON(w, http.StatusOK, ride)
 }
 
-func (a *API) alive(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, statusBody{Status: "ok"})
-}
-
 func (a *API) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := a.dbContext(r)
 	defer cancel()
 	var one int
 	if err := a.cfg.DB.QueryRow(ctx, `SELECT 1`).Scan(&one); err != nil {
-		a.fail(w, r, fmt.Errorf("readiness: %w", err))
+		a.failReady(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, statusBody{Status: "ok"})
-}
-
-type statusBody struct {
-	Status string `json:"status"`
+	writeReady(w)
 }
 
 func (a *API) dbContext(r *http.Request) (context.Context, context.CancelFunc) {

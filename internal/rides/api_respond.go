@@ -1,6 +1,7 @@
 package rides
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,6 +45,10 @@ func writeError(w http.ResponseWriter, status int, message string) {
 	}{message})
 }
 
+func writeNothingHere(w http.ResponseWriter) {
+	writeError(w, http.StatusNotFound, "There is nothing at this path.")
+}
+
 // fail answers a request that could not be done. Clients learn what they can do
 // about it; what went wrong inside goes to the log alone.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
@@ -71,6 +76,15 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		a.failDatabase(w, r, err)
 	}
+}
+
+// failReady says why the api cannot serve, in the words that its clients get.
+func (a *API) failReady(w http.ResponseWriter, r *http.Request, err error) {
+	reason := cmp.Or(unavailable(err), "Internal server error.")
+	if dropped, ok := a.outages.pass(time.Now()); ok {
+		a.logFailure(r, slog.LevelWarn, err, "more_since_last", dropped)
+	}
+	writeNotReady(w, reason)
 }
 
 func (a *API) failDatabase(w http.ResponseWriter, r *http.Request, err error) {

@@ -217,9 +217,9 @@ func TestRoutes(t *testing.T) {
 			t.Fatalf("for %+v", tc)
 		}
 	}
-	for _, path := range []string{"/healthz", "/readyz"} {
+	for path, want := range map[string]string{"/healthz": `{"status":"ok"}`, "/readyz": `{"ready":true}`} {
 		for _, method := range []string{"GET", "HEAD"} {
-			if w := request(api, method, path, "", ""); w.Code != 200 || w.Body.String() != "{\"status\":\"ok\"}\n" {
+			if w := request(api, method, path, "", ""); w.Code != 200 || w.Body.String() != want+"\n" {
 				t.Errorf("%s %s answered %d %s", method, path, w.Code, w.Body)
 			}
 		}

@@ -44,6 +44,33 @@ func listenError(addr string, err error) error {
 // that tells how many it had to cut off. Nothing of it runs on after it
 // returns. The end of ctx does not reach requests in hand before that bound.
 func (a *API) Serve(ctx context.Context, ln net.Listener) error {
+	return server{"api", a, a.cfg.DBTimeout, a.cfg.ShutdownTimeout, a.cfg.Log}.serve(ctx, ln)
+}
+
+// What clients may take.
+const (
+	// headerTimeout bounds the arrival of a request's header.
+	headerTimeout = 5 * time.Second
+	// requestTimeout bounds the arrival of a whole request.
+	requestTimeout = 10 * time.Second
+	// answerTimeout bounds the sending of an answer.
+	answerTimeout = 5 * time.Second
+	// keepAlive bounds the silence between two requests of a connection.
+	keepAlive = 60 * time.Second
+)
+
+// server serves one handler, see [API.Serve].
+type server struct {
+	// name is for its errors and its log.
+	name    string
+	handler http.Handler
+	// workTimeout is what the handler may take.
+	workTimeout     time.Duration
+	shutdownTimeout time.Duration
+	log             *slog.Logger
+}
+
+func (s server) serve(ctx context.Context, ln net.Listener) error {
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var inHand atomic.Int64
@@ -53,16 +80,16 @@ func (a *API) Serve(ctx context.Context, ln net.Listener) error {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			inHand.Add(1)
 			defer inHand.Add(-1)
-			a.ServeHTTP(w, r)
+			s.handler.ServeHTTP(w, r)
 		}),
 		BaseContext:       func(net.Listener) context.Context { return requests },
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		// Reading, the database and the answer, one after the other.
-		WriteTimeout:   10*time.Second + a.cfg.DBTimeout + 5*time.Second,
-		IdleTimeout:    60 * time.Second,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		// Reading, the work and the answer, one after the other.
+		WriteTimeout:   requestTimeout + s.workTimeout + answerTimeout,
+		IdleTimeout:    keepAlive,
 		MaxHeaderBytes: 16 << 10,
-		ErrorLog:       slog.NewLogLogger(a.cfg.Log.Handler(), slog.LevelWarn),
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		// A connection is new once, before its goroutine starts, and closed
 		// once, when it ends; nothing here is ever hijacked.
 		ConnState: func(_ net.Conn, state http.ConnState) {
@@ -78,18 +105,18 @@ func (a *API) Serve(ctx context.Context, ln net.Listener) error {
 
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	a.cfg.Log.Info("api listens", "url", "http://"+ln.Addr().String())
+	s.log.Info(s.name+" listens", "url", "http://"+ln.Addr().String())
 
 	select {
 	case err := <-served:
 		cut()
 		_ = srv.Close()
 		conns.Wait()
-		return fmt.Errorf("api: serve: %w", err)
+		return fmt.Errorf("%s: serve: %w", s.name, err)
 	case <-ctx.Done():
 	}
 
-	bound, cancel := context.WithTimeout(requests, a.cfg.ShutdownTimeout)
+	bound, cancel := context.WithTimeout(requests, s.shutdownTimeout)
 	defer cancel()
 	err := srv.Shutdown(bound)
 	<-served
@@ -100,7 +127,7 @@ func (a *API) Serve(ctx context.Context, ln net.Listener) error {
 	_ = srv.Close()
 	conns.Wait()
 	if left > 0 {
-		return fmt.Errorf("api: cut off %d requests that took longer than %s to finish: %w", left, a.cfg.ShutdownTimeout, err)
+		return fmt.Errorf("%s: cut off %d requests that took longer than %s to finish: %w", s.name, left, s.shutdownTimeout, err)
 	}
 	return nil
 }

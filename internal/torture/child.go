@@ -32,17 +32,18 @@ var consumerNames = []string{"consumer0", "consumer1"}
 
 func (t *torture) addChildren() {
 	seed, failures := fmt.Sprintf("--seed=%d", t.Seed), "--simulate-failures=0.1"
+	const noAdmin = "--admin-listen=" // they could not share the one in the environment
 	add := func(r role, name string, args ...string) {
 		t.children = append(t.children, &child{role: r, name: name, args: append([]string{t.Command}, args...)})
 	}
 	add(simulatorRole, "simulator", "simulator", seed, fmt.Sprintf("--rate=%g", t.Rate), "--concurrency=256",
 		"--acknowledged="+t.acknowledged())
 	add(apiRole, "api", "api")
-	add(streamerRole, "streamer-a", "streamer", seed, failures)
-	add(streamerRole, "streamer-b", "streamer", seed, failures)
-	add(consumerRole, "consumer0-a", "consumer", consumerNames[0], seed, failures)
-	add(consumerRole, "consumer0-b", "consumer", consumerNames[0], seed, failures)
-	add(consumerRole, "consumer1", "consumer", consumerNames[1], seed, failures)
+	add(streamerRole, "streamer-a", "streamer", seed, failures, noAdmin)
+	add(streamerRole, "streamer-b", "streamer", seed, failures, noAdmin)
+	add(consumerRole, "consumer0-a", "consumer", consumerNames[0], seed, failures, noAdmin)
+	add(consumerRole, "consumer0-b", "consumer", consumerNames[0], seed, failures, noAdmin)
+	add(consumerRole, "consumer1", "consumer", consumerNames[1], seed, failures, noAdmin)
 }
 
 // acknowledged is where the simulator notes what the api has acknowledged.

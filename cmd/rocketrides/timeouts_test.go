@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+// hole returns a server behind a proxy, and its URL with short bounds.
+func hole(t *testing.T, server string, bounds ...string) (*proxy.Proxy, string) {
+	t.Helper()
+	p, err := proxy.For(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	u, err := url.Parse(p.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := u.Query()
+	for _, b := range bounds {
+		query.Set(b, map[bool]string{true: "1", false: "500ms"}[b == "connect_timeout"])
+	}
+	u.RawQuery = query.Encode()
+	return p, u.String()
+}
+
+// silences are the commands that ask Postgres, and what each of them asks when it
+// falls silent at their work.
+var silences = []struct {
+	command string
+	at      string
+	says    string
+	code    int
+}{
+	{"status", "staged_log_records", tooLong + "read the status", 1},
+	{"status --watch", "pg_stat_activity", tooLong + "read the status", 1},
+	{"consumers list", "dead_letters", tooLong + "read the status", 1},
+	{"consumers forget c", "FOR UPDATE", tooLong + "forget consumer c", 1},
+	{"deadletters list", "FROM dead_letters", tooLong + "read dead_letters", 1},
+	{"deadletters retry c 1", "FOR UPDATE", tooLong + "offset 1: retry", 1},
+	{"deadletters discard c 1", "UPDATE dead_letters", tooLong + "offset 1: ", 1},
+	{"verify", "truth", tooLong + "audit", exitCouldNotSee},
+	{"verify --wait=1ms", "truth", tooLong + "audit", exitCouldNotSee},
+	{"reconcile c", "FOR UPDATE", tooLong + "reconcile c", 1},
+	{"migrate", "pg_try_advisory_lock", tooLong + "migrations unilog_log", 1},
+	{"migrate", "pg_advisory_unlock", tooLong + "migrations unilog_log", 1}, // which goose asks without a deadline
+	{"api --port=0", "to_regclass", atFirst, 1},
+	{"streamer", "to_regclass", atFirst, 1},
+	{"consumer c", "to_regclass", atFirst, 1},
+	{"consumer c --bootstrap", "to_regclass", atFirst, 1},
+}
+
+const (
+	tooLong = moreTime + ": "
+	atFirst = "check DATABASE_URL, and see what holds it up"
+)
+
+// ends sees that a command ends with one line that says what to do.
+func ends(t *testing.T, env []string, command string, code int, says string) {
+	t.Helper()
+	args := strings.Fields(command)
+	if strings.HasPrefix(says, tooLong) {
+		args = append(args, "--timeout=1s")
+	}
+	r := execute(t, env, args...)
+	if r.code != code || !strings.Contains(r.err, says) || strings.Count(r.err, "\n") != 1 {
+		t.Errorf("%s: exit code %d, want %d; stderr, want one line with %q:\n%s", command, r.code, code, says, r.err)
+	}
+}
+
+// Nothing but waiting is to be done here, so all do it at once.
+func TestEveryCommandEndsWhenPostgresNeverAnswers(t *testing.T) {
+	t.Parallel()
+	pool, _ := database(t)
+	p, databaseURL := hole(t, pool.Config().ConnString(), "connect_timeout")
+	p.Blackhole(proxy.Both)
+	var commands sync.WaitGroup
+	for _, c := range silences {
+		commands.Go(func() { ends(t, []string{"DATABASE_URL=" + databaseURL}, c.command, c.code, "no answer from Postgres") })
+	}
+	commands.Wait()
+}
+
+func TestEveryCommandEndsWhenPostgresFallsSilent(t *testing.T) {
+	t.Parallel()
+	pool, _ := database(t)
+	exec1(t, pool, `INSERT INTO checkpoints (name, partition) VALUES ('c', 0)`)
+	redis := testenv.SharedRedis(t)
+	var commands sync.WaitGroup
+	for _, c := range silences {
+		pool := pool
+		if c.command == "migrate" {
+			pool, _ = emptyDatabase(t)
+		}
+		p, databaseURL := hole(t, pool.Config().ConnString(), "connect_timeout")
+		sprung := p.BlackholeAt(proxy.ToServer, proxy.Containing(c.at), proxy.Both)
+		commands.Go(func() {
+			ends(t, []string{"DATABASE_URL=" + databaseURL, "REDIS_URL=" + redis}, c.command, c.code, c.says)
+			select {
+			case <-sprung:
+			default:
+				t.Errorf("%s never said %q", c.command, c.at)
+			}
+		})
+	}
+	commands.Wait()
+}
+
+// The other commands never ask Redis.
+func TestEveryCommandEndsWhenRedisNeverAnswers(t *testing.T) {
+	t.Parallel()
+	_, env := database(t)
+	p, redisURL := hole(t, testenv.SharedRedis(t), "dial_timeout", "write_timeout")
+	p.Blackhole(proxy.Both)
+	env = append(env, "REDIS_URL="+redisURL)
+	const says = "no answer from Redis; check REDIS_URL"
+	var commands sync.WaitGroup
+	for _, command := range []string{"streamer", "consumer c", fmt.Sprintf("up --port=%d", freePort(t))} {
+		commands.Go(func() { ends(t, env, command, 1, says) })
+	}
+	commands.Go(func() {
+		if r := execute(t, env, "status", "--json"); r.code != 0 || !strings.Contains(r.out, `"log_error":"`+says) {
+			t.Errorf("status: %+v", r)
+		}
+	})
+	commands.Wait()
+}
