@@ -87,3 +87,34 @@ func TestAuditThatCannotLook(t *testing.T) {
 		t.Errorf("an audit of a table that is not there says %v", b)
 	}
 }
+
+// TestAuditIsNotFooledByANewChunk plans an audit before the archive gets a
+// chunk, and runs it after records have moved there.
+func TestAuditIsNotFooledByANewChunk(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	c := w.consumer("sum")
+	w.consume(c)
+	w.commit("1", "2")
+	// Planning gets to this table last, and waits for its lock.
+	w.exec(`CREATE TABLE planned_last () INHERITS (dead_letters)`)
+	held := w.begin()
+	_, err := held.Exec(w.ctx, `LOCK TABLE planned_last`)
+	w.must(err)
+	checked := make(chan []unilog.Balance, 1)
+	go func() {
+		balances, err := audit.Check(w.ctx, w.db)
+		if err != nil {
+			t.Error(err)
+		}
+		checked <- balances
+	}()
+	w.eventually(func() bool {
+		return query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'planned_last'::regclass)`)
+	})
+	w.wantCount("published", w.drain(w.streamer()), 2)
+	w.must(held.Commit(w.ctx))
+	if b := <-checked; len(b) != 1 || !b[0].Agrees || b[0].Ahead != "3" {
+		t.Errorf("the audit says %+v", b)
+	}
+}
