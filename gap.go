@@ -42,6 +42,10 @@ func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]
 		return nil, c.confirm(ctx, gap)
 	}
 	found, err := archived(ctx, c.cfg.Archive, firstPartition, c.at.Offset, upTo, c.cfg.BatchRecords)
+	if err == nil && (len(found) == 0 || found[0].Offset != next) {
+		// Again: it may have been planned before the archive got the chunk.
+		found, err = archived(ctx, c.cfg.Archive, firstPartition, c.at.Offset, upTo, c.cfg.BatchRecords)
+	}
 	if err != nil {
 		return nil, err
 	}
