@@ -264,6 +264,8 @@ func (c *Consumer) park(ctx context.Context, tx pgx.Tx, e Entry, why error) erro
 	if headers == nil {
 		headers = []byte("{}")
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	_, err = tx.Exec(ctx, sqlPark, c.cfg.Name, e.Partition, e.Offset, e.StagedAt, e.Action, e.Object, e.Key,
 		string(e.Data), string(headers), strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"))
 	if err != nil {

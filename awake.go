@@ -2,6 +2,7 @@ package unilog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -10,6 +11,11 @@ import (
 // alive: a log that is slow is no reason for another streamer to lead. The call
 // ends when the session does.
 func (l *leadership) awake(ctx context.Context, call func(context.Context) error) error {
+	if time.Since(l.seen) > l.silence/4 { // many short calls are a long one
+		if err := l.show(ctx); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	over, ended := make(chan struct{}), make(chan struct{})
@@ -23,8 +29,8 @@ func (l *leadership) awake(ctx context.Context, call func(context.Context) error
 				return
 			case <-tick.C:
 			}
-			if err := l.conn.Ping(ctx); err != nil {
-				cancel(fmt.Errorf("keep the lead: %w", err))
+			if err := l.show(ctx); err != nil {
+				cancel(err)
 				return
 			}
 		}
@@ -32,8 +38,17 @@ func (l *leadership) awake(ctx context.Context, call func(context.Context) error
 	err := call(ctx)
 	close(over)
 	<-ended
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
+	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil {
+		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
+}
+
+// show shows Postgres that the leader is alive.
+func (l *leadership) show(ctx context.Context) error {
+	if err := l.conn.Ping(ctx); err != nil {
+		return fmt.Errorf("keep the lead: %w", err)
+	}
+	l.seen = time.Now()
+	return nil
 }

@@ -76,7 +76,7 @@ func listChunks(ctx context.Context, db querier, partition int) (chunks, error) 
 // soon.
 const (
 	lockPatience       = "100ms"
-	lockPatienceUrgent = "10s"
+	lockPatienceUrgent = "3s" // less than callTimeout
 )
 
 // addChunk appends a chunk. Attaching, unlike CREATE TABLE … PARTITION OF, lets

@@ -171,7 +171,7 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 		if err != nil {
 			c.at = nil // what was committed is not known
 		}
-		c.readiness.note(err)
+		c.readiness.note(ctx, err)
 	}()
 	if err := c.loadCheckpoint(ctx); err != nil {
 		return 0, err

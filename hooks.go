@@ -9,7 +9,8 @@ import (
 // StreamerHooks are called between a streamer's steps, where a failure hurts
 // most. Nil hooks are not called. An error from a hook is a crash at that
 // place: the streamer forgets everything it holds in memory, its leadership
-// included, and starts again from what Postgres and the log know.
+// included, and starts again from what Postgres and the log know. A hook must be
+// quick: after 1.5 s of silence another streamer may lead.
 type StreamerHooks struct {
 	// AfterNumber is called when entries have their offsets, committed, and
 	// none of them is published.

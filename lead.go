@@ -17,6 +17,15 @@ const (
 	sqlTryLead = `SELECT pg_try_advisory_lock($1, $2)`
 	sqlUnlock  = `SELECT pg_advisory_unlock($1, $2)`
 
+	// A leader that lives gives up a statement sooner. The timeouts of a session
+	// do not run while the server waits to send to a client that is frozen.
+	sqlOust = `
+SELECT pg_terminate_backend(a.pid)
+FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()
+    AND l.classid = $1 AND l.objid = $2 AND l.objsubid = 2
+    AND a.state <> 'idle' AND a.state_change < clock_timestamp() - make_interval(secs => $3)`
+
 	// The session is the leader's own. It ends, and with it the lock, soon after
 	// its client has gone silent: frozen, or cut off without a word. Without JIT,
 	// see sqlNoJIT. What is numbered must be on disk before the log has it.
@@ -28,7 +37,7 @@ FROM (
         set_config('tcp_keepalives_idle', '5', false),
         set_config('tcp_keepalives_interval', '5', false),
         set_config('tcp_keepalives_count', '2', false),
-        set_config('tcp_user_timeout', '15s', false),
+        set_config('tcp_user_timeout', '5s', false),
         set_config('jit', 'off', false),
         CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
     OFFSET 0
@@ -72,7 +81,8 @@ type leadership struct {
 	chunks     chunks
 	idle       bool // nothing was staged at the last look
 	lastUpkeep time.Time
-	used       time.Time       // when the session was used last
+	used       time.Time       // when RunOnce last succeeded
+	seen       time.Time       // when Postgres last saw the leader, at the latest
 	expired    map[string]bool // consumers that nothing is kept for, reported
 	complaint  string          // the last failure of the upkeep, reported
 	consumers  bool            // consumers keep their checkpoints in this database
@@ -88,17 +98,24 @@ func (s *Streamer) takeLead(ctx context.Context) error {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	var locked bool
-	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), firstPartition).Scan(&locked); err != nil || !locked {
+	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), firstPartition).Scan(&locked); err != nil {
 		pooled.Release()
+		return fmt.Errorf("take the lead: %w", err)
+	}
+	if !locked {
+		defer pooled.Release()
+		tag, err := pooled.Exec(ctx, sqlOust, lockClass, firstPartition, (callTimeout + time.Second).Seconds())
 		if err != nil {
-			return fmt.Errorf("take the lead: %w", err)
+			s.log.Debug("could not look whether the leader is frozen", "err", err)
+		} else if tag.RowsAffected() > 0 {
+			s.log.Warn("the leader does not take what Postgres sends it: its session was ended")
 		}
 		return ErrStandby
 	}
 	// The lock belongs to the session, so the session must not return to the
 	// pool with it.
 	s.lead = &leadership{
-		conn: pooled.Hijack(), silence: s.cfg.sessionTimeout, used: time.Now(),
+		conn: pooled.Hijack(), silence: s.cfg.sessionTimeout, used: time.Now(), seen: time.Now(),
 		term: Term{Partition: firstPartition}, expired: map[string]bool{},
 	}
 	if err := s.beginTerm(ctx); err != nil {

@@ -2,6 +2,7 @@ package unilog_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -36,7 +37,11 @@ func TestEveryCallIsBounded(t *testing.T) {
 	processes.Go(func() error {
 		return w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
 			cfg.DB, cfg.Archive, cfg.Log = db, db, calls
-			cfg.Handler = func(ctx context.Context, tx pgx.Tx, _ []unilog.Entry) error {
+			cfg.ParkRejected = true
+			cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+				if slices.ContainsFunc(entries, func(e unilog.Entry) bool { return e.Offset == 50 }) {
+					return errors.New("rejected")
+				}
 				_, err := tx.Exec(ctx, `SELECT`)
 				return err
 			}
@@ -59,7 +64,7 @@ func TestEveryCallIsBounded(t *testing.T) {
 	if calls.number == 0 || len(calls.unbounded) > 0 {
 		t.Errorf("of %d calls these have no deadline: %q", calls.number, calls.unbounded)
 	}
-	w.exec(`INSERT INTO sums VALUES ('sum', 100)`)
+	w.exec(`INSERT INTO sums VALUES ('sum', 99)`) // and one is parked
 }
 
 // boundedCalls notes which calls have no deadline.

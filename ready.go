@@ -19,9 +19,9 @@ type readiness struct {
 }
 
 // note takes the end of an attempt.
-func (r *readiness) note(err error) {
+func (r *readiness) note(ctx context.Context, err error) {
 	switch {
-	case errors.Is(err, context.Canceled): // told to stop, which says nothing
+	case err != nil && errors.Is(ctx.Err(), context.Canceled): // told to stop, which says nothing
 		return
 	case errors.Is(err, ErrStandby), errors.Is(err, ErrSimulated):
 		err = nil

@@ -3,6 +3,7 @@ package unilog_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -72,7 +73,7 @@ func TestConsumerIsReady(t *testing.T) {
 		add := cfg.Handler
 		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 			if poisoned {
-				return errors.New("poison\nand more")
+				return fmt.Errorf("poison\nand more: %w", context.Canceled) // of its own
 			}
 			return add(ctx, tx, entries)
 		}

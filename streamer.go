@@ -170,7 +170,7 @@ func (s *Streamer) Run(ctx context.Context) error {
 // After any error, RunOnce may be called again: what was numbered is published
 // exactly once in the end.
 func (s *Streamer) RunOnce(ctx context.Context) (n int, err error) {
-	defer func() { s.readiness.note(err) }()
+	defer func() { s.readiness.note(ctx, err) }()
 	if s.lead != nil && time.Since(s.lead.used) > s.lead.silence {
 		s.stepDown() // the caller took its time: Postgres has ended the session
 	}
@@ -220,6 +220,7 @@ func (s *Streamer) step(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
+		s.lead.seen = time.Now()
 		if len(entries) == 0 {
 			return 0, s.lead.record(ctx)
 		}

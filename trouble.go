@@ -29,7 +29,7 @@ const (
 // replaced cannot do it.
 func (s *Streamer) noteTrouble(ctx context.Context, err error) {
 	var fenced *FencedError
-	if errors.As(err, &fenced) || errors.Is(err, ErrSimulated) || errors.Is(err, context.Canceled) {
+	if errors.As(err, &fenced) || errors.Is(err, ErrSimulated) || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)

@@ -33,7 +33,9 @@ import (
 
 var _ unilog.Log = (*Log)(nil)
 
-// Log is a log in Redis. It is safe for concurrent use.
+// Log is a log in Redis. It is safe for concurrent use. A call that gets no
+// answer in time ends those in flight with it, which are then tried again: give
+// each streamer and consumer a Log of its own.
 type Log struct {
 	client rueidis.Client
 	lines  *lines

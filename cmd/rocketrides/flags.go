@@ -21,7 +21,7 @@ import (
 const (
 	// connectTimeout bounds the first contact with a server, and each new
 	// connection to Postgres, unless DATABASE_URL has a connect_timeout.
-	connectTimeout = 5 * time.Second
+	connectTimeout = 3 * time.Second
 	// closeTimeout bounds the farewell to Postgres, whose answer nobody needs.
 	closeTimeout = time.Second
 )

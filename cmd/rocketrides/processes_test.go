@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -41,7 +42,12 @@ func start(t *testing.T, env []string, args ...string) *process {
 			p.lines <- lines.Text()
 		}
 	}()
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	// One that hangs is seen with what it has said.
+	overdue := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() {
+		overdue.Stop()
+		_ = cmd.Process.Kill()
+	})
 	return p
 }
 

@@ -99,35 +99,45 @@ func (t *torture) injectFaults(ctx context.Context) error {
 // consumers go on.
 func (t *torture) injectAll(ctx context.Context, faults []fault) error {
 	began := time.Now()
-	over := make([]time.Time, len(faults)) // zero: it was not injected
+	var over, recovered sync.WaitGroup
+	over.Add(len(faults))
+	var last time.Time // when the last one was over; once over
+	var mu sync.Mutex
 	errs := make([]error, len(faults))
-	var injecting, recovering sync.WaitGroup
-	injecting.Add(len(faults))
 	for i, f := range faults {
 		x := &injection{torture: t, random: rand.New(rand.NewPCG(t.random.Uint64(), 0))}
-		recovering.Go(func() {
+		recovered.Go(func() {
 			t.tally.begin(f.name)
 			defer t.tally.end(f.name)
-			if errs[i] = f.inject(ctx, x); errs[i] == nil {
-				over[i] = time.Now()
-			}
-			injecting.Done()
-			if errs[i] != nil {
-				return
-			}
+			var lasted time.Duration
+			injected := make(chan error, 1)
+			go func() {
+				defer over.Done()
+				err := f.inject(ctx, x)
+				mu.Lock()
+				defer mu.Unlock()
+				last = time.Now()
+				lasted = last.Sub(began)
+				injected <- err
+			}()
 			from := began
 			if !f.fromStart {
-				injecting.Wait()
-				from = slices.MaxFunc(over, time.Time.Compare)
+				over.Wait()
+				from = last
 			}
-			if err := t.watch.await(ctx, from, recoveryTimeout); err != nil {
+			err := t.watch.await(ctx, from, recoveryTimeout)
+			took := time.Since(from)
+			if errs[i] = <-injected; errs[i] != nil {
+				return
+			}
+			if err != nil {
 				errs[i] = fmt.Errorf("%w: after %s: %w", ErrViolated, f.name, err)
 				return
 			}
-			t.tally.add(f.name, len(faults), over[i].Sub(began), time.Since(from))
+			t.tally.add(f.name, len(faults), lasted, took)
 		})
 	}
-	recovering.Wait()
+	recovered.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
