@@ -62,6 +62,20 @@ func TestTorture(t *testing.T) {
 	}
 }
 
+// TestTortureSparesWhatIsThere is about the data of others.
+func TestTortureSparesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "made-by-rocketrides")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, nil, "torture", "--data-dir", dir).fails(t, 1, "is not empty: choose another with --data-dir")
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTortureFindsDamage damages a total for a moment.
 func TestTortureFindsDamage(t *testing.T) {
 	t.Parallel()

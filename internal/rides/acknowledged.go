@@ -9,27 +9,29 @@ import (
 )
 
 // Acknowledgement is what a client knows of a ride whose booking was answered
-// with 201: its transaction began after Sent and had committed before Answered.
+// with 201: the distance that it asked for, and that the ride's transaction began
+// after Sent and had committed before Answered.
 type Acknowledgement struct {
-	ID       int64     `json:"id"`
-	Sent     time.Time `json:"sent"`
-	Answered time.Time `json:"answered"`
+	ID       int64       `json:"id"`
+	Distance json.Number `json:"distance"`
+	Sent     time.Time   `json:"sent"`
+	Answered time.Time   `json:"answered"`
 }
 
 // acknowledge writes a line of JSON, at once, so that no kill loses it.
-func (s *Simulator) acknowledge(a answer, sent, answered time.Time) {
+func (s *Simulator) acknowledge(a answer, distance string, sent, answered time.Time) {
 	if s.cfg.Acknowledged == nil || a.err != nil || a.status != http.StatusCreated {
 		return
 	}
 	ack := Acknowledgement{Sent: sent, Answered: answered}
-	line, err := "", json.Unmarshal([]byte(a.body), &ack)
+	err := json.Unmarshal([]byte(a.body), &ack)
+	ack.Distance = json.Number(distance) // what was asked for, whatever the answer says
+	var line []byte
 	if err == nil {
-		var text []byte
-		text, err = json.Marshal(ack)
-		line = string(text) + "\n"
+		line, err = json.Marshal(ack)
 	}
 	if err == nil {
-		_, err = io.WriteString(s.cfg.Acknowledged, line)
+		_, err = s.cfg.Acknowledged.Write(append(line, '\n'))
 	}
 	if err != nil {
 		s.tally.printf("An acknowledged ride could not be noted: %v", err)

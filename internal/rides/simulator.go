@@ -123,7 +123,7 @@ func (s *Simulator) Run(ctx context.Context) error {
 			sent := time.Now()
 			a := s.post(requests, distance)
 			a.took = time.Since(due)
-			s.acknowledge(a, sent, time.Now())
+			s.acknowledge(a, distance, sent, time.Now())
 			<-s.slots
 			if a.err != nil {
 				// A signal to both processes may have reached the api first.

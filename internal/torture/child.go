@@ -30,20 +30,21 @@ type child struct {
 // consumerNames are the consumers; the first one has two instances.
 var consumerNames = []string{"consumer0", "consumer1"}
 
-func (t *torture) addChildren() {
+func (t *torture) addChildren(port int) {
 	seed, failures := fmt.Sprintf("--seed=%d", t.Seed), "--simulate-failures=0.1"
 	const noAdmin = "--admin-listen=" // they could not share the one in the environment
 	add := func(r role, name string, args ...string) {
 		t.children = append(t.children, &child{role: r, name: name, args: append([]string{t.Command}, args...)})
 	}
 	add(simulatorRole, "simulator", "simulator", seed, fmt.Sprintf("--rate=%g", t.Rate), "--concurrency=256",
+		"--for=0s", fmt.Sprintf("--url=http://127.0.0.1:%d", port),
 		"--acknowledged="+t.acknowledged())
 	add(apiRole, "api", "api")
 	add(streamerRole, "streamer-a", "streamer", seed, failures, noAdmin)
 	add(streamerRole, "streamer-b", "streamer", seed, failures, noAdmin)
-	add(consumerRole, "consumer0-a", "consumer", consumerNames[0], seed, failures, noAdmin)
-	add(consumerRole, "consumer0-b", "consumer", consumerNames[0], seed, failures, noAdmin)
-	add(consumerRole, "consumer1", "consumer", consumerNames[1], seed, failures, noAdmin)
+	add(consumerRole, "consumer0-a", "consumer", consumerNames[0], "--park-rejected=false", seed, failures, noAdmin)
+	add(consumerRole, "consumer0-b", "consumer", consumerNames[0], "--park-rejected=false", seed, failures, noAdmin)
+	add(consumerRole, "consumer1", "consumer", consumerNames[1], "--park-rejected=false", seed, failures, noAdmin)
 }
 
 // acknowledged is where the simulator notes what the api has acknowledged.

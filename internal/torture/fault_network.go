@@ -68,6 +68,7 @@ func isolateLeader(ctx context.Context, x *injection) error {
 		return err
 	}
 	c.disturb(func(p *proxy.Proxy) { p.Blackhole(proxy.Both) })
+	close(x.begun)
 	x.awaitOther(ctx, c)
 	c.disturb(func(p *proxy.Proxy) { p.Blackhole(0) })
 	return nil

@@ -84,14 +84,14 @@ func lockTable(ctx context.Context, x *injection) error {
 		// Not against the audit, which reads.
 		_, err := tx.Exec(ctx, fmt.Sprintf(`LOCK TABLE %s IN EXCLUSIVE MODE`, table))
 		return err
-	}, false)
+	}, false, nil)
 }
 
 func openSnapshot(ctx context.Context, x *injection) error {
 	return x.within(ctx, x.lasting(5*time.Second), func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM staged_log_records`)
 		return err
-	}, false)
+	}, false, x.begun)
 }
 
 func openWriter(ctx context.Context, x *injection) error {
@@ -106,11 +106,12 @@ func openWriter(ctx context.Context, x *injection) error {
 			}
 		}
 		return nil
-	}, x.random.IntN(2) == 0)
+	}, x.random.IntN(2) == 0, x.begun)
 }
 
-// within keeps a transaction open after it has done something.
-func (x *injection) within(ctx context.Context, d time.Duration, do func(pgx.Tx) error, commit bool) error {
+// within keeps a transaction open after it has done something, and says when it
+// has.
+func (x *injection) within(ctx context.Context, d time.Duration, do func(pgx.Tx) error, commit bool, begun chan struct{}) error {
 	tx, err := x.db.Begin(ctx)
 	if err != nil {
 		return err
@@ -120,6 +121,9 @@ func (x *injection) within(ctx context.Context, d time.Duration, do func(pgx.Tx)
 	defer func() { _ = tx.Rollback(end) }()
 	if err := do(tx); err != nil {
 		return err
+	}
+	if begun != nil {
+		close(begun)
 	}
 	pause(ctx, d)
 	if commit {

@@ -62,12 +62,13 @@ func killLeader(ctx context.Context, x *injection) error {
 }
 
 func killAll(_ context.Context, x *injection) error {
+	var last error // some may be on their way up
 	for _, c := range x.children {
 		if err := x.system.Signal(c.name, syscall.SIGKILL); err != nil {
-			return err
+			last = err
 		}
 	}
-	return nil
+	return last
 }
 
 func freeze(roles ...role) func(context.Context, *injection) error {
@@ -94,6 +95,7 @@ func freezeLeader(ctx context.Context, x *injection) error {
 	if err := x.system.Signal(c.name, syscall.SIGSTOP); err != nil {
 		return err
 	}
+	close(x.begun)
 	x.awaitOther(ctx, c)
 	return x.system.Signal(c.name, syscall.SIGCONT)
 }

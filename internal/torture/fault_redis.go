@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -74,7 +75,9 @@ func holeInStream(ctx context.Context, x *injection) error {
 	if err != nil || len(newest) < 2 {
 		return errors.Join(errNotNow, err)
 	}
-	return x.command(ctx, append([]string{"XDEL", stream}, newest[1:]...)...)
+	n, err := x.redis.Do(ctx, x.redis.B().Xdel().Key(stream).Id(newest[1:]...).Build()).AsInt64()
+	atomic.AddInt64(&x.deleted, n)
+	return err
 }
 
 // newest returns the ids of the last entries, the newest one first.

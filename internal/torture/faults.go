@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -28,6 +30,12 @@ type fault struct {
 type injection struct {
 	*torture
 	random *rand.Rand
+	// begun is closed by faults that others have to bear, when they have begun.
+	begun chan struct{}
+	ended chan struct{}
+	// Once ended: why it was not injected, or how long it lasted.
+	err    error
+	lasted time.Duration
 }
 
 var catalogue = slices.Concat(processFaults, postgresFaults, redisFaults, networkFaults)
@@ -99,55 +107,68 @@ func (t *torture) injectFaults(ctx context.Context) error {
 // consumers go on.
 func (t *torture) injectAll(ctx context.Context, faults []fault) error {
 	began := time.Now()
+	errs := make([]error, len(faults))
 	var over, recovered sync.WaitGroup
 	over.Add(len(faults))
-	var last time.Time // when the last one was over; once over
-	var mu sync.Mutex
-	errs := make([]error, len(faults))
 	for i, f := range faults {
-		x := &injection{torture: t, random: rand.New(rand.NewPCG(t.random.Uint64(), 0))}
+		x := &injection{
+			torture: t, random: rand.New(rand.NewPCG(t.random.Uint64(), 0)),
+			begun: make(chan struct{}), ended: make(chan struct{}),
+		}
+		go func() {
+			defer over.Done()
+			x.err = f.inject(ctx, x)
+			x.lasted = time.Since(began)
+			close(x.ended)
+		}()
 		recovered.Go(func() {
 			t.tally.begin(f.name)
 			defer t.tally.end(f.name)
-			var lasted time.Duration
-			injected := make(chan error, 1)
-			go func() {
-				defer over.Done()
-				err := f.inject(ctx, x)
-				mu.Lock()
-				defer mu.Unlock()
-				last = time.Now()
-				lasted = last.Sub(began)
-				injected <- err
-			}()
-			from := began
-			if !f.fromStart {
+			if f.fromStart {
+				select {
+				case <-x.begun:
+				case <-x.ended: // it never began
+				}
+			} else {
 				over.Wait()
-				from = last
 			}
-			err := t.watch.await(ctx, from, recoveryTimeout)
-			took := time.Since(from)
-			if errs[i] = <-injected; errs[i] != nil {
-				return
-			}
-			if err != nil {
+			from := time.Now()
+			if err := t.watch.await(ctx, from, recoveryTimeout); err != nil {
 				errs[i] = fmt.Errorf("%w: after %s: %w", ErrViolated, f.name, err)
 				return
 			}
-			t.tally.add(f.name, len(faults), lasted, took)
+			took := time.Since(from)
+			if <-x.ended; x.err != nil {
+				t.tally.miss()
+				fmt.Fprintf(t.journal, "%s was not injected: %v\n", f.name, x.err)
+				return
+			}
+			t.tally.add(f.name, len(faults), x.lasted, took)
 		})
 	}
 	recovered.Wait()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	for i, err := range errs {
-		if errors.Is(err, ErrViolated) {
-			return err
+	over.Wait()
+	return cmp.Or(ctx.Err(), errors.Join(errs...))
+}
+
+// eachAlone sees that each of those that come in pairs does the work when the
+// other is frozen: one that hung would not have been missed.
+func (t *torture) eachAlone(ctx context.Context) error {
+	for _, pair := range [][]string{{"streamer-a", "streamer-b"}, {"consumer0-a", "consumer0-b"}} {
+		for i, name := range pair {
+			err := mend(ctx, func(context.Context) error { return t.system.Signal(name, syscall.SIGSTOP) })
+			if err != nil {
+				return err
+			}
+			err = t.watch.await(ctx, time.Now(), recoveryTimeout)
+			err = errors.Join(err, t.system.Signal(name, syscall.SIGCONT))
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				return fmt.Errorf("%w: %s alone: %w", ErrViolated, pair[1-i], err)
+			}
 		}
-		if err != nil {
-			fmt.Fprintf(t.journal, "%s was not injected: %v\n", faults[i].name, err)
-		}
 	}
-	return nil
+	return ctx.Err()
 }

@@ -18,6 +18,7 @@ type tally struct {
 	counts map[string]*count
 	pairs  count
 	total  int
+	missed int // found nothing to do
 }
 
 // count is of one fault, or of two at once.
@@ -70,6 +71,12 @@ func (t *tally) add(name string, together int, lasted, recovered time.Duration) 
 	}
 	c.times++
 	t.pairs.add(lasted, recovered)
+}
+
+func (t *tally) miss() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.missed++
 }
 
 func (t *tally) line() string {
@@ -143,9 +150,10 @@ func (t *torture) printFaults() {
 	s := t.watch.now()
 	took := time.Since(t.began)
 	asked := (took - s.away).Seconds()
-	fmt.Fprintf(t.Out, "\nRecovered: until every consumer had applied what was booked after the fault was over; for faults that others\n"+
-		"have to bear (freeze-leader, isolate-leader, open-writer, open-snapshot), after it had begun.\n"+
+	fmt.Fprintf(t.Out, "\nLasted and recovered: of those that came alone. Recovered: until every consumer had applied what was booked after\n"+
+		"the fault was over; for those that others have to bear (freeze-leader, isolate-leader, open-writer, open-snapshot),\n"+
+		"after it had begun. %d others found nothing to do.\n"+
 		"Audited %d times, %.1f a second while Postgres could be asked (not for %.1f s); at most %.0f ms apart; %.1f ms each: %.0f %% of one core.\n\n",
-		s.audits, float64(s.audits)/asked, s.away.Seconds(), float64(s.longest.Milliseconds()),
+		t.tally.missed, s.audits, float64(s.audits)/asked, s.away.Seconds(), float64(s.longest.Milliseconds()),
 		s.spent.Seconds()*1000/float64(max(s.audits, 1)), 100*s.spent.Seconds()/asked)
 }

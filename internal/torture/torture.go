@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -69,6 +70,7 @@ type torture struct {
 	tally    tally
 	journal  *journal
 	began    time.Time
+	deleted  int64 // entries of the stream
 }
 
 // Run runs it, prints the report, and returns an error that wraps ErrViolated
@@ -80,12 +82,12 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+	if err := makeEmpty(cfg.DataDir); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	t.journal = &journal{path: filepath.Join(cfg.DataDir, "processes.log")}
 	defer t.journal.Close()
-	t.addChildren()
+	t.addChildren(port)
 	defer t.closeChildren()
 	err = up.Run(ctx, up.Config{
 		DataDir: cfg.DataDir,
@@ -107,6 +109,19 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("%w (what the processes said is in %s)", err, t.journal.path)
 	}
 	return up.Remove(ctx, cfg.DataDir)
+}
+
+// makeEmpty makes a directory. What is in one already is not to be tortured,
+// let alone removed.
+func makeEmpty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%s is not empty: choose another with --data-dir", dir)
+	}
+	return os.MkdirAll(dir, 0o755)
 }
 
 // journal is a file that is made when something is written to it. It is safe
@@ -191,21 +206,18 @@ func (t *torture) during(ctx context.Context, system *up.System) error {
 	t.system = system
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	audited := make(chan struct{})
+	audited := make(chan error, 1)
 	go func() {
-		defer close(audited)
-		if err := t.watch.run(ctx, t.db); err != nil {
-			cancel(err)
-		}
+		err := t.watch.run(ctx, t.db)
+		cancel(err)
+		audited <- err
 	}()
 	err := t.script(ctx)
-	cause := context.Cause(ctx)
 	cancel(nil)
-	<-audited
-	t.clearLine()
-	if cause != nil {
-		err = cause
+	if violation := <-audited; violation != nil {
+		err = violation
 	}
+	t.clearLine()
 	if err != nil && !errors.Is(err, ErrViolated) {
 		return err
 	}
@@ -224,9 +236,13 @@ func (t *torture) script(ctx context.Context) error {
 		return fmt.Errorf("the system does not work even when left alone: %w", err)
 	}
 	t.began = time.Now()
+	t.watch.forget()
 	stopLive := t.live(ctx)
 	defer stopLive()
 	if err := t.injectFaults(ctx); err != nil {
+		return err
+	}
+	if err := t.eachAlone(ctx); err != nil {
 		return err
 	}
 	t.system.StopWriters()

@@ -2,10 +2,9 @@ package torture
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"reflect"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,7 +29,6 @@ func (t *torture) judge(ctx context.Context) error {
 		{"the stream is the end of the log", t.streamIsTheEnd},
 		{"what was acknowledged before another was sent is before it in the log", t.inOrder},
 		{"every consumer has the total of all rides", t.totalsAreExact},
-		{"no audit failed", t.auditsHeld},
 	} {
 		says, kept, err := promise.kept(ctx)
 		if err != nil {
@@ -45,6 +43,7 @@ func (t *torture) judge(ctx context.Context) error {
 	if broken {
 		return ErrViolated
 	}
+	fmt.Fprintf(t.Out, "kept    every audit held, or the run would have ended there: %d audits\n", t.watch.now().audits)
 	return nil
 }
 
@@ -62,14 +61,16 @@ func (t *torture) acknowledgedArePresent(ctx context.Context) (string, bool, err
 	if err != nil {
 		return "", false, err
 	}
-	ids := make([]int64, len(acks))
+	ids, distances := make([]int64, len(acks)), make([]string, len(acks))
 	for i, a := range acks {
-		ids[i] = a.ID
+		ids[i], distances[i] = a.ID, a.Distance.String()
 	}
 	var distinct, present int
 	err = t.db.QueryRow(ctx, `
-		SELECT count(DISTINCT a.id), count(r.id) FROM unnest($1::bigint[]) AS a (id) LEFT JOIN rides AS r USING (id)`,
-		ids).Scan(&distinct, &present)
+		SELECT count(DISTINCT a.id), count(r.id)
+		FROM unnest($1::bigint[], $2::text[]) AS a (id, distance)
+		LEFT JOIN rides AS r ON r.id = a.id AND r.distance = a.distance::numeric`,
+		ids, distances).Scan(&distinct, &present)
 	return fmt.Sprintf("%d of %d", present, len(ids)), len(ids) > 0 && present == len(ids) && distinct == len(ids), err
 }
 
@@ -82,7 +83,7 @@ func (t *torture) onceInTheLog(ctx context.Context) (string, bool, error) {
 			SELECT id, count(*) AS times, min(distance) AS distance FROM logged GROUP BY id
 		)
 		SELECT count(r.id), count(*) FILTER (WHERE l.id IS NULL), count(*) FILTER (WHERE times > 1),
-			count(*) FILTER (WHERE r.id IS NULL OR l.distance <> r.distance)
+			count(*) FILTER (WHERE r.id IS NULL OR l.distance IS DISTINCT FROM r.distance)
 		FROM rides AS r FULL JOIN logged_ride AS l USING (id)`).Scan(&rides, &lacking, &twice, &strange)
 	return fmt.Sprintf("%d rides, %d lost, %d doubled, %d strange", rides, lacking, twice, strange),
 		lacking+twice+strange == 0, err
@@ -130,29 +131,32 @@ func (t *torture) streamIsTheEnd(ctx context.Context) (string, bool, error) {
 		count += int64(len(entries))
 		at = unilog.Cursor{Offset: end.Offset, Position: end.Position}
 	}
-	expected := t.tally.counts[holeFault] != nil
-	return fmt.Sprintf("%d entries up to %d, %d differ from the archive, %d were deleted", count, next-1, differ, holes),
-		differ == 0 && next == last+1 && (holes == 0 || expected), nil
+	return fmt.Sprintf("%d entries up to %d, %d differ from the archive, %d are missing, %d had been deleted", count, next-1, differ, holes, t.deleted),
+		differ == 0 && next == last+1 && holes <= t.deleted, nil
 }
 
-func (t *torture) archived(ctx context.Context, first, last int64) (map[int64]json.RawMessage, error) {
-	rows, err := t.db.Query(ctx, `SELECT "offset", data FROM log_records WHERE partition = 0 AND "offset" BETWEEN $1 AND $2`, first, last)
+// archived returns what the archive holds at some offsets, as text.
+func (t *torture) archived(ctx context.Context, first, last int64) (map[int64]string, error) {
+	rows, err := t.db.Query(ctx, `
+		SELECT "offset", concat_ws(E'\n', action, object, key, headers, data)
+		FROM log_records WHERE partition = 0 AND "offset" BETWEEN $1 AND $2`, first, last)
 	if err != nil {
 		return nil, err
 	}
-	data := map[int64]json.RawMessage{}
+	found := map[int64]string{}
 	var offset int64
-	var value json.RawMessage
-	_, err = pgx.ForEachRow(rows, []any{&offset, &value}, func() error {
-		data[offset] = append(json.RawMessage(nil), value...)
+	var text string
+	_, err = pgx.ForEachRow(rows, []any{&offset, &text}, func() error {
+		found[offset] = text
 		return nil
 	})
-	return data, err
+	return found, err
 }
 
-func same(e unilog.Entry, archived json.RawMessage) bool {
-	var a, b any
-	return json.Unmarshal(e.Data, &a) == nil && json.Unmarshal(archived, &b) == nil && reflect.DeepEqual(a, b)
+// same compares an entry with what is archived. Rides have no headers, and the
+// stream carries their data as Postgres writes it.
+func same(e unilog.Entry, archived string) bool {
+	return len(e.Headers) == 0 && strings.Join([]string{e.Action, e.Object, e.Key, "{}", string(e.Data)}, "\n") == archived
 }
 
 // inOrder sees that commit-before-begin is kept: in the order of the log, no
@@ -202,8 +206,4 @@ func (t *torture) totalsAreExact(ctx context.Context) (string, bool, error) {
 	var parked int
 	err = t.db.QueryRow(ctx, `SELECT count(*) FROM dead_letters`).Scan(&parked)
 	return says + fmt.Sprintf("%d parked", parked), kept && parked == 0, err
-}
-
-func (t *torture) auditsHeld(context.Context) (string, bool, error) {
-	return fmt.Sprintf("%d audits, 0 violations", t.watch.now().audits), true, nil
 }

@@ -65,7 +65,7 @@ func settled(t *testing.T) (s *torture, stream string, out *bytes.Buffer) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ack.Answered, ack.ID = time.Now(), ride.ID
+		ack.Answered, ack.ID, ack.Distance = time.Now(), ride.ID, "12.5"
 		if err := json.NewEncoder(acks).Encode(ack); err != nil {
 			t.Fatal(err)
 		}
@@ -115,13 +115,21 @@ func TestJudge(t *testing.T) {
 		"a record is lost":   {sql(`DELETE FROM log_records WHERE "offset" = 3`), "exactly once: 10 rides, 1 lost"},
 		"a gap":              {sql(`DELETE FROM log_records WHERE "offset" = 3`), "have no gaps: 9 records from 1 to 10"},
 		"a record twice":     {sql(`UPDATE log_records SET data = (SELECT data FROM log_records WHERE "offset" = 4) WHERE "offset" = 3`), "1 lost, 1 doubled"},
-		"another distance":   {sql(`UPDATE rides SET distance = 12.6 WHERE id = 3`), "0 lost, 0 doubled, 1 strange"},
+		"another distance":   {sql(`UPDATE rides SET distance = 12.6 WHERE id = 3`), "every acknowledged ride is in the database: 9 of 10"},
+		"another record":     {sql(`UPDATE log_records SET data = data || '{"distance": 1}' WHERE "offset" = 3`), "0 lost, 0 doubled, 1 strange"},
+		"no distance":        {sql(`UPDATE log_records SET data = data - 'distance' WHERE "offset" = 3`), "0 lost, 0 doubled, 1 strange"},
+		"another action":     {sql(`UPDATE log_records SET action = 'update' WHERE "offset" = 3`), "1 differ from the archive"},
 		"an archive apart":   {sql(`UPDATE log_records SET data = data || '{"distance": 1}' WHERE "offset" = 3`), "1 differ from the archive"},
 		"a total apart":      {sql(`UPDATE consumer_states SET total_distance = 125.01 WHERE name = 'consumer1'`), "consumer1 125.01 of 125.0 m"},
 		"a consumer missing": {sql(`DELETE FROM consumer_states WHERE name = 'consumer1'; DELETE FROM checkpoints WHERE name = 'consumer1'`), "every consumer has the total"},
 		"a record parked": {sql(`INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
 			SELECT 'consumer1', partition, "offset", staged_at, action, object, key, '{}', headers, '' FROM log_records WHERE "offset" = 3`), "1 parked"},
 		"another order": {sql(`UPDATE log_records SET data = data || jsonb_build_object('id', 11 - (data ->> 'id')::bigint)`), "9 out of order"},
+		"a hole in the stream": {func(t *testing.T, s *torture, stream string) {
+			if err := s.redis.Do(t.Context(), s.redis.B().Xdel().Key(stream).Id("9-0").Build()).Error(); err != nil {
+				t.Fatal(err)
+			}
+		}, "1 are missing, 0 had been deleted"},
 		"a stream cut off": {func(t *testing.T, s *torture, stream string) {
 			if err := s.redis.Do(t.Context(), s.redis.B().Xdel().Key(stream).Id("10-0").Build()).Error(); err != nil {
 				t.Fatal(err)

@@ -159,6 +159,13 @@ func (w *watch) until(ctx context.Context, atMost time.Duration, what string, ho
 	}
 }
 
+// forget begins counting anew.
+func (w *watch) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.audits, w.spent, w.away, w.longest = 0, 0, 0, 0
+}
+
 func (w *watch) now() seen {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 // concurrent use, but for Signal.
 type System struct{ s *supervisor }
 
-// Signal sends a signal to the process or private server of a name. If it does
-// not run just now, nothing happens.
+// Signal sends a signal to the process or private server of a name. It is an
+// error if that does not run just now, as between its death and its next start.
 func (y *System) Signal(name string, sig os.Signal) error {
 	for _, group := range append(slices.Clone(y.s.groups), y.s.servers) {
 		for _, t := range group {

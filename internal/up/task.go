@@ -3,6 +3,7 @@ package up
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -60,12 +61,12 @@ func (t *task) stop(ctx context.Context) error {
 	return t.current.Stop(ctx)
 }
 
-// signal sends a signal to what runs, if it does.
+// signal sends a signal to what runs.
 func (t *task) signal(sig os.Signal) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.current == nil {
-		return nil
+		return fmt.Errorf("%s does not run just now", t.name)
 	}
 	return t.current.Signal(sig)
 }
