@@ -13,6 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/redislog"
 )
 
 // frozenConn is a connection whose reader stops in the middle of an answer.
@@ -85,22 +88,21 @@ func TestLeaderFrozenWhileItReadsIsReplaced(t *testing.T) {
 	w.wantCount("stream entries", len(w.streamIDs()), 1501)
 }
 
-// slowLog is slow, and never so slow that a call to it would be a long one.
-type slowLog struct{ unilog.Log }
-
-func (s slowLog) Append(ctx context.Context, term unilog.Term, entries []unilog.Entry) (int64, error) {
-	time.Sleep(60 * time.Millisecond) // stands for work
-	return s.Log.Append(ctx, term, entries)
-}
-
 // TestManyAppendsKeepTheLead publishes a batch in parts, each of them short,
 // for longer than a leader may be silent.
 func TestManyAppendsKeepTheLead(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
+	way, err := proxy.For(testenv.SharedRedis(t))
+	w.must(err)
+	t.Cleanup(way.Close)
+	way.Slow(30*time.Millisecond, 0)
+	far, err := redislog.Open(w.ctx, way.URL(), w.stream)
+	w.must(err)
+	t.Cleanup(far.Close)
 	s := w.streamer(func(cfg *unilog.StreamerConfig) {
 		*cfg = unilog.WithSessionTimeout(unilog.WithAppendRecords(*cfg, 10), 400*time.Millisecond)
-		cfg.Log = slowLog{w.log}
+		cfg.Log = far
 	})
 	w.commitMany(100)
 	n, err := s.RunOnce(w.ctx)

@@ -156,12 +156,7 @@ func (t *torture) injectAll(ctx context.Context, faults []fault) error {
 func (t *torture) eachAlone(ctx context.Context) error {
 	for _, pair := range [][]string{{"streamer-a", "streamer-b"}, {"consumer0-a", "consumer0-b"}} {
 		for i, name := range pair {
-			err := mend(ctx, func(context.Context) error { return t.system.Signal(name, syscall.SIGSTOP) })
-			if err != nil {
-				return err
-			}
-			err = t.watch.await(ctx, time.Now(), recoveryTimeout)
-			err = errors.Join(err, t.system.Signal(name, syscall.SIGCONT))
+			err := t.without(ctx, name)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -170,5 +165,17 @@ func (t *torture) eachAlone(ctx context.Context) error {
 			}
 		}
 	}
-	return ctx.Err()
+	return nil
+}
+
+// without waits until the consumers go on while a process is frozen.
+func (t *torture) without(ctx context.Context, name string) error {
+	what := name + " frozen"
+	t.tally.begin(what)
+	defer t.tally.end(what)
+	if err := mend(ctx, func(context.Context) error { return t.system.Signal(name, syscall.SIGSTOP) }); err != nil {
+		return err
+	}
+	err := t.watch.await(ctx, time.Now(), recoveryTimeout)
+	return errors.Join(err, t.system.Signal(name, syscall.SIGCONT))
 }

@@ -110,7 +110,7 @@ func (t *torture) live(ctx context.Context) (stop func()) {
 				time.Since(t.began).Seconds(), w.head, w.audits, w.lag+w.backlog, t.tally.line())
 			if t.Live {
 				t.clearLine()
-				fmt.Fprint(t.Out, line)
+				fmt.Fprint(t.Out, "\x1b[?7l"+line+"\x1b[?7h") // no second line on a narrow terminal
 			} else {
 				fmt.Fprintln(t.Out, line)
 			}
