@@ -19,7 +19,7 @@ import (
 type tortureCmd struct {
 	For     time.Duration `default:"60s" help:"How long to inject faults, as 60s or 10m."`
 	Rate    float64       `default:"200" help:"Rides a second."`
-	Faults  []string      `placeholder:"NAME,…" help:"Inject only these."`
+	Faults  []string      `placeholder:"NAME" help:"Inject only these."`
 	Seed    uint64        `default:"0" help:"Repeats the faults of an earlier run, which printed its seed, in their order; 0 takes a new one."`
 	DataDir string        `type:"path" placeholder:"DIR" help:"Where everything is kept; removed if nothing was wrong. A temporary directory, if not set."`
 }

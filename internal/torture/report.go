@@ -1,7 +1,6 @@
 package torture
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -140,13 +139,19 @@ func (t *torture) printFaults() {
 		}
 		fmt.Fprintf(w, "%.1f s\t%.2f s\t%.2f s\t\n", c.lasted.Seconds(), c.quantile(0.5).Seconds(), c.quantile(1).Seconds())
 	}
+	var never []string
 	for _, f := range catalogue {
-		if slices.Contains(t.Faults, f.name) {
-			row(f.name, cmp.Or(t.tally.counts[f.name], new(count)))
+		if c := t.tally.counts[f.name]; c != nil {
+			row(f.name, c)
+		} else if slices.Contains(t.Faults, f.name) {
+			never = append(never, f.name)
 		}
 	}
 	row("any two at once", &t.tally.pairs)
 	_ = w.Flush()
+	if len(never) > 0 {
+		fmt.Fprintln(t.Out, "\nNot injected, for lack of time:", strings.Join(never, ", "))
+	}
 	s := t.watch.now()
 	took := time.Since(t.began)
 	asked := (took - s.away).Seconds()
