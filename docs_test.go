@@ -26,7 +26,7 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, doc := range []string{"README.md", "docs/architecture.md"} {
+	for _, doc := range []string{"README.md", "docs/architecture.md", "docs/torture.md", "docs/model/README.md"} {
 		text, err := os.ReadFile(doc)
 		if err != nil {
 			t.Fatal(err)
@@ -36,7 +36,7 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 				t.Errorf("%s names %s, which is not there", doc, name[1])
 			}
 		}
-		for _, link := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllSubmatch(text, -1) {
+		for _, link := range regexp.MustCompile(`\]\(([^):#]+)(?:#[\w-]+)?\)`).FindAllSubmatch(text, -1) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(doc), string(link[1]))); err != nil {
 				t.Errorf("%s links to what is not there: %v", doc, err)
 			}

@@ -28,6 +28,7 @@ type commands struct {
 	Verify    verifyCmd    `cmd:"" help:"Check that every consumer agrees with the database."`
 	Reconcile reconcileCmd `cmd:"" help:"Repair the total of a consumer whose state was damaged."`
 	Torture   tortureCmd   `cmd:"" help:"Inject every fault under load and see that nothing is lost, doubled or reordered."`
+	Bench     benchCmd     `cmd:"" help:"Measure everything, next to what the servers can do at the most."`
 
 	Consumers   consumersCmd   `cmd:"" help:"List or forget consumers."`
 	Deadletters deadLettersCmd `cmd:"" help:"List, retry or discard records that consumers have parked."`
