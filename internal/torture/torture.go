@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -105,10 +106,10 @@ func Run(ctx context.Context, cfg Config) error {
 		fmt.Fprintf(cfg.Out, "\nEverything is kept in %[1]s: what the processes said in processes.log, and the servers' state.\n"+
 			"To look at it: %[2]s up --servers-only --data-dir %[1]s\n", cfg.DataDir, cfg.Command)
 		return err
-	case err != nil:
+	case err != nil && ctx.Err() == nil:
 		return fmt.Errorf("%w (what the processes said is in %s)", err, t.journal.path)
 	}
-	return up.Remove(ctx, cfg.DataDir)
+	return errors.Join(err, up.Remove(context.WithoutCancel(ctx), cfg.DataDir))
 }
 
 // makeEmpty makes a directory. What is in one already is not to be tortured,
@@ -222,8 +223,11 @@ func (t *torture) during(ctx context.Context, system *up.System) error {
 		return err
 	}
 	t.printFaults()
-	if err != nil { // the audit's: what there is must not change any more
-		fmt.Fprintln(t.Out, "\n", err)
+	if err != nil {
+		for _, c := range t.children { // what there is must not change any more
+			_ = t.system.Signal(c.name, syscall.SIGSTOP)
+		}
+		fmt.Fprintln(t.Out, err)
 		return err
 	}
 	return t.judge(context.WithoutCancel(ctx))
