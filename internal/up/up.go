@@ -141,9 +141,11 @@ func (s *supervisor) run(ctx context.Context) error {
 }
 
 func (s *supervisor) announce(urls urls, env string) {
-	api := fmt.Sprintf("http://127.0.0.1:%d", s.cfg.Port)
-	s.out.say("api:      %s", api)
-	s.out.say("try:      curl -d distance=123 %s/rides", api)
+	if len(s.cfg.Writers) > 0 {
+		api := fmt.Sprintf("http://127.0.0.1:%d", s.cfg.Port)
+		s.out.say("api:      %s", api)
+		s.out.say("try:      curl -d distance=123 %s/rides", api)
+	}
 	s.out.say("postgres: %s", urls.attachDatabase)
 	s.out.say("redis:    %s", urls.attachRedis)
 	s.out.say("look:     (set -a; . %s; %s status)", quote(env), quote(os.Args[0]))
