@@ -68,17 +68,6 @@ func (f finder) lookup(names ...string) string {
 	return ""
 }
 
-// Tool returns the path of a program that comes with the servers, of the first
-// name found, "" if none is: from beside the Postgres that would be started, if
-// it is there.
-func Tool(ctx context.Context, names ...string) string {
-	var f finder
-	if bin, err := f.postgres(ctx, "", ""); err == nil {
-		f.path = bin + string(filepath.ListSeparator) + os.Getenv("PATH")
-	}
-	return f.lookup(names...)
-}
-
 func executable(dir, name string) string {
 	path := filepath.Join(dir, name)
 	info, err := os.Stat(path)

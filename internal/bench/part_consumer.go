@@ -1,0 +1,103 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// measureConsumer consumes the whole log, by one consumer and then by two at
+// the same time.
+func measureConsumer(ctx context.Context, r *round) error {
+	return r.within(ctx, func(w *world) error {
+		w.progress.span(0, 0.5)
+		if err := w.stage(ctx, w.records); err != nil {
+			return err
+		}
+		if _, _, err := w.drain(ctx, w.records, fmt.Sprintf("--keep-records=%d", w.records)); err != nil {
+			return err
+		}
+		if err := w.stop(); err != nil {
+			return err
+		}
+		w.progress.span(0.5, 0.7)
+		one, memory, err := w.consume(ctx, "first")
+		if err != nil {
+			return err
+		}
+		w.progress.span(0.7, 0.9)
+		two, _, err := w.consume(ctx, "second", "third")
+		if err != nil {
+			return err
+		}
+		bare, err := w.bareConsumer(ctx)
+		if err != nil {
+			return err
+		}
+		w.add("consume "+number(float64(w.records)), "records/s", one, bare)
+		w.add("two consumers, together", "records/s", two, limit{"one consumer", one})
+		if memory > 0 {
+			w.add("memory at the most", "MB", memory, unlimited)
+		}
+		return nil
+	})
+}
+
+// consume starts consumers at once, and returns the sum of their rates, and the
+// most memory that one of them had, 0 if that is not known.
+func (w *world) consume(ctx context.Context, names ...string) (rate, memory float64, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	ways := make([]way, len(names))
+	for _, name := range names {
+		if _, err := w.start("consumer", name); err != nil {
+			return 0, 0, err
+		}
+	}
+	for i, name := range names {
+		group.Go(func() (err error) {
+			ways[i], err = w.follow(ctx, int64(w.records), func(ctx context.Context) (int64, error) { return w.applied(ctx, name) })
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, 0, err
+	}
+	for i, p := range w.programs {
+		rate += ways[i].rate()
+		mb, _ := p.memory()
+		memory = max(memory, mb)
+	}
+	return rate, memory, w.stop()
+}
+
+// bareBatch is how many records a consumer reads at once.
+const bareBatch = 1000
+
+// bareConsumer does the least that a consumer must: it reads the log and saves
+// a checkpoint for each batch.
+func (w *world) bareConsumer(ctx context.Context) (limit, error) {
+	const name = "bare"
+	if _, err := w.db.Exec(ctx, `INSERT INTO checkpoints (name, partition) VALUES ($1, 0)`, name); err != nil {
+		return limit{}, err
+	}
+	w.progress.show(0.9, "the bare loop")
+	began := time.Now()
+	for at := int64(0); at < int64(w.records); {
+		from := strconv.FormatInt(at+1, 10)
+		entries, err := w.redis.Do(ctx, w.redis.B().Xrange().Key(stream).Start(from).End("+").Count(bareBatch).Build()).AsXRange()
+		if err != nil {
+			return limit{}, err
+		}
+		if len(entries) == 0 {
+			return limit{}, fmt.Errorf("the log ends at %d of %d records", at, w.records)
+		}
+		at += int64(len(entries))
+		if _, err := w.db.Exec(ctx, `UPDATE checkpoints SET "offset" = $2 WHERE name = $1`, name, at); err != nil {
+			return limit{}, err
+		}
+	}
+	return limit{"bare loop of XRANGE and UPDATE", float64(w.records) / time.Since(began).Seconds()}, nil
+}
