@@ -10,6 +10,33 @@ import (
 	"github.com/rocketrides/unilog/internal/proxy"
 )
 
+// TestStandbyFindsItsConnectionLost loses a standby's idle connection to the log
+// without a word: the first call of its own term must not wait for it in vain.
+func TestStandbyFindsItsConnectionLost(t *testing.T) {
+	t.Parallel()
+	n := setupNetwork(t)
+	leader, standby := n.streamer(), n.farStreamer()
+	n.drain(leader)
+	lost := n.redis.BlackholeAt(proxy.ToServer, proxy.Containing("EVALSHA"), proxy.Both)
+	n.eventually(func() bool {
+		n.drain(leader)
+		if _, err := standby.RunOnce(n.ctx); !errors.Is(err, unilog.ErrStandby) {
+			t.Fatalf("the standby says %v", err)
+		}
+		select {
+		case <-lost:
+			return true
+		default:
+			return false
+		}
+	})
+	n.redis.Blackhole(0) // for new connections: what was in the hole stays lost
+	leader.Resign()
+	if _, err := standby.RunOnce(n.ctx); err != nil {
+		t.Errorf("the standby takes the lead and says %v", err)
+	}
+}
+
 func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
 	t.Parallel()
 	for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {

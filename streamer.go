@@ -62,6 +62,8 @@ type Streamer struct {
 	// limit is how many records the next batch has at the most: fewer after a
 	// failure, so that a slow network gets something through.
 	limit int
+	// looked is when a standby last looked at the log.
+	looked time.Time
 }
 
 const (
@@ -69,6 +71,8 @@ const (
 	idleFirst, idleMost = time.Millisecond, 20 * time.Millisecond
 	// standbyPause is the time between a standby's attempts to lead.
 	standbyPause = 250 * time.Millisecond
+	// standbyTimeout bounds a standby's look at the log.
+	standbyTimeout = time.Second
 	// upkeepPause is the time between looks at the log's head and trimming.
 	upkeepPause = time.Second
 	// callTimeout bounds each call to Postgres or to the log.
@@ -175,7 +179,11 @@ func (s *Streamer) RunOnce(ctx context.Context) (n int, err error) {
 		s.stepDown() // the caller took its time: Postgres has ended the session
 	}
 	if s.lead == nil {
-		if err := s.takeLead(ctx); err != nil {
+		err := s.takeLead(ctx)
+		if errors.Is(err, ErrStandby) {
+			s.keepReady(ctx)
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -197,6 +205,21 @@ func (s *Streamer) RunOnce(ctx context.Context) (n int, err error) {
 		s.limit = min(s.limit+s.limit/8+1, s.cfg.BatchRecords)
 	}
 	return n, err
+}
+
+// keepReady looks at the log now and then while another streamer leads. Else a
+// connection that a firewall has long dropped would be found only by the first
+// call of a new leader, which would wait for it in vain.
+func (s *Streamer) keepReady(ctx context.Context) {
+	if time.Since(s.looked) < upkeepPause {
+		return
+	}
+	s.looked = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, standbyTimeout)
+	defer cancel()
+	if _, err := s.cfg.Log.Head(ctx, firstPartition); err != nil {
+		s.log.Warn("standing by, and the log cannot be reached", "err", err)
+	}
 }
 
 // needsDecision says whether trying again is of no use.
