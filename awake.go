@@ -46,6 +46,10 @@ func (l *leadership) awake(ctx context.Context, call func(context.Context) error
 
 // show shows Postgres that the leader is alive.
 func (l *leadership) show(ctx context.Context) error {
+	if !l.busy.TryLock() {
+		return nil // Postgres is at work for it
+	}
+	defer l.busy.Unlock()
 	if err := l.conn.Ping(ctx); err != nil {
 		return fmt.Errorf("keep the lead: %w", err)
 	}

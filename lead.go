@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -85,6 +86,8 @@ type leadership struct {
 	seen       time.Time       // when Postgres last saw the leader, at the latest
 	expired    map[string]bool // consumers that nothing is kept for, reported
 	complaint  string          // the last failure of the upkeep, reported
+	ahead      *ahead          // the next batch, if it is being numbered
+	busy       sync.Mutex      // held while it is, so that nobody else uses the session
 	consumers  bool            // consumers keep their checkpoints in this database
 	troubled   bool            // the database says that the log cannot be written
 }
@@ -231,6 +234,10 @@ func (s *Streamer) giveUp(ctx context.Context, err error) {
 func (s *Streamer) stepDown() {
 	if s.lead == nil {
 		return
+	}
+	if s.lead.ahead != nil {
+		s.lead.ahead.cancel()
+		s.lead.settle()
 	}
 	if err := s.lead.close(); err != nil {
 		s.log.Debug("the leader's session was lost, and its lock with it", "err", err)

@@ -21,6 +21,7 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 		case err == nil:
 			l.published = head
 		case errors.Is(err, ErrAlreadyAppended):
+			l.settle()
 			if err := l.checkHead(ctx, head); err != nil {
 				return err
 			}
@@ -28,6 +29,7 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 				"records", len(part), "first", part[0].Offset, "last", part[len(part)-1].Offset, "head", head)
 			l.published = head
 		case errors.Is(err, ErrBehind):
+			l.settle()
 			if err := s.rebuild(ctx, head); err != nil {
 				return err
 			}

@@ -64,6 +64,9 @@ type Streamer struct {
 	limit int
 	// looked is when a standby last looked at the log.
 	looked time.Time
+	// overlaps says that the next batch of a backlog may be numbered while one is
+	// published.
+	overlaps bool
 }
 
 const (
@@ -126,8 +129,11 @@ func (s *Streamer) Run(ctx context.Context) error {
 	// What is begun is finished although ctx has ended.
 	work, stop := outlive(ctx, shutdownTimeout)
 	defer stop()
+	s.overlaps = true
 	defer func() {
+		s.overlaps = false
 		if s.lead != nil {
+			s.lead.settle()
 			if err := s.lead.record(work); err != nil {
 				s.log.Warn("could not record what is published: it will be sent again, and refused", "err", err)
 			}
@@ -235,6 +241,7 @@ func needsDecision(err error) bool {
 func (s *Streamer) step(ctx context.Context) (int, error) {
 	for {
 		if s.lead.upkeepDue() {
+			s.lead.settle()
 			if err := s.upkeep(ctx); err != nil {
 				return 0, err
 			}
@@ -244,6 +251,9 @@ func (s *Streamer) step(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		s.lead.seen = time.Now()
+		if s.overlaps && len(entries) >= s.limit && s.lead.published >= s.lead.recorded {
+			s.numberAhead(ctx)
+		}
 		if len(entries) == 0 {
 			return 0, s.lead.record(ctx)
 		}
@@ -262,6 +272,12 @@ func (s *Streamer) step(ctx context.Context) (int, error) {
 // archive as long as there are any, then by numbering.
 func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 	l := s.lead
+	if entries, err := l.takeAhead(); err != nil || len(entries) > 0 {
+		if err != nil {
+			return nil, err
+		}
+		return entries, callHook(ctx, s.cfg.Hooks.AfterNumber, entries)
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if l.published < l.numbered {

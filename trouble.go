@@ -32,6 +32,7 @@ func (s *Streamer) noteTrouble(ctx context.Context, err error) {
 	if errors.As(err, &fenced) || errors.Is(err, ErrSimulated) || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
+	s.lead.settle()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
 	text := oneLineError{err}.Error()
@@ -47,6 +48,7 @@ func (s *Streamer) clearTrouble(ctx context.Context) {
 	if !l.troubled {
 		return
 	}
+	l.settle()
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
 	if _, err := l.conn.Exec(ctx, sqlNoTrouble, l.term.Partition); err != nil {

@@ -1,0 +1,46 @@
+package unilog_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/rocketrides/unilog"
+)
+
+// gatedLog waits with each append for leave.
+type gatedLog struct {
+	unilog.Log
+	wait func(entries []unilog.Entry)
+}
+
+func (g gatedLog) Append(ctx context.Context, term unilog.Term, entries []unilog.Entry) (int64, error) {
+	g.wait(entries)
+	return g.Log.Append(ctx, term, entries)
+}
+
+// TestNextBatchIsNumberedMeanwhile does not let a full batch pass until the next
+// one has its offsets.
+func TestNextBatchIsNumberedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commitMany(35)
+	waited := 0
+	s := w.streamer(func(cfg *unilog.StreamerConfig) {
+		cfg.BatchRecords = 10
+		cfg.Log = gatedLog{w.log, func(entries []unilog.Entry) {
+			next := min(35, entries[0].Offset+19)
+			w.eventually(func() bool { return query[int64](w, `SELECT next_offset - 1 FROM log_partitions`) >= next })
+			waited++
+		}}
+	})
+	ctx, stop := context.WithCancel(w.ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	w.eventually(func() bool { return len(w.streamIDs()) == 35 })
+	stop()
+	w.must(<-done)
+	w.wantCount("appends", waited, 4)
+	if published := query[int64](w, `SELECT published_offset FROM log_partitions`); published != 35 {
+		t.Errorf("%d are recorded as published, want 35", published)
+	}
+}
