@@ -34,7 +34,7 @@ func TestDuring(t *testing.T) {
 		if err := system.Signal("r", syscall.SIGKILL); err != nil {
 			t.Error(err)
 		}
-		r.await(t, "up | r died (signal: killed), starting it again in 100ms\nr  | runs\n")
+		r.await(t, "up | r died (signal: killed), starting it again in 100ms\n")
 		if err := system.Signal("x", syscall.SIGKILL); err == nil {
 			t.Error("nothing is called x")
 		}

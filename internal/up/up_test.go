@@ -87,7 +87,7 @@ func TestInterruptedAudit(t *testing.T) {
 	cfg := fakeServers(t)
 	cfg.For = time.Hour
 	r := start(t, cfg)
-	r.await(t, "try:")
+	r.await(t, "look:")
 	if err := r.stop(); err == nil {
 		t.Error("no audit, no error")
 	}
