@@ -15,34 +15,38 @@ import (
 const lockClass = 0x756c6f67 // "ulog"
 
 const (
-	sqlTryLead = `SELECT pg_try_advisory_lock($1, $2)`
-	sqlUnlock  = `SELECT pg_advisory_unlock($1, $2)`
-
-	// A leader that lives gives up a statement sooner. The timeouts of a session
-	// do not run while the server waits to send to a client that is frozen.
-	sqlOust = `
-SELECT pg_terminate_backend(a.pid)
-FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()
-    AND l.classid = $1 AND l.objid = $2 AND l.objsubid = 2
-    AND a.state <> 'idle' AND a.state_change < clock_timestamp() - make_interval(secs => $3)`
-
-	// The session is the leader's own. It ends, and with it the lock, soon after
-	// its client has gone silent: frozen, or cut off without a word. Without JIT,
-	// see sqlNoJIT. What is numbered must be on disk before the log has it.
-	sqlSession = `
-SELECT to_regclass('checkpoints') IS NOT NULL
-FROM (
-    SELECT set_config('idle_session_timeout', $1, false),
-        set_config('idle_in_transaction_session_timeout', $1, false),
+	// The lock and the session's limits are one statement: a leader that is frozen
+	// between two would hold the lock for ever. The session is the leader's own.
+	// It ends, and with it the lock, soon after its client has gone silent: frozen,
+	// or cut off without a word. Without JIT, see sqlNoJIT. What is numbered must be
+	// on disk before the log has it.
+	sqlTryLead = `
+WITH lock AS MATERIALIZED (
+    SELECT pg_try_advisory_lock($1, $2) AS granted
+), session AS MATERIALIZED (
+    SELECT set_config('idle_session_timeout', $3, false),
+        set_config('idle_in_transaction_session_timeout', $3, false),
         set_config('tcp_keepalives_idle', '5', false),
         set_config('tcp_keepalives_interval', '5', false),
         set_config('tcp_keepalives_count', '2', false),
         set_config('tcp_user_timeout', '5s', false),
         set_config('jit', 'off', false),
         CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
-    OFFSET 0
-) AS settings`
+    FROM lock WHERE granted
+)
+SELECT granted, to_regclass('checkpoints') IS NOT NULL
+FROM lock LEFT JOIN session ON true`
+
+	sqlUnlock = `SELECT pg_advisory_unlock($1, $2)`
+
+	// A leader that lives says something sooner. The timeouts of a session do not
+	// run while the server waits to send to a client that is frozen.
+	sqlOust = `
+SELECT pg_terminate_backend(a.pid)
+FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()
+    AND l.classid = $1 AND l.objid = $2 AND l.objsubid = 2
+    AND a.state_change < clock_timestamp() - make_interval(secs => $3)`
 
 	// The epoch rises above the log's too, which may remember a later one than
 	// a database that was restored. Index: log_partitions_pkey.
@@ -100,9 +104,11 @@ func (s *Streamer) takeLead(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
-	var locked bool
-	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), firstPartition).Scan(&locked); err != nil {
-		pooled.Release()
+	var locked, consumers bool
+	silence := fmt.Sprint(s.cfg.sessionTimeout.Milliseconds())
+	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), firstPartition, silence).Scan(&locked, &consumers); err != nil {
+		l := &leadership{conn: pooled.Hijack(), term: Term{Partition: firstPartition}}
+		_ = l.close() // it may have the lock
 		return fmt.Errorf("take the lead: %w", err)
 	}
 	if !locked {
@@ -119,7 +125,7 @@ func (s *Streamer) takeLead(ctx context.Context) error {
 	// pool with it.
 	s.lead = &leadership{
 		conn: pooled.Hijack(), silence: s.cfg.sessionTimeout, used: time.Now(), seen: time.Now(),
-		term: Term{Partition: firstPartition}, expired: map[string]bool{},
+		term: Term{Partition: firstPartition}, expired: map[string]bool{}, consumers: consumers,
 	}
 	if err := s.beginTerm(ctx); err != nil {
 		s.giveUp(ctx, err)
@@ -132,10 +138,6 @@ func (s *Streamer) takeLead(ctx context.Context) error {
 // from then on refuse the one before, and then looks where they are.
 func (s *Streamer) beginTerm(ctx context.Context) error {
 	l := s.lead
-	silence := fmt.Sprint(l.silence.Milliseconds())
-	if err := l.conn.QueryRow(ctx, sqlSession, silence).Scan(&l.consumers); err != nil {
-		return fmt.Errorf("begin a term: %w", err)
-	}
 	var before Head
 	err := l.awake(ctx, func(ctx context.Context) (err error) {
 		before, err = s.cfg.Log.Head(ctx, l.term.Partition)

@@ -67,6 +67,40 @@ func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
 	}
 }
 
+// TestLeaderSilentAtAnyMessageIsReplaced lets a streamer fall silent before its
+// first message to Postgres, then before its second, and so on. Nothing heals.
+func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
+	t.Parallel()
+	n := setupNetwork(t)
+	short := func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithSessionTimeout(*cfg, 100*time.Millisecond) }
+	met := 0
+	for ; ; met++ {
+		n.commit("1")
+		n.farDB.Reset()
+		far := n.farStreamer(short)
+		silent := n.postgres.BlackholeAt(proxy.ToServer, proxy.Nth(met+1), proxy.Both)
+		ctx, cancel := context.WithTimeout(n.ctx, 200*time.Millisecond)
+		_, err := far.RunOnce(ctx)
+		cancel()
+		if !happened(silent) {
+			n.must(err)
+			far.Resign()
+			break
+		}
+		next := n.streamer()
+		n.eventually(func() bool {
+			_, err := next.RunOnce(n.ctx)
+			return !errors.Is(err, unilog.ErrStandby)
+		})
+		next.Resign()
+		heal(n.postgres)
+	}
+	if met < 5 {
+		t.Errorf("only %d silences were met", met)
+	}
+	n.check(met + 1)
+}
+
 // TestLeaderInABlackHoleHoldsNoTables cuts a leader off in the middle of a
 // transaction, which holds locks that its successor needs.
 func TestLeaderInABlackHoleHoldsNoTables(t *testing.T) {
