@@ -232,8 +232,8 @@ func TestKilledAtEachStep(t *testing.T) {
 		{"consumer", "applies after its checkpoint", "Postgres", question, executing("INSERT INTO consumer_states"), "applied 0, total 0."},
 		{"consumer", "commits", "Postgres", question, holds("commit\x00"), "applied 0, total 0."},
 		{"consumer", "committed", "Postgres", answer, holds("COMMIT\x00"), "applied 5, total 7.5."},
-		{"api", "commits", "Postgres", question, holds("commit\x00"), "rides 5,"},
-		{"api", "committed", "Postgres", answer, holds("COMMIT\x00"), "rides 6,"},
+		{"api", "books", "Postgres", question, executing("INSERT INTO rides"), "rides 5,"},
+		{"api", "booked", "Postgres", answer, holds("\x00\x00\x00\x08" + "\x00\x00\x00\x00\x00\x00\x00\x06"), "rides 6,"},
 	} {
 		t.Run(c.process+" "+c.step, func(t *testing.T) {
 			t.Parallel()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -99,15 +98,16 @@ func TestTerminatedUnderLoad(t *testing.T) {
 }
 
 // TestTerminatedWithARideInHand lets the api hear of its end while a ride is to
-// be committed, and commits it when the api takes no more.
+// be booked, and books it when the api takes no more.
 func TestTerminatedWithARideInHand(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	port := freePort(t)
 	api := start(t, s.faulty, "api", fmt.Sprintf("--port=%d", port))
 	api.says("api listens")
+	books := executing("INSERT INTO rides")
 	s.postgres.CutAt(proxy.ToServer, func(chunk []byte) bool {
-		if bytes.Contains(chunk, []byte("commit\x00")) {
+		if books(chunk) {
 			_ = api.cmd.Process.Signal(syscall.SIGTERM)
 			for t.Context().Err() == nil {
 				conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))

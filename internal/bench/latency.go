@@ -193,7 +193,7 @@ func drawTimes(random *rand.Rand, n int, from, d time.Duration) []time.Duration 
 }
 
 // book books a ride.
-func (m *latencyMeter) book(ctx context.Context, db rides.Beginner, due time.Time, counts bool) error {
+func (m *latencyMeter) book(ctx context.Context, db rides.Writer, due time.Time, counts bool) error {
 	distance, err := rides.ParseDistance("123.45")
 	if err != nil {
 		return err

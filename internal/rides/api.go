@@ -9,11 +9,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Database is what the api needs of Postgres; a pgxpool.Pool is one.
 type Database interface {
-	Beginner
+	Acquire(ctx context.Context) (*pgxpool.Conn, error)
 	Querier
 }
 
@@ -27,8 +29,8 @@ type APIConfig struct {
 	// Verbose logs each request. Otherwise only what went wrong on the api's own
 	// side is logged; of an unavailable database, one line a second.
 	Verbose bool
-	// DBTimeout bounds what one request may ask of the database, waiting for a
-	// connection included. Default 5 s.
+	// DBTimeout bounds what one request may ask of the database, waiting for its
+	// turn and for a connection included. Default 5 s.
 	DBTimeout time.Duration
 	// ShutdownTimeout bounds the wait for requests in hand when the api stops.
 	// Default 3 s.
@@ -45,8 +47,9 @@ const (
 
 // API takes bookings over HTTP. It is safe for concurrent use.
 type API struct {
-	cfg     APIConfig
-	outages throttle
+	cfg      APIConfig
+	bookings booker
+	outages  throttle
 }
 
 var _ http.Handler = (*API)(nil)
@@ -63,7 +66,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	cfg.DBTimeout = cmp.Or(cfg.DBTimeout, dbTimeout)
 	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, shutdownTimeout)
 	cfg.Log = cmp.Or(cfg.Log, slog.Default())
-	return &API{cfg: cfg}, nil
+	return &API{cfg: cfg, bookings: booker{db: cfg.DB, timeout: cfg.DBTimeout, patience: groupPatience}}, nil
 }
 
 // ServeHTTP answers every request in JSON, also those that it refuses.
@@ -123,18 +126,12 @@ func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	ctx, cancel := a.dbContext(r)
-	defer cancel()
-	ride, err := CreateRide(ctx, a.cfg.DB, distance)
+	ride, err := a.bookings.book(r.Context(), distance)
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	w.Header().Set("Location", "/rides/"+strconv.FormatInt(ride.ID, 10))
-	writeJSON(w, http.StatusCreated, struct {
-		Message string `json:"message"`
-		Ride
-	}{"Payment accepted. Your pilot is on their way! distance=" + distance.rounded() + "m", ride})
+	writeCreated(w, ride)
 }
 
 func (a *API) showRide(w http.ResponseWriter, r *http.Request, text string) {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // maxBodyBytes is many times what the longest valid request needs.
@@ -26,7 +27,7 @@ func (e *requestError) Error() string { return e.message }
 // readParameter returns the one value of a parameter, from the query string,
 // a form or a JSON object, as it was written; empty if there is none.
 func readParameter(w http.ResponseWriter, r *http.Request, name string) (string, error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := formValues(r.URL.RawQuery, name)
 	if err != nil {
 		return "", &requestError{http.StatusBadRequest, "The query string is not valid form encoding."}
 	}
@@ -34,7 +35,7 @@ func readParameter(w http.ResponseWriter, r *http.Request, name string) (string,
 	if err != nil {
 		return "", err
 	}
-	switch values = append(values, query[name]...); len(values) {
+	switch values = append(values, query...); len(values) {
 	case 0:
 		return "", nil
 	case 1:
@@ -49,28 +50,37 @@ func readBody(w http.ResponseWriter, r *http.Request, name string) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	tooLarge := &requestError{
-		http.StatusRequestEntityTooLarge,
-		"The request's body must be at most " + strconv.Itoa(maxBodyBytes) + " bytes.",
-	}
 	// Refused by its announced length, before a client that waits for a
 	// 100 Continue has sent anything.
 	if r.ContentLength > maxBodyBytes {
-		return nil, tooLarge
+		return nil, errTooLarge
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
-	var tooMany *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooMany):
-		return nil, tooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &requestError{http.StatusRequestTimeout, "The request's body took too long to arrive."}
-	case err != nil:
-		return nil, &requestError{http.StatusBadRequest, "The request's body could not be read."}
-	case len(body) == 0:
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	if len(body) == 0 {
 		return nil, nil
 	}
 	return parse(body, name)
+}
+
+var errTooLarge = &requestError{
+	http.StatusRequestEntityTooLarge,
+	"The request's body must be at most " + strconv.Itoa(maxBodyBytes) + " bytes.",
+}
+
+// unreadable is why a body could not be read.
+func unreadable(err error) error {
+	var tooMany *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooMany):
+		return errTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &requestError{http.StatusRequestTimeout, "The request's body took too long to arrive."}
+	default:
+		return &requestError{http.StatusBadRequest, "The request's body could not be read."}
+	}
 }
 
 // bodyParser chooses by content type. A body without one is taken for a form,
@@ -79,13 +89,14 @@ func bodyParser(h http.Header) (func(body []byte, name string) ([]string, error)
 	if e := h.Get("Content-Encoding"); e != "" && e != "identity" {
 		return nil, &requestError{http.StatusUnsupportedMediaType, "The request's body must not be compressed."}
 	}
-	mediaType := "application/x-www-form-urlencoded"
-	if header := h.Get("Content-Type"); header != "" {
+	const form = "application/x-www-form-urlencoded"
+	mediaType := form
+	if header := h.Get("Content-Type"); header != "" && header != form {
 		// What stays empty after an error is refused below.
 		mediaType, _, _ = mime.ParseMediaType(header)
 	}
 	switch mediaType {
-	case "application/x-www-form-urlencoded":
+	case form:
 		return parseForm, nil
 	case "application/json":
 		return parseJSON, nil
@@ -98,11 +109,24 @@ func bodyParser(h http.Header) (func(body []byte, name string) ([]string, error)
 }
 
 func parseForm(body []byte, name string) ([]string, error) {
-	form, err := url.ParseQuery(string(body))
+	values, err := formValues(string(body), name)
 	if err != nil {
 		return nil, &requestError{http.StatusBadRequest, "The request's body is not valid form encoding."}
 	}
-	return form[name], nil
+	return values, nil
+}
+
+// formValues returns the values of a name in form encoding.
+func formValues(text, name string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	// What nearly every request is: one field, and nothing to decode.
+	if field, value, ok := strings.Cut(text, "="); ok && field == name && !strings.ContainsAny(value, "&;%+") {
+		return []string{value}, nil
+	}
+	form, err := url.ParseQuery(text)
+	return form[name], err
 }
 
 // parseJSON walks the tokens, because json.Unmarshal would keep the last of

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestPostRide(t *testing.T) {
@@ -74,6 +75,28 @@ func TestPostRideBody(t *testing.T) {
 	want := `{"message":"Payment accepted. Your pilot is on their way! distance=123.0m","id":1,"distance":123.0,"created_at":"`
 	if w.Code != http.StatusCreated || !strings.HasPrefix(w.Body.String(), want) {
 		t.Errorf("answered %d %s", w.Code, w.Body)
+	}
+}
+
+// TestCreatedIsJSON compares what is put together by hand.
+func TestCreatedIsJSON(t *testing.T) {
+	t.Parallel()
+	for text, at := range map[string]time.Time{
+		"123.0": time.Unix(1700000000, 0).UTC(), "0.05": time.Unix(1700000000, 120000000).UTC(), "1e9": time.Unix(0, 1000).UTC(),
+	} {
+		ride := Ride{ID: 9223372036854775807, Distance: mustParse(t, text), CreatedAt: at}
+		want, err := json.Marshal(struct {
+			Message string `json:"message"`
+			Ride
+		}{"Payment accepted. Your pilot is on their way! distance=" + ride.Distance.rounded() + "m", ride})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		writeCreated(w, ride)
+		if got := w.Body.String(); got != string(want)+"\n" {
+			t.Errorf("%s is answered %s; want %s", text, got, want)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package rides
 
 import (
-	"math/big"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -160,9 +159,14 @@ func (d Distance) MarshalJSON() ([]byte, error) { return []byte(d.String()), nil
 // rounded returns the distance with one decimal place, halves rounded up, for
 // people to read.
 func (d Distance) rounded() string {
-	r, ok := new(big.Rat).SetString(d.String())
-	if !ok {
+	whole, fraction, _ := strings.Cut(d.String(), ".")
+	if len(fraction) < 2 || fraction[1] < '5' {
+		return whole + "." + (fraction + "0")[:1]
+	}
+	tenths, err := strconv.ParseInt(whole+fraction[:1], 10, 64)
+	if err != nil {
 		return d.String()
 	}
-	return r.FloatString(1)
+	tenths++
+	return strconv.FormatInt(tenths/10, 10) + "." + strconv.FormatInt(tenths%10, 10)
 }

@@ -132,6 +132,9 @@ func FuzzParseDistance(f *testing.F) {
 		if again, err := ParseDistance(d.String()); err != nil || again != d {
 			t.Fatalf("%q became %q, which became %q, %v", s, d, again, err)
 		}
+		if want := value.FloatString(1); d.rounded() != want {
+			t.Fatalf("%q rounded is %q, want %q", s, d.rounded(), want)
+		}
 		if !json.Valid([]byte(d.String())) {
 			t.Fatalf("%q became %q, which is not JSON", s, d)
 		}

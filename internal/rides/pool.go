@@ -2,7 +2,6 @@ package rides
 
 import (
 	"context"
-	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,20 +14,6 @@ import (
 type Pool struct{ *pgxpool.Pool }
 
 var _ Database = Pool{}
-
-// Begin begins a transaction on a connection of the pool.
-func (p Pool) Begin(ctx context.Context) (pgx.Tx, error) {
-	conn, err := p.Acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tx, err := conn.Begin(ctx)
-	if err != nil {
-		release(conn)
-		return nil, err
-	}
-	return &pooledTx{tx, conn}, nil
-}
 
 // QueryRow runs a query for one row; Scan returns its error.
 func (p Pool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
@@ -46,24 +31,6 @@ func release(conn *pgxpool.Conn) {
 		return
 	}
 	conn.Release()
-}
-
-// pooledTx returns its connection when it ends.
-type pooledTx struct {
-	pgx.Tx
-	conn *pgxpool.Conn // nil once returned
-}
-
-func (t *pooledTx) Commit(ctx context.Context) error { return t.end(t.Tx.Commit(ctx)) }
-
-func (t *pooledTx) Rollback(ctx context.Context) error { return t.end(t.Tx.Rollback(ctx)) }
-
-func (t *pooledTx) end(err error) error {
-	if t.conn != nil && !errors.Is(err, pgx.ErrTxClosed) {
-		release(t.conn)
-		t.conn = nil
-	}
-	return err
 }
 
 type pooledRow struct {

@@ -2,7 +2,9 @@ package rides
 
 import (
 	"context"
+	"net/http"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -13,37 +15,16 @@ import (
 // without a word: its place must be free at once.
 func TestLostConnectionLeavesThePool(t *testing.T) {
 	t.Parallel()
-	way, err := proxy.For(newDatabase(t).Config().ConnString())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(way.Close)
-	cfg, err := pgxpool.ParseConfig(way.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.MaxConns = 1
-	bare, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(bare.Close)
-	pool := Pool{bare}
-	overdue, cancel := context.WithCancel(t.Context())
-	cancel()
+	way, faulty := throughProxy(t, newDatabase(t))
+	pool := Pool{reconnect(t, faulty, func(c *pgxpool.Config) { c.MaxConns = 1 })}
 
 	var one int
 	for name, lose := range map[string]func(){
-		"in a transaction": func() {
-			tx, err := pool.Begin(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			way.Blackhole(proxy.Both)
-			if err := tx.QueryRow(overdue, `SELECT 1`).Scan(&one); err == nil {
-				t.Error("an answer")
-			}
-			_ = tx.Rollback(overdue)
+		"in a booking": func() {
+			api, _ := newAPI(t, pool, func(c *APIConfig) { c.DBTimeout = time.Second })
+			way.BlackholeAt(proxy.ToServer, proxy.Containing("13.5"), proxy.Both)
+			wantError(t, request(api, http.MethodPost, "/rides", formType, "distance=13.5"), http.StatusServiceUnavailable, msgUnknown)
+			api.bookings.wait()
 		},
 		"in a query": func() {
 			ctx, cancel := context.WithCancel(t.Context())

@@ -44,6 +44,8 @@ func listenError(addr string, err error) error {
 // that tells how many it had to cut off. Nothing of it runs on after it
 // returns. The end of ctx does not reach requests in hand before that bound.
 func (a *API) Serve(ctx context.Context, ln net.Listener) error {
+	// What nobody waits for any more ends soon, but not at once.
+	defer a.bookings.wait()
 	return server{"api", a, a.cfg.DBTimeout, a.cfg.ShutdownTimeout, a.cfg.Log}.serve(ctx, ln)
 }
 

@@ -2,24 +2,36 @@ package rides
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/rocketrides/unilog"
 )
 
 const (
-	// Searches no index; rides_pkey takes in the new id.
-	insertRideSQL = `
-		INSERT INTO rides (distance)
-		VALUES ($1::numeric)
-		RETURNING id, created_at`
+	// insertRidesSQL makes rides of the distances given, and stages a record of
+	// each. Rows are numbered after they are sorted, so that ids follow the order
+	// of the distances, and staging ids that of the rides. The record is as
+	// unilog.Stage would write it.
+	// Searches no index; the primary keys take in the new ids.
+	insertRidesSQL = `
+		WITH ride AS (
+			INSERT INTO rides (distance)
+			SELECT distance::numeric
+			FROM unnest($1::text[]) WITH ORDINALITY AS r (distance, n)
+			ORDER BY n
+			RETURNING id, created_at, distance
+		), record AS (
+			INSERT INTO staged_log_records (action, object, key, data)
+			SELECT '` + recordAction + `', '` + recordObject + `', id::text, jsonb_build_object('id', id, 'distance', distance)
+			FROM ride
+			ORDER BY ride.id -- a bare id would be the text above
+		)
+		SELECT id, created_at
+		FROM ride
+		ORDER BY id`
 
 	// Served by rides_pkey.
 	selectRideSQL = `
@@ -38,9 +50,9 @@ var (
 	// ErrRideNotFound is returned where no ride has the id asked for.
 	ErrRideNotFound = errors.New("rides: no such ride")
 
-	// ErrOutcomeUnknown is returned by [CreateRide] when the connection was lost
-	// during the commit, so that the ride may or may not exist.
-	ErrOutcomeUnknown = errors.New("rides: the connection was lost during the commit: the ride may or may not exist")
+	// ErrOutcomeUnknown is returned by [CreateRides] when the connection was lost
+	// before the answer, so that the rides may or may not exist.
+	ErrOutcomeUnknown = errors.New("rides: the connection was lost before the answer: the ride may or may not exist")
 )
 
 // Ride is one booked ride.
@@ -50,10 +62,10 @@ type Ride struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Beginner is what [CreateRide] needs of a database: a pool, a connection or,
-// for a savepoint, a transaction.
-type Beginner interface {
-	Begin(ctx context.Context) (pgx.Tx, error)
+// Writer is what [CreateRides] needs of a database: a connection, a pool or a
+// transaction.
+type Writer interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
 // Querier is what [RideByID] needs of a database.
@@ -61,69 +73,62 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// CreateRide writes a ride and stages the record that tells of it, in one
-// transaction: after the commit both are visible, after an error neither is.
-// The exception is [ErrOutcomeUnknown]; even then, it is both or neither.
-func CreateRide(ctx context.Context, db Beginner, distance Distance) (Ride, error) {
-	ride := Ride{Distance: distance}
-	tx, err := db.Begin(ctx)
-	if err != nil {
-		return Ride{}, fmt.Errorf("begin: %w", err)
-	}
-	// Does nothing once the transaction has ended.
-	defer func() { _ = tx.Rollback(ctx) }()
-
-	if err := tx.QueryRow(ctx, insertRideSQL, distance.String()).Scan(&ride.ID, &ride.CreatedAt); err != nil {
-		return Ride{}, fmt.Errorf("insert ride: %w", err)
-	}
-	record, err := rideRecord(ride)
+// CreateRide is [CreateRides] for one.
+func CreateRide(ctx context.Context, db Writer, distance Distance) (Ride, error) {
+	rides, err := CreateRides(ctx, db, []Distance{distance})
 	if err != nil {
 		return Ride{}, err
 	}
-	if err := unilog.Stage(ctx, tx, record); err != nil {
-		return Ride{}, fmt.Errorf("stage ride: %w", err)
+	return rides[0], nil
+}
+
+// CreateRides writes rides and stages the records that tell of them, in one
+// statement and in their order: all of it is there afterwards, or, after an
+// error, nothing. The exception is [ErrOutcomeUnknown]; even then, it is all or
+// nothing. On a transaction, it is there once that commits.
+func CreateRides(ctx context.Context, db Writer, distances []Distance) ([]Ride, error) {
+	texts := make([]string, len(distances))
+	for i, d := range distances {
+		texts[i] = d.String()
 	}
 	// Not yet sent, so its outcome is known.
 	if err := ctx.Err(); err != nil {
-		return Ride{}, fmt.Errorf("commit ride: %w", err)
+		return nil, fmt.Errorf("create rides: %w", err)
 	}
-	if err := tx.Commit(ctx); err != nil {
-		if !rolledBack(err) {
-			return Ride{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-		}
-		return Ride{}, fmt.Errorf("commit ride: %w", err)
+	rides := make([]Ride, 0, len(distances))
+	rows, err := db.Query(ctx, insertRidesSQL, texts)
+	if err == nil {
+		var ride Ride
+		_, err = pgx.ForEachRow(rows, []any{&ride.ID, &ride.CreatedAt}, func() error {
+			if len(rides) < len(distances) {
+				ride.Distance, ride.CreatedAt = distances[len(rides)], ride.CreatedAt.UTC()
+			}
+			rides = append(rides, ride)
+			return nil
+		})
 	}
-	ride.CreatedAt = ride.CreatedAt.UTC()
-	return ride, nil
+	switch {
+	case err == nil && len(rides) == len(distances):
+		return rides, nil
+	case err == nil: // a trigger of somebody's
+		err = fmt.Errorf("the database made %d rides of %d", len(rides), len(distances))
+	case rolledBack(err, len(rides) < len(distances)):
+		return nil, fmt.Errorf("create rides: %w", err)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }
 
-// rideRecord is what the log's readers see of a new ride.
-func rideRecord(ride Ride) (unilog.Record, error) {
-	data, err := json.Marshal(struct {
-		ID       int64    `json:"id"`
-		Distance Distance `json:"distance"`
-	}{ride.ID, ride.Distance})
-	if err != nil {
-		return unilog.Record{}, fmt.Errorf("encode ride: %w", err)
-	}
-	return unilog.Record{
-		Action: recordAction,
-		Object: recordObject,
-		Key:    strconv.FormatInt(ride.ID, 10),
-		Data:   data,
-	}, nil
-}
-
-// rolledBack reports whether a failed commit is known to have changed nothing.
-// A FATAL error is no such answer: the server may send it after the commit. Nor
-// is pgconn.SafeToRetry: as of pgx v5.12.0 it also holds where the connection
-// ended after the commit was sent.
-func rolledBack(err error) bool {
+// rolledBack reports whether a failed statement is known to have changed
+// nothing. The server answers in order, and sends every row before it commits:
+// when it ends the session before the last row, it has not committed. Any other
+// FATAL error is no such answer. Nor is pgconn.SafeToRetry: as of pgx v5.12.0 it
+// also holds where the connection ended after the statement was sent.
+func rolledBack(err error, rowsMissing bool) bool {
 	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		return pgErr.SeverityUnlocalized == "ERROR"
+	if !errors.As(err, &pgErr) {
+		return false
 	}
-	return errors.Is(err, pgx.ErrTxCommitRollback)
+	return pgErr.SeverityUnlocalized == "ERROR" || pgErr.Code == "57P01" && rowsMissing // admin_shutdown
 }
 
 // RideByID returns the ride with this id, or [ErrRideNotFound].

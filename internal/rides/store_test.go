@@ -1,13 +1,17 @@
 package rides
 
 import (
-	"context"
 	"errors"
+	"fmt"
+	"io"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/unilog"
 )
 
 func mustParse(t *testing.T, s string) Distance {
@@ -66,27 +70,76 @@ func TestCreateRideRollback(t *testing.T) {
 	wantRides(t, pool, 0)
 }
 
-// failingTx refuses to stage, as a full disk might between the two writes.
-type failingTx struct{ pgx.Tx }
-
-func (failingTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
-	return pgconn.CommandTag{}, errors.New("no")
-}
-
-type failingBeginner struct{ Beginner }
-
-func (b failingBeginner) Begin(ctx context.Context) (pgx.Tx, error) {
-	tx, err := b.Beginner.Begin(ctx)
-	return failingTx{tx}, err
-}
-
 func TestCreateRideWithoutRecordIsNoRide(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
-	if ride, err := CreateRide(t.Context(), failingBeginner{pool}, mustParse(t, "1")); err == nil {
-		t.Fatalf("created %+v", ride)
+	if _, err := pool.Exec(t.Context(), `ALTER TABLE staged_log_records ADD CHECK (key <> '1')`); err != nil {
+		t.Fatal(err)
+	}
+	ride, err := CreateRide(t.Context(), pool, mustParse(t, "1"))
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || errors.Is(err, ErrOutcomeUnknown) {
+		t.Fatalf("created %+v, %v", ride, err)
 	}
 	wantRides(t, pool, 0)
+}
+
+// TestRidesAreStagedAsRecords compares with what unilog.Stage makes of the rides,
+// in their order.
+func TestRidesAreStagedAsRecords(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	var distances []Distance
+	for i := range 300 {
+		for _, text := range []string{"123.0", "0", "1e9", "0." + strings.Repeat("0", 29) + "1", fmt.Sprintf("%d.50", 300-i)} {
+			distances = append(distances, mustParse(t, text))
+		}
+	}
+	rides, err := CreateRides(t.Context(), pool, distances)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := make([]unilog.Record, len(rides))
+	for i, ride := range rides {
+		if ride.Distance != distances[i] || ride.ID != int64(i+1) {
+			t.Fatalf("ride number %d is %+v, want %s", i, ride, distances[i])
+		}
+		records[i] = unilog.Record{
+			Action: "create", Object: "ride", Key: strconv.FormatInt(ride.ID, 10),
+			Data: fmt.Appendf(nil, `{"id":%d,"distance":%s}`, ride.ID, ride.Distance),
+		}
+	}
+	if err := unilog.Stage(t.Context(), pool, records...); err != nil {
+		t.Fatal(err)
+	}
+	var same int
+	err = pool.QueryRow(t.Context(), `
+		SELECT count(*) FROM staged_log_records a JOIN staged_log_records b ON b.id = a.id + $1
+			AND (a.size, a.action, a.object, a.key, a.data::text, a.headers::text)
+			  = (b.size, b.action, b.object, b.key, b.data::text, b.headers::text)
+			JOIN rides ON rides.id::text = a.key AND rides.distance::text = a.data ->> 'distance'`, len(rides)).Scan(&same)
+	if err != nil || same != len(rides) {
+		t.Errorf("%d of %d rides are staged as their records are (%v)", same, len(rides), err)
+	}
+}
+
+// What says that a statement changed nothing, and what does not.
+func TestRolledBack(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err               error
+		rowsMissing, want bool
+	}{
+		{&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "23514"}, false, true}, // at the commit
+		{&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "57P01"}, true, true},
+		{&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "57P01"}, false, false},
+		{&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "08P01"}, true, false}, // a pooler's
+		{io.ErrUnexpectedEOF, true, false},
+	} {
+		if got := rolledBack(c.err, c.rowsMissing); got != c.want {
+			t.Errorf("%v, rows missing %t: %t", c.err, c.rowsMissing, got)
+		}
+	}
 }
 
 func TestRideByIDNotFound(t *testing.T) {

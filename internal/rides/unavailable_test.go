@@ -1,7 +1,6 @@
 package rides
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,13 +9,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/proxy"
 )
 
 const (
@@ -24,6 +24,7 @@ const (
 	msgBusy     = "The database is busy."
 	msgSlow     = "The database took too long to answer."
 	msgNoWrites = "The database takes no writes at the moment."
+	msgUnknown  = "The database was lost while it saved the ride: the ride may or may not exist."
 )
 
 func TestUnavailable(t *testing.T) {
@@ -143,7 +144,7 @@ func TestDatabaseSlow(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
 	release := lockRides(t, pool)
-	api, _ := newAPI(t, pool, func(c *APIConfig) { c.DBTimeout = 50 * time.Millisecond })
+	api, _ := newAPI(t, pool, func(c *APIConfig) { c.DBTimeout = 2 * time.Second })
 	wantRetryLater(t, postRide(api), msgSlow)
 
 	impatient := reconnect(t, pool, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["lock_timeout"] = "10" })
@@ -185,39 +186,31 @@ func TestDatabaseErrorIsNotLeaked(t *testing.T) {
 	}
 }
 
-// cutConn loses the answer to a commit, after the server has committed.
-type cutConn struct {
-	net.Conn
-	committing atomic.Bool
-}
-
-func (c *cutConn) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte("commit\x00")) {
-		c.committing.Store(true)
+// throughProxy opens a second pool to the database of another, through a proxy.
+func throughProxy(t *testing.T, pool *pgxpool.Pool) (*proxy.Proxy, *pgxpool.Pool) {
+	t.Helper()
+	way, err := proxy.For(pool.Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
 	}
-	return c.Conn.Write(p)
-}
-
-func (c *cutConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if c.committing.Load() {
-		return 0, io.ErrUnexpectedEOF
+	t.Cleanup(way.Close)
+	faulty, err := pgxpool.New(t.Context(), way.URL())
+	if err != nil {
+		t.Fatal(err)
 	}
-	return n, err
+	t.Cleanup(faulty.Close)
+	return way, faulty
 }
 
+// TestConnectionLostDuringCommit loses the answer after the server has committed.
 func TestConnectionLostDuringCommit(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
-	api, log := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) {
-		dial := c.ConnConfig.DialFunc
-		c.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dial(ctx, network, addr)
-			return &cutConn{Conn: conn}, err
-		}
-	}))
+	way, faulty := throughProxy(t, pool)
+	api, log := newAPI(t, faulty)
+	way.CutAt(proxy.ToClient, proxy.Containing("SELECT 1\x00"))
 	w := postRide(api)
-	wantError(t, w, http.StatusServiceUnavailable, "The database was lost while it saved the ride: the ride may or may not exist.")
+	wantError(t, w, http.StatusServiceUnavailable, msgUnknown)
 	if got := w.Header().Get("Retry-After"); got != "" {
 		t.Errorf("Retry-After is %q, which asks for the ride to be booked twice", got)
 	}
@@ -247,13 +240,15 @@ type brokenDatabase struct {
 	value any
 }
 
-func (b brokenDatabase) Begin(context.Context) (pgx.Tx, error) { panic(b.value) }
+func (b brokenDatabase) Acquire(context.Context) (*pgxpool.Conn, error) { panic(b.value) }
+
+func (b brokenDatabase) QueryRow(context.Context, string, ...any) pgx.Row { panic(b.value) }
 
 func TestPanicInHandler(t *testing.T) {
 	t.Parallel()
 	api, log := newAPI(t, brokenDatabase{value: "secret"})
-	wantError(t, postRide(api), http.StatusInternalServerError, "Internal server error.")
-	for _, want := range []string{"err=secret", "path=/rides", "brokenDatabase"} {
+	wantError(t, request(api, http.MethodGet, "/rides/1", "", ""), http.StatusInternalServerError, "Internal server error.")
+	for _, want := range []string{"err=secret", "path=/rides/1", "brokenDatabase"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("log lacks %q:\n%s", want, log)
 		}
@@ -266,5 +261,5 @@ func TestPanicInHandler(t *testing.T) {
 			t.Errorf("recovered %v and logged:\n%s", v, log)
 		}
 	}()
-	postRide(api)
+	request(api, http.MethodGet, "/rides/1", "", "")
 }
