@@ -8,6 +8,7 @@ type ahead struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	entries []Entry
+	last    int64 // the id of the last
 	err     error
 }
 
@@ -16,7 +17,7 @@ type ahead struct {
 func (s *Streamer) numberAhead(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	l, limit := s.lead, s.limit
-	published := l.published
+	published, lowWater := l.published, l.low.mark
 	a := &ahead{cancel: cancel, done: make(chan struct{})}
 	l.ahead = a
 	l.busy.Lock()
@@ -24,7 +25,7 @@ func (s *Streamer) numberAhead(ctx context.Context) {
 		defer close(a.done)
 		defer l.busy.Unlock()
 		if a.err = l.ensureRoom(ctx, limit, s.cfg.chunkRecords); a.err == nil {
-			a.entries, a.err = number(ctx, l.conn, l.term, limit, published)
+			a.entries, a.last, a.err = number(ctx, l.conn, l.term, limit, published, lowWater)
 		}
 	}()
 	l.recorded = published
@@ -40,6 +41,9 @@ func (l *leadership) settle() {
 	l.ahead.cancel()
 	if n := len(l.ahead.entries); n > 0 {
 		l.numbered = l.ahead.entries[n-1].Offset
+		// Once, while it is settled what was so at the time of its snapshot.
+		l.low.passed(l.ahead.last)
+		l.ahead.last = 0
 	}
 }
 

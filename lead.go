@@ -53,13 +53,13 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datna
 	sqlBeginTerm = `
 UPDATE log_partitions SET epoch = greatest(epoch, $2) + 1
 WHERE partition = $1
-RETURNING log_id::text, epoch, next_offset - 1, published_offset, trouble IS NOT NULL`
+RETURNING log_id::text, epoch, next_offset - 1, published_offset, low_water, trouble IS NOT NULL`
 
 	// Ordered, so that it takes the index: EXISTS would scan the table, whose
 	// first pages are empty after a backlog.
 	// Index: log_partitions_pkey, staged_log_records_pkey.
 	sqlProbe = `
-SELECT epoch, (SELECT id FROM staged_log_records ORDER BY id LIMIT 1) IS NOT NULL
+SELECT epoch, (SELECT id FROM staged_log_records WHERE id > $2 ORDER BY id LIMIT 1) IS NOT NULL
 FROM log_partitions WHERE partition = $1`
 
 	// The commit need not be flushed: what is lost of it is sent again and
@@ -84,6 +84,7 @@ type leadership struct {
 	recorded   int64 // what the database knows of published
 	trimmed    int64 // the last offset that the log was told to trim
 	chunks     chunks
+	low        lowWater
 	idle       bool // nothing was staged at the last look
 	lastUpkeep time.Time
 	used       time.Time       // when RunOnce last succeeded
@@ -126,6 +127,7 @@ func (s *Streamer) takeLead(ctx context.Context) error {
 	s.lead = &leadership{
 		conn: pooled.Hijack(), silence: s.cfg.sessionTimeout, used: time.Now(), seen: time.Now(),
 		term: Term{Partition: firstPartition}, expired: map[string]bool{}, consumers: consumers,
+		low: lowWater{swept: time.Now()},
 	}
 	if err := s.beginTerm(ctx); err != nil {
 		s.giveUp(ctx, err)
@@ -147,7 +149,7 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 		return fmt.Errorf("read the log's head: %w", err)
 	}
 	err = l.conn.QueryRow(ctx, sqlBeginTerm, l.term.Partition, before.Epoch).
-		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published, &l.troubled)
+		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published, &l.low.mark, &l.troubled)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("unilog: log_partitions has no row for partition %d", l.term.Partition)
 	}
@@ -197,7 +199,7 @@ func (l *leadership) checkHead(ctx context.Context, head int64) error {
 // probe looks whether anything is staged, and whether this is still the leader.
 func (l *leadership) probe(ctx context.Context) (staged bool, err error) {
 	var epoch int64
-	if err := l.conn.QueryRow(ctx, sqlProbe, l.term.Partition).Scan(&epoch, &staged); err != nil {
+	if err := l.conn.QueryRow(ctx, sqlProbe, l.term.Partition, l.low.mark).Scan(&epoch, &staged); err != nil {
 		return false, fmt.Errorf("look for staged records: %w", err)
 	}
 	if epoch != l.term.Epoch {

@@ -302,14 +302,16 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 	if err := l.ensureRoom(ctx, s.limit, s.cfg.chunkRecords); err != nil {
 		return nil, err
 	}
-	entries, err := number(ctx, l.conn, l.term, s.limit, l.published)
+	entries, last, err := number(ctx, l.conn, l.term, s.limit, l.published, l.low.mark)
 	if err != nil {
 		return nil, err
 	}
 	l.idle = len(entries) == 0
 	if l.idle {
+		l.low.passedAll()
 		return nil, nil
 	}
+	l.low.passed(last)
 	l.recorded = l.published
 	l.numbered = entries[len(entries)-1].Offset
 	return entries, callHook(ctx, s.cfg.Hooks.AfterNumber, entries)

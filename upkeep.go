@@ -59,9 +59,16 @@ func (s *Streamer) upkeep(ctx context.Context) error {
 	return nil
 }
 
-// tidy trims the log, drops old chunks of the archive and adds the next one.
+// tidy moves the low-water mark, trims the log, drops old chunks of the archive
+// and adds the next one.
 func (s *Streamer) tidy(ctx context.Context) error {
 	l := s.lead
+	if err := l.low.look(ctx, l.conn); err != nil {
+		return err
+	}
+	if err := l.low.sweep(ctx, s.cfg.DB); err != nil {
+		return err
+	}
 	needed, err := s.oldestNeeded(ctx)
 	if err != nil {
 		return err

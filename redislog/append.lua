@@ -2,8 +2,9 @@
 -- all. Redis runs a script as one step, so nothing comes between.
 --
 -- KEYS  1 stream, 2 leader (a hash: log_id, epoch)
--- ARGV  1 log_id, 2 epoch, 3 first offset, and then for each entry the number
---       of its arguments followed by them: field, value, field, value, …
+-- ARGV  1 log_id, 2 epoch, 3 first offset, and then six for each entry: data,
+--       action, object, staged_at, key, headers, of which the last two may be
+--       empty
 -- Returns {answer, head}: appended, already or behind, and the head; diverged
 -- and the offset; fenced and the newer epoch; foreign and the other log_id.
 local leader = redis.call('HMGET', KEYS[2], 'log_id', 'epoch')
@@ -25,25 +26,30 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 
 local offset = tonumber(ARGV[3])
-local i, n = 4, #ARGV
+local each = 6
+local last = #ARGV - each + 1
 if head < offset - 1 then
   return {'behind', string.format('%.0f', head)}
 end
 if head >= offset then
   -- Two histories that have parted never meet again: if the last entry that
   -- both have is the same, so are those before it.
-  while offset < head and i + tonumber(ARGV[i]) < n do
-    i = i + tonumber(ARGV[i]) + 1
-    offset = offset + 1
-  end
+  local i = math.min(4 + (head - offset) * each, last)
+  offset = offset + (i - 4) / each
   local id = string.format('%.0f-0', offset)
   local held = redis.call('XRANGE', KEYS[1], id, id)[1]
   if held then
-    local same = #held[2] == tonumber(ARGV[i])
-    for j, value in ipairs(held[2]) do
-      same = same and value == ARGV[i + j]
+    local sent = {
+      data = ARGV[i], action = ARGV[i + 1], object = ARGV[i + 2], staged_at = ARGV[i + 3],
+      key = ARGV[i + 4] ~= '' and ARGV[i + 4] or nil, headers = ARGV[i + 5] ~= '' and ARGV[i + 5] or nil,
+    }
+    for j = 1, #held[2], 2 do
+      if sent[held[2][j]] ~= held[2][j + 1] then
+        return {'diverged', string.format('%.0f', offset)}
+      end
+      sent[held[2][j]] = nil
     end
-    if not same then
+    if next(sent) then
       return {'diverged', string.format('%.0f', offset)}
     end
   end
@@ -53,10 +59,23 @@ end
 if leader[1] ~= ARGV[1] or leader[2] ~= ARGV[2] then
   redis.call('HSET', KEYS[2], 'log_id', ARGV[1], 'epoch', ARGV[2])
 end
-while i <= n do
-  local fields = tonumber(ARGV[i])
-  redis.call('XADD', KEYS[1], string.format('%.0f-0', offset), unpack(ARGV, i + 1, i + fields))
-  i = i + fields + 1
+-- Each argument costs as much as the rest of an entry: no table is made of them,
+-- and fields that carry nothing are left out.
+local call, stream, format = redis.call, KEYS[1], string.format
+for i = 4, last, each do
+  local id, key, headers = format('%.0f-0', offset), ARGV[i + 4], ARGV[i + 5]
+  if headers ~= '' and key ~= '' then
+    call('XADD', stream, id, 'data', ARGV[i], 'action', ARGV[i + 1], 'object', ARGV[i + 2], 'staged_at', ARGV[i + 3],
+      'key', key, 'headers', headers)
+  elseif headers ~= '' then
+    call('XADD', stream, id, 'data', ARGV[i], 'action', ARGV[i + 1], 'object', ARGV[i + 2], 'staged_at', ARGV[i + 3],
+      'headers', headers)
+  elseif key ~= '' then
+    call('XADD', stream, id, 'data', ARGV[i], 'action', ARGV[i + 1], 'object', ARGV[i + 2], 'staged_at', ARGV[i + 3],
+      'key', key)
+  else
+    call('XADD', stream, id, 'data', ARGV[i], 'action', ARGV[i + 1], 'object', ARGV[i + 2], 'staged_at', ARGV[i + 3])
+  end
   offset = offset + 1
 end
 return {'appended', string.format('%.0f', offset - 1)}
