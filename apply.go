@@ -24,9 +24,12 @@ ON CONFLICT (name, partition) DO NOTHING`
 
 	// The comparison with where the batch began is what makes two instances of
 	// one consumer harmless: the second finds no row, and rolls back.
-	// A frozen process must not hold the row for ever.
+	// A frozen process must not hold the row for ever. For $7 see unsynced.
 	sqlAdvance = `
-WITH bounded AS MATERIALIZED (SELECT set_config('idle_in_transaction_session_timeout', $6, true))
+WITH bounded AS MATERIALIZED (
+    SELECT set_config('idle_in_transaction_session_timeout', $6, true),
+        CASE WHEN $7 THEN set_config('synchronous_commit', 'off', true) END
+)
 UPDATE checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp()
 FROM bounded
 WHERE name = $1 AND partition = $2 AND "offset" = $3`
@@ -54,20 +57,16 @@ func (c *Consumer) loadCheckpoint(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	at := new(Cursor)
-	load := func() error {
-		return c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, firstPartition).Scan(&at.Offset, &at.Position)
-	}
-	err := load()
+	at, err := c.checkpoint(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
 		if _, err = c.cfg.DB.Exec(ctx, sqlRegister, c.cfg.Name, firstPartition); err == nil {
-			err = load()
+			at, err = c.checkpoint(ctx)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("read the checkpoint: %w", err)
 	}
-	c.at = at
+	c.at = &at
 	if c.heartbeat.IsZero() {
 		c.heartbeat = time.Now()
 	}
@@ -75,6 +74,11 @@ func (c *Consumer) loadCheckpoint(ctx context.Context) error {
 		err = c.checkSource(ctx)
 	}
 	return err
+}
+
+func (c *Consumer) checkpoint(ctx context.Context) (at Cursor, err error) {
+	err = c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, firstPartition).Scan(&at.Offset, &at.Position)
+	return at, err
 }
 
 // beat shows from time to time that a consumer without work is alive.
@@ -142,18 +146,12 @@ func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error
 	last := entries[len(entries)-1]
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	tx, err := c.cfg.DB.Begin(bounded)
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
+	tx, advanced, err := c.begin(bounded, last)
 	defer rollback(tx)
-
-	silence := fmt.Sprint(c.cfg.HandlerTimeout.Milliseconds())
-	tag, err := tx.Exec(bounded, sqlAdvance, c.cfg.Name, firstPartition, c.at.Offset, last.Offset, last.Position, silence)
 	if err != nil {
-		return fmt.Errorf("advance the checkpoint: %w", err)
+		return err
 	}
-	if tag.RowsAffected() == 0 {
+	if !advanced {
 		return errOvertaken
 	}
 	if err := f(ctx, tx, entries); err != nil {
@@ -180,6 +178,33 @@ func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error
 	}
 	return nil
 }
+
+// begin begins a transaction and advances the checkpoint in it, in one round
+// trip. The transaction is to be rolled back in any case.
+func (c *Consumer) begin(ctx context.Context, last Entry) (tx pgx.Tx, advanced bool, err error) {
+	silence := fmt.Sprint(c.cfg.HandlerTimeout.Milliseconds())
+	var batch pgx.Batch
+	batch.BeginTx(pgx.TxOptions{})
+	batch.Queue(sqlAdvance, c.cfg.Name, firstPartition, c.at.Offset, last.Offset, last.Position, silence, c.unsynced())
+	results := c.cfg.DB.SendBatch(ctx, &batch)
+	if _, err = results.Exec(); err != nil {
+		err = fmt.Errorf("begin: %w", err)
+	} else if tag, execErr := results.Exec(); execErr != nil {
+		err = fmt.Errorf("advance the checkpoint: %w", execErr)
+	} else {
+		advanced = tag.RowsAffected() > 0
+	}
+	if closeErr := results.Close(); err == nil && closeErr != nil {
+		err = fmt.Errorf("advance the checkpoint: %w", closeErr)
+	}
+	return results.Tx(), advanced, err
+}
+
+// unsynced says whether a commit need not wait for the disk. In the archive's own
+// database, a crash that undoes the last commits undoes state and checkpoint
+// together, and what they had applied is still in the archive: a chunk is
+// dropped by a later commit, which is never on disk without the earlier ones.
+func (c *Consumer) unsynced() bool { return c.cfg.Archive == c.cfg.DB }
 
 // rollback ends a transaction that was not committed. If it fails, so has the
 // connection, and the server rolls back.

@@ -53,10 +53,16 @@ type ConsumerConfig struct {
 	// Handler applies them.
 	Handler Handler
 	// Archive is the source's database, from which entries are read that the
-	// log no longer holds. It may be the same as DB. Without it, such a gap
-	// halts the consumer with a [GapError].
+	// log no longer holds. Without it, such a gap halts the consumer with a
+	// [GapError].
+	//
+	// It may be the same as DB. Commits then do not wait for the disk: a crash of
+	// Postgres may undo the last of them, less than a second's, state and
+	// checkpoint together, and their entries are applied again. A Handler whose
+	// state must not go back even then begins with
+	// SET LOCAL synchronous_commit = on.
 	Archive *pgxpool.Pool
-	// BatchRecords bounds a transaction, in records: 1 to 100,000, default 1,000.
+	// BatchRecords bounds a transaction, in records: 1 to 100,000, default 4,000.
 	BatchRecords int
 	// ParkRejected puts an entry that Handler rejects into dead_letters and
 	// goes on after it. By default the consumer halts there, with a
@@ -85,6 +91,9 @@ type Consumer struct {
 	// limit is how many entries the next read asks for: fewer after a failure.
 	limit     int
 	heartbeat time.Time
+
+	readsAhead bool // Run does, RunOnce does not
+	ahead      *readAhead
 }
 
 const (
@@ -96,7 +105,7 @@ const (
 
 // NewConsumer checks the configuration and fills in its defaults.
 func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
-	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 1000)
+	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 4000)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.HandlerTimeout = cmp.Or(cfg.HandlerTimeout, time.Minute)
 	switch {
@@ -135,6 +144,11 @@ const firstPartition = 0
 func (c *Consumer) Run(ctx context.Context) error {
 	work, stop := outlive(ctx, shutdownTimeout)
 	defer stop()
+	c.readsAhead = true
+	defer func() {
+		c.readsAhead = false
+		c.dropAhead()
+	}()
 	retry := backoff{first: 10 * time.Millisecond, most: time.Second}
 	for ctx.Err() == nil {
 		_, err := c.step(ctx, work, readWait)
@@ -171,6 +185,9 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 		if err != nil {
 			c.at = nil // what was committed is not known
 		}
+		if c.at == nil {
+			c.dropAhead()
+		}
 		c.readiness.note(ctx, err)
 	}()
 	if err := c.loadCheckpoint(ctx); err != nil {
@@ -179,9 +196,7 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 	if err := c.beat(ctx); err != nil {
 		return 0, err
 	}
-	readCtx, cancel := context.WithTimeout(ctx, wait+callTimeout)
-	defer cancel()
-	entries, err := c.cfg.Log.Read(readCtx, firstPartition, *c.at, c.limit, wait)
+	entries, err := c.read(ctx, wait)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.limit = max(1, c.limit/2)
@@ -195,6 +210,7 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 	if len(entries) == 0 {
 		return 0, nil
 	}
+	c.startAhead(ctx, entries)
 	n, err = c.apply(work, entries)
 	// What is too much for one transaction succeeds in parts.
 	if errors.Is(err, context.DeadlineExceeded) {

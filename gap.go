@@ -2,7 +2,10 @@ package unilog
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Index: log_partitions_pkey.
@@ -31,6 +34,9 @@ func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]
 	} else {
 		var err error
 		if _, upTo, err = c.archiveHead(ctx); err != nil {
+			return nil, err
+		}
+		if undone, err := c.undone(ctx); undone || err != nil {
 			return nil, err
 		}
 	}
@@ -71,6 +77,24 @@ func (c *Consumer) confirm(ctx context.Context, gap *GapError) error {
 		return gap
 	}
 	return nil
+}
+
+// undone says whether the checkpoint is no longer what it was, as when Postgres
+// has crashed before a commit was on disk. Without entries, nothing else would
+// tell. It is then read again.
+func (c *Consumer) undone(ctx context.Context) (bool, error) {
+	if !c.unsynced() {
+		return false, nil
+	}
+	at, err := c.checkpoint(ctx)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return false, fmt.Errorf("read the checkpoint: %w", err)
+	}
+	if err == nil && at.Offset == c.at.Offset {
+		return false, nil
+	}
+	c.at = nil
+	return true, nil
 }
 
 // consecutive returns how many of the entries follow each other directly.

@@ -29,7 +29,8 @@ type ConsumerHooks struct {
 	// nothing is committed. An error from it rolls everything back.
 	BeforeCommit func(ctx context.Context, entries []Entry) error
 	// AfterCommit is called when the entries are applied and saved. It is the
-	// place to report progress from; it cannot fail.
+	// place to report progress from; it cannot fail. For commits that a crash of
+	// Postgres undoes it is called again; see [ConsumerConfig.Archive].
 	AfterCommit func(ctx context.Context, entries []Entry)
 	// Skipped is called with entries that the consumer had applied before.
 	Skipped func(ctx context.Context, entries []Entry)

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/rocketrides/unilog"
 )
 
@@ -29,24 +27,6 @@ func BenchmarkAppendArgs(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := appendArgs(unilog.Term{}, entries); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkDecode(b *testing.B) {
-	raw := make([]rueidis.XRangeSlice, 1000)
-	for i := range raw {
-		raw[i] = rueidis.XRangeSlice{ID: strconv.Itoa(i+1) + "-0", FieldValues: []rueidis.XRangeFieldValue{
-			{Field: fieldData, Value: `{"id": 123456, "distance": 123.45}`},
-			{Field: fieldAction, Value: "create"},
-			{Field: fieldObject, Value: "ride"},
-			{Field: fieldStagedAt, Value: "1700000000000000"},
-		}}
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := decode("log", 0, raw); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -230,39 +231,53 @@ func (l *Log) answer(term unilog.Term, result rueidis.RedisResult) (int64, error
 }
 
 // A read takes pages until it has about readBytes: a stream is asked by number,
-// and the size of an entry is known only when it has come.
+// and the size of an entry is known only when it has come. So the first page is
+// small, and the next ones are as large as its entries let expect, within bounds:
+// the largest may follow the smallest.
 const (
-	readPage  = 128
+	firstPage = 128
+	largePage = 512
 	readBytes = 4 << 20
 )
 
 // Read implements [unilog.Log] by XREAD, which blocks if wait is positive.
 func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
 	var entries []unilog.Entry
-	for size := 0; len(entries) < limit && size < readBytes; wait = 0 {
-		page, err := l.readPage(ctx, partition, after.Offset, min(limit-len(entries), readPage), wait)
+	page, size := firstPage, 0
+	for len(entries) < limit && size < readBytes {
+		before := len(entries)
+		ask := min(limit-before, page)
+		read, err := l.readPage(ctx, entries, partition, after.Offset, ask, wait)
 		if err != nil {
-			if len(entries) > 0 {
+			if before > 0 {
 				return entries, nil // the next read meets the error again
 			}
 			return nil, err
 		}
-		entries = append(entries, page...)
-		if len(page) < readPage {
+		entries, wait = read, 0
+		if len(entries)-before < ask {
 			break
 		}
-		for i := range page {
-			size += len(page[i].Data)
-			for name, value := range page[i].Headers {
-				size += len(name) + len(value)
-			}
+		for i := range entries[before:] {
+			size += entrySize(&entries[before+i])
 		}
-		after.Offset = page[len(page)-1].Offset
+		after.Offset = entries[len(entries)-1].Offset
+		entries = slices.Grow(entries, min(limit-len(entries), 8*largePage)) // there is more
+		page = min((readBytes-size)*len(entries)/size+1, largePage)
 	}
 	return entries, nil
 }
 
-func (l *Log) readPage(ctx context.Context, partition int, after int64, limit int, wait time.Duration) ([]unilog.Entry, error) {
+func entrySize(e *unilog.Entry) int {
+	n := len(e.Action) + len(e.Object) + len(e.Key) + len(e.Data)
+	for name, value := range e.Headers {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
+// readPage appends the entries of one page.
+func (l *Log) readPage(ctx context.Context, entries []unilog.Entry, partition int, after int64, limit int, wait time.Duration) ([]unilog.Entry, error) {
 	stream := l.streamKey(partition)
 	id := strconv.FormatInt(after, 10) + "-0"
 	var cmd rueidis.Completed
@@ -272,15 +287,19 @@ func (l *Log) readPage(ctx context.Context, partition int, after int64, limit in
 	} else {
 		cmd = l.client.B().Xread().Count(int64(limit)).Streams().Key(stream).Id(id).Build()
 	}
-	streams, err := l.client.Do(ctx, cmd).AsXReadSlices()
+	reply, err := l.client.Do(ctx, cmd).ToMessage()
 	l.lines.heard(err)
 	if rueidis.IsRedisNil(err) {
-		return nil, nil
+		return entries, nil
+	}
+	var raw []rueidis.RedisMessage
+	if err == nil {
+		raw, err = oneStream(&reply)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("redislog: read stream %s: %w", stream, err)
 	}
-	return decode(stream, partition, streams[stream])
+	return decode(entries, stream, partition, raw)
 }
 
 // Trim implements [unilog.Log]. Redis frees whole nodes of a stream, about a

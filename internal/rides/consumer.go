@@ -42,19 +42,23 @@ RETURNING total_distance::text`
 // ignores records about anything but new rides.
 func (c *Consumer) Handle(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 	c.applied = c.applied[:0]
-	distances := make([]string, len(entries))
-	for i, e := range entries {
-		d, err := addedDistance(e)
+	var added sum
+	var distances []string // if each is reported
+	for i := range entries {
+		d, err := addedDistance(&entries[i])
 		if err != nil {
 			return err
 		}
-		distances[i] = d
+		added.add(d)
+		if len(entries) <= pacePerSecond {
+			distances = append(distances, string(d))
+		}
 	}
 	var total string
-	if err := tx.QueryRow(ctx, sqlAddDistances, c.Name, distances).Scan(&total); err != nil {
+	if err := tx.QueryRow(ctx, sqlAddDistances, c.Name, added.parts()).Scan(&total); err != nil {
 		return fmt.Errorf("add to the total distance: %w", err)
 	}
-	if len(entries) > pacePerSecond {
+	if distances == nil {
 		c.applied = append(c.applied, applied{total: total})
 		return nil
 	}
@@ -62,21 +66,24 @@ func (c *Consumer) Handle(ctx context.Context, tx pgx.Tx, entries []unilog.Entry
 	return nil
 }
 
-// addedDistance returns what an entry adds to the total, as a decimal.
-func addedDistance(e unilog.Entry) (string, error) {
+// addedDistance returns what an entry adds to the total, as a JSON number.
+func addedDistance(e *unilog.Entry) ([]byte, error) {
 	if e.Action != recordAction || e.Object != recordObject {
-		return "0", nil
+		return []byte("0"), nil
+	}
+	if number, ok := plainDistance(e.Data); ok {
+		return number, nil
 	}
 	var ride struct {
 		Distance *json.Number `json:"distance"`
 	}
 	if err := json.Unmarshal(e.Data, &ride); err != nil {
-		return "", fmt.Errorf("record %d is not a ride: %w", e.Offset, err)
+		return nil, fmt.Errorf("record %d is not a ride: %w", e.Offset, err)
 	}
 	if ride.Distance == nil {
-		return "", fmt.Errorf("record %d is a ride without a distance", e.Offset)
+		return nil, fmt.Errorf("record %d is a ride without a distance", e.Offset)
 	}
-	return ride.Distance.String(), nil
+	return []byte(*ride.Distance), nil
 }
 
 // running returns the totals after each distance, given the last one.

@@ -79,9 +79,11 @@ func TestShutdownFinishesRequestsInHand(t *testing.T) {
 		c.DBTimeout = time.Minute
 		c.ShutdownTimeout = time.Minute
 	})
-	base, stop := serve(t, api)
+	base, stop := serve(t, patient(api))
 	answered := postTo(t, newClientFor(t), base)
 	waitingBackend(t, pool)
+	next := postTo(t, newClientFor(t), base)
+	awaitWaiting(t, api, 1)
 
 	ended := make(chan error, 1)
 	go func() { ended <- stop() }()
@@ -96,13 +98,15 @@ func TestShutdownFinishesRequestsInHand(t *testing.T) {
 		}
 	}
 	release()
-	if a := <-answered; a.status != http.StatusCreated || a.err != nil {
-		t.Errorf("answered %d, %v", a.status, a.err)
+	for _, c := range []<-chan posted{answered, next} {
+		if a := <-c; a.status != http.StatusCreated || a.err != nil {
+			t.Errorf("answered %d, %v", a.status, a.err)
+		}
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	wantRides(t, pool, 1)
+	wantRides(t, pool, 2)
 }
 
 func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
@@ -122,6 +126,11 @@ func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
 	if a := <-answered; a.status == http.StatusCreated {
 		t.Error("the request was answered 201")
 	}
+	api.bookings.mu.Lock()
+	if n := api.bookings.workers; n != 0 {
+		t.Errorf("%d workers are left", n)
+	}
+	api.bookings.mu.Unlock()
 	release()
 	wantRides(t, pool, 0)
 }
