@@ -26,6 +26,9 @@ func WithSessionTimeout(cfg StreamerConfig, d time.Duration) StreamerConfig {
 // Upkeep does what a leader does once a second.
 func (s *Streamer) Upkeep(ctx context.Context) error { return s.upkeep(ctx) }
 
+// SweepSoon makes the next upkeep look for rows below the low-water mark.
+func (s *Streamer) SweepSoon() { s.lead.low.swept = time.Time{} }
+
 // Term returns the term that the streamer believes it leads in.
 func (s *Streamer) Term() Term { return s.lead.term }
 

@@ -73,15 +73,21 @@ func (w *lowWater) look(ctx context.Context, conn *pgx.Conn) error {
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("look who stages records: %w", err)
 	}
+	if w.next != 0 {
+		w.stagers = slices.DeleteFunc(w.stagers, func(s string) bool { return !slices.Contains(running, s) })
+		w.settle()
+	}
 	if w.next == 0 {
 		w.next, w.stagers = last, running
-	} else {
-		w.stagers = slices.DeleteFunc(w.stagers, func(s string) bool { return !slices.Contains(running, s) })
+		w.settle()
 	}
+	return nil
+}
+
+func (w *lowWater) settle() {
 	if len(w.stagers) == 0 {
 		w.settled, w.next = w.next, 0
 	}
-	return nil
 }
 
 // sweep looks for rows below the mark. There can be none, unless somebody

@@ -48,7 +48,7 @@ WITH head AS MATERIALIZED (
     FROM head
     WHERE p.partition = $1 AND EXISTS (SELECT FROM moved)
 )
-SELECT next_offset - 1 + row_number() OVER (ORDER BY id), staged_at, action, object, key, data::text, headers::text, id
+SELECT next_offset, staged_at, action, object, key, data::text, headers::text, id
 FROM moved
 ORDER BY id`
 
@@ -80,6 +80,9 @@ func number(ctx context.Context, db querier, term Term, limit int, published, lo
 	rows, err := db.Query(ctx, sqlNumber, term.Partition, term.Epoch, limit, batchBytes, published, lowWater)
 	if err == nil {
 		entries, last, err = collectEntries(rows, term.Partition)
+	}
+	for i := range entries {
+		entries[i].Offset += int64(i) // each row has the first one
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("number staged records: %w", err)

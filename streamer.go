@@ -18,7 +18,7 @@ type StreamerConfig struct {
 	DB *pgxpool.Pool
 	// Log is where the records go.
 	Log Log
-	// BatchRecords bounds a batch, in records: 1 to 100,000, default 2,000. A
+	// BatchRecords bounds a batch, in records: 1 to 100,000, default 5,000. A
 	// batch is also bounded to about 4 MiB.
 	BatchRecords int
 	// KeepRecords is how many of the last records the log keeps at least:
@@ -98,13 +98,13 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 	if cfg.Log == nil {
 		return nil, errors.New("unilog: StreamerConfig.Log is required")
 	}
-	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 2000)
+	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 5000)
 	cfg.KeepRecords = cmp.Or(cfg.KeepRecords, 10_000)
 	cfg.Retention = cmp.Or(cfg.Retention, 24*time.Hour)
 	cfg.ConsumerExpiry = cmp.Or(cfg.ConsumerExpiry, 7*24*time.Hour)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, sessionTimeout)
-	cfg.appendRecords = cmp.Or(cfg.appendRecords, 1000)
+	cfg.appendRecords = cmp.Or(cfg.appendRecords, 2500)
 	cfg.chunkRecords = cmp.Or(cfg.chunkRecords, 1_000_000)
 	switch {
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
@@ -295,8 +295,12 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 	}
 	if l.idle {
 		staged, err := l.probe(ctx)
-		if err != nil || !staged {
+		if err != nil {
 			return nil, err
+		}
+		if !staged {
+			l.low.passedAll()
+			return nil, nil
 		}
 	}
 	if err := l.ensureRoom(ctx, s.limit, s.cfg.chunkRecords); err != nil {

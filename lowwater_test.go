@@ -1,0 +1,124 @@
+package unilog_test
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+)
+
+// tidied lets a leader look around twice, after what is staged is published: it
+// then knows which ids are settled.
+func (w *world) tidied(s *unilog.Streamer) (lowWater int64) {
+	w.Helper()
+	for range 2 {
+		w.drain(s)
+		w.must(s.Upkeep(w.ctx))
+	}
+	w.drain(s)
+	w.commit("1") // the mark is saved with a batch
+	w.drain(s)
+	return query[int64](w, `SELECT low_water FROM log_partitions`)
+}
+
+func (w *world) lastStaged() int64 {
+	w.Helper()
+	return query[int64](w, `SELECT last_value FROM staged_log_records_id_seq`)
+}
+
+// A transaction may commit an id that is lower than those that are numbered, and
+// the mark waits for it however many others come and go.
+func TestLowWaterWaitsForOpenTransactions(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer()
+	w.commit("1")
+	open := w.begin()
+	w.note(open, "2")
+	low := w.lastStaged()
+	for range 3 {
+		w.commit("1")
+		if mark := w.tidied(s); mark >= low {
+			t.Fatalf("the mark is %d, and id %d is not committed", mark, low)
+		}
+	}
+	w.must(open.Commit(w.ctx))
+	w.commit("1") // it begins later, and comes later
+	w.drain(s)
+	amounts := query[string](w, `SELECT string_agg(data ->> 'amount', ' ' ORDER BY "offset") FROM log_records WHERE "offset" > 7`)
+	if amounts != "2 1" {
+		t.Errorf("the last amounts are %s, want 2 1", amounts)
+	}
+	if last, mark := w.lastStaged(), w.tidied(s); mark < last {
+		t.Errorf("the mark is %d, and all up to %d is settled", mark, last)
+	}
+	w.consume(w.consumer("sum"))
+}
+
+// A batch begins behind the rows that an open snapshot keeps, also that of a new
+// leader.
+func TestDeadRowsAreWalkedOverOnce(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	snapshot, err := w.db.BeginTx(w.ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	w.must(err)
+	defer func() { w.must(snapshot.Rollback(w.ctx)) }()
+	_, err = snapshot.Exec(w.ctx, `SELECT count(*) FROM amounts`)
+	w.must(err)
+	s := w.streamer()
+	w.commitMany(20_000)
+	last := w.lastStaged()
+	if mark := w.tidied(s); mark < last {
+		t.Fatalf("the mark is %d after all of %d ids", mark, last)
+	}
+	s.Resign()
+	s = w.streamer()
+	w.drain(s)
+	term := s.Term()
+	mark := query[int64](w, `SELECT low_water FROM log_partitions`)
+	tx := w.begin()
+	defer func() { w.must(tx.Rollback(w.ctx)) }()
+	rows, err := tx.Query(w.ctx, `EXPLAIN (ANALYZE, BUFFERS, TIMING off, COSTS off, SUMMARY off) `+unilog.SQLNumber, 0, term.Epoch, 1000, 4<<20, 0, mark)
+	w.must(err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	w.must(err)
+	plan := strings.Join(lines, "\n")
+	// The pages of the index alone would be over fifty.
+	if buffers := mustMatch(t, plan, `(?s)Index Scan using staged_log_records_pkey.*?Buffers: shared hit=(\d+)`); buffers > 20 {
+		t.Errorf("it reads %d pages\n%s", buffers, plan)
+	}
+}
+
+// Ids of somebody's own are found in the end, wherever they are.
+func TestStrayIDIsFound(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer()
+	w.commit("1", "1", "1")
+	if mark := w.tidied(s); mark < 3 {
+		t.Fatalf("the mark is %d", mark)
+	}
+	w.exec(`INSERT INTO amounts (amount) VALUES (5)`)
+	w.exec(`INSERT INTO staged_log_records (id, action, object, data) OVERRIDING SYSTEM VALUE VALUES (1, 'note', 'amount', '{"amount": 5}')`)
+	s.SweepSoon()
+	w.must(s.Upkeep(w.ctx))
+	w.wantCount("published", w.drain(s), 1)
+	w.consume(w.consumer("sum"))
+}
+
+func mustMatch(t *testing.T, text, pattern string) int {
+	t.Helper()
+	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("no %s in\n%s", pattern, text)
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
