@@ -49,8 +49,11 @@ func (s *Streamer) upkeep(ctx context.Context) error {
 		return s.rebuild(ctx, head)
 	}
 	complaint := ""
-	if err := s.tidy(ctx); err != nil {
-		complaint = err.Error()
+	// None waits for the success of another.
+	for _, f := range []func(context.Context) error{s.moveLowWater, s.tidy} {
+		if err := f(ctx); err != nil {
+			complaint = err.Error()
+		}
 	}
 	if complaint != "" && complaint != l.complaint {
 		s.log.Warn("upkeep failed: records are published all the same", "err", complaint)
@@ -59,16 +62,16 @@ func (s *Streamer) upkeep(ctx context.Context) error {
 	return nil
 }
 
-// tidy moves the low-water mark, trims the log, drops old chunks of the archive
-// and adds the next one.
+func (s *Streamer) moveLowWater(ctx context.Context) error {
+	if err := s.lead.low.look(ctx, s.lead.conn); err != nil {
+		return err
+	}
+	return s.lead.low.sweep(ctx, s.cfg.DB)
+}
+
+// tidy trims the log, drops old chunks of the archive and adds the next one.
 func (s *Streamer) tidy(ctx context.Context) error {
 	l := s.lead
-	if err := l.low.look(ctx, l.conn); err != nil {
-		return err
-	}
-	if err := l.low.sweep(ctx, s.cfg.DB); err != nil {
-		return err
-	}
 	needed, err := s.oldestNeeded(ctx)
 	if err != nil {
 		return err
