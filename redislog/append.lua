@@ -59,8 +59,8 @@ end
 if leader[1] ~= ARGV[1] or leader[2] ~= ARGV[2] then
   redis.call('HSET', KEYS[2], 'log_id', ARGV[1], 'epoch', ARGV[2])
 end
--- Each argument costs as much as the rest of an entry: no table is made of them,
--- and fields that carry nothing are left out.
+-- Every argument of XADD costs time, and so would a table of them: fields that
+-- carry nothing are left out.
 local call, stream, format = redis.call, KEYS[1], string.format
 for i = 4, last, each do
   local id, key, headers = format('%.0f-0', offset), ARGV[i + 4], ARGV[i + 5]
