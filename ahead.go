@@ -1,65 +1,149 @@
 package unilog
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
-// ahead is a batch that is numbered while the one before it is published. The
-// session belongs to that work until settle has returned.
+// aheadBatches is how many numbered batches wait to be published at the most.
+const aheadBatches = 2
+
+// ahead numbers batches while others are published. The session, and what the
+// leader knows but for published, belong to it until settle has returned.
 type ahead struct {
-	cancel  context.CancelFunc
-	done    chan struct{}
-	entries []Entry
-	last    int64 // the id of the last
-	err     error
+	cancel context.CancelFunc
+	quit   chan struct{} // closed to end it after the batch in hand
+	done   chan struct{}
+	// places are the batches that may still be numbered, batches those that are.
+	places  chan struct{}
+	batches chan []Entry
+	// published is what the database may be told.
+	published atomic.Int64
+	recorded  int64 // what it has been told
+	err       error
 }
 
-// numberAhead begins to number the next batch. What the database knows of
-// published must not fall by it, so it is not for a log that is being rebuilt.
+// numberAhead begins to number the batches that follow, as long as they are
+// full.
 func (s *Streamer) numberAhead(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	l, limit := s.lead, s.limit
-	published, lowWater := l.published, l.low.mark
-	a := &ahead{cancel: cancel, done: make(chan struct{})}
-	l.ahead = a
-	l.busy.Lock()
-	go func() {
-		defer close(a.done)
-		defer l.busy.Unlock()
-		if a.err = l.ensureRoom(ctx, limit, s.cfg.chunkRecords); a.err == nil {
-			a.entries, a.last, a.err = number(ctx, l.conn, l.term, limit, published, lowWater)
-		}
-	}()
-	l.recorded = published
-}
-
-// settle waits for a batch that is being numbered. Then its offsets are given,
-// and the session may be used for something else.
-func (l *leadership) settle() {
-	if l.ahead == nil {
+	l := s.lead
+	if l.ahead != nil {
 		return
 	}
-	<-l.ahead.done
-	l.ahead.cancel()
-	if n := len(l.ahead.entries); n > 0 {
-		l.numbered = l.ahead.entries[n-1].Offset
-		// Once, while it is settled what was so at the time of its snapshot.
-		l.low.passed(l.ahead.last)
-		l.ahead.last = 0
+	ctx, cancel := context.WithCancel(ctx)
+	a := &ahead{
+		cancel: cancel, quit: make(chan struct{}), done: make(chan struct{}),
+		places: make(chan struct{}, aheadBatches), batches: make(chan []Entry, aheadBatches),
+		recorded: l.recorded,
 	}
+	for range aheadBatches - len(l.queue) {
+		a.places <- struct{}{}
+	}
+	a.published.Store(l.published)
+	l.ahead = a
+	limit := s.limit
+	go func() {
+		defer close(a.done)
+		defer close(a.batches)
+		for {
+			select {
+			case <-a.quit:
+				return
+			case <-a.places:
+			}
+			published := a.published.Load()
+			entries, err := s.numberNext(ctx, limit, published)
+			if a.err = err; len(entries) == 0 {
+				return
+			}
+			a.recorded = published
+			a.batches <- entries // there is a place
+			if len(entries) < limit {
+				return
+			}
+		}
+	}()
+}
+
+// numberNext numbers a batch, with the session to itself.
+func (s *Streamer) numberNext(ctx context.Context, limit int, published int64) ([]Entry, error) {
+	l := s.lead
+	l.busy.Lock()
+	defer l.busy.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := l.ensureRoom(ctx, limit, s.cfg.chunkRecords); err != nil {
+		return nil, err
+	}
+	entries, last, err := number(ctx, l.conn, l.term, limit, published, l.low.mark)
+	if err != nil {
+		return nil, err
+	}
+	if len(entries) == 0 {
+		l.low.passedAll()
+		return nil, nil
+	}
+	l.numbered = entries[len(entries)-1].Offset
+	l.low.passed(last)
+	return entries, nil
+}
+
+// settle waits for what is being numbered. Then the session may be used for
+// something else.
+func (l *leadership) settle() {
+	a := l.ahead
+	if a == nil {
+		return
+	}
+	close(a.quit)
+	<-a.done
+	a.cancel()
+	for entries := range a.batches {
+		l.queue = append(l.queue, entries)
+	}
+	l.recorded, l.aheadErr = a.recorded, a.err
+	l.ahead = nil
 }
 
 // takeAhead returns the batch that was numbered ahead, if it is the next one to
 // publish. Otherwise the log has lost entries, and the archive has it.
-func (l *leadership) takeAhead() ([]Entry, error) {
-	l.settle()
-	a := l.ahead
-	l.ahead = nil
-	switch {
-	case a == nil:
-		return nil, nil
-	case a.err != nil:
-		return nil, a.err
-	case len(a.entries) > 0 && a.entries[0].Offset == l.published+1:
-		return a.entries, nil
+func (l *leadership) takeAhead() (entries []Entry, err error) {
+	if len(l.queue) == 0 && l.ahead != nil {
+		var open bool
+		if entries, open = <-l.ahead.batches; open {
+			l.queue = append(l.queue, entries)
+		} else {
+			l.settle()
+		}
 	}
-	return nil, nil
+	if l.aheadErr != nil || len(l.queue) == 0 {
+		return nil, l.aheadErr
+	}
+	entries, l.queue = l.queue[0], l.queue[1:]
+	if l.ahead != nil {
+		l.ahead.places <- struct{}{}
+	}
+	if entries[0].Offset != l.published+1 {
+		l.settle()
+		l.queue = nil
+		return nil, l.aheadErr
+	}
+	return entries, nil
+}
+
+// caughtUp says whether what was numbered before these entries is published. A
+// log that is being rebuilt is not: what the database knows of published must
+// not fall by numbering, and what was numbered ahead would wait in vain for its
+// turn, while the archive has it too.
+func (l *leadership) caughtUp(entries []Entry) bool {
+	return l.published >= l.recorded &&
+		(l.ahead != nil || len(l.queue) > 0 || entries[len(entries)-1].Offset == l.numbered)
+}
+
+// move notes how far the log goes.
+func (l *leadership) move(published int64) {
+	l.published = published
+	if l.ahead != nil {
+		l.ahead.published.Store(published)
+	}
 }

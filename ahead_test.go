@@ -18,9 +18,9 @@ func (g gatedLog) Append(ctx context.Context, term unilog.Term, entries []unilog
 	return g.Log.Append(ctx, term, entries)
 }
 
-// TestNextBatchIsNumberedMeanwhile does not let a full batch pass until the next
-// one has its offsets.
-func TestNextBatchIsNumberedMeanwhile(t *testing.T) {
+// TestBatchesAreNumberedMeanwhile does not let a batch pass until the two that
+// follow have their offsets.
+func TestBatchesAreNumberedMeanwhile(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.commitMany(35)
@@ -28,7 +28,7 @@ func TestNextBatchIsNumberedMeanwhile(t *testing.T) {
 	s := w.streamer(func(cfg *unilog.StreamerConfig) {
 		cfg.BatchRecords = 10
 		cfg.Log = gatedLog{w.log, func(entries []unilog.Entry) {
-			next := min(35, entries[0].Offset+19)
+			next := min(35, entries[0].Offset+29)
 			w.eventually(func() bool { return query[int64](w, `SELECT next_offset - 1 FROM log_partitions`) >= next })
 			waited++
 		}}
@@ -43,4 +43,32 @@ func TestNextBatchIsNumberedMeanwhile(t *testing.T) {
 	if published := query[int64](w, `SELECT published_offset FROM log_partitions`); published != 35 {
 		t.Errorf("%d are recorded as published, want 35", published)
 	}
+}
+
+// TestNothingIsNumberedAheadOfARebuild gives a log that has lost everything what
+// the archive has first: what was numbered meanwhile would come from there too,
+// and so would all that follows, for as long as there is a backlog.
+func TestNothingIsNumberedAheadOfARebuild(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commitMany(30)
+	w.wantCount("published", w.drain(w.streamer()), 30)
+	w.wipe()
+	w.commitMany(30)
+	s := w.streamer(func(cfg *unilog.StreamerConfig) {
+		cfg.BatchRecords = 10
+		cfg.Log = gatedLog{w.log, func(entries []unilog.Entry) {
+			numbered := query[int64](w, `SELECT next_offset - 1 FROM log_partitions`)
+			if entries[0].Offset <= 20 && numbered > 30 {
+				w.Errorf("up to %d are numbered while the log is rebuilt from %d", numbered, entries[0].Offset)
+			}
+		}}
+	})
+	ctx, stop := context.WithCancel(w.ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	w.eventually(func() bool { return len(w.streamIDs()) == 60 })
+	stop()
+	w.must(<-done)
+	w.checkStream()
 }

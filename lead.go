@@ -91,7 +91,9 @@ type leadership struct {
 	seen       time.Time       // when Postgres last saw the leader, at the latest
 	expired    map[string]bool // consumers that nothing is kept for, reported
 	complaint  string          // the last failure of the upkeep, reported
-	ahead      *ahead          // the next batch, if it is being numbered
+	ahead      *ahead          // numbers what follows, if it does
+	queue      [][]Entry       // numbered by one before it
+	aheadErr   error           // why it ended
 	busy       sync.Mutex      // held while it is, so that nobody else uses the session
 	consumers  bool            // consumers keep their checkpoints in this database
 	troubled   bool            // the database says that the log cannot be written

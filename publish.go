@@ -19,7 +19,7 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 		head, err := s.append(ctx, part)
 		switch {
 		case err == nil:
-			l.published = head
+			l.move(head)
 		case errors.Is(err, ErrAlreadyAppended):
 			l.settle()
 			if err := l.checkHead(ctx, head); err != nil {
@@ -27,7 +27,7 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 			}
 			s.log.Info("double send refused: the log holds these records already",
 				"records", len(part), "first", part[0].Offset, "last", part[len(part)-1].Offset, "head", head)
-			l.published = head
+			l.move(head)
 		case errors.Is(err, ErrBehind):
 			l.settle()
 			if err := s.rebuild(ctx, head); err != nil {

@@ -251,7 +251,7 @@ func (s *Streamer) step(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		s.lead.seen = time.Now()
-		if s.overlaps && len(entries) >= s.limit && s.lead.published >= s.lead.recorded {
+		if s.overlaps && len(entries) >= s.limit && s.lead.caughtUp(entries) {
 			s.numberAhead(ctx)
 		}
 		if len(entries) == 0 {
@@ -303,21 +303,14 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 			return nil, nil
 		}
 	}
-	if err := l.ensureRoom(ctx, s.limit, s.cfg.chunkRecords); err != nil {
-		return nil, err
-	}
-	entries, last, err := number(ctx, l.conn, l.term, s.limit, l.published, l.low.mark)
+	entries, err := s.numberNext(ctx, s.limit, l.published)
 	if err != nil {
 		return nil, err
 	}
-	l.idle = len(entries) == 0
-	if l.idle {
-		l.low.passedAll()
+	if l.idle = len(entries) == 0; l.idle {
 		return nil, nil
 	}
-	l.low.passed(last)
 	l.recorded = l.published
-	l.numbered = entries[len(entries)-1].Offset
 	return entries, callHook(ctx, s.cfg.Hooks.AfterNumber, entries)
 }
 
