@@ -23,6 +23,12 @@ func WithSessionTimeout(cfg StreamerConfig, d time.Duration) StreamerConfig {
 	return cfg
 }
 
+// WithoutClock makes a leader that sleeps do so until a writer wakes it.
+func WithoutClock(cfg StreamerConfig) StreamerConfig {
+	cfg.sessionTimeout, cfg.upkeepPause = time.Hour, time.Hour
+	return cfg
+}
+
 // Upkeep does what a leader does once a second.
 func (s *Streamer) Upkeep(ctx context.Context) error { return s.upkeep(ctx) }
 

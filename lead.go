@@ -53,7 +53,11 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datna
 	sqlBeginTerm = `
 UPDATE log_partitions SET epoch = greatest(epoch, $2) + 1
 WHERE partition = $1
-RETURNING log_id::text, epoch, next_offset - 1, published_offset, low_water, trouble IS NOT NULL`
+RETURNING log_id::text, epoch, next_offset - 1, published_offset, low_water, trouble IS NOT NULL,
+    -- A transaction that has notified cannot be prepared.
+    current_setting('max_prepared_transactions')::int = 0 AND EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = 'staged_log_records'::regclass
+            AND tgname = 'staged_log_records_wake' AND tgenabled IN ('O', 'A'))`
 
 	// Ordered, so that it takes the index: EXISTS would scan the table, whose
 	// first pages are empty after a backlog.
@@ -86,6 +90,8 @@ type leadership struct {
 	chunks     chunks
 	low        lowWater
 	idle       bool // nothing was staged at the last look
+	wakes      bool // writers wake the leader, see sleep.go
+	asleep     bool // it has the lock that makes them
 	lastUpkeep time.Time
 	used       time.Time       // when RunOnce last succeeded
 	seen       time.Time       // when Postgres last saw the leader, at the latest
@@ -151,7 +157,7 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 		return fmt.Errorf("read the log's head: %w", err)
 	}
 	err = l.conn.QueryRow(ctx, sqlBeginTerm, l.term.Partition, before.Epoch).
-		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published, &l.low.mark, &l.troubled)
+		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published, &l.low.mark, &l.troubled, &l.wakes)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("unilog: log_partitions has no row for partition %d", l.term.Partition)
 	}
@@ -159,6 +165,11 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 		return fmt.Errorf("begin a term: %w", err)
 	}
 	l.recorded = l.published
+	if l.wakes {
+		if _, err := l.conn.Exec(ctx, sqlListen); err != nil {
+			return fmt.Errorf("listen for staged records: %w", err)
+		}
+	}
 	head, err := s.claim(ctx)
 	if err != nil {
 		return err
@@ -200,8 +211,12 @@ func (l *leadership) checkHead(ctx context.Context, head int64) error {
 
 // probe looks whether anything is staged, and whether this is still the leader.
 func (l *leadership) probe(ctx context.Context) (staged bool, err error) {
+	return l.scanProbe(l.conn.QueryRow(ctx, sqlProbe, l.term.Partition, l.low.mark))
+}
+
+func (l *leadership) scanProbe(row pgx.Row) (staged bool, err error) {
 	var epoch int64
-	if err := l.conn.QueryRow(ctx, sqlProbe, l.term.Partition, l.low.mark).Scan(&epoch, &staged); err != nil {
+	if err := row.Scan(&epoch, &staged); err != nil {
 		return false, fmt.Errorf("look for staged records: %w", err)
 	}
 	if epoch != l.term.Epoch {

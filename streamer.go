@@ -44,8 +44,8 @@ type StreamerConfig struct {
 	appendRecords int
 	// chunkRecords is how many offsets a chunk of the archive spans.
 	chunkRecords int64
-	// sessionTimeout is the constant of this name, but for tests.
-	sessionTimeout time.Duration
+	// sessionTimeout and upkeepPause are the constants of these names, but for tests.
+	sessionTimeout, upkeepPause time.Duration
 }
 
 // Streamer moves staged records to the log: it numbers them, publishes them,
@@ -64,13 +64,14 @@ type Streamer struct {
 	limit int
 	// looked is when a standby last looked at the log.
 	looked time.Time
-	// overlaps says that the next batch of a backlog may be numbered while one is
-	// published.
-	overlaps bool
+	// runs says that it is in Run: it may number the next batches of a backlog while
+	// one is published, and sleep when there is none.
+	runs bool
 }
 
 const (
-	// idleMost bounds the pause between looks at an empty staging table.
+	// idleMost bounds the pause between looks at an empty staging table of a leader
+	// that cannot sleep.
 	idleFirst, idleMost = time.Millisecond, 20 * time.Millisecond
 	// standbyPause is the time between a standby's attempts to lead.
 	standbyPause = 250 * time.Millisecond
@@ -104,6 +105,7 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 	cfg.ConsumerExpiry = cmp.Or(cfg.ConsumerExpiry, 7*24*time.Hour)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, sessionTimeout)
+	cfg.upkeepPause = cmp.Or(cfg.upkeepPause, upkeepPause)
 	cfg.appendRecords = cmp.Or(cfg.appendRecords, 2500)
 	cfg.chunkRecords = cmp.Or(cfg.chunkRecords, 1_000_000)
 	switch {
@@ -129,9 +131,9 @@ func (s *Streamer) Run(ctx context.Context) error {
 	// What is begun is finished although ctx has ended.
 	work, stop := outlive(ctx, shutdownTimeout)
 	defer stop()
-	s.overlaps = true
+	s.runs = true
 	defer func() {
-		s.overlaps = false
+		s.runs = false
 		if s.lead != nil {
 			s.lead.settle()
 			if err := s.lead.record(work); err != nil {
@@ -152,7 +154,7 @@ func (s *Streamer) Run(ctx context.Context) error {
 			retry.reset()
 		case err == nil:
 			retry.reset()
-			idle.wait(ctx)
+			s.rest(ctx, &idle)
 		case errors.Is(err, ErrStandby):
 			if !standby {
 				s.log.Info("standing by: another streamer leads")
@@ -240,7 +242,7 @@ func needsDecision(err error) bool {
 // step publishes what is numbered, or else numbers a batch and publishes it.
 func (s *Streamer) step(ctx context.Context) (int, error) {
 	for {
-		if s.lead.upkeepDue() {
+		if time.Since(s.lead.lastUpkeep) >= s.cfg.upkeepPause {
 			s.lead.settle()
 			if err := s.upkeep(ctx); err != nil {
 				return 0, err
@@ -251,7 +253,7 @@ func (s *Streamer) step(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		s.lead.seen = time.Now()
-		if s.overlaps && len(entries) >= s.limit && s.lead.caughtUp(entries) {
+		if s.runs && len(entries) >= s.limit && s.lead.caughtUp(entries) {
 			s.numberAhead(ctx)
 		}
 		if len(entries) == 0 {
@@ -294,7 +296,7 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 		return entries, nil
 	}
 	if l.idle {
-		staged, err := l.probe(ctx)
+		staged, err := s.look(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -302,6 +304,9 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 			l.low.passedAll()
 			return nil, nil
 		}
+	}
+	if err := l.getUp(ctx); err != nil {
+		return nil, err
 	}
 	entries, err := s.numberNext(ctx, s.limit, l.published)
 	if err != nil {

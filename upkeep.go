@@ -27,8 +27,6 @@ FROM log_records WHERE partition = $1 AND "offset" = $2`
 // multiples of KeepRecords. The archive keeps the rest for them.
 const logExcess = 100
 
-func (l *leadership) upkeepDue() bool { return time.Since(l.lastUpkeep) >= upkeepPause }
-
 // upkeep looks after what no record asks for: a log that was emptied while
 // nothing was published, what nobody needs, and room in the archive. Only the
 // first is a matter of the log being right; the rest is reported and tried

@@ -1,0 +1,129 @@
+package unilog_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+// asleep runs a streamer that nothing but a writer wakes, and lets it fall
+// asleep.
+func (w *world) asleep() {
+	w.Helper()
+	s := w.streamer(func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithoutClock(*cfg) })
+	ctx, stop := context.WithCancel(w.ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	w.tb.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			w.Errorf("Run returned %v", err)
+		}
+	})
+	w.eventually(w.sleeps)
+}
+
+// sleeps says whether the leader has the lock with which it sleeps.
+func (w *world) sleeps() bool {
+	return query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = 1970040680)`)
+}
+
+// lastLook returns when the leader's session last did something.
+func (w *world) lastLook() time.Time {
+	return query[time.Time](w, `SELECT max(state_change) FROM pg_stat_activity AS a JOIN pg_locks AS l USING (pid)
+		WHERE l.locktype = 'advisory' AND l.database = a.datid AND a.datname = current_database() AND l.classid = 1970040679`)
+}
+
+// published waits until the log has so many entries, and the leader sleeps again.
+func (w *world) published(n int) {
+	w.Helper()
+	w.eventually(func() bool { return len(w.streamIDs()) == n })
+	w.eventually(w.sleeps)
+}
+
+func TestWriterWakesTheLeader(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.asleep()
+	for i := range 20 {
+		w.commit("5")
+		w.published(i + 1)
+	}
+	t.Run("by COPY", func(t *testing.T) {
+		tx := w.begin()
+		_, err := tx.Exec(w.ctx, `INSERT INTO amounts (amount) VALUES (1)`)
+		w.must(err)
+		_, err = tx.CopyFrom(w.ctx, pgx.Identifier{"staged_log_records"}, []string{"action", "object", "data"},
+			pgx.CopyFromRows([][]any{{"create", "amount", map[string]int{"amount": 1}}}))
+		w.must(err)
+		w.must(tx.Commit(w.ctx))
+		w.published(21)
+	})
+	t.Run("after a rollback", func(t *testing.T) {
+		tx := w.begin()
+		w.note(tx, "7")
+		w.must(tx.Rollback(w.ctx))
+		w.commit("8")
+		w.published(22)
+	})
+}
+
+// TestLeaderStaysAwakeForAWriterAtWork lets a writer begin while the leader is
+// awake: it will not notify, so the leader must not sleep before it has ended.
+func TestLeaderStaysAwakeForAWriterAtWork(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	tx := w.begin()
+	w.note(tx, "1")
+	s := w.streamer(func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithoutClock(*cfg) })
+	ctx, stop := context.WithCancel(w.ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	w.commit("2")
+	w.eventually(func() bool { return len(w.streamIDs()) == 1 })
+	// It keeps looking.
+	for range 5 {
+		before := w.lastLook()
+		w.eventually(func() bool { return w.lastLook().After(before) })
+	}
+	w.must(tx.Commit(w.ctx))
+	w.published(2)
+	stop()
+	w.must(<-done)
+}
+
+// TestPreparedTransactions stages in transactions that are prepared before they
+// are committed, as one that has notified cannot be.
+func TestPreparedTransactions(t *testing.T) {
+	t.Parallel()
+	w, server := setupOwn(t)
+	w.exec(`ALTER SYSTEM SET max_prepared_transactions = 5`)
+	w.must(server.Stop(w.ctx))
+	testenv.Restart(t, server)
+	w.db.Reset()
+	s := w.streamer()
+	ctx, stop := context.WithCancel(w.ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	for i := range int64(10) {
+		// It is idle when it has recorded what it published.
+		w.eventually(func() bool {
+			return query[bool](w, `SELECT published_offset = $1 AND epoch > 0 FROM log_partitions`, i)
+		})
+		tx := w.begin()
+		w.note(tx, "1")
+		_, err := tx.Exec(w.ctx, `PREPARE TRANSACTION 'two phases'`)
+		w.must(err)
+		w.must(tx.Rollback(w.ctx)) // there is none any more
+		w.exec(`COMMIT PREPARED 'two phases'`)
+	}
+	w.eventually(func() bool { return len(w.streamIDs()) == 10 })
+	stop()
+	w.must(<-done)
+}
