@@ -33,12 +33,18 @@ func measureConsumer(ctx context.Context, r *round) error {
 		if err != nil {
 			return err
 		}
-		bare, err := w.bareConsumer(ctx)
+		bare, err := w.bareConsumers(ctx, 1)
+		if err != nil {
+			return err
+		}
+		twoBare, err := w.bareConsumers(ctx, 2)
 		if err != nil {
 			return err
 		}
 		w.add("consume "+number(float64(w.records)), "records/s", one, bare)
 		w.add("two consumers, together", "records/s", two, limit{"one consumer", one})
+		// What the machine has left for a second one.
+		w.add("two bare loops, together", "records/s", twoBare.value, bare)
 		if memory > 0 {
 			w.add("memory at the most", "MB", memory, unlimited)
 		}
@@ -81,28 +87,43 @@ const sqlBareCheckpoint = `
 WITH unsynced AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE checkpoints SET "offset" = $2 FROM unsynced WHERE name = $1`
 
-// bareConsumer does the least that a consumer must: it reads the log and saves
-// a checkpoint for each batch.
-func (w *world) bareConsumer(ctx context.Context) (limit, error) {
-	const name = "bare"
-	if _, err := w.db.Exec(ctx, `INSERT INTO checkpoints (name, partition) VALUES ($1, 0)`, name); err != nil {
+// bareConsumers does the least that consumers must, each for itself: it reads the
+// log and saves a checkpoint for each batch.
+func (w *world) bareConsumers(ctx context.Context, n int) (limit, error) {
+	w.progress.show(0.9, "the bare loop")
+	group, ctx := errgroup.WithContext(ctx)
+	began := time.Now()
+	for i := range n {
+		group.Go(func() error { return w.bareConsumer(ctx, fmt.Sprintf("bare %d of %d", i+1, n)) })
+	}
+	if err := group.Wait(); err != nil {
 		return limit{}, err
 	}
-	w.progress.show(0.9, "the bare loop")
-	began := time.Now()
+	return limit{"bare loop of XRANGE and UPDATE", float64(n*w.records) / time.Since(began).Seconds()}, nil
+}
+
+func (w *world) bareConsumer(ctx context.Context, name string) error {
+	if _, err := w.db.Exec(ctx, `INSERT INTO checkpoints (name, partition) VALUES ($1, 0)`, name); err != nil {
+		return err
+	}
+	redis, err := w.connectRedis() // the others do not wait in one line
+	if err != nil {
+		return err
+	}
+	defer redis.Close()
 	for at := int64(0); at < int64(w.records); {
 		from := strconv.FormatInt(at+1, 10)
-		entries, err := w.redis.Do(ctx, w.redis.B().Xrange().Key(stream).Start(from).End("+").Count(bareBatch).Build()).ToArray()
+		entries, err := redis.Do(ctx, redis.B().Xrange().Key(stream).Start(from).End("+").Count(bareBatch).Build()).ToArray()
 		if err != nil {
-			return limit{}, err
+			return err
 		}
 		if len(entries) == 0 {
-			return limit{}, fmt.Errorf("the log ends at %d of %d records", at, w.records)
+			return fmt.Errorf("the log ends at %d of %d records", at, w.records)
 		}
 		at += int64(len(entries))
 		if _, err := w.db.Exec(ctx, sqlBareCheckpoint, name, at); err != nil {
-			return limit{}, err
+			return err
 		}
 	}
-	return limit{"bare loop of XRANGE and UPDATE", float64(w.records) / time.Since(began).Seconds()}, nil
+	return nil
 }

@@ -46,15 +46,19 @@ func (w *world) open(ctx context.Context) (err error) {
 	if w.db, err = pgxpool.New(ctx, w.databaseURL); err != nil {
 		return err
 	}
-	option, err := rueidis.ParseURL(w.redisURL)
-	if err != nil {
-		return err
-	}
-	option.DisableCache = true
-	if w.redis, err = rueidis.NewClient(option); err != nil {
+	if w.redis, err = w.connectRedis(); err != nil {
 		return err
 	}
 	return w.redis.Do(ctx, w.redis.B().Flushall().Build()).Error()
+}
+
+func (w *world) connectRedis() (rueidis.Client, error) {
+	option, err := rueidis.ParseURL(w.redisURL)
+	if err != nil {
+		return nil, err
+	}
+	option.DisableCache = true
+	return rueidis.NewClient(option)
 }
 
 func (w *world) close(database string) error {
