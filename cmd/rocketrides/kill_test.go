@@ -289,6 +289,17 @@ func TestKilledAtEachStep(t *testing.T) {
 	}
 }
 
+// sleeps says whether the leader waits for a writer to wake it.
+func (s *site) sleeps() (asleep bool) {
+	err := s.pool.QueryRow(s.Context(), `
+		SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+			WHERE d.datname = current_database() AND classid = 1970040680 AND mode = 'ExclusiveLock' AND granted)`).Scan(&asleep)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return asleep
+}
+
 // freezeAt stops the process before it gets an answer which matches, as a long
 // pause of its machine does. The channel is closed then.
 func (p *process) freezeAt(way *proxy.Proxy, match proxy.Match) <-chan struct{} {
@@ -325,15 +336,16 @@ func TestFrozenStreamerIsRefused(t *testing.T) {
 	}{
 		// It has numbered records and appends them.
 		{"Redis", `"distance"`, []string{"streaming failed", "append to the log", "epoch 1 is over, epoch 2 leads"}},
-		// It has seen, in epoch 1, that records are staged (true), and numbers them.
-		{"Postgres", "\x01" + "\x00\x00\x00\x01\x01", []string{"streaming failed", "number staged records", "57P05"}},
+		// It was woken, has let go of the lock that it slept with (one column, true),
+		// and numbers records.
+		{"Postgres", "\x00\x01" + "\x00\x00\x00\x01\x01", []string{"streaming failed", "number staged records", "57P05"}},
 	} {
 		t.Run("by "+c.by, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			s.stage(5)
 			zombie := start(t, s.faulty, "streamer")
-			await(t, func() bool { return strings.Contains(s.state(), "recorded 5") }) // and it found no more
+			await(t, func() bool { return strings.Contains(s.state(), "recorded 5") && s.sleeps() }) // it found no more
 			frozen := zombie.freezeAt(s.postgres, proxy.Containing(c.late))
 			s.stage(5)
 			<-frozen
