@@ -126,7 +126,15 @@ func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	ride, err := a.bookings.book(r.Context(), distance)
+	claim, err := readClaim(r, "", distance)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	ride, err := a.bookings.book(r.Context(), order{distance, claim})
+	if errors.Is(err, ErrOutcomeUnknown) && claim != nil {
+		w.Header().Set("Retry-After", "1") // it is booked once at the most
+	}
 	if err != nil {
 		a.fail(w, r, err)
 		return

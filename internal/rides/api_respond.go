@@ -90,10 +90,15 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		writeError(w, refused.status, refused.message)
 	case errors.As(err, &parameter):
 		writeError(w, http.StatusUnprocessableEntity, parameter.Message)
+	case errors.Is(err, errKeyReused):
+		writeError(w, http.StatusUnprocessableEntity, "This Idempotency-Key came with another request before.")
+	case errors.Is(err, errInFlight):
+		w.Header().Set("Retry-After", "1")
+		writeError(w, http.StatusConflict, "The request that this Idempotency-Key came with has no answer yet.")
 	case errors.Is(err, ErrRideNotFound):
 		writeError(w, http.StatusNotFound, "There is no ride with this id.")
 	case errors.Is(err, ErrOutcomeUnknown):
-		// No Retry-After: a retry might book the ride a second time.
+		// No Retry-After of its own: without a key, a retry might book it again.
 		a.logFailure(r, slog.LevelError, err)
 		writeError(w, http.StatusServiceUnavailable, "The database was lost while it saved the ride: the ride may or may not exist.")
 	case errors.Is(r.Context().Err(), context.Canceled):

@@ -32,24 +32,20 @@ type booker struct {
 	// patience is [groupPatience], but in tests.
 	patience time.Duration
 
-	mu      sync.Mutex
-	waiting []*booking // the longest first
-	workers int
-	stuck   int // workers whose group takes longer than patience
-	running sync.WaitGroup
+	mu       sync.Mutex
+	waiting  []*booking // the longest first
+	inFlight map[claimed]bool
+	workers  int
+	stuck    int // workers whose group takes longer than patience
+	running  sync.WaitGroup
 }
 
 // booking is a ride that somebody waits for.
 type booking struct {
-	distance Distance
-	arrived  time.Time
-	group    *group // nil until its turn
-	verdict  chan verdict
-}
-
-type verdict struct {
-	ride Ride
-	err  error
+	order
+	arrived time.Time
+	group   *group // nil until its turn
+	verdict chan verdict
 }
 
 // group is what one worker books at a time.
@@ -63,15 +59,18 @@ type group struct {
 
 // book books a ride, and returns when it is committed, as [CreateRides] does. It
 // returns early if ctx ends; then the ride is not booked unless its turn has come.
-func (b *booker) book(ctx context.Context, distance Distance) (Ride, error) {
+//
+// A request with a claim is booked once. If it was before, its ride is returned;
+// if that is not decided yet, [errInFlight]; if the claim's key was another
+// request's, [errKeyReused].
+func (b *booker) book(ctx context.Context, o order) (Ride, error) {
 	if err := ctx.Err(); err != nil {
 		return Ride{}, err
 	}
-	k := &booking{distance: distance, arrived: time.Now(), verdict: make(chan verdict, 1)}
-	b.mu.Lock()
-	b.waiting = append(b.waiting, k)
-	b.hire()
-	b.mu.Unlock()
+	k := &booking{order: o, arrived: time.Now(), verdict: make(chan verdict, 1)}
+	if !b.admit(k) {
+		return Ride{}, errInFlight
+	}
 	// Whoever waits until then would have too little time left for the statement,
 	// and would take it from the others of its group.
 	tooLate := time.NewTimer(b.timeout - 2*b.farewell())
@@ -91,6 +90,24 @@ func (b *booker) book(ctx context.Context, distance Distance) (Ride, error) {
 	}
 }
 
+// admit lines a booking up, unless another one with its key has no verdict yet.
+func (b *booker) admit(k *booking) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k.claim != nil {
+		if b.inFlight[k.claim.claimed] {
+			return false
+		}
+		if b.inFlight == nil {
+			b.inFlight = map[claimed]bool{}
+		}
+		b.inFlight[k.claim.claimed] = true
+	}
+	b.waiting = append(b.waiting, k)
+	b.hire()
+	return true
+}
+
 // withdraw takes back a booking whose turn has not come.
 func (b *booker) withdraw(k *booking) bool {
 	b.mu.Lock()
@@ -98,8 +115,16 @@ func (b *booker) withdraw(k *booking) bool {
 	i := slices.Index(b.waiting, k)
 	if i >= 0 {
 		b.waiting = slices.Delete(b.waiting, i, i+1)
+		b.release(k)
 	}
 	return i >= 0
+}
+
+// release lets the key of a booking come again. b.mu is held.
+func (b *booker) release(k *booking) {
+	if k.claim != nil {
+		delete(b.inFlight, k.claim.claimed)
+	}
 }
 
 // leave is for those who wait no longer. A group is called off by the last one.
@@ -180,29 +205,32 @@ func (b *booker) hireMeanwhile(g *group) {
 func (b *booker) serve(ctx context.Context, g *group) {
 	defer func() {
 		if v := recover(); v != nil {
-			settle(g.bookings, nil, fmt.Errorf("%w: panic: %v\n%s", ErrOutcomeUnknown, v, debug.Stack()))
+			b.settle(g.bookings, nil, fmt.Errorf("%w: panic: %v\n%s", ErrOutcomeUnknown, v, debug.Stack()))
 		}
 	}()
-	rides, err := b.create(ctx, g.bookings)
+	verdicts, err := b.create(ctx, g.bookings)
 	if len(g.bookings) == 1 || !refused(err) {
-		settle(g.bookings, rides, err)
+		b.settle(g.bookings, verdicts, err)
 		return
 	}
 	for one := range slices.Chunk(g.bookings, 1) {
-		rides, err := b.create(ctx, one)
-		settle(one, rides, err)
+		verdicts, err := b.create(ctx, one)
+		b.settle(one, verdicts, err)
 	}
 }
 
 // settle tells verdicts to those who have none yet.
-func settle(bookings []*booking, rides []Ride, err error) {
+func (b *booker) settle(bookings []*booking, verdicts []verdict, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for i, k := range bookings {
 		v := verdict{err: err}
 		if err == nil {
-			v.ride = rides[i]
+			v = verdicts[i]
 		}
 		select {
 		case k.verdict <- v:
+			b.release(k)
 		default:
 		}
 	}

@@ -4,22 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // create books rides with one statement. When ctx ends, the server is told to
 // give up and has a little time to say how that went, because a connection that
 // is merely dropped leaves it unknown.
-func (b *booker) create(ctx context.Context, bookings []*booking) ([]Ride, error) {
+func (b *booker) create(ctx context.Context, bookings []*booking) ([]verdict, error) {
 	conn, err := b.db.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	defer release(conn)
-	distances := make([]Distance, len(bookings))
+	orders := make([]order, len(bookings))
 	for i, k := range bookings {
-		distances[i] = k.distance
+		orders[i] = k.order
 	}
 
 	canceler := pgconn.CancelRequestContextWatcherHandler{Conn: conn.Conn().PgConn(), DeadlineDelay: b.farewell()}
@@ -28,12 +30,32 @@ func (b *booker) create(ctx context.Context, bookings []*booking) ([]Ride, error
 		canceler.HandleCancel(ctx)
 		close(canceling)
 	})
-	rides, err := CreateRides(context.WithoutCancel(ctx), conn, distances)
+	verdicts, err := createAll(context.WithoutCancel(ctx), conn.Conn(), orders)
 	if !stop() {
 		<-canceling
 		canceler.HandleUnwatchAfterCancel()
 	}
-	return rides, err
+	return verdicts, err
+}
+
+// createAll spares orders without claims what those with claims need.
+func createAll(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, error) {
+	if slices.ContainsFunc(orders, func(o order) bool { return o.claim != nil }) {
+		return createOnce(ctx, db, orders)
+	}
+	distances := make([]Distance, len(orders))
+	for i, o := range orders {
+		distances[i] = o.distance
+	}
+	rides, err := CreateRides(ctx, db, distances)
+	if err != nil {
+		return nil, err
+	}
+	verdicts := make([]verdict, len(rides))
+	for i, ride := range rides {
+		verdicts[i].ride = ride
+	}
+	return verdicts, nil
 }
 
 // refused reports whether the server rolled a statement back for a reason that

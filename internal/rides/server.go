@@ -46,6 +46,11 @@ func listenError(addr string, err error) error {
 func (a *API) Serve(ctx context.Context, ln net.Listener) error {
 	// What nobody waits for any more ends soon, but not at once.
 	defer a.bookings.wait()
+	upkeep, stop := context.WithCancel(ctx)
+	var ended sync.WaitGroup
+	ended.Go(func() { a.forgetKeysInTime(upkeep) })
+	defer ended.Wait()
+	defer stop()
 	return server{"api", a, a.cfg.DBTimeout, a.cfg.ShutdownTimeout, a.cfg.Log}.serve(ctx, ln)
 }
 
