@@ -31,7 +31,7 @@ func TestLoadAPI(t *testing.T) {
 			t.Error(err)
 		}
 	}, func(url string) {
-		result, err := loadAPI(t.Context(), url, 4, loadTime)
+		result, err := loadAPI(t.Context(), url, 4, false, loadTime)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ func TestLoadAPIFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			serve(t, always(c.answer, strings.HasPrefix(name, "half")), func(url string) {
-				result, err := loadAPI(t.Context(), url, 2, loadTime)
+				result, err := loadAPI(t.Context(), url, 2, false, loadTime)
 				if err == nil || !strings.Contains(err.Error(), c.want) || result.rides != 0 {
 					t.Errorf("%d rides and %v, want none and %s", result.rides, err, c.want)
 				}
@@ -118,7 +118,7 @@ func TestLoadAPIEndsWithItsContext(t *testing.T) {
 			<-asked
 			cancel()
 		}()
-		if _, err := loadAPI(ctx, url, 1, time.Hour); !errors.Is(err, context.Canceled) {
+		if _, err := loadAPI(ctx, url, 1, false, time.Hour); !errors.Is(err, context.Canceled) {
 			t.Errorf("it ends with %v", err)
 		}
 	})
@@ -127,12 +127,12 @@ func TestLoadAPIEndsWithItsContext(t *testing.T) {
 func TestLoadAPIRefuses(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"", "127.0.0.1:5005", "http://127.0.0.1", "https://127.0.0.1:5005"} {
-		if _, err := loadAPI(t.Context(), url, 1, loadTime); err == nil || !strings.Contains(err.Error(), "must look like") {
+		if _, err := loadAPI(t.Context(), url, 1, false, loadTime); err == nil || !strings.Contains(err.Error(), "must look like") {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
 	for _, d := range []time.Duration{0, loadTime} {
-		if _, err := loadAPI(t.Context(), "http://127.0.0.1:1", 1-int(d/loadTime), d); err == nil || !strings.Contains(err.Error(), "one connection or more") {
+		if _, err := loadAPI(t.Context(), "http://127.0.0.1:1", 1-int(d/loadTime), false, d); err == nil || !strings.Contains(err.Error(), "one connection or more") {
 			t.Errorf("for %s: %v", d, err)
 		}
 	}

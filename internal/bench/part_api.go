@@ -18,10 +18,15 @@ func measureAPI(ctx context.Context, r *round) error {
 		loads := []int{64, 1}
 		results := make([]loadResult, len(loads))
 		for i, connections := range loads {
-			w.progress.show(float64(i)/4, plural(connections, "connection"))
-			if results[i], err = loadAPI(ctx, url, connections, w.d); err != nil {
+			w.progress.show(float64(i)/5, plural(connections, "connection"))
+			if results[i], err = loadAPI(ctx, url, connections, false, w.d); err != nil {
 				return w.blame(err)
 			}
+		}
+		w.progress.show(2.0/5, "with keys")
+		keyed, err := loadAPI(ctx, url, loads[0], true, w.d)
+		if err != nil {
+			return w.blame(err)
 		}
 		memory, known := w.programs[0].memory()
 		if err := w.stop(); err != nil {
@@ -38,6 +43,8 @@ func measureAPI(ctx context.Context, r *round) error {
 				w.add(fmt.Sprintf("%s, p%g", name, q), "ms", milliseconds(results[i].latency.ValueAtPercentile(q)), bare.pace(connections))
 			}
 		}
+		w.add(plural(loads[0], "connection")+", with Idempotency-Key", "rides/s", keyed.perSecond,
+			limit{"without", results[0].perSecond})
 		if known {
 			w.add("memory at the most", "MB", memory, unlimited)
 		}

@@ -23,14 +23,19 @@ const (
 	// insertOnceSQL is [insertRidesSQL] for requests that may have been answered
 	// before. Index: idempotency_keys_0_pkey and so on.
 	insertOnceSQL = `
-		WITH asked AS MATERIALIZED (
-			SELECT n, distance, caller, key, fingerprint,
-				n = ANY (string_to_array(current_setting('rides.locked_keys'), ',')::bigint[]) AS locked
-			FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS a (distance, caller, key, fingerprint, n)
+		WITH once AS MATERIALIZED (
+			SELECT today, (today + 2) % 3 AS yesterday, string_to_array(current_setting('rides.locked_keys'), ',')::bigint[] AS locked
+			FROM (SELECT ` + todaySQL + ` AS today) AS t
+		), asked AS MATERIALIZED (
+			SELECT a.*, n = ANY (locked) AS locked, today, yesterday
+			FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS a (distance, caller, key, fingerprint, n), once
 		), known AS MATERIALIZED (
 			SELECT asked.n, k.ride_id, k.created_at, k.distance, k.fingerprint = asked.fingerprint AS same
-			FROM asked JOIN idempotency_keys AS k ON k.caller = asked.caller AND k.key = asked.key
-				AND k.slot IN (` + todaySQL + `, (` + todaySQL + ` + 2) % 3)
+			FROM asked CROSS JOIN LATERAL (
+				SELECT * FROM idempotency_keys
+				WHERE caller = asked.caller AND key = asked.key AND slot IN (asked.today, asked.yesterday)
+				LIMIT 1 -- so that no plan reads the whole table for a join
+			) AS k
 		), fresh AS MATERIALIZED (
 			SELECT *, row_number() OVER (ORDER BY n) AS nth
 			FROM asked
@@ -47,11 +52,11 @@ const (
 			FROM ride
 			ORDER BY ride.id -- a bare id would be the text above
 		), booked AS MATERIALIZED (
-			SELECT fresh.n, r.id, r.created_at, r.distance, fresh.caller, fresh.key, fresh.fingerprint
+			SELECT fresh.n, r.id, r.created_at, r.distance, fresh.caller, fresh.key, fresh.fingerprint, fresh.today
 			FROM (SELECT *, row_number() OVER (ORDER BY id) AS nth FROM ride) AS r JOIN fresh USING (nth)
 		), kept AS (
 			INSERT INTO idempotency_keys (slot, caller, key, fingerprint, ride_id, created_at, distance)
-			SELECT ` + todaySQL + `, caller, key, fingerprint, id, created_at, distance
+			SELECT today, caller, key, fingerprint, id, created_at, distance
 			FROM booked
 			WHERE key IS NOT NULL
 		)
