@@ -9,21 +9,22 @@ import (
 )
 
 // Acknowledgement is what a client knows of a ride whose booking was answered
-// with 201: the distance that it asked for, and that the ride's transaction began
-// after Sent and had committed before Answered.
+// with 201: the distance that it asked for, its Idempotency-Key, and that the ride's
+// transaction began after Sent and had committed before Answered.
 type Acknowledgement struct {
 	ID       int64       `json:"id"`
+	Key      string      `json:"key"`
 	Distance json.Number `json:"distance"`
 	Sent     time.Time   `json:"sent"`
 	Answered time.Time   `json:"answered"`
 }
 
 // acknowledge writes a line of JSON, at once, so that no kill loses it.
-func (s *Simulator) acknowledge(a answer, distance string, sent, answered time.Time) {
+func (s *Simulator) acknowledge(a answer, distance, key string, sent, answered time.Time) {
 	if s.cfg.Acknowledged == nil || a.err != nil || a.status != http.StatusCreated {
 		return
 	}
-	ack := Acknowledgement{Sent: sent, Answered: answered}
+	ack := Acknowledgement{Key: key, Sent: sent, Answered: answered}
 	err := json.Unmarshal([]byte(a.body), &ack)
 	ack.Distance = json.Number(distance) // what was asked for, whatever the answer says
 	var line []byte

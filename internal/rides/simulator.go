@@ -30,6 +30,10 @@ type SimulatorConfig struct {
 	// Seed makes distances and times repeat from run to run; 0 takes another
 	// seed each time.
 	Seed uint64
+	// RetryFor is for how long a ride is sent again, with the same
+	// Idempotency-Key, when the answer is lost, a 5xx, or that it is in flight.
+	// Default 1 minute.
+	RetryFor time.Duration
 	// Wait bounds the wait for the api to answer at all. Default 30 s.
 	Wait time.Duration
 	// Acknowledged, if set, takes a line for each ride that the api has
@@ -61,8 +65,10 @@ const (
 	simulatorGrace = 2 * time.Second
 	// How much later than the api the simulator may learn that both are to stop.
 	stopTogether = 250 * time.Millisecond
-	// A request that takes longer has failed.
-	simulatorTimeout = 10 * time.Second
+	// A request that takes longer is sent again.
+	simulatorTimeout = 5 * time.Second
+	// The pause before that, which grows.
+	firstRetryPause, mostRetryPause = 50 * time.Millisecond, time.Second
 )
 
 // NewSimulator fills in cfg's defaults and checks it.
@@ -76,11 +82,12 @@ func NewSimulator(cfg SimulatorConfig) (*Simulator, error) {
 	if !(cfg.Rate > 0 && cfg.Rate <= 1e6) { // this way round, NaN is refused too
 		return nil, errors.New("simulator: Rate must be over 0 and at most 1000000 rides a second")
 	}
-	if cfg.Concurrency < 0 || cfg.For < 0 || cfg.Wait < 0 {
-		return nil, errors.New("simulator: Concurrency, For and Wait must not be negative")
+	if cfg.Concurrency < 0 || cfg.For < 0 || cfg.Wait < 0 || cfg.RetryFor < 0 {
+		return nil, errors.New("simulator: Concurrency, For, Wait and RetryFor must not be negative")
 	}
 	cfg.Concurrency = cmp.Or(cfg.Concurrency, 64)
 	cfg.Wait = cmp.Or(cfg.Wait, 30*time.Second)
+	cfg.RetryFor = cmp.Or(cfg.RetryFor, time.Minute)
 	for cfg.Seed == 0 {
 		cfg.Seed = rand.Uint64()
 	}
@@ -121,9 +128,10 @@ func (s *Simulator) Run(ctx context.Context) error {
 	s.bookRides(ctx, start, seconds.C, func(distance string, due time.Time) {
 		inFlight.Go(func() {
 			sent := time.Now()
-			a := s.post(requests, distance)
+			key := newKey()
+			a := s.book(requests, ctx, distance, key)
 			a.took = time.Since(due)
-			s.acknowledge(a, distance, sent, time.Now())
+			s.acknowledge(a, distance, key, sent, time.Now())
 			<-s.slots
 			if a.err != nil {
 				// A signal to both processes may have reached the api first.

@@ -18,7 +18,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // fakeAPI answers in no time, or in the bubble's time, and keeps the distances
-// that it was sent.
+// that it was sent, each key's once.
 type fakeAPI struct {
 	took   time.Duration
 	status int   // of a POST; 201 if 0
@@ -26,6 +26,7 @@ type fakeAPI struct {
 
 	mu        sync.Mutex
 	distances []string
+	keys      map[string]bool
 }
 
 func (f *fakeAPI) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -48,7 +49,13 @@ func (f *fakeAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	f.mu.Lock()
-	f.distances = append(f.distances, form.Get("distance"))
+	if key := r.Header.Get("Idempotency-Key"); !f.keys[key] {
+		if f.keys == nil {
+			f.keys = map[string]bool{}
+		}
+		f.keys[key] = true
+		f.distances = append(f.distances, form.Get("distance"))
+	}
 	f.mu.Unlock()
 	pauseFor(r.Context(), f.took)
 	if err := r.Context().Err(); err != nil {

@@ -2,6 +2,7 @@ package rides
 
 import (
 	"context"
+	cryptorand "crypto/rand"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -19,6 +20,7 @@ type answer struct {
 	// took is counted from when the ride was due, so that time spent waiting to
 	// be sent is not left out.
 	took time.Duration
+	retries int
 	// cutOff is set where the answer was lost because the simulator was stopped.
 	cutOff bool
 }
@@ -43,7 +45,35 @@ func newClient(transport http.RoundTripper) *http.Client {
 	}
 }
 
-func (s *Simulator) post(ctx context.Context, distance string) answer {
+// newKey is for a ride that no other simulator has booked either.
+func newKey() string { return cryptorand.Text() }
+
+// book posts a ride until it has an answer that settles it, or its time is over,
+// or the simulator is to stop.
+func (s *Simulator) book(ctx, stop context.Context, distance, key string) answer {
+	giveUp := time.Now().Add(s.cfg.RetryFor)
+	retries := 0
+	for pause := firstRetryPause; ; pause = min(2*pause, mostRetryPause) {
+		a := s.post(ctx, distance, key)
+		a.retries = retries
+		if a.settled() || stop.Err() != nil {
+			return a
+		}
+		pauseFor(stop, pause/2+rand.N(pause))
+		if stop.Err() != nil || !time.Now().Before(giveUp) {
+			return a
+		}
+		retries++
+	}
+}
+
+// settled says whether a retry would get the same answer.
+func (a answer) settled() bool {
+	return a.err == nil && a.status < http.StatusInternalServerError &&
+		a.status != http.StatusConflict && a.status != http.StatusTooManyRequests
+}
+
+func (s *Simulator) post(ctx context.Context, distance, key string) answer {
 	ctx, cancel := context.WithTimeout(ctx, simulatorTimeout)
 	defer cancel()
 	form := url.Values{"distance": {distance}}.Encode()
@@ -52,6 +82,7 @@ func (s *Simulator) post(ctx context.Context, distance string) answer {
 		return answer{err: err}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Idempotency-Key", key)
 	return s.do(req)
 }
 

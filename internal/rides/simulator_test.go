@@ -247,7 +247,7 @@ func TestSimulatorStopsJustAfterTheAPI(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		wantOutput(t, out, `Rides in 5s: \d+ created, 0 failed, 0 not sent, \d+ cut off by the end; .*`)
+		wantOutput(t, out, `Rides in 5s: \d+ created, 0 failed, 0 not sent, \d+ sent again, \d+ cut off by the end; .*`)
 	})
 }
 

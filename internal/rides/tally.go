@@ -22,12 +22,13 @@ type tally struct {
 }
 
 type counts struct {
-	created, failed, missed, cutOff int
+	created, failed, missed, cutOff, retries int
 	// Of the rides that were created.
 	took, slowest time.Duration
 }
 
 func (c *counts) add(a answer) {
+	c.retries += a.retries
 	switch {
 	case a.err == nil && a.status == http.StatusCreated:
 		c.created++
@@ -42,6 +43,9 @@ func (c *counts) add(a answer) {
 
 func (c *counts) String() string {
 	s := fmt.Sprintf("%d created, %d failed, %d not sent", c.created, c.failed, c.missed)
+	if c.retries > 0 {
+		s += fmt.Sprintf(", %d sent again", c.retries)
+	}
 	if c.cutOff > 0 {
 		s += fmt.Sprintf(", %d cut off by the end", c.cutOff)
 	}

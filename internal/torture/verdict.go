@@ -24,6 +24,7 @@ func (t *torture) judge(ctx context.Context) error {
 		kept func(context.Context) (says string, kept bool, err error)
 	}{
 		{"every acknowledged ride is in the database", t.acknowledgedArePresent},
+		{"every ride was booked once, however often it was sent", t.bookedOnce},
 		{"every ride in the database is in the log exactly once", t.onceInTheLog},
 		{"the log's offsets have no gaps", t.gapless},
 		{"the stream is the end of the log", t.streamIsTheEnd},
@@ -72,6 +73,26 @@ func (t *torture) acknowledgedArePresent(ctx context.Context) (string, bool, err
 		LEFT JOIN rides AS r ON r.id = a.id AND r.distance = a.distance::numeric`,
 		ids, distances).Scan(&distinct, &present)
 	return fmt.Sprintf("%d of %d", present, len(ids)), len(ids) > 0 && present == len(ids) && distinct == len(ids), err
+}
+
+// bookedOnce compares the rides with the keys that they were sent with.
+func (t *torture) bookedOnce(ctx context.Context) (string, bool, error) {
+	acks, err := t.acknowledgements()
+	if err != nil {
+		return "", false, err
+	}
+	ids, keys := make([]int64, len(acks)), make([]string, len(acks))
+	for i, a := range acks {
+		ids[i], keys[i] = a.ID, a.Key
+	}
+	var rides, sent, booked, strange int
+	err = t.db.QueryRow(ctx, `
+		SELECT (SELECT count(*) FROM rides), count(*), count(DISTINCT ride_id),
+			(SELECT count(*) FROM unnest($1::bigint[], $2::text[]) AS a (id, key)
+			 WHERE NOT EXISTS (SELECT FROM idempotency_keys AS k WHERE k.key = a.key AND k.ride_id = a.id))
+		FROM idempotency_keys`, ids, keys).Scan(&rides, &sent, &booked, &strange)
+	return fmt.Sprintf("%d rides of %d keys, %d acknowledged with another's answer", rides, sent, strange),
+		rides == sent && booked == sent && strange == 0, err
 }
 
 func (t *torture) onceInTheLog(ctx context.Context) (string, bool, error) {

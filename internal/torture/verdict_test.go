@@ -65,7 +65,12 @@ func settled(t *testing.T) (s *torture, stream string, out *bytes.Buffer) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ack.Answered, ack.ID, ack.Distance = time.Now(), ride.ID, "12.5"
+		ack.Answered, ack.ID, ack.Distance, ack.Key = time.Now(), ride.ID, "12.5", fmt.Sprint("key ", ride.ID)
+		_, err = s.db.Exec(ctx, `INSERT INTO idempotency_keys (slot, caller, key, fingerprint, ride_id, created_at, distance)
+			SELECT 0, '', $1, '', id, created_at, distance FROM rides WHERE id = $2`, ack.Key, ack.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := json.NewEncoder(acks).Encode(ack); err != nil {
 			t.Fatal(err)
 		}
@@ -112,6 +117,8 @@ func TestJudge(t *testing.T) {
 	}{
 		"nothing":            {func(*testing.T, *torture, string) {}, ""},
 		"a ride is lost":     {sql(`DELETE FROM rides WHERE id = 3`), "every acknowledged ride is in the database: 9 of 10"},
+		"a ride is doubled":  {sql(`INSERT INTO rides (distance) VALUES (12.5)`), "11 rides of 10 keys"},
+		"another's answer":   {sql(`UPDATE idempotency_keys SET ride_id = 11 - ride_id WHERE ride_id IN (2, 9)`), "2 acknowledged with another's answer"},
 		"a record is lost":   {sql(`DELETE FROM log_records WHERE "offset" = 3`), "exactly once: 10 rides, 1 lost"},
 		"a gap":              {sql(`DELETE FROM log_records WHERE "offset" = 3`), "have no gaps: 9 records from 1 to 10"},
 		"a record twice":     {sql(`UPDATE log_records SET data = (SELECT data FROM log_records WHERE "offset" = 4) WHERE "offset" = 3`), "1 lost, 1 doubled"},
