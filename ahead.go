@@ -136,8 +136,7 @@ func (l *leadership) takeAhead() (entries []Entry, err error) {
 // not fall by numbering, and what was numbered ahead would wait in vain for its
 // turn, while the archive has it too.
 func (l *leadership) caughtUp(entries []Entry) bool {
-	return l.published >= l.recorded &&
-		(l.ahead != nil || len(l.queue) > 0 || entries[len(entries)-1].Offset == l.numbered)
+	return l.ahead != nil || len(l.queue) > 0 || entries[len(entries)-1].Offset == l.numbered
 }
 
 // move notes how far the log goes.

@@ -31,6 +31,13 @@ func TestBatchesAreNumberedMeanwhile(t *testing.T) {
 			next := min(35, entries[0].Offset+29)
 			w.eventually(func() bool { return query[int64](w, `SELECT next_offset - 1 FROM log_partitions`) >= next })
 			waited++
+			if entries[0].Offset != 21 {
+				return
+			}
+			// Whoever numbered the last ones knew that the first batch is published.
+			if published := query[int64](w, `SELECT published_offset FROM log_partitions`); published < 10 {
+				w.Errorf("%d are recorded as published when the third batch is, want 10 or more", published)
+			}
 		}}
 	})
 	ctx, stop := context.WithCancel(w.ctx)

@@ -18,8 +18,9 @@ const (
 	// The lock and the session's limits are one statement: a leader that is frozen
 	// between two would hold the lock for ever. The session is the leader's own.
 	// It ends, and with it the lock, soon after its client has gone silent: frozen,
-	// or cut off without a word. Without JIT, see sqlNoJIT. What is numbered must be
-	// on disk before the log has it.
+	// or cut off without a word. Without JIT, see sqlNoJIT. Each statement of a batch
+	// must see what was committed before it. What is numbered must be on disk before
+	// the log has it.
 	sqlTryLead = `
 WITH lock AS MATERIALIZED (
     SELECT pg_try_advisory_lock($1, $2) AS granted
@@ -31,6 +32,7 @@ WITH lock AS MATERIALIZED (
         set_config('tcp_keepalives_count', '2', false),
         set_config('tcp_user_timeout', '5s', false),
         set_config('jit', 'off', false),
+        set_config('default_transaction_isolation', 'read committed', false),
         CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
     FROM lock WHERE granted
 )
@@ -165,6 +167,8 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 		return fmt.Errorf("begin a term: %w", err)
 	}
 	l.recorded = l.published
+	// With a handler of the pool's own, what comes with another answer is not kept.
+	l.wakes = l.wakes && s.cfg.DB.Config().ConnConfig.OnNotification == nil
 	if l.wakes {
 		if _, err := l.conn.Exec(ctx, sqlListen); err != nil {
 			return fmt.Errorf("listen for staged records: %w", err)

@@ -2,6 +2,7 @@ package unilog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -59,15 +60,34 @@ func (s *Streamer) rest(ctx context.Context, idle *backoff) {
 		return
 	}
 	most := min(l.silence/2, max(0, s.cfg.upkeepPause-time.Since(l.lastUpkeep)))
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	if _, err := l.conn.WaitForNotification(ctx); err != nil {
-		return // its time is over, or the next call meets the error again
+	if !l.notified(ctx, most) {
+		return // or the next call meets the error again
 	}
 	// One is enough.
+	over, cancel := context.WithCancel(ctx)
 	cancel()
 	for err := error(nil); err == nil; {
-		_, err = l.conn.WaitForNotification(ctx)
+		_, err = l.conn.WaitForNotification(over)
 	}
 	l.idle = false
+}
+
+// notified waits for a notification. It ends the wait by the connection's deadline
+// and not by a context: at the end of one, the pool's connections may be set to ask
+// the server to cancel, and to wait for that longer than the leader may be silent.
+func (l *leadership) notified(ctx context.Context, most time.Duration) bool {
+	conn := l.conn.PgConn().Conn()
+	ended := make(chan struct{})
+	if err := conn.SetReadDeadline(time.Now().Add(most)); err != nil {
+		return false
+	}
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = conn.SetReadDeadline(time.Now())
+	})
+	_, err := l.conn.WaitForNotification(context.Background())
+	if !stop() {
+		<-ended
+	}
+	return errors.Join(err, conn.SetReadDeadline(time.Time{})) == nil
 }

@@ -2,10 +2,15 @@ package unilog_test
 
 import (
 	"context"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/testenv"
@@ -15,7 +20,21 @@ import (
 // asleep.
 func (w *world) asleep() {
 	w.Helper()
-	s := w.streamer(func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithoutClock(*cfg) })
+	w.runs(func(cfg *unilog.StreamerConfig) {
+		*cfg = unilog.WithoutClock(*cfg)
+		cfg.Log = gatedLog{w.log, func([]unilog.Entry) {
+			if w.sleeps() {
+				w.Errorf("the leader makes writers notify while it is awake")
+			}
+		}}
+	})
+	w.eventually(w.sleeps)
+}
+
+// runs runs a streamer until the test ends.
+func (w *world) runs(change ...func(*unilog.StreamerConfig)) {
+	w.Helper()
+	s := w.streamer(change...)
 	ctx, stop := context.WithCancel(w.ctx)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -25,7 +44,6 @@ func (w *world) asleep() {
 			w.Errorf("Run returned %v", err)
 		}
 	})
-	w.eventually(w.sleeps)
 }
 
 // sleeps says whether the leader has the lock with which it sleeps.
@@ -72,6 +90,87 @@ func TestWriterWakesTheLeader(t *testing.T) {
 		w.commit("8")
 		w.published(22)
 	})
+}
+
+// TestWritersWhileTheLeaderLiesDown writes all the time, and so between any two of
+// the leader's steps.
+func TestWritersWhileTheLeaderLiesDown(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.asleep()
+	written := 0
+	for range 150 {
+		var writers sync.WaitGroup
+		for range 3 {
+			moments := rand.IntN(15)
+			writers.Go(func() {
+				for range moments {
+					w.exec(`SELECT`)
+				}
+				w.commit("1")
+			})
+			written++
+		}
+		writers.Wait()
+		w.eventuallyAtOnce(func() bool { return len(w.streamIDs()) == written })
+	}
+}
+
+// eventuallyAtOnce is eventually without a pause, which would leave time to lie
+// down.
+func (w *world) eventuallyAtOnce(holds func() bool) {
+	w.Helper()
+	for !holds() {
+		if w.ctx.Err() != nil {
+			w.Fatal("it did not come about")
+		}
+	}
+}
+
+// TestSleepingLeaderKeepsTheLead lets it say now and then that it lives, whatever
+// the pool's connections do when a context ends.
+func TestSleepingLeaderKeepsTheLead(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	config := w.db.Config()
+	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Minute}
+	}
+	db, err := pgxpool.NewWithConfig(w.ctx, config)
+	w.must(err)
+	t.Cleanup(db.Close)
+	w.runs(func(cfg *unilog.StreamerConfig) {
+		*cfg = unilog.WithSessionTimeout(*cfg, 500*time.Millisecond)
+		cfg.DB = db
+	})
+	w.eventually(w.sleeps)
+	epoch := query[int64](w, `SELECT epoch FROM log_partitions`)
+	for range 5 {
+		before := w.lastLook()
+		w.eventually(func() bool { return w.lastLook().After(before) })
+	}
+	if now := query[int64](w, `SELECT epoch FROM log_partitions`); now != epoch {
+		t.Errorf("the epoch is %d, and was %d", now, epoch)
+	}
+}
+
+// TestRebuildWakesTheLeader empties the log while the leader sleeps.
+func TestRebuildWakesTheLeader(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.commitMany(30)
+	w.runs(func(cfg *unilog.StreamerConfig) {
+		cfg.BatchRecords = 10
+		cfg.Log = gatedLog{w.log, func(entries []unilog.Entry) {
+			if w.sleeps() {
+				w.Errorf("the leader makes writers notify while it publishes from %d", entries[0].Offset)
+			}
+		}}
+	})
+	w.eventually(func() bool { return len(w.streamIDs()) == 30 })
+	w.eventually(w.sleeps)
+	w.wipe()
+	w.eventually(func() bool { return len(w.streamIDs()) == 30 })
 }
 
 // TestLeaderStaysAwakeForAWriterAtWork lets a writer begin while the leader is

@@ -283,6 +283,9 @@ func (s *Streamer) nextBatch(ctx context.Context) ([]Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if l.published < l.numbered {
+		if err := l.getUp(ctx); err != nil {
+			return nil, err
+		}
 		if err := l.record(ctx); err != nil {
 			return nil, err
 		}
