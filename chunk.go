@@ -85,6 +85,8 @@ func (l *leadership) addChunk(ctx context.Context, records int64, patience strin
 	first := max(l.chunks.end(), l.numbered) + 1
 	c := chunk{l.term.Partition, first, first + records - 1}
 	err := l.alter(ctx, patience,
+		// The chunk belongs to the archive's owner, whichever of his users leads.
+		`SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE oid = 'log_records'::regclass`,
 		fmt.Sprintf(`CREATE TABLE %s (LIKE log_records INCLUDING ALL)`, c),
 		fmt.Sprintf(`ALTER TABLE log_records ATTACH PARTITION %s FOR VALUES FROM (%d, %d) TO (%d, %d)`,
 			c, c.partition, c.first, c.partition, c.last+1))
