@@ -16,25 +16,46 @@ const migrateTimeout = 10 * time.Minute
 type migrateCmd struct {
 	databaseFlags `embed:""`
 	SQL           bool          `name:"sql" help:"Print the statements instead of running them."`
+	Roles         bool          `help:"Also create or update the roles with what each process needs."`
 	Timeout       time.Duration `default:"10m" help:"Give up, and undo what is not done, when Postgres takes longer."`
+}
+
+// Help follows the flags' own help.
+func (migrateCmd) Help() string {
+	return `With --roles there are group roles, which cannot log in. Grant them to users of your own:
+
+  rocketrides_api       books rides
+  rocketrides_streamer  owns the archive, whose tables it makes and drops
+  rocketrides_consumer  keeps checkpoints, totals and dead letters
+  rocketrides_reader    reads everything: for status, verify and "consumers list"
+
+For example: CREATE USER api PASSWORD '…' IN ROLE rocketrides_api
+
+Give all streamers one user, so that a standby may end the session of a leader that is frozen. "consumer --bootstrap" needs the reader's role too. Repairs (reconcile, deadletters, "consumers forget") and migrations are for the user who runs this: a superuser, or the database's owner with CREATEROLE and the right to grant pg_read_all_stats.
+
+Redis has the like in deploy/redis/users.acl.`
 }
 
 func (c *migrateCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if c.SQL {
 		text, err := migration.SQL(schema...)
-		if err == nil {
-			fmt.Print(text)
+		if err != nil {
+			return err
 		}
+		fmt.Print(text)
+		if c.Roles {
+			fmt.Print("\n", rolesSQL)
+		}
+		return nil
+	}
+	if err := c.migrate(ctx, c.Timeout, c.Roles); err != nil {
 		return err
 	}
-	if err := c.migrate(ctx, c.Timeout); err != nil {
-		return err
-	}
-	log.Info("the database's tables are up to date")
+	log.Info("the database's tables are up to date", "roles", c.Roles)
 	return nil
 }
 
-func (f *databaseFlags) migrate(ctx context.Context, timeout time.Duration) error {
+func (f *databaseFlags) migrate(ctx context.Context, timeout time.Duration, roles bool) error {
 	pool, err := f.open(ctx)
 	if err != nil {
 		return err
@@ -42,10 +63,14 @@ func (f *databaseFlags) migrate(ctx context.Context, timeout time.Duration) erro
 	defer closePool(pool)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return unanswered(migration.Up(ctx, pool, schema...), moreTime)
+	err = migration.Up(ctx, pool, schema...)
+	if err == nil && roles {
+		err = makeRoles(ctx, pool)
+	}
+	return unanswered(err, moreTime)
 }
 
 // migrateAll brings a database's tables to the newest version.
 func migrateAll(ctx context.Context, databaseURL string) error {
-	return (&databaseFlags{DatabaseURL: databaseURL}).migrate(ctx, migrateTimeout)
+	return (&databaseFlags{DatabaseURL: databaseURL}).migrate(ctx, migrateTimeout, false)
 }
