@@ -88,9 +88,10 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 	option.Dialer.Timeout = cmp.Or(option.Dialer.Timeout, dialTimeout)
 	option.ConnWriteTimeout = cmp.Or(option.ConnWriteTimeout, replyTimeout)
 	option.DisableCache = true
-	option.AlwaysPipelining = true  // or else a cancelled context would not end a blocked read
-	option.ForceSingleClient = true // what the URL names, and no cluster that it may be part of
-	option.DisableRetry = true      // streamers and consumers try again themselves, and say why
+	option.ClientSetInfo = rueidis.DisableClientSetInfo // a command that a user of Redis need not have
+	option.AlwaysPipelining = true                      // or else a cancelled context would not end a blocked read
+	option.ForceSingleClient = true                     // what the URL names, and no cluster that it may be part of
+	option.DisableRetry = true                          // streamers and consumers try again themselves, and say why
 	lines := new(lines)
 	lines.follow(&option)
 	client, err := rueidis.NewClient(option)

@@ -51,7 +51,10 @@ func (c *migrateCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err := c.migrate(ctx, c.Timeout, c.Roles); err != nil {
 		return err
 	}
-	log.Info("the database's tables are up to date", "roles", c.Roles)
+	log.Info("the database's tables are up to date")
+	if c.Roles {
+		log.Info("the roles are up to date")
+	}
 	return nil
 }
 
