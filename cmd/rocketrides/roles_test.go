@@ -157,7 +157,7 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 	r.migrate("--roles")
 	r.makeUsers()
 
-	streamer := start(t, r.env("streamer"), "streamer", "--retention=1ms", "--keep-records=1")
+	streamer := start(t, r.env("streamer"), "streamer", "--retention=1ms", "--keep-records=1", "--simulate-failures=0.5", "--seed=1")
 	streamer.says("leading")
 	processes := []*process{streamer}
 	for _, name := range []string{"c1", "c2"} {
