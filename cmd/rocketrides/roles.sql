@@ -43,7 +43,7 @@ BEGIN
     END LOOP;
 
     -- What an older version has granted, or a hand.
-    EXECUTE format('REVOKE ALL ON rides, staged_log_records, log_partitions, checkpoints, dead_letters, consumer_states,
+    EXECUTE format('REVOKE ALL ON rides, idempotency_keys, idempotency_keys_0, idempotency_keys_1, idempotency_keys_2, staged_log_records, log_partitions, checkpoints, dead_letters, consumer_states,
         unilog_log_migrations, unilog_consumer_migrations, rides_migrations FROM %s', roles);
     EXECUTE format('REVOKE ALL ON SEQUENCE rides_id_seq, staged_log_records_id_seq FROM %s', roles);
     REVOKE ALL ON log_records FROM rocketrides_api, rocketrides_consumer, rocketrides_reader;
@@ -55,6 +55,8 @@ $$;
 
 -- By column, so that no writer can give a record an id that was passed already.
 GRANT SELECT, INSERT (distance) ON rides TO rocketrides_api;
+GRANT SELECT, INSERT ON idempotency_keys TO rocketrides_api;
+GRANT TRUNCATE ON idempotency_keys_0, idempotency_keys_1, idempotency_keys_2 TO rocketrides_api; -- when they are old
 GRANT INSERT (action, object, key, data, headers) ON staged_log_records TO rocketrides_api;
 
 GRANT SELECT, DELETE ON staged_log_records TO rocketrides_streamer;

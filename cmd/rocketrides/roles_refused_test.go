@@ -12,6 +12,9 @@ import (
 // refusedByPostgres has what each role may not do, and others may.
 var refusedByPostgres = map[string][]string{
 	"api": {
+		`DELETE FROM idempotency_keys`,
+		`UPDATE idempotency_keys SET ride_id = 1`,
+		`TRUNCATE idempotency_keys`,
 		`UPDATE rides SET distance = 0`,
 		`DELETE FROM rides`,
 		`INSERT INTO rides (id, distance) OVERRIDING SYSTEM VALUE VALUES (1, 1)`,
@@ -26,6 +29,7 @@ var refusedByPostgres = map[string][]string{
 		`SELECT FROM dead_letters`,
 	},
 	"streamer": {
+		`SELECT FROM idempotency_keys`,
 		`SELECT FROM rides`,
 		`INSERT INTO rides (distance) VALUES (1)`,
 		`INSERT INTO staged_log_records (action, object, data) VALUES ('a', 'o', '{}')`,
@@ -41,6 +45,7 @@ var refusedByPostgres = map[string][]string{
 		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'owner'`,
 	},
 	"consumer": {
+		`SELECT FROM idempotency_keys`,
 		`SELECT FROM rides`,
 		`SELECT FROM staged_log_records`,
 		`INSERT INTO staged_log_records (action, object, data) VALUES ('a', 'o', '{}')`,
@@ -55,6 +60,7 @@ var refusedByPostgres = map[string][]string{
 		`UPDATE dead_letters SET discarded_at = now()`,
 	},
 	"reader": {
+		`SELECT FROM idempotency_keys`,
 		`INSERT INTO rides (distance) VALUES (1)`,
 		`INSERT INTO staged_log_records (action, object, data) VALUES ('a', 'o', '{}')`,
 		`DELETE FROM staged_log_records`,
