@@ -28,7 +28,7 @@ func StartPostgres(ctx context.Context, o Options) (*Server, error) {
 		lock.Unlock()
 		return nil, err
 	}
-	if err := createDatabase(ctx, s.socket, o.Database); err != nil {
+	if err := createDatabase(ctx, s.socket, o); err != nil {
 		_ = s.Stop(ctx)
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func startPostgres(ctx context.Context, o Options, lock *Lock) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	socket, err := socketDir(o.Dir, ".s.PGSQL.5432", acct)
+	socket, err := socketDir(o.Dir, fmt.Sprintf(".s.PGSQL.%d", o.Port), acct)
 	if err != nil {
 		return nil, err
 	}
@@ -78,14 +78,14 @@ func startPostgres(ctx context.Context, o Options, lock *Lock) (*Server, error) 
 		}
 	}
 	unclean := dropStalePid(data)
-	answers := func(ctx context.Context) error { return ask(ctx, socket) }
+	answers := func(ctx context.Context) error { return ask(ctx, socket, o.Port) }
 	deadline := time.Now().Add(lockPatience)
 	for {
 		cmd := acct.as(exec.Command(filepath.Join(bin, "postgres"), postgresArgs(o, data, socket)...))
 		cmd.Env = serverEnv()
 		s, err := launch(ctx, postgres, o, lock, cmd, answers)
 		if err == nil {
-			s.socket, s.url = socket, postgresURL(o.Database, socket)
+			s.socket, s.url = socket, postgresURL(o.Database, socket, o.Port)
 			s.attach = "psql '" + s.url + "'"
 			return s, nil
 		}
@@ -103,7 +103,7 @@ func postgresArgs(o Options, data, socket string) []string {
 			args = append(args, "-c", s)
 		}
 	}
-	set("listen_addresses=", "port=5432", "unix_socket_permissions=0700", "logging_collector=off", "log_destination=stderr")
+	set("listen_addresses=", fmt.Sprintf("port=%d", o.Port), "unix_socket_permissions=0700", "logging_collector=off", "log_destination=stderr")
 	if o.Durable {
 		set("max_connections=100", "shared_buffers=128MB", "fsync=on", "full_page_writes=on", "synchronous_commit=on")
 	} else {
@@ -127,33 +127,33 @@ func serverEnv() []string {
 }
 
 // connect opens a connection to one of a server's databases.
-func connect(ctx context.Context, socket, database string) (*pgx.Conn, error) {
+func connect(ctx context.Context, socket string, port int, database string) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	return pgx.Connect(ctx, postgresURL(database, socket))
+	return pgx.Connect(ctx, postgresURL(database, socket, port))
 }
 
-func ask(ctx context.Context, socket string) error {
-	conn, err := connect(ctx, socket, "postgres")
+func ask(ctx context.Context, socket string, port int) error {
+	conn, err := connect(ctx, socket, port, "postgres")
 	if err != nil {
 		return err
 	}
 	return conn.Close(ctx)
 }
 
-func createDatabase(ctx context.Context, socket, name string) error {
-	conn, err := connect(ctx, socket, "postgres")
+func createDatabase(ctx context.Context, socket string, o Options) error {
+	conn, err := connect(ctx, socket, o.Port, "postgres")
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
 	var exists bool
-	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, name).Scan(&exists)
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, o.Database).Scan(&exists)
 	if err == nil && !exists {
-		_, err = conn.Exec(ctx, `CREATE DATABASE `+pgx.Identifier{name}.Sanitize())
+		_, err = conn.Exec(ctx, `CREATE DATABASE `+pgx.Identifier{o.Database}.Sanitize())
 	}
 	if err != nil {
-		return fmt.Errorf("create database %s: %w", name, err)
+		return fmt.Errorf("create database %s: %w", o.Database, err)
 	}
 	return nil
 }

@@ -30,6 +30,9 @@ type Options struct {
 	Durable bool
 	// Database is created when missing. Default: rocketrides. Postgres only.
 	Database string
+	// Port is part of the socket's name, and where Postgres listens if ExtraArgs
+	// give it an address. Default: 5432. Postgres only.
+	Port int
 	// LogFile is where the server's own messages go. Default: in Dir.
 	LogFile string
 	// ExtraArgs follow the server's other arguments, and win.
@@ -145,6 +148,7 @@ func prepare(ctx context.Context, k kind, o Options) (Options, *Lock, error) {
 		return o, nil, err
 	}
 	o.Database = cmp.Or(o.Database, "rocketrides")
+	o.Port = cmp.Or(o.Port, 5432)
 	o.LogFile = cmp.Or(o.LogFile, filepath.Join(o.Dir, k.name+".log"))
 	lock, err := TakeLock(ctx, filepath.Join(o.Dir, "lock"))
 	if held := new(LockedError); errors.As(err, &held) {

@@ -21,8 +21,8 @@ func escape(s string) string {
 }
 
 // postgresURL names the port too, lest PGPORT in a client's environment does.
-func postgresURL(database, socketDir string) string {
-	return "postgres://postgres@:5432/" + escape(database) + "?host=" + escape(socketDir)
+func postgresURL(database, socketDir string, port int) string {
+	return fmt.Sprintf("postgres://postgres@:%d/%s?host=%s", port, escape(database), escape(socketDir))
 }
 
 func redisURL(socket string) string { return "unix://" + escape(socket) }
