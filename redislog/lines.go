@@ -32,7 +32,7 @@ func (l *lines) follow(option *rueidis.ClientOption) {
 			if config == nil {
 				return dialer.DialContext(ctx, "tcp", address)
 			}
-			return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", address)
+			return dialTLS(ctx, address, dialer, config)
 		}
 	}
 	option.DialCtxFn = func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (net.Conn, error) {

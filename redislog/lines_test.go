@@ -3,6 +3,7 @@ package redislog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -20,7 +21,24 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(way.Close)
-	log, err := Open(t.Context(), way.URL(), testenv.StreamName(t))
+	givesUpSilence(t, way, way.URL())
+}
+
+func TestSilentTLSConnectionIsGivenUp(t *testing.T) {
+	t.Parallel()
+	authority, port := tlsRedis(t)
+	cert, key := authority.Issue("client")
+	way, err := proxy.Listen("127.0.0.1:0", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(way.Close)
+	givesUpSilence(t, way, fmt.Sprintf("rediss://%s?cacert=%s&cert=%s&key=%s", way.Addr(), authority.File, cert, key))
+}
+
+func givesUpSilence(t *testing.T, way *proxy.Proxy, url string) {
+	t.Helper()
+	log, err := Open(t.Context(), url, testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
 	}

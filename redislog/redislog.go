@@ -71,8 +71,13 @@ const (
 	replyTimeout = 10 * time.Second
 )
 
+// errURL does not quote the URL, which may hold a password.
+var errURL = errors.New("redislog: the Redis URL is not valid: it looks like redis://user:password@host:6379/0, rediss://… or unix:///path/redis.sock")
+
 // Open connects to Redis at a URL (redis://, rediss:// or unix://) and returns
-// the log in a stream. Redis must answer.
+// the log in a stream. Redis must answer. For TLS, the URL may name files, as in
+// rediss://host:6379/0?cacert=ca.crt&cert=client.crt&key=client.key; without
+// cacert the system's authorities are trusted. They are read once, here.
 func Open(ctx context.Context, url, stream string) (*Log, error) {
 	if stream == "" {
 		return nil, errors.New("redislog: the stream's name must not be empty")
@@ -82,8 +87,10 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 	}
 	option, err := rueidis.ParseURL(url)
 	if err != nil {
-		// The error would quote the URL, and with it a password.
-		return nil, errors.New("redislog: the Redis URL is not valid: it looks like redis://user:password@host:6379/0, rediss://… or unix:///path/redis.sock")
+		return nil, errURL
+	}
+	if err := useFiles(option.TLSConfig, url); err != nil {
+		return nil, err
 	}
 	option.Dialer.Timeout = cmp.Or(option.Dialer.Timeout, dialTimeout)
 	option.ConnWriteTimeout = cmp.Or(option.ConnWriteTimeout, replyTimeout)
