@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -17,6 +18,8 @@ type apiCmd struct {
 
 	Port    uint16 `help:"TCP port to listen on." env:"API_PORT" default:"5005"`
 	Listen  string `help:"Address or host name to listen on. The default is for this machine alone; 0.0.0.0 is for every network that it is on." default:"127.0.0.1"`
+	TLSCert string `name:"tls-cert" env:"API_TLS_CERT" placeholder:"FILE" help:"Serve HTTPS with this certificate, in PEM form, intermediate ones after it. A new one is served within seconds, without a restart."`
+	TLSKey  string `name:"tls-key" env:"API_TLS_KEY" placeholder:"FILE" help:"The key of --tls-cert, in PEM form."`
 	Verbose bool   `help:"Log every request, not only those that failed." env:"VERBOSE"`
 }
 
@@ -31,6 +34,14 @@ Rides that wait at the same time share one.
   GET  /readyz       whether its database answers
 
 For example: curl -d distance=123.0 http://127.0.0.1:5005/rides`
+}
+
+// Validate refuses half of what TLS needs.
+func (c *apiCmd) Validate() error {
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("--tls-cert and --tls-key go together: set both, or neither")
+	}
+	return nil
 }
 
 // Run serves until ctx ends.
@@ -48,6 +59,8 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 	api, err := rides.NewAPI(rides.APIConfig{
 		DB:      rides.Pool{Pool: pool},
 		Addr:    net.JoinHostPort(c.Listen, strconv.Itoa(int(c.Port))),
+		TLSCert: c.TLSCert,
+		TLSKey:  c.TLSKey,
 		Verbose: c.Verbose,
 		Log:     log,
 	})

@@ -15,7 +15,8 @@ import (
 // simulatorCmd books random rides.
 type simulatorCmd struct {
 	Port         uint16        `help:"Port of the api on this machine; --url overrides it." env:"API_PORT" default:"5005"`
-	URL          string        `name:"url" help:"Where the api is, if not on this machine: http://HOST:PORT." env:"API_URL" placeholder:"URL"`
+	URL          string        `name:"url" help:"Where the api is, if not on this machine: http://HOST:PORT or https://HOST:PORT." env:"API_URL" placeholder:"URL"`
+	CA           string        `name:"ca" help:"Trust the authorities in this PEM file, instead of the system's, for an api at https://." env:"API_CA" placeholder:"FILE"`
 	Rate         float64       `help:"Rides a second, on average; at most 1000000." env:"SIMULATOR_RATE" default:"10"`
 	Concurrency  int           `help:"Requests in flight at most. A ride that comes due while all are taken is not sent, but counted." env:"SIMULATOR_CONCURRENCY" default:"64"`
 	For          time.Duration `help:"How long to go on, as 30s or 5m; 0 until stopped." env:"SIMULATOR_FOR" default:"0s"`
@@ -56,6 +57,7 @@ func (c *simulatorCmd) Run(ctx context.Context, _ *slog.Logger) error {
 	}
 	cfg := rides.SimulatorConfig{
 		URL:         url,
+		CA:          c.CA,
 		Rate:        c.Rate,
 		Concurrency: c.Concurrency,
 		For:         c.For,

@@ -107,10 +107,11 @@ func (c *upCmd) processes(exe string) (writers, readers [][]up.Process) {
 	process := func(name string, args ...string) up.Process {
 		return up.Process{Name: name, Args: append([]string{exe}, args...)}
 	}
+	// Plain HTTP, as nobody else can reach the api.
 	simulator := process("simulator", "simulator", seed,
-		"--rate="+strconv.FormatFloat(c.Rate, 'g', -1, 64), "--for=0s",
+		"--rate="+strconv.FormatFloat(c.Rate, 'g', -1, 64), "--for=0s", "--ca=",
 		fmt.Sprintf("--url=http://127.0.0.1:%d", c.Port))
-	writers = [][]up.Process{{simulator}, {process("api", "api")}}
+	writers = [][]up.Process{{simulator}, {process("api", "api", "--tls-cert=", "--tls-key=")}}
 	var consumers []up.Process
 	for i := range c.Consumers {
 		name := consumerName(i)

@@ -3,6 +3,7 @@ package rides
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -26,6 +27,9 @@ type APIConfig struct {
 	// Addr is where to listen, as host:port. Default "127.0.0.1:5005", which
 	// other machines cannot reach.
 	Addr string
+	// TLSCert and TLSKey name PEM files, which may be replaced at any time; plain
+	// HTTP without them.
+	TLSCert, TLSKey string
 	// Verbose logs each request. Otherwise only what went wrong on the api's own
 	// side is logged; of an unavailable database, one line a second.
 	Verbose bool
@@ -48,6 +52,7 @@ const (
 // API takes bookings over HTTP. It is safe for concurrent use.
 type API struct {
 	cfg      APIConfig
+	tls      *tls.Config // nil for plain HTTP
 	bookings booker
 	outages  throttle
 }
@@ -66,7 +71,14 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	cfg.DBTimeout = cmp.Or(cfg.DBTimeout, dbTimeout)
 	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, shutdownTimeout)
 	cfg.Log = cmp.Or(cfg.Log, slog.Default())
-	return &API{cfg: cfg, bookings: booker{db: cfg.DB, timeout: cfg.DBTimeout, patience: groupPatience}}, nil
+	a := &API{cfg: cfg, bookings: booker{db: cfg.DB, timeout: cfg.DBTimeout, patience: groupPatience}}
+	if cfg.TLSCert != "" || cfg.TLSKey != "" {
+		var err error
+		if a.tls, err = serverTLS(cfg.TLSCert, cfg.TLSKey, cfg.Log); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
 }
 
 // ServeHTTP answers every request in JSON, also those that it refuses.

@@ -2,6 +2,7 @@ package rides
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,7 +52,7 @@ func (a *API) Serve(ctx context.Context, ln net.Listener) error {
 	ended.Go(func() { a.forgetKeysInTime(upkeep) })
 	defer ended.Wait()
 	defer stop()
-	return server{"api", a, a.cfg.DBTimeout, a.cfg.ShutdownTimeout, a.cfg.Log}.serve(ctx, ln)
+	return server{"api", a, a.cfg.DBTimeout, a.cfg.ShutdownTimeout, a.cfg.Log, a.tls}.serve(ctx, ln)
 }
 
 // What clients may take.
@@ -75,6 +76,8 @@ type server struct {
 	workTimeout     time.Duration
 	shutdownTimeout time.Duration
 	log             *slog.Logger
+	// tls is nil for plain HTTP.
+	tls *tls.Config
 }
 
 func (s server) serve(ctx context.Context, ln net.Listener) error {
@@ -82,9 +85,17 @@ func (s server) serve(ctx context.Context, ln net.Listener) error {
 	defer cut()
 	var inHand atomic.Int64
 	var conns sync.WaitGroup
+	// HTTP/2 runs handlers beside their connection.
+	var handlers sync.RWMutex
+	over := false
 
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handlers.RLock()
+			defer handlers.RUnlock()
+			if over {
+				return
+			}
 			inHand.Add(1)
 			defer inHand.Add(-1)
 			s.handler.ServeHTTP(w, r)
@@ -96,6 +107,7 @@ func (s server) serve(ctx context.Context, ln net.Listener) error {
 		WriteTimeout:   requestTimeout + s.workTimeout + answerTimeout,
 		IdleTimeout:    keepAlive,
 		MaxHeaderBytes: 16 << 10,
+		TLSConfig:      s.tls,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		// A connection is new once, before its goroutine starts, and closed
 		// once, when it ends; nothing here is ever hijacked.
@@ -110,15 +122,26 @@ func (s server) serve(ctx context.Context, ln net.Listener) error {
 		},
 	}
 
+	finish := func() {
+		_ = srv.Close()
+		conns.Wait()
+		handlers.Lock()
+		over = true
+		handlers.Unlock()
+	}
+
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	s.log.Info(s.name+" listens", "url", "http://"+ln.Addr().String())
+	scheme, serve := "http://", func() error { return srv.Serve(ln) }
+	if s.tls != nil {
+		scheme, serve = "https://", func() error { return srv.ServeTLS(ln, "", "") }
+	}
+	go func() { served <- serve() }()
+	s.log.Info(s.name+" listens", "url", scheme+ln.Addr().String())
 
 	select {
 	case err := <-served:
 		cut()
-		_ = srv.Close()
-		conns.Wait()
+		finish()
 		return fmt.Errorf("%s: serve: %w", s.name, err)
 	case <-ctx.Done():
 	}
@@ -131,8 +154,7 @@ func (s server) serve(ctx context.Context, ln net.Listener) error {
 	cut()
 	// What is left now are connections on which no request has arrived, and
 	// those that were cut off.
-	_ = srv.Close()
-	conns.Wait()
+	finish()
 	if left > 0 {
 		return fmt.Errorf("%s: cut off %d requests that took longer than %s to finish: %w", s.name, left, s.shutdownTimeout, err)
 	}

@@ -40,6 +40,9 @@ func serve(t *testing.T, api *API) (base string, stop func() error) {
 			}
 		}
 	})
+	if api.tls != nil {
+		return "https://" + ln.Addr().String(), stop
+	}
 	return "http://" + ln.Addr().String(), stop
 }
 
@@ -73,23 +76,28 @@ func postTo(t *testing.T, client *http.Client, base string) <-chan posted {
 
 func TestShutdownFinishesRequestsInHand(t *testing.T) {
 	t.Parallel()
+	eachWay(t, finishesRequestsInHand)
+}
+
+func finishesRequestsInHand(t *testing.T, w way) {
 	pool := newDatabase(t)
 	release := lockRides(t, pool)
 	api, _ := newAPI(t, pool, func(c *APIConfig) {
 		c.DBTimeout = time.Minute
 		c.ShutdownTimeout = time.Minute
-	})
+	}, w.configure)
 	base, stop := serve(t, patient(api))
-	answered := postTo(t, newClientFor(t), base)
+	answered := postTo(t, w.newClient(t), base)
 	waitingBackend(t, pool)
-	next := postTo(t, newClientFor(t), base)
+	next := postTo(t, w.newClient(t), base)
 	awaitWaiting(t, api, 1)
 
 	ended := make(chan error, 1)
 	go func() { ended <- stop() }()
 	// New connections are refused while the request in hand goes on.
+	_, address, _ := strings.Cut(base, "://")
 	for {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			break
 		}
@@ -111,14 +119,18 @@ func TestShutdownFinishesRequestsInHand(t *testing.T) {
 
 func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
 	t.Parallel()
+	eachWay(t, cutsOffWhatTakesTooLong)
+}
+
+func cutsOffWhatTakesTooLong(t *testing.T, w way) {
 	pool := newDatabase(t)
 	release := lockRides(t, pool)
 	api, _ := newAPI(t, pool, func(c *APIConfig) {
 		c.DBTimeout = time.Hour
 		c.ShutdownTimeout = 50 * time.Millisecond
-	})
+	}, w.configure)
 	base, stop := serve(t, api)
-	answered := postTo(t, newClientFor(t), base)
+	answered := postTo(t, w.newClient(t), base)
 	waitingBackend(t, pool)
 	if err := stop(); err == nil || !strings.Contains(err.Error(), "cut off 1 requests that took longer than 50ms") {
 		t.Errorf("Serve returned %v", err)
@@ -137,15 +149,20 @@ func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
 
 func TestShutdownIgnoresSilentConnections(t *testing.T) {
 	t.Parallel()
-	api, _ := newAPI(t, newDatabase(t), func(c *APIConfig) { c.ShutdownTimeout = 50 * time.Millisecond })
+	eachWay(t, ignoresSilentConnections)
+}
+
+func ignoresSilentConnections(t *testing.T, w way) {
+	api, _ := newAPI(t, newDatabase(t), func(c *APIConfig) { c.ShutdownTimeout = 50 * time.Millisecond }, w.configure)
 	base, stop := serve(t, api)
-	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
+	_, address, _ := strings.Cut(base, "://")
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
 	// Answered on a later connection, so the first has been accepted.
-	if a := <-postTo(t, newClientFor(t), base); a.status != http.StatusCreated {
+	if a := <-postTo(t, w.newClient(t), base); a.status != http.StatusCreated {
 		t.Fatalf("answered %d, %v", a.status, a.err)
 	}
 	if err := stop(); err != nil {

@@ -17,8 +17,10 @@ import (
 
 // SimulatorConfig says how a [Simulator] works.
 type SimulatorConfig struct {
-	// URL is where the api is, as http://host:port. Required.
+	// URL is where the api is, as http://host:port or https://host:port. Required.
 	URL string
+	// CA is a PEM file of the authorities to trust instead of the system's.
+	CA string
 	// Rate is how many rides to book a second on average, up to a million.
 	// Default 10.
 	Rate float64
@@ -94,8 +96,15 @@ func NewSimulator(cfg SimulatorConfig) (*Simulator, error) {
 	if cfg.Out == nil {
 		cfg.Out = os.Stdout
 	}
+	authorities, err := trust(cfg.CA)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.CA != "" && u.Scheme != "https" {
+		return nil, errors.New("--ca is for an api at https://: --url says another")
+	}
 	if cfg.Transport == nil {
-		cfg.Transport = newTransport(cfg.Concurrency)
+		cfg.Transport = newTransport(cfg.Concurrency, authorities)
 	}
 	return &Simulator{
 		cfg:    cfg,

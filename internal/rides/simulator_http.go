@@ -3,6 +3,8 @@ package rides
 import (
 	"context"
 	cryptorand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -27,13 +29,14 @@ type answer struct {
 
 // newTransport keeps a connection for each request in flight. With the default
 // of two for a host, a high rate would use up the machine's ports.
-func newTransport(concurrency int) http.RoundTripper {
+func newTransport(concurrency int, authorities *x509.CertPool) http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConns = concurrency
 	t.MaxIdleConnsPerHost = concurrency
 	// Well under the api's own limit, so that the api never closes a connection
 	// on which a request has just been sent.
 	t.IdleConnTimeout = 30 * time.Second
+	t.TLSClientConfig = &tls.Config{RootCAs: authorities}
 	return t
 }
 

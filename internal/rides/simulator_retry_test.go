@@ -18,7 +18,7 @@ func TestSimulatorBooksEachRideOnce(t *testing.T) {
 	api, _ := newAPI(t, pool)
 	server := httptest.NewServer(api)
 	defer server.Close()
-	transport := newTransport(8)
+	transport := newTransport(8, nil)
 	var posts atomic.Int64
 	lossy := roundTrip(func(r *http.Request) (*http.Response, error) {
 		n := int64(1)
