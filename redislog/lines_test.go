@@ -26,9 +26,9 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 
 func TestSilentTLSConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
-	authority, port := tlsRedis(t)
+	authority := testenv.NewAuthority(t)
 	cert, key := authority.Issue("client")
-	way, err := proxy.Listen("127.0.0.1:0", "127.0.0.1:"+port)
+	way, err := proxy.Listen("127.0.0.1:0", testenv.TLSRedis(t, authority))
 	if err != nil {
 		t.Fatal(err)
 	}

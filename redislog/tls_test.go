@@ -1,7 +1,6 @@
 package redislog
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -16,8 +15,8 @@ import (
 // TestTLS opens a log in a Redis that takes no client without a certificate.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	authority, port := tlsRedis(t)
-	stranger := testenv.NewAuthority(t)
+	authority, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
+	_, port, _ := net.SplitHostPort(testenv.TLSRedis(t, authority))
 	clientCert, clientKey := authority.Issue("client")
 	strangerCert, strangerKey := stranger.Issue("client")
 	empty, missing := filepath.Join(t.TempDir(), "empty"), filepath.Join(t.TempDir(), "missing")
@@ -93,23 +92,4 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %v; want one line with %q and no password", name, err, c.says)
 		}
 	}
-}
-
-// tlsRedis starts a Redis that takes no client without a certificate, and returns
-// who issues them, and its port.
-func tlsRedis(t *testing.T) (authority *testenv.Authority, port string) {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err = net.SplitHostPort(listener.Addr().String())
-	if err := errors.Join(err, listener.Close()); err != nil {
-		t.Fatal(err)
-	}
-	authority = testenv.NewAuthority(t)
-	cert, key := authority.Issue("server", "127.0.0.1")
-	testenv.Redis(t, "--tls-port", port, "--tls-auth-clients", "yes",
-		"--tls-ca-cert-file", authority.File, "--tls-cert-file", cert, "--tls-key-file", key)
-	return authority, port
 }

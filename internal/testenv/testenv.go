@@ -125,13 +125,6 @@ func Redis(t testing.TB, args ...string) *private.Server {
 	return own(t, private.StartRedis, private.Options{Durable: true, ExtraArgs: args})
 }
 
-// PostgresTCP starts a Postgres of the test's own that also listens on a port of
-// 127.0.0.1. See Postgres.
-func PostgresTCP(t testing.TB, port int) *private.Server {
-	t.Helper()
-	return own(t, private.StartPostgres, private.Options{Port: port, ExtraArgs: []string{"-c", "listen_addresses=127.0.0.1"}})
-}
-
 func own(t testing.TB, start starter, o private.Options) *private.Server {
 	t.Helper()
 	s, err := startIn(start, o)
