@@ -8,8 +8,10 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
@@ -30,7 +32,7 @@ const (
 var schema = []migration.Set{migration.Log, migration.Consumer, rides.MigrationSet}
 
 type databaseFlags struct {
-	DatabaseURL string `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres, such as postgres://user:password@host:5432/database."`
+	DatabaseURL string `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres, such as postgres://user:password@host:5432/database; for TLS with sslmode=verify-full and sslrootcert, sslcert, sslkey."`
 }
 
 // open connects to the database, which must answer.
@@ -40,7 +42,7 @@ func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
 	}
 	config, err := pgxpool.ParseConfig(f.DatabaseURL)
 	if err != nil {
-		return nil, errors.New("DATABASE_URL is not a valid Postgres URL: it looks like postgres://user:password@host:5432/database")
+		return nil, urlError(err)
 	}
 	config.ConnConfig.ConnectTimeout = cmp.Or(config.ConnConfig.ConnectTimeout, connectTimeout)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -54,6 +56,16 @@ func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("no answer from Postgres; check DATABASE_URL: %w", err)
 	}
 	return pool, nil
+}
+
+// urlError says nothing of what is in the URL, which may hold a password anywhere,
+// unless it is sure to be about the files and words for TLS.
+func urlError(err error) error {
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) && parse.Unwrap() != nil && strings.Contains(err.Error(), "failed to configure TLS") {
+		return fmt.Errorf("DATABASE_URL: sslmode, sslrootcert, sslcert or sslkey: %w", parse.Unwrap())
+	}
+	return errors.New("DATABASE_URL is not a valid Postgres URL: it looks like postgres://user:password@host:5432/database")
 }
 
 // connect opens the database and refuses one whose tables are not this
@@ -121,7 +133,7 @@ func (f *taskFlags) do(ctx context.Context, wait time.Duration, task func(ctx co
 }
 
 type logFlags struct {
-	RedisURL   string `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis, such as redis://host:6379/0 or unix:///path/redis.sock."`
+	RedisURL   string `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis, such as redis://host:6379/0 or unix:///path/redis.sock; for TLS, rediss://host:6380/0 with cacert, cert, key as in ?cacert=FILE."`
 	StreamName string `name:"stream-name" env:"STREAM_NAME" default:"rocket-rides-log" help:"The Redis stream that is the log."`
 }
 
