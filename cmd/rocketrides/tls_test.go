@@ -66,8 +66,8 @@ func TestPostgresRefusedOverTLS(t *testing.T) {
 		change map[string]string
 		says   string
 	}{
-		"another host":                 {map[string]string{"host": "localhost"}, "wanted to match localhost"},
-		"no client certificate":        {map[string]string{"sslcert": "", "sslkey": ""}, "connection requires a valid client certificate"},
+		"another host":          {map[string]string{"host": "localhost"}, "wanted to match localhost"},
+		"no client certificate": {map[string]string{"sslcert": "", "sslkey": ""}, "connection requires a valid client certificate"},
 		// Postgres says why, but may have hung up before it is heard.
 		"a stranger's certificate":     {map[string]string{"sslcert": strangerCert, "sslkey": strangerKey}, "no answer from Postgres; check DATABASE_URL"},
 		"somebody else's certificate":  {map[string]string{"sslcert": otherCert, "sslkey": otherKey}, "authentication failed"},
