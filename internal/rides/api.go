@@ -85,13 +85,13 @@ func NewAPI(cfg APIConfig) (*API, error) {
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	rec := &recorder{ResponseWriter: w}
+	r = identified(rec, r)
 	defer func() {
 		if v := recover(); v != nil {
 			a.recovered(rec, r, v)
 		}
 		if a.cfg.Verbose {
-			a.cfg.Log.Info("request", "method", r.Method, "path", r.URL.Path,
-				"status", rec.status, "duration", time.Since(started))
+			a.logRequest(r, slog.LevelInfo, "request", "status", rec.status, "duration", time.Since(started))
 		}
 	}()
 	a.route(rec, r)

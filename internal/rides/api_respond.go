@@ -134,15 +134,20 @@ func (a *API) failDatabase(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (a *API) logFailure(r *http.Request, level slog.Level, err error, more ...any) {
-	attrs := append([]any{"method", r.Method, "path", r.URL.Path, "err", err}, more...)
-	a.cfg.Log.Log(r.Context(), level, "request failed", attrs...)
+	a.logRequest(r, level, "request failed", append([]any{"err", err}, more...)...)
+}
+
+// logRequest writes every line that is about one request.
+func (a *API) logRequest(r *http.Request, level slog.Level, says string, more ...any) {
+	attrs := append([]any{"method", r.Method, "path", r.URL.Path}, more...)
+	a.cfg.Log.Log(r.Context(), level, says, append(attrs, "request_id", requestID(r.Context()))...)
 }
 
 func (a *API) recovered(w *recorder, r *http.Request, v any) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it this way too
 		panic(v)
 	}
-	a.cfg.Log.Error("handler panicked", "method", r.Method, "path", r.URL.Path, "err", v, "stack", string(debug.Stack()))
+	a.logRequest(r, slog.LevelError, "handler panicked", "err", v, "stack", string(debug.Stack()))
 	if w.status != 0 {
 		// Half an answer is out already: cut it off rather than let it pass for whole.
 		panic(http.ErrAbortHandler)

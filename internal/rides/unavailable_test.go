@@ -248,7 +248,7 @@ func TestPanicInHandler(t *testing.T) {
 	t.Parallel()
 	api, log := newAPI(t, brokenDatabase{value: "secret"})
 	wantError(t, request(api, http.MethodGet, "/rides/1", "", ""), http.StatusInternalServerError, "Internal server error.")
-	for _, want := range []string{"err=secret", "path=/rides/1", "brokenDatabase"} {
+	for _, want := range []string{"err=secret", "path=/rides/1", "brokenDatabase", " request_id="} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("log lacks %q:\n%s", want, log)
 		}
