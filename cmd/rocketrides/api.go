@@ -61,7 +61,7 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Addr:    net.JoinHostPort(c.Listen, strconv.Itoa(int(c.Port))),
 		TLSCert: c.TLSCert,
 		TLSKey:  c.TLSKey,
-		Verbose: c.Verbose,
+		Verbose: c.Verbose || log.Enabled(ctx, slog.LevelDebug),
 		Log:     log,
 	})
 	if err != nil {

@@ -44,6 +44,9 @@ func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, urlError(err)
 	}
+	if misread(f.DatabaseURL, config) {
+		return nil, errURL
+	}
 	config.ConnConfig.ConnectTimeout = cmp.Or(config.ConnConfig.ConnectTimeout, connectTimeout)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -65,8 +68,10 @@ func urlError(err error) error {
 	if errors.As(err, &parse) && parse.Unwrap() != nil && strings.Contains(err.Error(), "failed to configure TLS") {
 		return fmt.Errorf("DATABASE_URL: sslmode, sslrootcert, sslcert or sslkey: %w", parse.Unwrap())
 	}
-	return errors.New("DATABASE_URL is not a valid Postgres URL: it looks like postgres://user:password@host:5432/database")
+	return errURL
 }
+
+var errURL = errors.New("DATABASE_URL is not a valid Postgres URL: it looks like postgres://user:password@host:5432/database, with /, ?, #, @ and % in the password written as %2F, %3F, %23, %40 and %25")
 
 // connect opens the database and refuses one whose tables are not this
 // program's.

@@ -4,29 +4,71 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
 )
 
-// newLogger writes lines that a person follows, in colour on a terminal, and
-// more of them if VERBOSE says so.
-func newLogger() *slog.Logger {
-	level := slog.LevelInfo
+// loggingFlags are for every command.
+type loggingFlags struct {
+	LogLevel  string `group:"Logging:" enum:"debug,info,warn,error" default:"${log_level}" env:"LOG_LEVEL" placeholder:"LEVEL" help:"Log what is at least that important: ${enum}. ${default} if not set."`
+	LogFormat string `group:"Logging:" enum:"auto,text,json" default:"auto" env:"LOG_FORMAT" placeholder:"FORMAT" help:"How to log: text for people, json for programs; auto, if not set, is text on a terminal and json elsewhere."`
+}
+
+// logVars have the default of the level, which VERBOSE lowers.
+func logVars() kong.Vars {
 	if verbose, err := strconv.ParseBool(os.Getenv("VERBOSE")); err == nil && verbose {
-		level = slog.LevelDebug
+		return kong.Vars{"log_level": "debug"}
 	}
-	return slog.New(tint.NewTextHandler(os.Stdout, &tint.Options{
-		Level:      level,
-		TimeFormat: "15:04:05.000",
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if err, ok := a.Value.Any().(error); ok {
-				a.Value = slog.StringValue(oneLine(err))
-			}
-			return a
-		},
-		NoColor: !wantColor(),
-	}))
+	return kong.Vars{"log_level": "info"}
+}
+
+// logger writes lines that a person follows, in colour on a terminal, or JSON.
+func (f *loggingFlags) logger(out *os.File) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
+		return nil, err
+	}
+	if f.format(term.IsTerminal(int(out.Fd()))) == "json" {
+		return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: readable})), nil
+	}
+	return slog.New(tint.NewTextHandler(out, &tint.Options{
+		Level:       level,
+		TimeFormat:  "15:04:05.000",
+		ReplaceAttr: readable,
+		NoColor:     !wantColor(),
+	})), nil
+}
+
+func (f *loggingFlags) format(isTerminal bool) string {
+	switch {
+	case f.LogFormat != "auto":
+		return f.LogFormat
+	case isTerminal:
+		return "text"
+	}
+	return "json"
+}
+
+// passOn are the flags for a child whose lines a person reads, through a pipe.
+func (f *loggingFlags) passOn() []string {
+	return []string{"--log-level=" + f.LogLevel, "--log-format=" + f.format(true)}
+}
+
+// readable writes errors in one line and durations with their unit, and hides
+// passwords.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case error:
+		a.Value = slog.StringValue(oneLine(v))
+	case string:
+		a.Value = slog.StringValue(redact(v))
+	case time.Duration:
+		a.Value = slog.StringValue(v.String())
+	}
+	return a
 }
 
 // wantColor follows the conventions NO_COLOR and FORCE_COLOR.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -18,6 +19,8 @@ import (
 
 // commands are named as in the Procfile; each is in the file of its name.
 type commands struct {
+	loggingFlags `embed:""`
+
 	Up        upCmd        `cmd:"" help:"Run everything: servers where none are configured, and all processes."`
 	API       apiCmd       `cmd:"" name:"api" help:"Take bookings: write rides and stage their log records."`
 	Streamer  streamerCmd  `cmd:"" help:"Number staged records and publish them to the log."`
@@ -68,8 +71,12 @@ func (e *exitError) Error() string { return e.err.Error() }
 
 func run(ctx context.Context, args []string) int {
 	// What is set in the environment wins over what is in the file.
-	if err := godotenv.Load(); err != nil && !errors.Is(err, os.ErrNotExist) {
+	var path *fs.PathError
+	if err := godotenv.Load(); errors.As(err, &path) && !errors.Is(err, os.ErrNotExist) {
 		return fail(&exitError{exitUsage, fmt.Errorf("read .env: %w", err)})
+	} else if err != nil && path == nil {
+		// The error would quote the file, and with it passwords.
+		return fail(&exitError{exitUsage, errors.New("read .env: a line of it is not NAME=value, or a quote has no end: see .env.example")})
 	}
 	// NAME= in a file means that it is not set, not that it is the empty text.
 	for _, variable := range os.Environ() {
@@ -84,6 +91,7 @@ func run(ctx context.Context, args []string) int {
 		kong.Name("rocketrides"),
 		kong.Description("Rocket Rides: a database, a log, and consumers that always agree with the database."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		logVars(),
 	)
 	if err != nil {
 		return fail(err)
@@ -95,10 +103,13 @@ func run(ctx context.Context, args []string) int {
 	if err != nil {
 		return fail(&exitError{exitUsage, fmt.Errorf("%w: see `rocketrides%s --help`", err, named(err))})
 	}
-	log := newLogger()
+	log, err := cmds.logger(os.Stdout)
+	if err != nil {
+		return fail(err)
+	}
 	slog.SetDefault(log)
 	command.BindTo(ctx, (*context.Context)(nil))
-	command.Bind(log)
+	command.Bind(log, &cmds.loggingFlags)
 	return fail(command.Run())
 }
 
@@ -114,7 +125,7 @@ func fail(err error) int {
 	return 1
 }
 
-// oneLine writes an error in one line, and what it says twice once.
+// oneLine writes an error in one line, what it says twice once, and no passwords.
 func oneLine(err error) string {
 	var parts []string
 	for line := range strings.Lines(err.Error()) {
@@ -122,5 +133,5 @@ func oneLine(err error) string {
 			parts = append(parts, line)
 		}
 	}
-	return strings.Join(parts, " ")
+	return redact(strings.Join(parts, " "))
 }

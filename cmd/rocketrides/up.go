@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -54,12 +55,12 @@ func (c *upCmd) Validate() error {
 }
 
 // Run runs until ctx ends, or for the time asked for.
-func (c *upCmd) Run(ctx context.Context) error {
+func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	writers, readers := c.processes(exe)
+	writers, readers := c.processes(exe, logging.passOn())
 	if c.ServersOnly {
 		writers, readers = nil, nil
 	}
@@ -97,7 +98,7 @@ func (c *upCmd) prepare(ctx context.Context, databaseURL, _ string) error {
 }
 
 // processes are those of the Procfile, in groups as they stop.
-func (c *upCmd) processes(exe string) (writers, readers [][]up.Process) {
+func (c *upCmd) processes(exe string, logging []string) (writers, readers [][]up.Process) {
 	seed := "--seed=" + strconv.FormatUint(c.Seed, 10)
 	failures := "--simulate-failures=" + simulatedFailures
 	if c.NoFailures {
@@ -105,7 +106,7 @@ func (c *upCmd) processes(exe string) (writers, readers [][]up.Process) {
 	}
 	const noAdmin = "--admin-listen=" // they could not share the one in the environment
 	process := func(name string, args ...string) up.Process {
-		return up.Process{Name: name, Args: append([]string{exe}, args...)}
+		return up.Process{Name: name, Args: slices.Concat([]string{exe}, args, logging)}
 	}
 	// Plain HTTP, as nobody else can reach the api.
 	simulator := process("simulator", "simulator", seed,

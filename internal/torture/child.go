@@ -34,7 +34,7 @@ func (t *torture) addChildren(port int) {
 	seed, failures := fmt.Sprintf("--seed=%d", t.Seed), "--simulate-failures=0.1"
 	const noAdmin = "--admin-listen=" // they could not share the one in the environment
 	add := func(r role, name string, args ...string) {
-		t.children = append(t.children, &child{role: r, name: name, args: append([]string{t.Command}, args...)})
+		t.children = append(t.children, &child{role: r, name: name, args: append([]string{t.Command, "--log-format=text"}, args...)})
 	}
 	add(simulatorRole, "simulator", "simulator", seed, fmt.Sprintf("--rate=%g", t.Rate), "--concurrency=256",
 		"--for=0s", fmt.Sprintf("--url=http://127.0.0.1:%d", port),
