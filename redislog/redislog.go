@@ -103,7 +103,7 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 	lines.follow(&option)
 	client, err := rueidis.NewClient(option)
 	if err != nil {
-		return nil, fmt.Errorf("redislog: connect to Redis: %w", err)
+		return nil, fmt.Errorf("redislog: connect to Redis: %w", discreet(err))
 	}
 	l := &Log{client: client, lines: lines, stream: stream}
 	if err := l.Ping(ctx); err != nil {
@@ -113,13 +113,22 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 	return l, nil
 }
 
+// discreet cuts off the arguments that Redis quotes of a command that it does
+// not have: those of AUTH are the password.
+func discreet(err error) error {
+	if what, _, quotes := strings.Cut(err.Error(), ", with args beginning with"); quotes {
+		return errors.New(what)
+	}
+	return err
+}
+
 // Close ends the connections.
 func (l *Log) Close() { l.client.Close() }
 
 // Ping returns an error unless Redis answers.
 func (l *Log) Ping(ctx context.Context) error {
 	if err := l.client.Do(ctx, l.client.B().Ping().Build()).Error(); err != nil {
-		return fmt.Errorf("redislog: Redis does not answer: %w", err)
+		return fmt.Errorf("redislog: Redis does not answer: %w", discreet(err))
 	}
 	return nil
 }
@@ -173,7 +182,7 @@ func (l *Log) strings(partition int, result rueidis.RedisResult, n int) ([]strin
 		err = fmt.Errorf("the script returned %d values instead of %d", len(reply), n)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("redislog: stream %s: %w", l.streamKey(partition), err)
+		return nil, fmt.Errorf("redislog: stream %s: %w", l.streamKey(partition), discreet(err))
 	}
 	return reply, nil
 }
@@ -305,7 +314,7 @@ func (l *Log) readPage(ctx context.Context, entries []unilog.Entry, partition in
 		raw, err = oneStream(&reply)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("redislog: read stream %s: %w", stream, err)
+		return nil, fmt.Errorf("redislog: read stream %s: %w", stream, discreet(err))
 	}
 	return decode(entries, stream, partition, raw)
 }
@@ -320,7 +329,7 @@ func (l *Log) Trim(ctx context.Context, partition int, upTo int64) error {
 		n, err := l.client.Do(ctx, cmd).AsInt64()
 		l.lines.heard(err)
 		if err != nil {
-			return fmt.Errorf("redislog: trim stream %s: %w", l.streamKey(partition), err)
+			return fmt.Errorf("redislog: trim stream %s: %w", l.streamKey(partition), discreet(err))
 		}
 		if n == 0 {
 			return nil

@@ -124,7 +124,11 @@ func (s *Simulator) Run(ctx context.Context) error {
 	if err := s.waitForAPI(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	s.tally.printf("Booking %g rides a second at %s (seed %d)", s.cfg.Rate, s.cfg.URL, s.cfg.Seed)
+	at, err := url.Parse(s.cfg.URL)
+	if err != nil {
+		return err
+	}
+	s.tally.printf("Booking %g rides a second at %s (seed %d)", s.cfg.Rate, at.Redacted(), s.cfg.Seed)
 
 	// Requests in flight outlive ctx by the grace period.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))

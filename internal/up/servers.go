@@ -73,8 +73,8 @@ func redacted(address string) string {
 	if err != nil || u.Scheme == "" {
 		return "(set in the environment)"
 	}
-	if u.RawQuery != "" { // may hold a password, too
-		u.RawQuery = ""
+	if u.RawQuery != "" || u.Fragment != "" { // may hold a password, too
+		u.RawQuery, u.Fragment = "", ""
 		return u.Redacted() + "?…"
 	}
 	return u.Redacted()
