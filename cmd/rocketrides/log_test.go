@@ -64,6 +64,9 @@ func TestLogLevel(t *testing.T) {
 			t.Errorf("with %s it said:\n%s", variable, said)
 		}
 	}
+	if r := execute(t, []string{"VERBOSE=true"}, "streamer", "--help"); !strings.Contains(r.out, "debug if not set") {
+		t.Errorf("VERBOSE does not lower the level:\n%s", r.out)
+	}
 }
 
 // Errors have one line and durations a unit, in both formats, and what came

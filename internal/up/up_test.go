@@ -139,6 +139,7 @@ func TestOtherVersion(t *testing.T) {
 func TestNoPasswordOnScreen(t *testing.T) {
 	t.Parallel()
 	cfg := fakeServers(t)
+	cfg.RedisURL = "redis://localhost:6379#secret@localhost" // the # is not escaped
 	r := start(t, cfg)
 	r.await(t, "look:")
 	if err := r.stop(); err != nil {
