@@ -1,6 +1,6 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run test build lint fmt model torture bench-once cover
+.PHONY: help run test build lint fmt model torture bench-once cover release
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -9,6 +9,8 @@ export PATH := $(PATH):/usr/local/go/bin
 TESTFLAGS ?= -race -shuffle=on -timeout 10m
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+VERSION ?= $(shell git describe --tags --always --dirty)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -33,6 +35,7 @@ lint: ## check the formatting and the code, for Linux and macOS
 	go vet ./...
 	GOOS=darwin go vet ./...
 	$(STATICCHECK) ./...
+	$(ACTIONLINT)
 
 fmt: ## format the code
 	$(GOFUMPT) -w .
@@ -54,3 +57,7 @@ cover: ## run the tests and write bin/cover.html
 	@mkdir -p bin
 	go test -coverprofile=bin/cover.out ./...
 	go tool cover -html=bin/cover.out -o bin/cover.html
+
+release: ## cross-compile for Linux and macOS into dist/; VERSION=v1.2.3
+	@sh scripts/setup.sh go
+	@sh scripts/release.sh '$(VERSION)'

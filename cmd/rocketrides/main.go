@@ -15,6 +15,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/joho/godotenv"
+
+	"github.com/rocketrides/unilog/internal/version"
 )
 
 // commands are named as in the Procfile; each is in the file of its name.
@@ -35,6 +37,11 @@ type commands struct {
 
 	Consumers   consumersCmd   `cmd:"" help:"List or forget consumers."`
 	Deadletters deadLettersCmd `cmd:"" help:"List, retry or discard records that consumers have parked."`
+
+	Probe   probeCmd   `cmd:"" help:"Ask the process of the same environment whether it is alive: for containers without a shell."`
+	Version versionCmd `cmd:"" help:"Show the version, the commit and the Go that built it."`
+
+	ShowVersion kong.VersionFlag `name:"version" help:"Show the version."`
 }
 
 func main() {
@@ -69,6 +76,16 @@ type exitError struct {
 
 func (e *exitError) Error() string { return e.err.Error() }
 
+func newParser(cmds *commands) (*kong.Kong, error) {
+	return kong.New(cmds,
+		kong.Name("rocketrides"),
+		kong.Description("Rocket Rides: a database, a log, and consumers that always agree with the database."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"version": version.String()},
+		logVars(),
+	)
+}
+
 func run(ctx context.Context, args []string) int {
 	// What is set in the environment wins over what is in the file.
 	var path *fs.PathError
@@ -87,12 +104,7 @@ func run(ctx context.Context, args []string) int {
 		}
 	}
 	var cmds commands
-	parser, err := kong.New(&cmds,
-		kong.Name("rocketrides"),
-		kong.Description("Rocket Rides: a database, a log, and consumers that always agree with the database."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		logVars(),
-	)
+	parser, err := newParser(&cmds)
 	if err != nil {
 		return fail(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/version"
 )
 
 // servers are a Postgres and a Redis that sync each commit to disk, for one run.
@@ -156,13 +156,9 @@ func (s *servers) setting(ctx context.Context) (setting, error) {
 	if valkey := field(info, "valkey_version"); valkey != "" {
 		redis = "Valkey " + valkey
 	}
-	own := "rocketrides"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		own = strings.TrimSpace(own + " " + info.Main.Version)
-	}
 	return setting{
 		Machine:  machine(),
-		Versions: fmt.Sprintf("%s, %s, Postgres %s, %s", own, runtime.Version(), postgres, redis),
+		Versions: fmt.Sprintf("%s, Postgres %s, %s", version.String(), postgres, redis),
 		Command:  strings.Join(append([]string{"rocketrides"}, os.Args[1:]...), " "),
 	}, nil
 }
