@@ -1,0 +1,128 @@
+// Package doctor looks at Postgres and Redis for what would break a promise, or
+// slow things down, and says what to change. It changes nothing itself.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/migration"
+)
+
+// Level says how bad a finding is.
+type Level string
+
+// The levels.
+const (
+	OK     Level = "ok"
+	Advice Level = "advice" // it works, and could work better, or could not be seen
+	Unsafe Level = "unsafe" // something would be lost, or not work
+)
+
+// Process is one that a finding concerns.
+type Process string
+
+// The processes that are examined for at their start.
+const (
+	API      Process = "api"
+	Streamer Process = "streamer"
+	Consumer Process = "consumer"
+)
+
+// Finding is the answer of one check.
+type Finding struct {
+	Check string `json:"check"`
+	Level Level  `json:"level"`
+	Found string `json:"found"`
+	Why   string `json:"why"`
+	// Change says what to do about it. Empty if the level is ok.
+	Change string `json:"change,omitempty"`
+	// Concerns are the processes that hear of it at their start.
+	Concerns []Process `json:"concerns"`
+}
+
+// String says it in one line.
+func (f Finding) String() string {
+	if f.Level == OK {
+		return f.Found + ": " + f.Why
+	}
+	return f.Found + ": " + f.Why + ": " + f.Change
+}
+
+// about makes a finding, whose change is left out if it is ok.
+func about(check string, level Level, found, why, change string, concerns ...Process) Finding {
+	if level == OK {
+		change = ""
+	}
+	return Finding{check, level, found, why, change, append([]Process{}, concerns...)}
+}
+
+// Examine looks at Postgres, and at Redis if there is a client. A server that
+// refuses an answer is a finding; one that gives none is an error.
+func Examine(ctx context.Context, db *pgxpool.Pool, redis rueidis.Client) ([]Finding, error) {
+	conn, err := db.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer conn.Release()
+	pooler, err := examinePooler(ctx, conn.Conn())
+	if err != nil {
+		return nil, fmt.Errorf("examine Postgres: %w", err)
+	}
+	settings, err := examinePostgres(ctx, conn.Conn())
+	if err != nil {
+		return nil, fmt.Errorf("examine Postgres: %w", err)
+	}
+	findings := append(settings, pooler)
+	clock, err := readPostgresClock(ctx, conn.Conn())
+	if err != nil {
+		return nil, fmt.Errorf("read the clock of Postgres: %w", err)
+	}
+	findings = append(findings, judgeProcessClock(clock))
+	if redis == nil {
+		return findings, nil
+	}
+	settings, err = examineRedis(ctx, redis, clock)
+	if err != nil {
+		return nil, fmt.Errorf("examine Redis: %w", err)
+	}
+	return append(findings, settings...), nil
+}
+
+// Concerning returns those that matter to a process.
+func Concerning(p Process, findings []Finding) []Finding {
+	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return !slices.Contains(f.Concerns, p) })
+}
+
+// Schema sees that the tables are this program's. Processes check that at their
+// start in any case.
+func Schema(ctx context.Context, db *pgxpool.Pool, sets ...migration.Set) (Finding, error) {
+	const check, why = "schema", "each process refuses tables of another version"
+	err := migration.Check(ctx, db, sets...)
+	var outdated *migration.OutdatedError
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &outdated):
+		change := "run `rocketrides migrate`"
+		if outdated.Has > outdated.Want {
+			change = "run the newer program"
+		}
+		return about(check, Unsafe, fmt.Sprintf("%s is at version %d, this program at %d", outdated.Set, outdated.Has, outdated.Want), why, change), nil
+	case errors.As(err, &refused):
+		return unseen(check, "the tables' versions", err, why, "let this role read the tables whose names end in _migrations"), nil
+	case err != nil:
+		return Finding{}, fmt.Errorf("check the tables' versions: %w", err)
+	}
+	return about(check, OK, "the tables are up to date", why, ""), nil
+}
+
+// unseen is for what a server refuses to tell.
+func unseen(check, what string, err error, why, change string, concerns ...Process) Finding {
+	return about(check, Advice, fmt.Sprintf("%s cannot be seen (%v)", what, err), why, change, concerns...)
+}

@@ -1,0 +1,137 @@
+package doctor
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/migration"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func migrateLog(ctx context.Context, pool *pgxpool.Pool) error {
+	return migration.Up(ctx, pool, migration.Log)
+}
+
+// examine returns the findings by their checks.
+func examine(t *testing.T, db *pgxpool.Pool, redis rueidis.Client) map[string]Finding {
+	t.Helper()
+	findings, err := Examine(t.Context(), db, redis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]Finding{}
+	for _, f := range findings {
+		found[f.Check] = f
+		if f.Found == "" || f.Why == "" || (f.Change == "") != (f.Level == OK) {
+			t.Errorf("a part is missing or too many: %+v", f)
+		}
+	}
+	return found
+}
+
+func want(t *testing.T, f Finding, level Level) {
+	t.Helper()
+	if f.Level != level {
+		t.Errorf("want %s: %+v", level, f)
+	}
+}
+
+func client(t *testing.T, url string) rueidis.Client {
+	t.Helper()
+	option, err := rueidis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	option.DisableCache, option.ForceSingleClient = true, true
+	c, err := rueidis.NewClient(option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// open starts a Postgres again, with other options, and connects.
+func open(t *testing.T, s *private.Server, o private.Options) (*private.Server, *pgxpool.Pool) {
+	t.Helper()
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := private.StartPostgres(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = s.Kill()
+		<-s.Done()
+	})
+	db, err := pgxpool.New(t.Context(), s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	return s, db
+}
+
+// Servers that are set up as they should be give no cause for complaint, until
+// Postgres is set up otherwise.
+func TestDurableServers(t *testing.T) {
+	t.Parallel()
+	s := testenv.Postgres(t)
+	o := s.Options()
+	o.Durable = true
+	s, db := open(t, s, o)
+	if err := migrateLog(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	redis := client(t, testenv.Redis(t).URL())
+	for check, f := range examine(t, db, redis) {
+		if check != "role" { // the private servers' own is a superuser
+			want(t, f, OK)
+		}
+	}
+
+	db.Close()
+	o.ExtraArgs = []string{"-c", "max_prepared_transactions=5"}
+	_, db = open(t, s, o)
+	want(t, examine(t, db, redis)["max_prepared_transactions"], Advice)
+}
+
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sql   string
+		level Level
+	}{
+		"up to date": {`SELECT`, OK},
+		"older":      {`DELETE FROM unilog_log_migrations WHERE version_id > 1`, Unsafe},
+		"newer":      {`INSERT INTO unilog_log_migrations (version_id, is_applied) VALUES (99999, true)`, Unsafe},
+		"none":       {`DROP TABLE unilog_log_migrations`, Unsafe},
+		"forbidden":  {`SET SESSION AUTHORIZATION pg_monitor`, Advice},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := testenv.Database(t, "log", migrateLog).Config()
+			config.MaxConns = 1 // the session that is changed is the one that looks
+			db, err := pgxpool.NewWithConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.Exec(t.Context(), c.sql); err != nil {
+				t.Fatal(err)
+			}
+			f, err := Schema(t.Context(), db, migration.Log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want(t, f, c.level)
+		})
+	}
+}

@@ -1,0 +1,78 @@
+package doctor
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// sqlBackend names the session that answers.
+const sqlBackend = `SELECT pg_backend_pid()`
+
+// examinePooler finds poolers by what they do, as few can be asked who they are.
+// Postgres greets a client with the process id of its session. A pooler greets
+// before it has a session, with a number of its own: then it is tried whether
+// the statements of one client, or of two, share sessions. Sessions that are not
+// seen to be shared may still be, so that is advice.
+func examinePooler(ctx context.Context, conn *pgx.Conn) (Finding, error) {
+	const why = "the leader's advisory lock, its LISTEN and its timeouts belong to a session, which a pooler in transaction mode gives to others: two streamers could lead in turn, or none"
+	const change = "connect streamers, and `rocketrides migrate`, to Postgres itself, or use pool_mode = session"
+	finding := func(level Level, found string) Finding {
+		return about("pooler", level, found, why, change, Streamer)
+	}
+	pid, err := backend(ctx, conn)
+	if err != nil {
+		return Finding{}, err
+	}
+	if conn.PgConn().PID() == pid {
+		return finding(OK, "no pooler is between"), nil
+	}
+	shared, err := sharesSessions(ctx, conn, pid)
+	switch {
+	case err != nil:
+		return Finding{}, err
+	case shared:
+		return finding(Unsafe, "a pooler (pgbouncer or the like) is between, in transaction mode"), nil
+	}
+	return finding(Advice, "a pooler (pgbouncer or the like) is between, as far as can be seen in session mode"), nil
+}
+
+// sharesSessions tells whether a client, outside transactions, is given another
+// session than the one with pid, or another client is given that one.
+func sharesSessions(ctx context.Context, conn *pgx.Conn, pid uint32) (bool, error) {
+	other, err := pgx.ConnectConfig(ctx, conn.Config())
+	if err != nil {
+		return false, err
+	}
+	defer other.Close(ctx)
+	tx, err := other.Begin(ctx) // holds on to what it is given
+	if err != nil {
+		return false, err
+	}
+	// The other first: if it holds the pool's only session, conn would wait for it.
+	if theirs, err := backend(ctx, other); err != nil || theirs == pid {
+		return theirs == pid, err
+	}
+	if moved, err := moves(ctx, conn, pid); err != nil || moved {
+		return moved, err
+	}
+	if err := tx.Rollback(ctx); err != nil {
+		return false, err
+	}
+	return moves(ctx, conn, pid) // a pooler that takes turns has more to choose from now
+}
+
+// moves tells whether one of two statements is answered by another session.
+func moves(ctx context.Context, conn *pgx.Conn, pid uint32) (bool, error) {
+	for range 2 {
+		if now, err := backend(ctx, conn); err != nil || now != pid {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+func backend(ctx context.Context, conn *pgx.Conn) (pid uint32, err error) {
+	err = conn.QueryRow(ctx, sqlBackend, pgx.QueryExecModeSimpleProtocol).Scan(&pid)
+	return pid, err
+}

@@ -1,0 +1,92 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// minPostgres has idle_session_timeout, by which a frozen leader is replaced.
+	minPostgres = 14
+	// settings of this session: those of its role and database count.
+	sqlSettings = `
+SELECT current_setting('server_version_num')::int / 10000 AS major,
+    current_setting('server_version') AS version,
+    current_setting('fsync') AS fsync,
+    current_setting('full_page_writes') AS full_page_writes,
+    current_setting('synchronous_commit') AS synchronous_commit,
+    current_setting('wal_level') AS wal_level,
+    current_setting('max_prepared_transactions')::int AS prepared,
+    current_user::text AS role,
+    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
+    coalesce((
+        SELECT tgenabled IN ('O', 'A') FROM pg_trigger
+        WHERE tgrelid = to_regclass('staged_log_records') AND tgname = 'staged_log_records_wake'
+    ), false) AS wakes`
+)
+
+type postgresSettings struct {
+	Major                                             int
+	Version, Fsync, FullPageWrites, SynchronousCommit string
+	WALLevel                                          string `db:"wal_level"`
+	Prepared                                          int
+	Role                                              string
+	Superuser, Wakes                                  bool
+}
+
+func examinePostgres(ctx context.Context, conn *pgx.Conn) ([]Finding, error) {
+	// Poolers know the simple protocol best.
+	rows, err := conn.Query(ctx, sqlSettings, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return nil, err
+	}
+	s, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[postgresSettings])
+	if err != nil {
+		return nil, err
+	}
+	return s.judge(), nil
+}
+
+func (s postgresSettings) judge() []Finding {
+	level := func(bad bool, l Level) Level {
+		if bad {
+			return l
+		}
+		return OK
+	}
+	findings := []Finding{
+		about("postgres", level(s.Major < minPostgres, Unsafe), "Postgres is version "+s.Version,
+			fmt.Sprintf("%d or later is needed", minPostgres), "upgrade it", API, Streamer, Consumer),
+		about("fsync", level(s.Fsync == "off", Unsafe), "fsync is "+s.Fsync,
+			"without it, a crash of Postgres's machine can corrupt the database and lose rides that the log has",
+			"set fsync = on and reload", API, Streamer, Consumer),
+		about("full_page_writes", level(s.FullPageWrites == "off", Unsafe), "full_page_writes is "+s.FullPageWrites,
+			"without them, a page that was half written in a crash stays so, unless the file system writes whole pages",
+			"set full_page_writes = on and reload", API, Streamer, Consumer),
+		// The leader and the consumers choose for themselves.
+		about("synchronous_commit", level(s.SynchronousCommit == "off", Unsafe), fmt.Sprintf("synchronous_commit is %s for role %s", s.SynchronousCommit, s.Role),
+			"when off, rides that were confirmed to clients are lost in a crash",
+			"set synchronous_commit = on for the server, the database and the role", API),
+		about("wal_level", OK, "wal_level is "+s.WALLevel, "it does not matter, as nothing here decodes the WAL", ""),
+		about("max_prepared_transactions", level(s.Prepared > 0, Advice), fmt.Sprintf("max_prepared_transactions is %d", s.Prepared),
+			"if over 0, the leader must not sleep, because a transaction that wakes it could not be prepared; it asks Postgres 50 times a second or more instead",
+			"set it to 0, if nobody uses PREPARE TRANSACTION, and restart Postgres", Streamer),
+	}
+	trigger := "enabled"
+	if !s.Wakes {
+		trigger = "missing or disabled"
+	}
+	role := "no superuser"
+	if s.Superuser {
+		role = "a superuser"
+	}
+	return append(findings,
+		about("wake-up trigger", level(!s.Wakes, Advice), "the trigger staged_log_records_wake is "+trigger,
+			"without it nobody wakes the leader, which then asks Postgres 50 times a second or more",
+			"run `rocketrides migrate`, then ALTER TABLE staged_log_records ENABLE TRIGGER staged_log_records_wake", Streamer),
+		about("role", level(s.Superuser, Advice), fmt.Sprintf("role %s is %s", s.Role, role),
+			"the processes need none, and a superuser can change and read everything",
+			"give each process a role with only the rights that it needs"))
+}

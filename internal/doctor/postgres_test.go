@@ -1,0 +1,65 @@
+package doctor
+
+import (
+	"testing"
+
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+// disguise puts a function in front of one of Postgres's own.
+func disguise(function, body string) string {
+	return `CREATE SCHEMA disguise; CREATE SEQUENCE disguise.n;
+		CREATE FUNCTION disguise.` + function + ` LANGUAGE sql AS $$ ` + body + ` $$;
+		DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = disguise, pg_catalog, public', current_database()); END $$`
+}
+
+func set(setting string) string {
+	return `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET ` + setting + `', current_database()); END $$`
+}
+
+func TestPostgresSettings(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sql   string
+		check string
+		level Level
+	}{
+		"no fsync":              {`SELECT`, "fsync", Unsafe},            // as the shared server
+		"no full page writes":   {`SELECT`, "full_page_writes", Unsafe}, // as the shared server
+		"asynchronous commits":  {set("synchronous_commit = off"), "synchronous_commit", Unsafe},
+		"local commits":         {set("synchronous_commit = local"), "synchronous_commit", OK},
+		"trigger":               {`SELECT`, "wake-up trigger", OK},
+		"trigger for all":       {`ALTER TABLE staged_log_records ENABLE ALWAYS TRIGGER staged_log_records_wake`, "wake-up trigger", OK},
+		"trigger disabled":      {`ALTER TABLE staged_log_records DISABLE TRIGGER staged_log_records_wake`, "wake-up trigger", Advice},
+		"trigger for a replica": {`ALTER TABLE staged_log_records ENABLE REPLICA TRIGGER staged_log_records_wake`, "wake-up trigger", Advice},
+		"trigger gone":          {`DROP FUNCTION wake_log_leader CASCADE`, "wake-up trigger", Advice},
+		"no tables":             {`DROP TABLE staged_log_records`, "wake-up trigger", Advice},
+		"superuser":             {`SELECT`, "role", Advice},
+		"common role":           {set("role = pg_monitor"), "role", OK},
+		"old version": {disguise(`current_setting(text) RETURNS text`,
+			`SELECT CASE $1 WHEN 'server_version_num' THEN '130021' ELSE pg_catalog.current_setting($1) END`), "postgres", Unsafe},
+		"skewed clock": {disguise(`clock_timestamp() RETURNS timestamptz`,
+			`SELECT pg_catalog.clock_timestamp() + interval '1 hour'`), "clock of this process", Advice},
+		"skewed clock, seen from Redis": {disguise(`clock_timestamp() RETURNS timestamptz`,
+			`SELECT pg_catalog.clock_timestamp() - interval '3 seconds'`), "clock of Redis", Advice},
+
+		"no pooler": {`SELECT`, "pooler", OK},
+		"pooler that keeps sessions": {disguise(`pg_backend_pid() RETURNS int`,
+			`SELECT pg_catalog.pg_backend_pid() + 10000000`), "pooler", Advice},
+		"pooler that changes sessions": {disguise(`pg_backend_pid() RETURNS int`,
+			`SELECT 10000000 + nextval('disguise.n')::int`), "pooler", Unsafe},
+		"pooler that takes turns when it can": {disguise(`pg_backend_pid() RETURNS int`,
+			`SELECT 10000000 + nextval('disguise.n')::int / 5`), "pooler", Unsafe},
+		"pooler with one session": {disguise(`pg_backend_pid() RETURNS int`, `SELECT 10000000`), "pooler", Unsafe},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := testenv.Database(t, "log", migrateLog)
+			if _, err := db.Exec(t.Context(), c.sql); err != nil {
+				t.Fatal(err)
+			}
+			db.Reset() // settings are those of new sessions
+			want(t, examine(t, db, client(t, testenv.SharedRedis(t)))[c.check], c.level)
+		})
+	}
+}
