@@ -125,6 +125,9 @@ func discreet(err error) error {
 // Close ends the connections.
 func (l *Log) Close() { l.client.Close() }
 
+// Client is the log's own, for questions about its Redis. Close closes it.
+func (l *Log) Client() rueidis.Client { return l.client }
+
 // Ping returns an error unless Redis answers.
 func (l *Log) Ping(ctx context.Context) error {
 	if err := l.client.Do(ctx, l.client.B().Ping().Build()).Error(); err != nil {

@@ -9,12 +9,14 @@ import (
 	"runtime/debug"
 	"strconv"
 
+	"github.com/rocketrides/unilog/internal/doctor"
 	"github.com/rocketrides/unilog/internal/rides"
 )
 
 // apiCmd takes bookings.
 type apiCmd struct {
 	databaseFlags `embed:""`
+	safetyFlags   `embed:""`
 
 	Port    uint16 `help:"TCP port to listen on." env:"API_PORT" default:"5005"`
 	Listen  string `help:"Address or host name to listen on. The default is for this machine alone; 0.0.0.0 is for every network that it is on." default:"127.0.0.1"`
@@ -51,6 +53,9 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer closePool(pool)
+	if err := c.examine(ctx, log, doctor.API, pool, nil); err != nil {
+		return err
+	}
 	// A small heap that fills up fast: a tenth of the processor's time at full
 	// load, for some 15 MB of memory.
 	if os.Getenv("GOGC") == "" {

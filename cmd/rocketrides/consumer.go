@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/doctor"
 	"github.com/rocketrides/unilog/internal/rides"
 )
 
@@ -16,6 +17,7 @@ type consumerCmd struct {
 	logFlags      `embed:""`
 	failureFlags  `embed:""`
 	adminFlags    `embed:""`
+	safetyFlags   `embed:""`
 	Name          string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
 	Bootstrap     bool   `help:"If the consumer is new, begin at the log's head, with the total of all rides so far, instead of reading the history."`
 	ParkRejected  bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
@@ -48,6 +50,9 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer stream.Close()
+	if err := c.examine(ctx, log, doctor.Consumer, db, stream); err != nil {
+		return err
+	}
 
 	if c.Bootstrap {
 		bounded, cancel := context.WithTimeout(ctx, bootstrapTimeout)

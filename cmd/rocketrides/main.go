@@ -30,6 +30,7 @@ type commands struct {
 	Simulator simulatorCmd `cmd:"" help:"Book random rides at the api."`
 	Migrate   migrateCmd   `cmd:"" help:"Create or upgrade the database's tables."`
 	Status    statusCmd    `cmd:"" help:"Show where everything stands, and what is stuck and why."`
+	Doctor    doctorCmd    `cmd:"" help:"Look at the servers' settings for what is unsafe, and say what to change."`
 	Verify    verifyCmd    `cmd:"" help:"Check that every consumer agrees with the database."`
 	Reconcile reconcileCmd `cmd:"" help:"Repair the total of a consumer whose state was damaged."`
 	Torture   tortureCmd   `cmd:"" help:"Inject every fault under load and see that nothing is lost, doubled or reordered."`

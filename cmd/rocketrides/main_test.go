@@ -41,7 +41,8 @@ func command(ctx context.Context, t *testing.T, env []string, args ...string) *e
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
-	cmd.Env = append(append(cmd.Env, asProgram+"=1", "GORACE=atexit_sleep_ms=0", "LOG_FORMAT=text"), env...)
+	// The servers that tests share sync nothing.
+	cmd.Env = append(append(cmd.Env, asProgram+"=1", "GORACE=atexit_sleep_ms=0", "LOG_FORMAT=text", "ALLOW_UNSAFE=true"), env...)
 	return cmd
 }
 

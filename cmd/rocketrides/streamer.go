@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/doctor"
 )
 
 type streamerCmd struct {
@@ -14,6 +15,7 @@ type streamerCmd struct {
 	logFlags      `embed:""`
 	failureFlags  `embed:""`
 	adminFlags    `embed:""`
+	safetyFlags   `embed:""`
 	Retention     time.Duration `env:"RETENTION" default:"24h" help:"How long the archive keeps records at least."`
 	KeepRecords   int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the log keeps at least."`
 }
@@ -39,6 +41,9 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer stream.Close()
+	if err := c.examine(ctx, log, doctor.Streamer, db, stream); err != nil {
+		return err
+	}
 
 	cfg := unilog.StreamerConfig{
 		DB: db, Log: stream, Logger: log,
