@@ -40,6 +40,7 @@ func TestTerminatedUnderLoad(t *testing.T) {
 	s.stage(backlog)
 	dir, port := t.TempDir(), freePort(t)
 	api := start(t, s.straight, "api", fmt.Sprintf("--port=%d", port))
+	api.says("api listens")
 	simulator := func(file string) *process {
 		p := start(t, nil, "simulator", fmt.Sprintf("--port=%d", port), "--rate=2000", "--acknowledged="+filepath.Join(dir, file))
 		p.says("Rides:")
@@ -70,10 +71,12 @@ func TestTerminatedUnderLoad(t *testing.T) {
 		t.Errorf("the streamer has recorded %d of what it has published, up to %d (%v)", recorded, head.Offset, err)
 	}
 	streamer = start(t, s.straight, "streamer")
+	streamer.says("leading")
 	consumer := start(t, s.straight, "consumer", "c")
 	consumer.says("consumed")
 	consumer.terminate()
 	consumer = start(t, s.straight, "consumer", "c")
+	consumer.says("consumed")
 
 	if said := booking.terminate(); strings.Contains(said, "Response: ") || !strings.Contains(said, " 0 failed") {
 		t.Errorf("after SIGTERM the simulator says\n%s", said)

@@ -37,34 +37,18 @@ func examinePooler(ctx context.Context, conn *pgx.Conn) (Finding, error) {
 	return finding(Advice, "a pooler (pgbouncer or the like) is between, as far as can be seen in session mode"), nil
 }
 
-// sharesSessions tells whether a client, outside transactions, is given another
-// session than the one with pid, or another client is given that one.
+// sharesSessions tells whether another client is given the session with pid, or
+// conn another one, now that there is a choice.
 func sharesSessions(ctx context.Context, conn *pgx.Conn, pid uint32) (bool, error) {
 	other, err := pgx.ConnectConfig(ctx, conn.Config())
 	if err != nil {
 		return false, err
 	}
 	defer other.Close(ctx)
-	tx, err := other.Begin(ctx) // holds on to what it is given
-	if err != nil {
-		return false, err
-	}
-	// The other first: if it holds the pool's only session, conn would wait for it.
 	if theirs, err := backend(ctx, other); err != nil || theirs == pid {
-		return theirs == pid, err
+		return err == nil, err
 	}
-	if moved, err := moves(ctx, conn, pid); err != nil || moved {
-		return moved, err
-	}
-	if err := tx.Rollback(ctx); err != nil {
-		return false, err
-	}
-	return moves(ctx, conn, pid) // a pooler that takes turns has more to choose from now
-}
-
-// moves tells whether one of two statements is answered by another session.
-func moves(ctx context.Context, conn *pgx.Conn, pid uint32) (bool, error) {
-	for range 2 {
+	for range 2 { // of two sessions, a pooler that takes turns may give the old one first
 		if now, err := backend(ctx, conn); err != nil || now != pid {
 			return err == nil, err
 		}
