@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
@@ -90,6 +91,16 @@ func printFindings(out io.Writer, findings []doctor.Finding) error {
 		}
 	}
 	return nil
+}
+
+// pooled says what to do about statements that a pooler has mixed up between
+// sessions: prepared twice, or unknown.
+func pooled(err error) error {
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) || refused.Code != "42P05" && refused.Code != "26000" {
+		return err
+	}
+	return fmt.Errorf("a pooler in transaction mode is between; see `rocketrides doctor`: %w", err)
 }
 
 // unsafeOnes are the findings that stop a process.

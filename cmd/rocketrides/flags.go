@@ -82,7 +82,7 @@ func (f *databaseFlags) connect(ctx context.Context) (*pgxpool.Pool, error) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, pool.Config().ConnConfig.ConnectTimeout)
 	defer cancel()
-	err = unanswered(migration.Check(bounded, pool, schema...), "check DATABASE_URL, and see what holds it up")
+	err = pooled(unanswered(migration.Check(bounded, pool, schema...), "check DATABASE_URL, and see what holds it up"))
 	var outdated *migration.OutdatedError
 	if errors.As(err, &outdated) && outdated.Has < outdated.Want {
 		err = fmt.Errorf("%w, by `rocketrides migrate`", err)

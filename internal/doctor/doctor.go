@@ -79,7 +79,7 @@ func Examine(ctx context.Context, db *pgxpool.Pool, redis rueidis.Client) ([]Fin
 	if err != nil {
 		return nil, fmt.Errorf("examine Postgres: %w", err)
 	}
-	findings := append(settings, pooler)
+	findings := append(settings, pooler...)
 	clock, err := readPostgresClock(ctx, conn.Conn())
 	if err != nil {
 		return nil, fmt.Errorf("read the clock of Postgres: %w", err)

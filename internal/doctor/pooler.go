@@ -14,7 +14,7 @@ const sqlBackend = `SELECT pg_backend_pid()`
 // before it has a session, with a number of its own: then it is tried whether
 // the statements of one client, or of two, share sessions. Sessions that are not
 // seen to be shared may still be, so that is advice.
-func examinePooler(ctx context.Context, conn *pgx.Conn) (Finding, error) {
+func examinePooler(ctx context.Context, conn *pgx.Conn) ([]Finding, error) {
 	const why = "the leader's advisory lock, its LISTEN and its timeouts belong to a session, which a pooler in transaction mode gives to others: two streamers could lead in turn, or none"
 	const change = "connect streamers, and `rocketrides migrate`, to Postgres itself, or use pool_mode = session"
 	finding := func(level Level, found string) Finding {
@@ -22,19 +22,26 @@ func examinePooler(ctx context.Context, conn *pgx.Conn) (Finding, error) {
 	}
 	pid, err := backend(ctx, conn)
 	if err != nil {
-		return Finding{}, err
+		return nil, err
 	}
 	if conn.PgConn().PID() == pid {
-		return finding(OK, "no pooler is between"), nil
+		return []Finding{finding(OK, "no pooler is between")}, nil
 	}
 	shared, err := sharesSessions(ctx, conn, pid)
 	switch {
 	case err != nil:
-		return Finding{}, err
-	case shared:
-		return finding(Unsafe, "a pooler (pgbouncer or the like) is between, in transaction mode"), nil
+		return nil, err
+	case !shared:
+		return []Finding{finding(Advice, "a pooler (pgbouncer or the like) is between, as far as can be seen in session mode")}, nil
 	}
-	return finding(Advice, "a pooler (pgbouncer or the like) is between, as far as can be seen in session mode"), nil
+	const found = "a pooler (pgbouncer or the like) is between, in transaction mode"
+	findings := []Finding{finding(Unsafe, found)}
+	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		findings = append(findings, about("prepared statements", Advice, found,
+			"statements prepared in one session may be asked of another, which fails",
+			"add default_query_exec_mode=cache_describe to DATABASE_URL, or set max_prepared_statements in pgbouncer 1.21 or later", API, Consumer))
+	}
+	return findings, nil
 }
 
 // sharesSessions tells whether another client is given the session with pid, or

@@ -48,6 +48,8 @@ func TestPostgresSettings(t *testing.T) {
 			`SELECT pg_catalog.pg_backend_pid() + 10000000`), "pooler", Advice},
 		"pooler that changes sessions": {disguise(`pg_backend_pid() RETURNS int`,
 			`SELECT 10000000 + nextval('disguise.n')::int`), "pooler", Unsafe},
+		"pooler that loses statements": {disguise(`pg_backend_pid() RETURNS int`,
+			`SELECT 10000000 + nextval('disguise.n')::int`), "prepared statements", Advice},
 		"pooler that takes turns": {disguise(`pg_backend_pid() RETURNS int`,
 			`SELECT 10000000 + CASE nextval('disguise.n') WHEN 2 THEN 1 WHEN 4 THEN 1 ELSE 0 END`), "pooler", Unsafe},
 		"pooler with one session": {disguise(`pg_backend_pid() RETURNS int`, `SELECT 10000000`), "pooler", Unsafe},
