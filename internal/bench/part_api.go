@@ -72,7 +72,7 @@ func (w *world) startAPI(ctx context.Context) (url string, err error) {
 	if err := ln.Close(); err != nil {
 		return "", err
 	}
-	if _, err := w.start("api", fmt.Sprintf("--port=%d", port)); err != nil {
+	if _, err := w.start("api", "--tls-cert=", "--tls-key=", fmt.Sprintf("--port=%d", port)); err != nil {
 		return "", err
 	}
 	url = fmt.Sprintf("http://127.0.0.1:%d", port)

@@ -89,9 +89,11 @@ func judgeEviction(maxmemory, policy string) Finding {
 		level = OK
 	case maxmemory == "0":
 		level, limit = Advice, "maxmemory is not set"
+	case strings.HasPrefix(policy, "volatile-"):
+		level = Advice // the log never expires
 	}
 	return about("maxmemory-policy", level, fmt.Sprintf("maxmemory-policy is %s, %s", policy, limit),
-		"at its maxmemory Redis drops keys by any policy but noeviction, the log among them if it may",
+		"at its maxmemory Redis drops keys by any policy but noeviction, by allkeys-* the log too",
 		"set maxmemory-policy noeviction", Streamer)
 }
 

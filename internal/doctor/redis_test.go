@@ -16,7 +16,7 @@ func TestRedisSettings(t *testing.T) {
 		level Level
 	}{
 		"evicts anything":           {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"}, "maxmemory-policy", Unsafe},
-		"evicts what expires":       {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"}, "maxmemory-policy", Unsafe},
+		"evicts what expires":       {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"}, "maxmemory-policy", Advice},
 		"would evict":               {[]string{"--maxmemory-policy", "allkeys-lru"}, "maxmemory-policy", Advice},
 		"refuses when full":         {[]string{"--maxmemory", "100mb"}, "maxmemory-policy", OK},
 		"keeps nothing":             {[]string{"--appendonly", "no"}, "appendonly", Advice},

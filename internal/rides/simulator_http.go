@@ -21,7 +21,7 @@ type answer struct {
 	err    error
 	// took is counted from when the ride was due, so that time spent waiting to
 	// be sent is not left out.
-	took time.Duration
+	took    time.Duration
 	retries int
 	// cutOff is set where the answer was lost because the simulator was stopped.
 	cutOff bool

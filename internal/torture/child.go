@@ -39,7 +39,7 @@ func (t *torture) addChildren(port int) {
 	add(simulatorRole, "simulator", "simulator", seed, fmt.Sprintf("--rate=%g", t.Rate), "--concurrency=256",
 		"--for=0s", fmt.Sprintf("--url=http://127.0.0.1:%d", port),
 		"--acknowledged="+t.acknowledged())
-	add(apiRole, "api", "api")
+	add(apiRole, "api", "api", "--tls-cert=", "--tls-key=")
 	add(streamerRole, "streamer-a", "streamer", seed, failures, noAdmin)
 	add(streamerRole, "streamer-b", "streamer", seed, failures, noAdmin)
 	add(consumerRole, "consumer0-a", "consumer", consumerNames[0], "--park-rejected=false", seed, failures, noAdmin)
