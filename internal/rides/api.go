@@ -81,10 +81,11 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	return a, nil
 }
 
-// ServeHTTP answers every request in JSON, also those that it refuses.
+// ServeHTTP answers every request in JSON, also those that it refuses; only the
+// OpenAPI document is YAML.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, accept: r.Header["Accept"]}
 	r = identified(rec, r)
 	defer func() {
 		if v := recover(); v != nil {
@@ -110,6 +111,8 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 		only(w, r, alive, http.MethodGet, http.MethodHead)
 	case r.URL.Path == "/readyz":
 		only(w, r, a.ready, http.MethodGet, http.MethodHead)
+	case r.URL.Path == "/openapi.yaml":
+		only(w, r, showOpenAPI, http.MethodGet, http.MethodHead)
 	default:
 		writeNothingHere(w)
 	}

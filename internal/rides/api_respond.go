@@ -13,9 +13,10 @@ import (
 	"time"
 )
 
-// recorder remembers how a request was answered.
+// recorder remembers how a request was answered, and what its client accepts.
 type recorder struct {
 	http.ResponseWriter
+	accept []string
 	status int
 }
 
@@ -26,24 +27,32 @@ func (r *recorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// answerHeader is that of every answer. The values are shared: nobody changes them.
-var answerHeader = http.Header{
-	"Content-Type":           {"application/json"},
-	"X-Content-Type-Options": {"nosniff"},
-	"Cache-Control":          {"no-store"},
+var answerHeader = headerFor("application/json")
+
+// headerFor is the header of every answer. The values are shared: nobody changes them.
+func headerFor(contentType string) http.Header {
+	return http.Header{
+		"Content-Type":           {contentType},
+		"X-Content-Type-Options": {"nosniff"},
+		"Cache-Control":          {"no-store"},
+	}
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
+	writeJSONAs(w, answerHeader, status, body)
+}
+
+func writeJSONAs(w http.ResponseWriter, header http.Header, status int, body any) {
 	// Encoded before the header is sent, so that a failure can still be told.
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		panic(err)
 	}
-	writeEncoded(w, status, encoded)
+	writeEncoded(w, header, status, encoded)
 }
 
-func writeEncoded(w http.ResponseWriter, status int, body []byte) {
-	maps.Copy(w.Header(), answerHeader)
+func writeEncoded(w http.ResponseWriter, header http.Header, status int, body []byte) {
+	maps.Copy(w.Header(), header)
 	w.WriteHeader(status)
 	// Fails only where nobody reads the answer any more.
 	_, _ = w.Write(append(body, '\n'))
@@ -63,10 +72,14 @@ func writeCreated(w http.ResponseWriter, ride Ride) {
 	body = append(body, `,"created_at":"`...)
 	body = ride.CreatedAt.AppendFormat(body, time.RFC3339Nano)
 	body = append(body, `"}`...)
-	writeEncoded(w, http.StatusCreated, body)
+	writeEncoded(w, answerHeader, http.StatusCreated, body)
 }
 
 func writeError(w http.ResponseWriter, status int, message string) {
+	if rec, ok := w.(*recorder); ok && asksForProblem(rec.accept) {
+		writeJSONAs(w, problemHeader, status, newProblem(status, message))
+		return
+	}
 	writeJSON(w, status, struct {
 		Error string `json:"error"`
 	}{message})
