@@ -86,14 +86,18 @@ func unreadable(err error) error {
 // bodyParser chooses by content type. A body without one is taken for a form,
 // as the first version of this api took it.
 func bodyParser(h http.Header) (func(body []byte, name string) ([]string, error), error) {
-	if e := h.Get("Content-Encoding"); e != "" && e != "identity" {
-		return nil, &requestError{http.StatusUnsupportedMediaType, "The request's body must not be compressed."}
+	for _, e := range h["Content-Encoding"] {
+		if e != "" && e != "identity" {
+			return nil, &requestError{http.StatusUnsupportedMediaType, "The request's body must not be compressed."}
+		}
 	}
 	const form = "application/x-www-form-urlencoded"
 	mediaType := form
-	if header := h.Get("Content-Type"); header != "" && header != form {
-		// What stays empty after an error is refused below.
-		mediaType, _, _ = mime.ParseMediaType(header)
+	if header := strings.Join(h["Content-Type"], ", "); header != "" && header != form {
+		var err error
+		if mediaType, _, err = mime.ParseMediaType(header); err != nil {
+			mediaType = "" // refused below, like two that are joined
+		}
 	}
 	switch mediaType {
 	case form:

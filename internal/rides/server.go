@@ -98,6 +98,11 @@ func (s server) serve(ctx context.Context, ln net.Listener) error {
 			}
 			inHand.Add(1)
 			defer inHand.Add(-1)
+			// Whoever stands between may see the end of the request elsewhere, if
+			// it also gives a length, and pass on another's as a part of it.
+			if len(r.TransferEncoding) > 0 {
+				w.Header().Set("Connection", "close")
+			}
 			s.handler.ServeHTTP(w, r)
 		}),
 		BaseContext:       func(net.Listener) context.Context { return requests },
