@@ -2,7 +2,6 @@ package rides
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -42,7 +41,7 @@ func TestHostileInputs(t *testing.T) {
 	pool := newDatabase(t)
 	api, log := newAPI(t, pool)
 	base, _ := serve(t, api)
-	hurried := serveHurried(t, api)
+	hurried, _ := serve(t, api, func(ln net.Listener) net.Listener { return hurriedListener{ln} })
 	rides := 0
 	t.Run("inputs", func(t *testing.T) {
 		for kind, inputs := range map[string][]hostile{"whole": hostiles, "hang up": hangUps, "stall": stalls, "drip": drips} {
@@ -50,11 +49,11 @@ func TestHostileInputs(t *testing.T) {
 				rides += strings.Count(h.want, "201")
 				t.Run(kind+"/"+h.name, func(t *testing.T) {
 					t.Parallel()
-					addr := strings.TrimPrefix(base, "http://")
+					server := base
 					if kind == "stall" || kind == "drip" {
-						addr = hurried
+						server = hurried
 					}
-					if got := strings.Join(h.send(t, addr, kind), " "); got != h.want {
+					if got := strings.Join(h.send(t, strings.TrimPrefix(server, "http://"), kind), " "); got != h.want {
 						t.Errorf("%.200q is answered %q; want %q", h.sent, got, h.want)
 					}
 				})
@@ -68,24 +67,6 @@ func TestHostileInputs(t *testing.T) {
 	if w := postRide(api); w.Code != http.StatusCreated {
 		t.Errorf("afterwards a ride is answered %d %s", w.Code, w.Body)
 	}
-}
-
-func serveHurried(t *testing.T, api *API) (addr string) {
-	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- api.Serve(ctx, hurriedListener{ln}) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	return ln.Addr().String()
 }
 
 // send returns the statuses of all answers until the connection is closed.

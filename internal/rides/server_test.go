@@ -18,11 +18,14 @@ import (
 
 // serve runs the api on a port of its own, and returns its URL and a way to stop
 // it and hear how that went.
-func serve(t *testing.T, api *API) (base string, stop func() error) {
+func serve(t *testing.T, api *API, wrap ...func(net.Listener) net.Listener) (base string, stop func() error) {
 	t.Helper()
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range wrap {
+		ln = f(ln)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
