@@ -30,6 +30,7 @@ func openAPIExamples(t *testing.T) map[string][]example {
 	t.Helper()
 	pool := newDatabase(t)
 	api, _ := newAPI(t, pool)
+	postRide(api) // the ride 1 that is shown
 	down, _ := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) {
 		c.ConnConfig.Host = t.TempDir()
 		c.ConnConfig.Fallbacks = nil
