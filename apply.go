@@ -125,7 +125,6 @@ func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
 	case !c.cfg.ParkRejected:
 		return 0, &RejectedError{Consumer: c.cfg.Name, Partition: firstPartition, Offset: entries[0].Offset, Err: rejection.err}
 	}
-	c.log.Error("record rejected: parked in dead_letters", "offset", entries[0].Offset, "err", rejection.err)
 	err = c.commit(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []Entry) error {
 		return c.park(ctx, tx, entries[0], rejection.err)
 	})
@@ -136,6 +135,7 @@ func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	c.log.Error("record rejected: parked in dead_letters", "offset", entries[0].Offset, "err", rejection.err)
 	return 1, nil
 }
 

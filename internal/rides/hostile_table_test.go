@@ -60,7 +60,7 @@ var hostiles = []hostile{
 	{"overlong UTF-8", get("/rides/%c0%ae"), "400"},
 	{"SQL in the id", get("/rides/1;DROP%20TABLE%20rides"), "400"},
 	{"absolute URI elsewhere", get("http://example.com/x"), "404"},
-	{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "200"},
+	{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "404"},
 	{"bad percent in the query", "POST /rides?distance=%zz HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
 	{"semicolon in the query", "POST /rides?a;distance=1 HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
 

@@ -113,7 +113,9 @@ func (s server) serve(ctx context.Context, ln net.Listener) error {
 		IdleTimeout:    keepAlive,
 		MaxHeaderBytes: 16 << 10,
 		TLSConfig:      s.tls,
-		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		// Else net/http answers OPTIONS * itself, which is no path here.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		// A connection is new once, before its goroutine starts, and closed
 		// once, when it ends; nothing here is ever hijacked.
 		ConnState: func(_ net.Conn, state http.ConnState) {
