@@ -69,11 +69,11 @@ func TestStartOnUnsafeServers(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t) // on a server that syncs nothing
 	exec1(t, pool, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`)
-	redis := testenv.Redis(t, "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru", "--appendonly", "no")
+	redis := testenv.Redis(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru", "--appendonly", "no")
 	env = append(env, "REDIS_URL="+redis.URL(), "ALLOW_UNSAFE=")
 	for process, says := range map[string][]string{
 		"api --port=0": {"fsync is off", "full_page_writes is off", "synchronous_commit is off"},
-		"streamer":     {"fsync is off", "full_page_writes is off", "maxmemory-policy is volatile-lru", "advice: appendonly is no"},
+		"streamer":     {"fsync is off", "full_page_writes is off", "maxmemory-policy is allkeys-lru", "advice: appendonly is no"},
 		"consumer c":   {"fsync is off", "full_page_writes is off"},
 	} {
 		t.Run(process, func(t *testing.T) {

@@ -122,7 +122,7 @@ var refusedByRedis = map[string][]string{
 	},
 	"rocketrides_consumer": {
 		"XREAD STREAMS another 0", "XADD rocket-rides-log * data x", "XTRIM rocket-rides-log MAXLEN 0", "DEL rocket-rides-log",
-		"HSET {rocket-rides-log}:leader epoch 99", "DEL {rocket-rides-log}:leader", "INFO",
+		"HSET {rocket-rides-log}:leader epoch 99", "DEL {rocket-rides-log}:leader",
 		"EVAL return{redis.call('DEL',KEYS[1])} 1 rocket-rides-log", "XGROUP CREATE rocket-rides-log g 0",
 	},
 }

@@ -262,8 +262,14 @@ func (r *roles) checkNothingWasRefused() {
 	if lines := regexp.MustCompile(`.*(permission denied|must be ).*`).FindAll(said, -1); len(lines) > 0 {
 		r.Errorf("Postgres refused %s", lines)
 	}
-	refused, err := r.admin.Do(r.Context(), r.admin.B().Arbitrary("ACL", "LOG").Build()).ToAny()
-	if entries, _ := refused.([]any); err != nil || len(entries) != 0 {
-		r.Errorf("Redis refused %v, %v", refused, err)
+	refused, err := r.admin.Do(r.Context(), r.admin.B().Arbitrary("ACL", "LOG").Build()).ToArray()
+	for _, entry := range refused {
+		// Each start asks for a setting, and goes on without.
+		if said := entry.String(); !strings.Contains(said, "config|get") {
+			r.Errorf("Redis refused %s", said)
+		}
+	}
+	if err != nil {
+		r.Error(err)
 	}
 }

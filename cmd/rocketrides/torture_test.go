@@ -54,8 +54,8 @@ func TestTorture(t *testing.T) {
 	if err := wait(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if n := strings.Count(out.String(), "\nkept "); n != 7 || strings.Contains(out.String(), "BROKEN") {
-		t.Errorf("%d promises are kept, want 7:\n%s", n, out)
+	if n := strings.Count(out.String(), "\nkept "); n != 8 || strings.Contains(out.String(), "BROKEN") {
+		t.Errorf("%d promises are kept, want 8:\n%s", n, out)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s is left behind: %v", dir, err)

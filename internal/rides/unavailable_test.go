@@ -234,13 +234,18 @@ func TestClientGone(t *testing.T) {
 	wantRides(t, pool, 0)
 }
 
-// brokenDatabase panics with a value.
+// brokenDatabase panics with a value; without one it has no connection to give.
 type brokenDatabase struct {
 	Database
 	value any
 }
 
-func (b brokenDatabase) Acquire(context.Context) (*pgxpool.Conn, error) { panic(b.value) }
+func (b brokenDatabase) Acquire(context.Context) (*pgxpool.Conn, error) {
+	if b.value == nil {
+		return nil, errors.New("there is no connection")
+	}
+	panic(b.value)
+}
 
 func (b brokenDatabase) QueryRow(context.Context, string, ...any) pgx.Row { panic(b.value) }
 
