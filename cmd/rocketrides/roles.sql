@@ -43,8 +43,8 @@ BEGIN
     END LOOP;
 
     -- What an older version has granted, or a hand.
-    EXECUTE format('REVOKE ALL ON rides, idempotency_keys, idempotency_keys_0, idempotency_keys_1, idempotency_keys_2, staged_log_records, log_partitions, checkpoints, dead_letters, consumer_states,
-        unilog_log_migrations, unilog_consumer_migrations, rides_migrations FROM %s', roles);
+    EXECUTE format('REVOKE ALL ON rides, idempotency_keys, idempotency_keys_0, idempotency_keys_1, idempotency_keys_2,
+        staged_log_records, log_partitions, checkpoints, dead_letters, consumer_states, unilog_log_migrations, unilog_consumer_migrations, rides_migrations FROM %s', roles);
     EXECUTE format('REVOKE ALL ON SEQUENCE rides_id_seq, staged_log_records_id_seq FROM %s', roles);
     REVOKE ALL ON log_records FROM rocketrides_api, rocketrides_consumer, rocketrides_reader;
 
