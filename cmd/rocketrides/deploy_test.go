@@ -287,6 +287,9 @@ func TestSystemdCommands(t *testing.T) {
 func TestSystemdUnits(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("CI must have systemd, to read the units")
+		}
 		t.Skip("no systemd here to read the units")
 	}
 	dir := t.TempDir()

@@ -62,7 +62,8 @@ func (f *databaseFlags) open(ctx context.Context) (*pgxpool.Pool, error) {
 }
 
 // urlError says nothing of what is in the URL, which may hold a password anywhere,
-// unless it is sure to be about the files and words for TLS.
+// unless it is sure to be about the files and words for TLS, which pgx tells by
+// its text alone.
 func urlError(err error) error {
 	var parse *pgconn.ParseConfigError
 	if errors.As(err, &parse) && parse.Unwrap() != nil && strings.Contains(err.Error(), "failed to configure TLS") {

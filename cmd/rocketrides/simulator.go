@@ -26,7 +26,7 @@ type simulatorCmd struct {
 
 // Help follows the flags' own help.
 func (simulatorCmd) Help() string {
-	return `Rides are of 5 to 1,000 m. The simulator waits up to 30 s for the api to be there. Rides come due at random times whether the api is fast or slow. It prints each response or, above 20 rides a second, a summary each second. It exits with an error if requests failed.
+	return `Rides are of 5 to 1,000 m. The simulator waits up to 30 s for the api to be there. Rides come due at random times whether the api is fast or slow. It prints each response or, above 20 rides a second, a summary each second. A ride whose answer is lost, or is a 5xx, is sent again for a minute, with the same Idempotency-Key, so that it is booked once. It exits with an error if rides failed.
 
 For example: rocketrides simulator --rate 200 --for 30s`
 }

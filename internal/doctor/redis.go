@@ -80,8 +80,8 @@ func judgeRedisVersion(version string) Finding {
 		fmt.Sprintf("%d.%d or later is needed", minRedisMajor, minRedisMinor), "upgrade it, or take Valkey", Streamer, Consumer)
 }
 
-// judgeEviction is stricter than a streamer, which only refuses allkeys-*: with
-// volatile-* a single EXPIRE on the stream is enough to lose it.
+// judgeEviction goes by what claim.lua refuses. The log never expires, so that
+// volatile-* leaves it alone, until somebody sets an EXPIRE on it.
 func judgeEviction(maxmemory, policy string) Finding {
 	level, limit := Unsafe, "maxmemory is "+maxmemory
 	switch {
@@ -90,7 +90,7 @@ func judgeEviction(maxmemory, policy string) Finding {
 	case maxmemory == "0":
 		level, limit = Advice, "maxmemory is not set"
 	case strings.HasPrefix(policy, "volatile-"):
-		level = Advice // the log never expires
+		level = Advice
 	}
 	return about("maxmemory-policy", level, fmt.Sprintf("maxmemory-policy is %s, %s", policy, limit),
 		"at its maxmemory Redis drops keys by any policy but noeviction, by allkeys-* the log too",

@@ -141,7 +141,7 @@ func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	claim, err := readClaim(r, "", distance)
+	claim, err := readClaim(r, everyone, distance)
 	if err != nil {
 		a.fail(w, r, err)
 		return

@@ -21,6 +21,9 @@ type claim struct {
 // claimed is a key, and whose it is: others may use the same one.
 type claimed struct{ caller, key string }
 
+// everyone is the one caller of an api that does not tell its clients apart.
+const everyone = ""
+
 var (
 	// errKeyReused: the key came with another request before.
 	errKeyReused = errors.New("rides: the idempotency key was used for another request")

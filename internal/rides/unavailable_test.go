@@ -242,7 +242,7 @@ type brokenDatabase struct {
 
 func (b brokenDatabase) Acquire(context.Context) (*pgxpool.Conn, error) {
 	if b.value == nil {
-		return nil, errors.New("there is no connection")
+		return nil, io.EOF
 	}
 	panic(b.value)
 }
