@@ -3,6 +3,7 @@ package unilog
 import (
 	"context"
 	"sync/atomic"
+	"time"
 )
 
 // aheadBatches is how many numbered batches wait to be published at the most.
@@ -75,6 +76,7 @@ func (s *Streamer) numberNext(ctx context.Context, limit int, published int64) (
 	if err := l.ensureRoom(ctx, limit, s.cfg.chunkRecords); err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	entries, last, err := number(ctx, l.conn, l.term, limit, published, l.low.mark)
 	if err != nil {
 		return nil, err
@@ -85,6 +87,7 @@ func (s *Streamer) numberNext(ctx context.Context, limit int, published int64) (
 	}
 	l.numbered = entries[len(entries)-1].Offset
 	l.low.passed(last)
+	s.cfg.Observer.numbered(entries, began)
 	return entries, nil
 }
 

@@ -135,6 +135,7 @@ func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	c.cfg.Observer.parked(entries[0], rejection.err)
 	c.log.Error("record rejected: parked in dead_letters", "offset", entries[0].Offset, "err", rejection.err)
 	return 1, nil
 }
@@ -144,6 +145,7 @@ func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
 // consumer take turns before they do any work.
 func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error {
 	last := entries[len(entries)-1]
+	began := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	tx, advanced, err := c.begin(bounded, last)
@@ -173,6 +175,7 @@ func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error
 	}
 	c.at = &Cursor{Offset: last.Offset, Position: last.Position}
 	c.heartbeat = time.Now()
+	c.cfg.Observer.committed(entries, began)
 	if c.cfg.Hooks.AfterCommit != nil {
 		c.cfg.Hooks.AfterCommit(ctx, entries)
 	}

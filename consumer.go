@@ -76,6 +76,8 @@ type ConsumerConfig struct {
 	Logger *slog.Logger
 	// Hooks are called between the steps; none by default.
 	Hooks ConsumerHooks
+	// Observer is told what happens; nobody by default.
+	Observer ConsumerObserver
 }
 
 // Consumer reads a log and applies it to a state in Postgres.
@@ -184,6 +186,9 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 	defer func() {
 		if err != nil {
 			c.at = nil // what was committed is not known
+			if ctx.Err() == nil {
+				c.cfg.Observer.failed(err)
+			}
 		}
 		if c.at == nil {
 			c.dropAhead()

@@ -61,8 +61,10 @@ func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]
 		}
 		return nil, c.confirm(ctx, gap)
 	}
+	found = found[:consecutive(found)]
 	c.log.Info("gap filled from the archive", "records", len(found), "first", next, "last", found[len(found)-1].Offset)
-	return found[:consecutive(found)], nil
+	c.cfg.Observer.gapFilled(found)
+	return found, nil
 }
 
 // confirm returns the gap, unless another instance of the consumer has passed

@@ -184,6 +184,7 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 	if l.chunks, err = listChunks(ctx, l.conn, l.term.Partition); err != nil {
 		return err
 	}
+	s.cfg.Observer.leading(l.term.Epoch)
 	s.log.Info("leading", "partition", l.term.Partition, "epoch", l.term.Epoch,
 		"numbered", l.numbered, "published", l.published, "log", head)
 	return nil
@@ -268,6 +269,7 @@ func (s *Streamer) stepDown() {
 		s.log.Debug("the leader's session was lost, and its lock with it", "err", err)
 	}
 	s.lead = nil
+	s.cfg.Observer.leading(0)
 }
 
 // close releases the lock, so that another streamer can lead at once, and ends

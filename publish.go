@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // errRebuilding says that the log lacks entries before a batch, which come next.
@@ -54,10 +55,12 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 func (s *Streamer) append(ctx context.Context, part []Entry) (head int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	began := time.Now()
 	err = s.lead.awake(ctx, func(ctx context.Context) (err error) {
 		head, err = s.cfg.Log.Append(ctx, s.lead.term, part)
 		return err
 	})
+	s.cfg.Observer.appended(part, began, err)
 	if err != nil {
 		return head, fmt.Errorf("append to the log: %w", err)
 	}

@@ -38,6 +38,8 @@ type StreamerConfig struct {
 	Logger *slog.Logger
 	// Hooks are called between the steps; none by default.
 	Hooks StreamerHooks
+	// Observer is told what happens; nobody by default.
+	Observer StreamerObserver
 
 	// appendRecords bounds one append of a batch, in records, and so the time
 	// for which it holds the log.
@@ -182,7 +184,12 @@ func (s *Streamer) Run(ctx context.Context) error {
 // After any error, RunOnce may be called again: what was numbered is published
 // exactly once in the end.
 func (s *Streamer) RunOnce(ctx context.Context) (n int, err error) {
-	defer func() { s.readiness.note(ctx, err) }()
+	defer func() {
+		s.readiness.note(ctx, err)
+		if err != nil && !errors.Is(err, ErrStandby) && ctx.Err() == nil {
+			s.cfg.Observer.failed(err)
+		}
+	}()
 	if s.lead != nil && time.Since(s.lead.used) > s.lead.silence {
 		s.stepDown() // the caller took its time: Postgres has ended the session
 	}

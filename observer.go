@@ -1,0 +1,86 @@
+package unilog
+
+import "time"
+
+// StreamerObserver is told what a streamer does, for metrics and traces. Nil
+// functions are not called. They must be quick, must not change the entries, and
+// may be called at the same time. A time that something took includes the wait for
+// its answer.
+type StreamerObserver struct {
+	// Leading is called with the epoch when a term begins, and with 0 when it is
+	// over.
+	Leading func(epoch int64)
+	// Numbered is called when entries have got their offsets, committed.
+	Numbered func(entries []Entry, took time.Duration)
+	// Appended is called after each append, with its error: none,
+	// [ErrAlreadyAppended] for a double send, [ErrBehind] where the log has lost
+	// entries, or another of [Log.Append].
+	Appended func(entries []Entry, took time.Duration, err error)
+	// Failed is called with each error after which the streamer starts again,
+	// [ErrSimulated] included.
+	Failed func(err error)
+}
+
+// ConsumerObserver is told what a consumer does; see [StreamerObserver].
+type ConsumerObserver struct {
+	// Committed is called when entries are applied, or parked, and saved; it took
+	// as long from the beginning of the transaction to the end of its commit. See
+	// [ConsumerHooks] for commits that a crash of Postgres undoes.
+	Committed func(entries []Entry, took time.Duration)
+	// GapFilled is called with entries that the log has lost, or no longer holds,
+	// when they have been read from the archive.
+	GapFilled func(entries []Entry)
+	// Parked is called when a rejected entry has been put into dead_letters.
+	Parked func(entry Entry, err error)
+	// Failed is called with each error after which the consumer starts again from
+	// its checkpoint, [ErrSimulated] included.
+	Failed func(err error)
+}
+
+func (o *StreamerObserver) leading(epoch int64) {
+	if o.Leading != nil {
+		o.Leading(epoch)
+	}
+}
+
+func (o *StreamerObserver) numbered(entries []Entry, began time.Time) {
+	if o.Numbered != nil {
+		o.Numbered(entries, time.Since(began))
+	}
+}
+
+func (o *StreamerObserver) appended(entries []Entry, began time.Time, err error) {
+	if o.Appended != nil {
+		o.Appended(entries, time.Since(began), err)
+	}
+}
+
+func (o *StreamerObserver) failed(err error) {
+	if o.Failed != nil {
+		o.Failed(err)
+	}
+}
+
+func (o *ConsumerObserver) committed(entries []Entry, began time.Time) {
+	if o.Committed != nil {
+		o.Committed(entries, time.Since(began))
+	}
+}
+
+func (o *ConsumerObserver) gapFilled(entries []Entry) {
+	if o.GapFilled != nil {
+		o.GapFilled(entries)
+	}
+}
+
+func (o *ConsumerObserver) parked(entry Entry, err error) {
+	if o.Parked != nil {
+		o.Parked(entry, err)
+	}
+}
+
+func (o *ConsumerObserver) failed(err error) {
+	if o.Failed != nil {
+		o.Failed(err)
+	}
+}

@@ -1,0 +1,80 @@
+package unilog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/unilog"
+)
+
+// heard notes what observers are told.
+type heard []string
+
+func (h *heard) add(format string, args ...any) { *h = append(*h, fmt.Sprintf(format, args...)) }
+
+func (h *heard) want(t *testing.T, who string, want ...string) {
+	t.Helper()
+	if !slices.Equal(*h, want) {
+		t.Errorf("the %s's observer was told\n%q, want\n%q", who, *h, want)
+	}
+}
+
+func span(entries []unilog.Entry) string {
+	return fmt.Sprintf("%d-%d", entries[0].Offset, entries[len(entries)-1].Offset)
+}
+
+func TestObservers(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var streamed, consumed heard
+	crashed := false
+	s := w.streamer(func(cfg *unilog.StreamerConfig) {
+		cfg.Hooks.AfterAppend = func(context.Context, []unilog.Entry) error {
+			if crashed {
+				return nil
+			}
+			crashed = true
+			return unilog.ErrSimulated
+		}
+		cfg.Observer = unilog.StreamerObserver{
+			Leading:  func(epoch int64) { streamed.add("leading %d", epoch) },
+			Numbered: func(entries []unilog.Entry, took time.Duration) { streamed.add("numbered %s %v", span(entries), took > 0) },
+			Appended: func(entries []unilog.Entry, took time.Duration, err error) {
+				streamed.add("appended %s %v %v", span(entries), took > 0, err)
+			},
+			Failed: func(err error) { streamed.add("failed %v", errors.Is(err, unilog.ErrSimulated)) },
+		}
+	})
+	w.commit("1", "2", "3")
+	w.drain(s)
+	streamed.want(t, "streamer",
+		"leading 1", "numbered 1-3 true", "appended 1-3 true <nil>", "leading 0", "failed true",
+		"leading 2", "appended 1-3 true "+unilog.ErrAlreadyAppended.Error())
+	w.wipe()
+	w.commit("4")
+	streamed = nil
+	w.drain(s)
+	streamed.want(t, "streamer",
+		"numbered 4-4 true", "appended 4-4 true "+unilog.ErrBehind.Error(), "appended 1-4 true <nil>")
+
+	w.commit("5")
+	w.drain(s)
+	w.command("XTRIM", w.stream, "MINID", "5-0")
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
+		cfg.ParkRejected = true
+		cfg.Handler = rejecting(cfg.Handler, func() {}, "4")
+		cfg.Observer = unilog.ConsumerObserver{
+			Committed: func(entries []unilog.Entry, took time.Duration) { consumed.add("committed %s %v", span(entries), took > 0) },
+			GapFilled: func(entries []unilog.Entry) { consumed.add("filled %s", span(entries)) },
+			Parked:    func(entry unilog.Entry, err error) { consumed.add("parked %d %v", entry.Offset, err) },
+			Failed:    func(err error) { consumed.add("failed %v", err) },
+		}
+	})
+	w.consume(c)
+	consumed.want(t, "consumer",
+		"filled 1-4", "committed 1-2 true", "committed 3-3 true", "committed 4-4 true", "parked 4 poison", "committed 5-5 true")
+}
