@@ -41,8 +41,10 @@ func TestObservers(t *testing.T) {
 			return unilog.ErrSimulated
 		}
 		cfg.Observer = unilog.StreamerObserver{
-			Leading:  func(epoch int64) { streamed.add("leading %d", epoch) },
-			Numbered: func(entries []unilog.Entry, took time.Duration) { streamed.add("numbered %s %v", span(entries), took > 0) },
+			Leading: func(epoch int64) { streamed.add("leading %d", epoch) },
+			Numbered: func(entries []unilog.Entry, took time.Duration) {
+				streamed.add("numbered %s %v", span(entries), took > 0)
+			},
 			Appended: func(entries []unilog.Entry, took time.Duration, err error) {
 				streamed.add("appended %s %v %v", span(entries), took > 0, err)
 			},
@@ -68,7 +70,9 @@ func TestObservers(t *testing.T) {
 		cfg.ParkRejected = true
 		cfg.Handler = rejecting(cfg.Handler, func() {}, "4")
 		cfg.Observer = unilog.ConsumerObserver{
-			Committed: func(entries []unilog.Entry, took time.Duration) { consumed.add("committed %s %v", span(entries), took > 0) },
+			Committed: func(entries []unilog.Entry, took time.Duration) {
+				consumed.add("committed %s %v", span(entries), took > 0)
+			},
 			GapFilled: func(entries []unilog.Entry) { consumed.add("filled %s", span(entries)) },
 			Parked:    func(entry unilog.Entry, err error) { consumed.add("parked %d %v", entry.Offset, err) },
 			Failed:    func(err error) { consumed.add("failed %v", err) },
