@@ -54,7 +54,8 @@ END
 $$;
 
 -- By column, so that no writer can give a record an id that was passed already.
-GRANT SELECT, INSERT (distance) ON rides TO rocketrides_api;
+GRANT SELECT, INSERT ON rides TO rocketrides_api;
+GRANT USAGE ON SEQUENCE rides_id_seq TO rocketrides_api;
 GRANT SELECT, INSERT ON idempotency_keys TO rocketrides_api;
 GRANT TRUNCATE ON idempotency_keys_0, idempotency_keys_1, idempotency_keys_2 TO rocketrides_api; -- when they are old
 GRANT INSERT (action, object, key, data, headers) ON staged_log_records TO rocketrides_api;

@@ -5,9 +5,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -118,7 +118,7 @@ func newLoadClient(conn net.Conn, host string, keys bool) *loadClient {
 		return c
 	}
 	head += "Idempotency-Key: "
-	key := rand.Text()
+	const key = "0123456789abcdef"
 	c.request = []byte(head + key + "\r\n\r\n" + rideBody)
 	c.key = c.request[len(head) : len(head)+len(key)]
 	return c
@@ -134,7 +134,7 @@ func (c *loadClient) run(ctx context.Context, from, to time.Time) error {
 	}
 	for sent := time.Now(); sent.Before(to); {
 		if c.key != nil {
-			copy(c.key, rand.Text())
+			strconv.AppendUint(c.key[:0], rand.Uint64()|1<<63, 16) // as long each time
 		}
 		if _, err := c.conn.Write(c.request); err != nil {
 			return err

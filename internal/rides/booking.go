@@ -34,7 +34,7 @@ type booker struct {
 
 	mu       sync.Mutex
 	waiting  []*booking // the longest first
-	inFlight map[claimed]bool
+	inFlight map[keyHash]bool
 	workers  int
 	stuck    int // workers whose group takes longer than patience
 	running  sync.WaitGroup
@@ -95,13 +95,13 @@ func (b *booker) admit(k *booking) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if k.claim != nil {
-		if b.inFlight[k.claim.claimed] {
+		if b.inFlight[k.claim.key] {
 			return false
 		}
 		if b.inFlight == nil {
-			b.inFlight = map[claimed]bool{}
+			b.inFlight = map[keyHash]bool{}
 		}
-		b.inFlight[k.claim.claimed] = true
+		b.inFlight[k.claim.key] = true
 	}
 	b.waiting = append(b.waiting, k)
 	b.hire()
@@ -123,7 +123,7 @@ func (b *booker) withdraw(k *booking) bool {
 // release lets the key of a booking come again. b.mu is held.
 func (b *booker) release(k *booking) {
 	if k.claim != nil {
-		delete(b.inFlight, k.claim.claimed)
+		delete(b.inFlight, k.claim.key)
 	}
 }
 

@@ -50,7 +50,7 @@ func openAPIExamples(t *testing.T) map[string][]example {
 			api.ServeHTTP(w, r)
 		})
 	}
-	api.bookings.inFlight = map[claimed]bool{{key: "in flight"}: true}
+	api.bookings.inFlight = map[keyHash]bool{HashKey(everyone, "in flight"): true}
 	return map[string][]example{
 		"POST /rides": {
 			{with("k"), "POST", "/rides", formType, "distance=123.0", 201},

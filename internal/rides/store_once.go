@@ -2,6 +2,7 @@ package rides
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,56 +15,53 @@ const (
 	// committed before the locks were granted, or after, but not between.
 	lockKeysSQL = `
 		SELECT set_config('rides.locked_keys', coalesce(string_agg(n::text, ','), ''), true)
-		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (caller, key, n)
-		WHERE key IS NOT NULL AND pg_try_advisory_xact_lock(1970040681, hashtext(caller || ' ' || key))`
+		FROM unnest($1::bigint[]) WITH ORDINALITY AS asked (key, n)
+		WHERE pg_try_advisory_xact_lock(key)`
 
 	// todaySQL is the slot of the keys that are written now.
 	todaySQL = `(extract(epoch FROM now())::bigint / 86400 % 3)::integer`
 
 	// insertOnceSQL is [insertRidesSQL] for requests that may have been answered
-	// before. Index: idempotency_keys_0_pkey and so on.
+	// before: it leaves out those whose key is known, or in other hands. The ids
+	// are taken first, so that no ride has to be found again by its place.
+	// Index: idempotency_keys_0_pkey and so on.
 	insertOnceSQL = `
 		WITH once AS MATERIALIZED (
 			SELECT today, (today + 2) % 3 AS yesterday, string_to_array(current_setting('rides.locked_keys'), ',')::bigint[] AS locked
 			FROM (SELECT ` + todaySQL + ` AS today) AS t
-		), asked AS MATERIALIZED (
-			SELECT a.*, n = ANY (locked) AS locked, today, yesterday
-			FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS a (distance, caller, key, fingerprint, n), once
-		), known AS MATERIALIZED (
-			SELECT asked.n, k.ride_id, k.created_at, k.distance, k.fingerprint = asked.fingerprint AS same
-			FROM asked CROSS JOIN LATERAL (
-				SELECT * FROM idempotency_keys
-				WHERE caller = asked.caller AND key = asked.key AND slot IN (asked.today, asked.yesterday)
-				LIMIT 1 -- so that no plan reads the whole table for a join
-			) AS k
 		), fresh AS MATERIALIZED (
-			SELECT *, row_number() OVER (ORDER BY n) AS nth
-			FROM asked
-			WHERE key IS NULL OR locked AND NOT EXISTS (SELECT FROM known WHERE known.n = asked.n)
+			SELECT n, key, fingerprint, distance::numeric, nextval('rides_id_seq') AS id
+			FROM unnest($1::text[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS asked (distance, key, fingerprint, n)
+			WHERE key IS NULL OR n = ANY ((SELECT locked FROM once)::bigint[]) AND key <> ALL (ARRAY(
+				SELECT key FROM idempotency_keys
+				WHERE slot = ANY (ARRAY[(SELECT today FROM once), (SELECT yesterday FROM once)]) AND key = ANY ($2)
+			))
 		), ride AS (
-			INSERT INTO rides (distance)
-			SELECT distance::numeric
-			FROM fresh
-			ORDER BY n
-			RETURNING id, created_at, distance
+			INSERT INTO rides (id, created_at, distance) OVERRIDING SYSTEM VALUE
+			SELECT id, now(), distance FROM fresh
+			RETURNING id, created_at
 		), record AS (
 			INSERT INTO staged_log_records (action, object, key, data)
 			SELECT '` + recordAction + `', '` + recordObject + `', id::text, jsonb_build_object('id', id, 'distance', distance)
-			FROM ride
-			ORDER BY ride.id -- a bare id would be the text above
-		), booked AS MATERIALIZED (
-			SELECT fresh.n, r.id, r.created_at, r.distance, fresh.caller, fresh.key, fresh.fingerprint, fresh.today
-			FROM (SELECT *, row_number() OVER (ORDER BY id) AS nth FROM ride) AS r JOIN fresh USING (nth)
+			FROM fresh
+			ORDER BY fresh.id -- a bare id would be the text above
 		), kept AS (
-			INSERT INTO idempotency_keys (slot, caller, key, fingerprint, ride_id, created_at, distance)
-			SELECT today, caller, key, fingerprint, id, created_at, distance
-			FROM booked
+			INSERT INTO idempotency_keys (slot, key, fingerprint, ride_id, created_at, distance)
+			SELECT today, key, fingerprint, id, now(), distance
+			FROM fresh CROSS JOIN once
 			WHERE key IS NOT NULL
 		)
-		SELECT n, id, created_at, distance::text, true FROM booked
-		UNION ALL
-		SELECT n, ride_id, created_at, distance::text, same FROM known
-		ORDER BY 1`
+		SELECT n, ride.id, created_at
+		FROM ride JOIN fresh ON fresh.id = ride.id`
+
+	// selectKeysSQL finds the answers to requests that were left out. They may
+	// have passed into the third slot meanwhile, where there may be an older one.
+	// Index: idempotency_keys_0_pkey and so on.
+	selectKeysSQL = `
+		SELECT key, fingerprint, ride_id, created_at, distance::text
+		FROM idempotency_keys
+		WHERE slot IN (0, 1, 2) AND key = ANY ($1)
+		ORDER BY created_at`
 )
 
 // order is a ride that is asked for, with a claim if it may come again.
@@ -84,16 +82,16 @@ type verdict struct {
 func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, error) {
 	var (
 		distances    = make([]string, len(orders))
-		callers      = make([]*string, len(orders))
-		keys         = make([]*string, len(orders))
-		fingerprints = make([][]byte, len(orders))
+		locks        = make([]*int64, len(orders))
+		keys         = make([]*keyHash, len(orders))
+		fingerprints = make([]*[16]byte, len(orders))
 		verdicts     = make([]verdict, len(orders))
 	)
 	for i, o := range orders {
 		distances[i] = o.distance.String()
-		verdicts[i].err = errInFlight // of those who get no answer
 		if o.claim != nil {
-			callers[i], keys[i], fingerprints[i] = &o.claim.caller, &o.claim.key, o.claim.fingerprint
+			lock := o.claim.key.lock()
+			locks[i], keys[i], fingerprints[i] = &lock, &o.claim.key, &o.claim.fingerprint
 		}
 	}
 	// Not yet sent, so its outcome is known.
@@ -101,31 +99,67 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 		return nil, fmt.Errorf("create rides: %w", err)
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(lockKeysSQL, callers, keys)
-	answered := 0
-	batch.Queue(insertOnceSQL, distances, callers, keys, fingerprints).Query(func(rows pgx.Rows) error {
+	batch.Queue(lockKeysSQL, locks)
+	booked := 0
+	batch.Queue(insertOnceSQL, distances, keys, fingerprints).Query(func(rows pgx.Rows) error {
 		var n int
 		var ride Ride
-		var same bool
-		_, err := pgx.ForEachRow(rows, []any{&n, &ride.ID, &ride.CreatedAt, &ride.Distance.plain, &same}, func() error {
-			answered++
-			ride.CreatedAt = ride.CreatedAt.UTC()
+		_, err := pgx.ForEachRow(rows, []any{&n, &ride.ID, &ride.CreatedAt}, func() error {
+			booked++
+			ride.Distance, ride.CreatedAt = orders[n-1].distance, ride.CreatedAt.UTC()
 			verdicts[n-1] = verdict{ride: ride}
-			if !same {
-				verdicts[n-1] = verdict{err: errKeyReused}
-			}
 			return nil
 		})
 		return err
 	})
 	err := db.SendBatch(ctx, batch).Close()
 	switch {
+	case err == nil && booked < len(orders):
+		answerAgain(ctx, db, orders, verdicts)
+		return verdicts, nil
 	case err == nil:
 		return verdicts, nil
-	case rolledBack(err, answered == 0):
+	case rolledBack(err, booked == 0):
 		return nil, fmt.Errorf("create rides: %w", err)
 	}
 	return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+// answerAgain gives verdicts on the orders that were not booked: what they were
+// answered when they came first, if that is committed.
+func answerAgain(ctx context.Context, db *pgx.Conn, orders []order, verdicts []verdict) {
+	left := map[keyHash]int{}
+	var keys []keyHash
+	for i, o := range orders {
+		switch {
+		case verdicts[i].ride.ID != 0:
+		case o.claim == nil: // a trigger of somebody's
+			verdicts[i].err = errors.New("the database made no ride and no error")
+		default:
+			left[o.claim.key], verdicts[i].err = i, errInFlight
+			keys = append(keys, o.claim.key)
+		}
+	}
+	rows, err := db.Query(ctx, selectKeysSQL, keys)
+	if err == nil {
+		var key keyHash
+		var fingerprint [16]byte
+		var ride Ride
+		_, err = pgx.ForEachRow(rows, []any{&key, &fingerprint, &ride.ID, &ride.CreatedAt, &ride.Distance.plain}, func() error {
+			i := left[key]
+			ride.CreatedAt = ride.CreatedAt.UTC()
+			verdicts[i] = verdict{ride: ride}
+			if fingerprint != orders[i].claim.fingerprint {
+				verdicts[i] = verdict{err: errKeyReused}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		for _, i := range left {
+			verdicts[i] = verdict{err: fmt.Errorf("look up what was booked before: %w", err)}
+		}
+	}
 }
 
 const (

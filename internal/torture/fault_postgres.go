@@ -96,8 +96,8 @@ func openSnapshot(ctx context.Context, x *injection) error {
 
 // sqlOwnKey gives a ride a key, as those that are booked at the api have one.
 const sqlOwnKey = `
-INSERT INTO idempotency_keys (slot, caller, key, fingerprint, ride_id, created_at, distance)
-SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::integer, 'open-writer', id::text, '', id, created_at, distance
+INSERT INTO idempotency_keys (slot, key, fingerprint, ride_id, created_at, distance)
+SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::integer, gen_random_uuid(), gen_random_uuid(), id, created_at, distance
 FROM rides WHERE id = $1`
 
 func openWriter(ctx context.Context, x *injection) error {

@@ -81,18 +81,18 @@ func (t *torture) bookedOnce(ctx context.Context) (string, bool, error) {
 	if err != nil {
 		return "", false, err
 	}
-	ids, keys := make([]int64, len(acks)), make([]string, len(acks))
+	ids, keys := make([]int64, len(acks)), make([][16]byte, len(acks))
 	for i, a := range acks {
-		ids[i], keys[i] = a.ID, a.Key
+		ids[i], keys[i] = a.ID, rides.HashKey("", a.Key)
 	}
-	var rides, sent, booked, strange int
+	var total, sent, booked, strange int
 	err = t.db.QueryRow(ctx, `
 		SELECT (SELECT count(*) FROM rides), count(*), count(DISTINCT ride_id),
-			(SELECT count(*) FROM unnest($1::bigint[], $2::text[]) AS a (id, key)
+			(SELECT count(*) FROM unnest($1::bigint[], $2::uuid[]) AS a (id, key)
 			 WHERE NOT EXISTS (SELECT FROM idempotency_keys AS k WHERE k.key = a.key AND k.ride_id = a.id))
-		FROM idempotency_keys`, ids, keys).Scan(&rides, &sent, &booked, &strange)
-	return fmt.Sprintf("%d rides of %d keys, %d acknowledged with another's answer", rides, sent, strange),
-		rides == sent && booked == sent && strange == 0, err
+		FROM idempotency_keys`, ids, keys).Scan(&total, &sent, &booked, &strange)
+	return fmt.Sprintf("%d rides of %d keys, %d acknowledged with another's answer", total, sent, strange),
+		total == sent && booked == sent && strange == 0, err
 }
 
 func (t *torture) onceInTheLog(ctx context.Context) (string, bool, error) {

@@ -66,8 +66,8 @@ func settled(t *testing.T) (s *torture, stream string, out *bytes.Buffer) {
 			t.Fatal(err)
 		}
 		ack.Answered, ack.ID, ack.Distance, ack.Key = time.Now(), ride.ID, "12.5", fmt.Sprint("key ", ride.ID)
-		_, err = s.db.Exec(ctx, `INSERT INTO idempotency_keys (slot, caller, key, fingerprint, ride_id, created_at, distance)
-			SELECT 0, '', $1, '', id, created_at, distance FROM rides WHERE id = $2`, ack.Key, ack.ID)
+		_, err = s.db.Exec(ctx, `INSERT INTO idempotency_keys (slot, key, fingerprint, ride_id, created_at, distance)
+			SELECT 0, $1, $1, id, created_at, distance FROM rides WHERE id = $2`, [16]byte(rides.HashKey("", ack.Key)), ack.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
