@@ -1,6 +1,7 @@
 package rides
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -209,4 +211,62 @@ func TestKeysThatAreNone(t *testing.T) {
 	wantRides(t, pool, 0)
 	longest := strings.Repeat("k", 255)
 	wantSame(t, postOnce(api, "1", longest), postOnce(api, "1", `"`+longest+`"`))
+}
+
+// TestKeysAreFoundByTheirIndex looks at the plans that are made while Postgres
+// knows of a few keys in the slots, and kept while those fill up.
+func TestKeysAreFoundByTheirIndex(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO idempotency_keys SELECT slot, gen_random_uuid(), gen_random_uuid(), n, now(), 1
+		FROM generate_series(0, 2) AS slot, generate_series(1, 5) AS n;
+		ANALYZE idempotency_keys`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	explain := func(sql string, args ...any) string {
+		t.Helper()
+		rows, err := tx.Query(t.Context(), sql, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(lines, "\n")
+	}
+	if _, err := tx.Exec(t.Context(), noSeqScanSQL); err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for i := range 40 {
+		keys = append(keys, fmt.Sprintf("%032x", i))
+	}
+	array := "'{" + strings.Join(keys, ",") + "}'"
+	for name, c := range map[string]struct{ sql, types, args string }{
+		"insert": {insertOnceSQL, "text[], uuid[], uuid[]", "'{1}', " + array + ", " + array},
+		"select": {selectKeysSQL, "uuid[]", array},
+	} {
+		for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {
+			for _, sql := range []string{"SET LOCAL plan_cache_mode = " + mode, "PREPARE p (" + c.types + ") AS " + c.sql} {
+				if _, err := tx.Exec(t.Context(), sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			plan := explain("EXPLAIN EXECUTE p (" + c.args + ")")
+			if strings.Contains(plan, "Seq Scan on idempotency_keys") || strings.Count(plan, "_pkey") < 3 {
+				t.Errorf("%s, %s: does not use the index:\n%s", name, mode, plan)
+			}
+			if _, err := tx.Exec(t.Context(), "DEALLOCATE p"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }

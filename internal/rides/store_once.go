@@ -10,6 +10,11 @@ import (
 )
 
 const (
+	// noSeqScanSQL is for the rest of the transaction. To Postgres, a slot that has
+	// just begun to fill up is empty: what is planned with that in mind reads it
+	// whole.
+	noSeqScanSQL = `SELECT set_config('enable_seqscan', 'off', true)`
+
 	// lockKeysSQL locks the keys that no other transaction has in hand, and notes
 	// which. It is a statement of its own: what the one that follows sees was
 	// committed before the locks were granted, or after, but not between.
@@ -24,7 +29,7 @@ const (
 	// insertOnceSQL is [insertRidesSQL] for requests that may have been answered
 	// before: it leaves out those whose key is known, or in other hands. The ids
 	// are taken first, so that no ride has to be found again by its place.
-	// Index: idempotency_keys_0_pkey and so on.
+	// Index: idempotency_keys_0_pkey and so on, given noSeqScanSQL.
 	insertOnceSQL = `
 		WITH once AS MATERIALIZED (
 			SELECT today, (today + 2) % 3 AS yesterday, string_to_array(current_setting('rides.locked_keys'), ',')::bigint[] AS locked
@@ -56,7 +61,7 @@ const (
 
 	// selectKeysSQL finds the answers to requests that were left out. They may
 	// have passed into the third slot meanwhile, where there may be an older one.
-	// Index: idempotency_keys_0_pkey and so on.
+	// Index: idempotency_keys_0_pkey and so on, given noSeqScanSQL.
 	selectKeysSQL = `
 		SELECT key, fingerprint, ride_id, created_at, distance::text
 		FROM idempotency_keys
@@ -99,6 +104,7 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 		return nil, fmt.Errorf("create rides: %w", err)
 	}
 	batch := &pgx.Batch{}
+	batch.Queue(noSeqScanSQL)
 	batch.Queue(lockKeysSQL, locks)
 	booked := 0
 	batch.Queue(insertOnceSQL, distances, keys, fingerprints).Query(func(rows pgx.Rows) error {
@@ -140,12 +146,13 @@ func answerAgain(ctx context.Context, db *pgx.Conn, orders []order, verdicts []v
 			keys = append(keys, o.claim.key)
 		}
 	}
-	rows, err := db.Query(ctx, selectKeysSQL, keys)
-	if err == nil {
+	batch := &pgx.Batch{}
+	batch.Queue(noSeqScanSQL)
+	batch.Queue(selectKeysSQL, keys).Query(func(rows pgx.Rows) error {
 		var key keyHash
 		var fingerprint [16]byte
 		var ride Ride
-		_, err = pgx.ForEachRow(rows, []any{&key, &fingerprint, &ride.ID, &ride.CreatedAt, &ride.Distance.plain}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&key, &fingerprint, &ride.ID, &ride.CreatedAt, &ride.Distance.plain}, func() error {
 			i := left[key]
 			ride.CreatedAt = ride.CreatedAt.UTC()
 			verdicts[i] = verdict{ride: ride}
@@ -154,8 +161,9 @@ func answerAgain(ctx context.Context, db *pgx.Conn, orders []order, verdicts []v
 			}
 			return nil
 		})
-	}
-	if err != nil {
+		return err
+	})
+	if err := db.SendBatch(ctx, batch).Close(); err != nil {
 		for _, i := range left {
 			verdicts[i] = verdict{err: fmt.Errorf("look up what was booked before: %w", err)}
 		}
