@@ -44,7 +44,8 @@ type Session struct {
 	User        string `json:"user"`
 	Application string `json:"application"`
 	Address     string `json:"address"`
-	// Seconds is how long it has led, or been in its transaction.
+	// Seconds is how long it has led, or been in its transaction; 0 where the
+	// reader may not know, who needs the role pg_read_all_stats.
 	Seconds float64 `json:"seconds"`
 }
 
@@ -85,7 +86,7 @@ ORDER BY c.name`
 
 	sqlSessions = `
 SELECT a.pid, coalesce(a.usename, ''), a.application_name, coalesce(host(a.client_addr), 'local'),
-    extract(epoch FROM clock_timestamp() - %[1]s)::float8
+    coalesce(extract(epoch FROM clock_timestamp() - %[1]s), 0)::float8
 FROM pg_stat_activity AS a
 WHERE a.datname = current_database() AND %[2]s
 ORDER BY %[1]s

@@ -140,3 +140,32 @@ func TestStatusLagDoesNotLie(t *testing.T) {
 	}
 	w.exec(`UPDATE sums SET total = 3`)
 }
+
+// TestStatusWithoutTheRightToSeeSessions reads it as a role that may read the
+// tables, but knows of others' sessions only that they are there.
+func TestStatusWithoutTheRightToSeeSessions(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.drain(w.streamer())
+	conn, err := w.db.Acquire(w.ctx)
+	w.must(err)
+	defer conn.Release()
+	const role = "unilog_blind" // of the whole server, and of this test alone
+	for _, sql := range []string{
+		`CREATE ROLE ` + role,
+		`GRANT SELECT ON ALL TABLES IN SCHEMA public TO ` + role,
+		`SET ROLE ` + role,
+	} {
+		_, err := conn.Exec(w.ctx, sql)
+		w.must(err)
+	}
+	defer func() {
+		_, err := conn.Exec(w.ctx, `RESET ROLE; DROP OWNED BY `+role+`; DROP ROLE `+role)
+		w.must(err)
+	}()
+	s, err := unilog.ReadStatus(w.ctx, conn, nil)
+	w.must(err)
+	if s.Leader == nil || s.Leader.Seconds != 0 || s.Leader.User == "" {
+		t.Errorf("the leader is %+v", s.Leader)
+	}
+}

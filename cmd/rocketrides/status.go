@@ -79,7 +79,10 @@ func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
 func printStatus(out io.Writer, s *unilog.Status) error {
 	leader := "none"
 	if l := s.Leader; l != nil {
-		leader = fmt.Sprintf("session %d of %s at %s, for %v", l.PID, l.User, l.Address, time.Duration(l.Seconds*float64(time.Second)).Round(time.Second))
+		leader = fmt.Sprintf("session %d of %s", l.PID, l.User)
+		if l.Seconds > 0 {
+			leader += fmt.Sprintf(" at %s, for %v", l.Address, time.Duration(l.Seconds*float64(time.Second)).Round(time.Second))
+		}
 	}
 	head := fmt.Sprint(s.Log.Offset)
 	if s.LogError != "" {
