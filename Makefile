@@ -1,6 +1,6 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run test build lint fmt model torture bench-once cover release
+.PHONY: help run test build lint fmt model torture bench-once cover release alerts
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -51,6 +51,10 @@ torture: build ## inject every fault for a minute and see that all promises are 
 bench-once: ## run each benchmark once
 	@sh scripts/setup.sh go servers
 	go test -run '^$$' -bench . -benchtime 1x ./...
+
+alerts: ## test the rules for Prometheus
+	@sh scripts/setup.sh go
+	cd deploy/prometheus && go vet ./... && go test ./...
 
 cover: ## run the tests and write bin/cover.html
 	@sh scripts/setup.sh go servers
