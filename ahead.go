@@ -87,7 +87,7 @@ func (s *Streamer) numberNext(ctx context.Context, limit int, published int64) (
 	}
 	l.numbered = entries[len(entries)-1].Offset
 	l.low.passed(last)
-	s.cfg.Observer.numbered(entries, began)
+	s.cfg.Observer.numbered(entries, time.Since(began))
 	return entries, nil
 }
 

@@ -175,7 +175,7 @@ func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error
 	}
 	c.at = &Cursor{Offset: last.Offset, Position: last.Position}
 	c.heartbeat = time.Now()
-	c.cfg.Observer.committed(entries, began)
+	c.cfg.Observer.committed(entries, time.Since(began))
 	if c.cfg.Hooks.AfterCommit != nil {
 		c.cfg.Hooks.AfterCommit(ctx, entries)
 	}

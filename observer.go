@@ -37,21 +37,65 @@ type ConsumerObserver struct {
 	Failed func(err error)
 }
 
+// And returns an observer that tells both.
+func (o StreamerObserver) And(other StreamerObserver) StreamerObserver {
+	return StreamerObserver{
+		Leading: func(epoch int64) {
+			o.leading(epoch)
+			other.leading(epoch)
+		},
+		Numbered: func(entries []Entry, took time.Duration) {
+			o.numbered(entries, took)
+			other.numbered(entries, took)
+		},
+		Appended: func(entries []Entry, took time.Duration, err error) {
+			o.appended(entries, took, err)
+			other.appended(entries, took, err)
+		},
+		Failed: func(err error) {
+			o.failed(err)
+			other.failed(err)
+		},
+	}
+}
+
+// And returns an observer that tells both.
+func (o ConsumerObserver) And(other ConsumerObserver) ConsumerObserver {
+	return ConsumerObserver{
+		Committed: func(entries []Entry, took time.Duration) {
+			o.committed(entries, took)
+			other.committed(entries, took)
+		},
+		GapFilled: func(entries []Entry) {
+			o.gapFilled(entries)
+			other.gapFilled(entries)
+		},
+		Parked: func(entry Entry, err error) {
+			o.parked(entry, err)
+			other.parked(entry, err)
+		},
+		Failed: func(err error) {
+			o.failed(err)
+			other.failed(err)
+		},
+	}
+}
+
 func (o *StreamerObserver) leading(epoch int64) {
 	if o.Leading != nil {
 		o.Leading(epoch)
 	}
 }
 
-func (o *StreamerObserver) numbered(entries []Entry, began time.Time) {
+func (o *StreamerObserver) numbered(entries []Entry, took time.Duration) {
 	if o.Numbered != nil {
-		o.Numbered(entries, time.Since(began))
+		o.Numbered(entries, took)
 	}
 }
 
-func (o *StreamerObserver) appended(entries []Entry, began time.Time, err error) {
+func (o *StreamerObserver) appended(entries []Entry, took time.Duration, err error) {
 	if o.Appended != nil {
-		o.Appended(entries, time.Since(began), err)
+		o.Appended(entries, took, err)
 	}
 }
 
@@ -61,9 +105,9 @@ func (o *StreamerObserver) failed(err error) {
 	}
 }
 
-func (o *ConsumerObserver) committed(entries []Entry, began time.Time) {
+func (o *ConsumerObserver) committed(entries []Entry, took time.Duration) {
 	if o.Committed != nil {
-		o.Committed(entries, time.Since(began))
+		o.Committed(entries, took)
 	}
 }
 

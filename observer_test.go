@@ -23,6 +23,30 @@ func (h *heard) want(t *testing.T, who string, want ...string) {
 	}
 }
 
+func (h *heard) streamer() unilog.StreamerObserver {
+	return unilog.StreamerObserver{
+		Leading: func(epoch int64) { h.add("leading %d", epoch) },
+		Numbered: func(entries []unilog.Entry, took time.Duration) {
+			h.add("numbered %s %v", span(entries), took > 0)
+		},
+		Appended: func(entries []unilog.Entry, took time.Duration, err error) {
+			h.add("appended %s %v %v", span(entries), took > 0, err)
+		},
+		Failed: func(err error) { h.add("failed %v", errors.Is(err, unilog.ErrSimulated)) },
+	}
+}
+
+func (h *heard) consumer() unilog.ConsumerObserver {
+	return unilog.ConsumerObserver{
+		Committed: func(entries []unilog.Entry, took time.Duration) {
+			h.add("committed %s %v", span(entries), took > 0)
+		},
+		GapFilled: func(entries []unilog.Entry) { h.add("filled %s", span(entries)) },
+		Parked:    func(entry unilog.Entry, err error) { h.add("parked %d %v", entry.Offset, err) },
+		Failed:    func(err error) { h.add("failed %v", err) },
+	}
+}
+
 func span(entries []unilog.Entry) string {
 	return fmt.Sprintf("%d-%d", entries[0].Offset, entries[len(entries)-1].Offset)
 }
@@ -30,7 +54,7 @@ func span(entries []unilog.Entry) string {
 func TestObservers(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	var streamed, consumed heard
+	var streamed, consumed, again heard
 	crashed := false
 	s := w.streamer(func(cfg *unilog.StreamerConfig) {
 		cfg.Hooks.AfterAppend = func(context.Context, []unilog.Entry) error {
@@ -40,22 +64,14 @@ func TestObservers(t *testing.T) {
 			crashed = true
 			return unilog.ErrSimulated
 		}
-		cfg.Observer = unilog.StreamerObserver{
-			Leading: func(epoch int64) { streamed.add("leading %d", epoch) },
-			Numbered: func(entries []unilog.Entry, took time.Duration) {
-				streamed.add("numbered %s %v", span(entries), took > 0)
-			},
-			Appended: func(entries []unilog.Entry, took time.Duration, err error) {
-				streamed.add("appended %s %v %v", span(entries), took > 0, err)
-			},
-			Failed: func(err error) { streamed.add("failed %v", errors.Is(err, unilog.ErrSimulated)) },
-		}
+		cfg.Observer = unilog.StreamerObserver{}.And(streamed.streamer()).And(again.streamer())
 	})
 	w.commit("1", "2", "3")
 	w.drain(s)
 	streamed.want(t, "streamer",
 		"leading 1", "numbered 1-3 true", "appended 1-3 true <nil>", "leading 0", "failed true",
 		"leading 2", "appended 1-3 true "+unilog.ErrAlreadyAppended.Error())
+	again.want(t, "second streamer", streamed...)
 	w.wipe()
 	w.commit("4")
 	streamed = nil
@@ -69,16 +85,11 @@ func TestObservers(t *testing.T) {
 	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
 		cfg.ParkRejected = true
 		cfg.Handler = rejecting(cfg.Handler, func() {}, "4")
-		cfg.Observer = unilog.ConsumerObserver{
-			Committed: func(entries []unilog.Entry, took time.Duration) {
-				consumed.add("committed %s %v", span(entries), took > 0)
-			},
-			GapFilled: func(entries []unilog.Entry) { consumed.add("filled %s", span(entries)) },
-			Parked:    func(entry unilog.Entry, err error) { consumed.add("parked %d %v", entry.Offset, err) },
-			Failed:    func(err error) { consumed.add("failed %v", err) },
-		}
+		cfg.Observer = unilog.ConsumerObserver{}.And(consumed.consumer()).And(again.consumer())
 	})
+	again = nil
 	w.consume(c)
 	consumed.want(t, "consumer",
 		"filled 1-4", "committed 1-2 true", "committed 3-3 true", "committed 4-4 true", "parked 4 poison", "committed 5-5 true")
+	again.want(t, "second consumer", consumed...)
 }

@@ -60,7 +60,7 @@ func (s *Streamer) append(ctx context.Context, part []Entry) (head int64, err er
 		head, err = s.cfg.Log.Append(ctx, s.lead.term, part)
 		return err
 	})
-	s.cfg.Observer.appended(part, began, err)
+	s.cfg.Observer.appended(part, time.Since(began), err)
 	if err != nil {
 		return head, fmt.Errorf("append to the log: %w", err)
 	}
