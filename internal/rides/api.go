@@ -146,7 +146,7 @@ func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	ride, err := a.bookings.book(r.Context(), order{distance, claim})
+	ride, err := a.bookings.book(r.Context(), order{distance: distance, claim: claim})
 	if errors.Is(err, ErrOutcomeUnknown) && claim != nil {
 		w.Header().Set("Retry-After", "1") // it is booked once at the most
 	}

@@ -38,9 +38,9 @@ func (b *booker) create(ctx context.Context, bookings []*booking) ([]verdict, er
 	return verdicts, err
 }
 
-// createAll spares orders without claims what those with claims need.
+// createAll spares orders without claims and headers what the others need.
 func createAll(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, error) {
-	if slices.ContainsFunc(orders, func(o order) bool { return o.claim != nil }) {
+	if slices.ContainsFunc(orders, func(o order) bool { return o.claim != nil || o.headers != nil }) {
 		return createOnce(ctx, db, orders)
 	}
 	distances := make([]Distance, len(orders))

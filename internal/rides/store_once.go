@@ -35,8 +35,8 @@ const (
 			SELECT today, (today + 2) % 3 AS yesterday, string_to_array(current_setting('rides.locked_keys'), ',')::bigint[] AS locked
 			FROM (SELECT ` + todaySQL + ` AS today) AS t
 		), fresh AS MATERIALIZED (
-			SELECT n, key, fingerprint, distance::numeric, nextval('rides_id_seq') AS id
-			FROM unnest($1::text[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS asked (distance, key, fingerprint, n)
+			SELECT n, key, fingerprint, distance::numeric, headers, nextval('rides_id_seq') AS id
+			FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[]) WITH ORDINALITY AS asked (distance, key, fingerprint, headers, n)
 			WHERE key IS NULL OR n = ANY ((SELECT locked FROM once)::bigint[]) AND key <> ALL (ARRAY(
 				SELECT key FROM idempotency_keys
 				WHERE slot = ANY (ARRAY[(SELECT today FROM once), (SELECT yesterday FROM once)]) AND key = ANY ($2)
@@ -46,8 +46,8 @@ const (
 			SELECT id, now(), distance FROM fresh
 			RETURNING id, created_at
 		), record AS (
-			INSERT INTO staged_log_records (action, object, key, data)
-			SELECT '` + recordAction + `', '` + recordObject + `', id::text, jsonb_build_object('id', id, 'distance', distance)
+			INSERT INTO staged_log_records (action, object, key, data, headers)
+			SELECT '` + recordAction + `', '` + recordObject + `', id::text, jsonb_build_object('id', id, 'distance', distance), coalesce(headers::jsonb, '{}')
 			FROM fresh
 			ORDER BY fresh.id -- a bare id would be the text above
 		), kept AS (
@@ -73,6 +73,7 @@ const (
 type order struct {
 	distance Distance
 	claim    *claim
+	headers  *string // of its record, as JSON; nil for none
 }
 
 // verdict is what became of a request: a ride, new or booked when the request
@@ -82,7 +83,7 @@ type verdict struct {
 	err  error
 }
 
-// createOnce is [CreateRides] for orders of which some have claims. The
+// createOnce is [CreateRides] for orders of which some have claims or headers. The
 // verdicts are in the orders' order.
 func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, error) {
 	var (
@@ -90,10 +91,11 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 		locks        = make([]*int64, len(orders))
 		keys         = make([]*keyHash, len(orders))
 		fingerprints = make([]*[16]byte, len(orders))
+		headers      = make([]*string, len(orders))
 		verdicts     = make([]verdict, len(orders))
 	)
 	for i, o := range orders {
-		distances[i] = o.distance.String()
+		distances[i], headers[i] = o.distance.String(), o.headers
 		if o.claim != nil {
 			lock := o.claim.key.lock()
 			locks[i], keys[i], fingerprints[i] = &lock, &o.claim.key, &o.claim.fingerprint
@@ -107,7 +109,7 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 	batch.Queue(noSeqScanSQL)
 	batch.Queue(lockKeysSQL, locks)
 	booked := 0
-	batch.Queue(insertOnceSQL, distances, keys, fingerprints).Query(func(rows pgx.Rows) error {
+	batch.Queue(insertOnceSQL, distances, keys, fingerprints, headers).Query(func(rows pgx.Rows) error {
 		var n int
 		var ride Ride
 		_, err := pgx.ForEachRow(rows, []any{&n, &ride.ID, &ride.CreatedAt}, func() error {
