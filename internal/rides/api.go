@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Database is what the api needs of Postgres; a pgxpool.Pool is one.
@@ -41,6 +42,8 @@ type APIConfig struct {
 	ShutdownTimeout time.Duration
 	// Log takes what the api has to say. Default [slog.Default].
 	Log *slog.Logger
+	// Traces takes the spans of requests about rides. Default none.
+	Traces trace.TracerProvider
 }
 
 // Defaults of [APIConfig].
@@ -55,6 +58,8 @@ type API struct {
 	tls      *tls.Config // nil for plain HTTP
 	bookings booker
 	outages  throttle
+	handler  http.Handler
+	tracer   trace.Tracer // nil for no traces
 }
 
 var _ http.Handler = (*API)(nil)
@@ -78,12 +83,18 @@ func NewAPI(cfg APIConfig) (*API, error) {
 			return nil, err
 		}
 	}
+	a.handler = http.HandlerFunc(a.answer)
+	if cfg.Traces != nil {
+		a.trace(cfg.Traces)
+	}
 	return a, nil
 }
 
 // ServeHTTP answers every request in JSON, also those that it refuses; only the
 // OpenAPI document is YAML.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+func (a *API) answer(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	rec := &recorder{ResponseWriter: w, accept: r.Header["Accept"]}
 	r = identified(rec, r)
@@ -146,7 +157,7 @@ func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	ride, err := a.bookings.book(r.Context(), order{distance: distance, claim: claim})
+	ride, err := a.stage(r.Context(), order{distance: distance, claim: claim})
 	if errors.Is(err, ErrOutcomeUnknown) && claim != nil {
 		w.Header().Set("Retry-After", "1") // it is booked once at the most
 	}

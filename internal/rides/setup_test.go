@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // newDatabase gives a test a database of its own, with all tables.
-func newDatabase(t *testing.T) *pgxpool.Pool {
+func newDatabase(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	return testenv.Database(t, "rides", func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migration.Up(ctx, pool, migration.Log, migration.Consumer, MigrationSet)
@@ -40,7 +40,7 @@ func reconnect(t *testing.T, pool *pgxpool.Pool, change func(*pgxpool.Config)) *
 }
 
 // newAPI returns an api and what it logs.
-func newAPI(t *testing.T, db Database, change ...func(*APIConfig)) (*API, *buffer) {
+func newAPI(t testing.TB, db Database, change ...func(*APIConfig)) (*API, *buffer) {
 	t.Helper()
 	log := new(buffer)
 	cfg := APIConfig{DB: db, Log: slog.New(slog.NewTextHandler(log, nil))}
