@@ -48,6 +48,11 @@ func (c *apiCmd) Validate() error {
 
 // Run serves until ctx ends.
 func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
+	traces, flush, err := startTracing(ctx, log, "api")
+	if err != nil {
+		return err
+	}
+	defer flush()
 	pool, err := c.connect(ctx)
 	if err != nil {
 		return err
@@ -68,6 +73,7 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 		TLSKey:  c.TLSKey,
 		Verbose: c.Verbose || log.Enabled(ctx, slog.LevelDebug),
 		Log:     log,
+		Traces:  traces,
 	})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/doctor"
 	"github.com/rocketrides/unilog/internal/rides"
+	"github.com/rocketrides/unilog/tracing"
 )
 
 type consumerCmd struct {
@@ -40,6 +41,11 @@ func (c *consumerCmd) Validate() error {
 }
 
 func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
+	traces, flush, err := startTracing(ctx, log, "consumer")
+	if err != nil {
+		return err
+	}
+	defer flush()
 	db, err := c.databaseFlags.connect(ctx)
 	if err != nil {
 		return err
@@ -72,6 +78,9 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Hooks: unilog.ConsumerHooks{AfterCommit: distances.Report},
 	}
 	cfg.Hooks.BeforeCommit = c.hook(log, c.Name, "simulated crash before saving: nothing has changed, the records are read again")
+	if traces != nil {
+		cfg.Observer = cfg.Observer.And(tracing.Consumer(traces, c.Name))
+	}
 	consumer, err := unilog.NewConsumer(cfg)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/doctor"
+	"github.com/rocketrides/unilog/tracing"
 )
 
 type streamerCmd struct {
@@ -31,6 +32,11 @@ func (c *streamerCmd) Validate() error {
 }
 
 func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
+	traces, flush, err := startTracing(ctx, log, "streamer")
+	if err != nil {
+		return err
+	}
+	defer flush()
 	db, err := c.databaseFlags.connect(ctx)
 	if err != nil {
 		return err
@@ -60,6 +66,9 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 			return nil
 		}
 		return crash(ctx, entries)
+	}
+	if traces != nil {
+		cfg.Observer = cfg.Observer.And(tracing.Streamer(traces))
 	}
 	streamer, err := unilog.NewStreamer(cfg)
 	if err != nil {

@@ -251,7 +251,7 @@ func TestKeysAreFoundByTheirIndex(t *testing.T) {
 	}
 	array := "'{" + strings.Join(keys, ",") + "}'"
 	for name, c := range map[string]struct{ sql, types, args string }{
-		"insert": {insertOnceSQL, "text[], uuid[], uuid[]", "'{1}', " + array + ", " + array},
+		"insert": {insertOnceSQL, "text[], uuid[], uuid[], text[]", "'{1}', " + array + ", " + array + ", '{}'"},
 		"select": {selectKeysSQL, "uuid[]", array},
 	} {
 		for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {

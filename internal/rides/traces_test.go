@@ -112,7 +112,7 @@ func TestTracedRidesAreStagedAsRecords(t *testing.T) {
 			text := fmt.Sprintf(`{"traceparent":"%d"}`, i)
 			o.headers, record.Headers = &text, map[string]string{"traceparent": fmt.Sprint(i)}
 		case 1:
-			o.claim = &claim{claimed{everyone, fmt.Sprint(i)}, []byte("f")}
+			o.claim = &claim{key: HashKey(everyone, fmt.Sprint(i))}
 		}
 		orders, records = append(orders, o), append(records, record)
 	}
