@@ -90,7 +90,7 @@ func TestObservers(t *testing.T) {
 		s := spans[0]
 		got := ""
 		for _, a := range s.Attributes {
-			got += fmt.Sprintf(" %s=%s", a.Key, a.Value.Emit())
+			got += fmt.Sprintf(" %s=%s", a.Key, a.Value)
 		}
 		if s.Status.Description != "" {
 			got += " error: " + s.Status.Description

@@ -90,17 +90,17 @@ func TestTrace(t *testing.T) {
 	}
 	ended := time.Now()
 
-	const want = `POST /rides SERVER rocketrides-api
+	const once = `POST /rides SERVER rocketrides-api
   stage PRODUCER rocketrides-api
     apply CONSUMER rocketrides-consumer 1 a
     apply CONSUMER rocketrides-consumer 1 b
     number INTERNAL rocketrides-streamer 1
     publish CLIENT rocketrides-streamer 1
 `
-	again := strings.ReplaceAll(want, " 1", " 2") + "    publish CLIENT rocketrides-streamer 2 double send\n"
-	for i, want := range []string{want, again, ""} {
+	twice := strings.ReplaceAll(once, " 1", " 2") + "    publish CLIENT rocketrides-streamer 2 double send\n"
+	for i, want := range []string{once, twice, ""} {
 		trace := collector.trace(traces[i])
-		t.Logf("trace %d\n%s", i+1, trace.timeline(caller))
+		t.Logf("trace %d: %d spans\n%s", i+1, len(trace), trace.timeline(caller))
 		if got := trace.shape(caller); got != want || strings.Count(got, "\n") != len(trace) {
 			t.Errorf("of the trace %d there are %d spans, in the tree\n%s, want\n%s", i+1, len(trace), got, want)
 		} else if want != "" {
@@ -108,14 +108,14 @@ func TestTrace(t *testing.T) {
 				t.Errorf("trace %d: %v", i+1, err)
 			}
 		}
-		want := `{}`
+		carried := `{}`
 		if stage := trace.first("stage"); len(trace) > 0 {
-			want = fmt.Sprintf(`{"traceparent": "00-%s-%x-01"}`, traces[i], stage.SpanId)
+			carried = fmt.Sprintf(`{"traceparent": "00-%s-%x-01"}`, traces[i], stage.SpanId)
 		}
 		var headers string
 		err := pool.QueryRow(t.Context(), `SELECT headers::text FROM log_records WHERE "offset" = $1`, i+1).Scan(&headers)
-		if err != nil || headers != want {
-			t.Errorf("record %d has the headers %s, %v; want %s", i+1, headers, err, want)
+		if err != nil || headers != carried {
+			t.Errorf("record %d has the headers %s, %v; want %s", i+1, headers, err, carried)
 		}
 	}
 }
