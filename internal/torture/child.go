@@ -18,33 +18,38 @@ const (
 	consumerRole
 )
 
-// child is one of the processes, with ways of its own to both servers. That of
-// the simulator is to neither.
+// child is one of the processes, with ways of its own to both servers, or, that
+// of the simulator, to the api.
 type child struct {
-	role            role
-	name            string
-	args            []string
-	postgres, redis *proxy.Proxy
+	role                 role
+	name                 string
+	args                 []string
+	postgres, redis, api *proxy.Proxy
 }
 
 // consumerNames are the consumers; the first one has two instances.
 var consumerNames = []string{"consumer0", "consumer1"}
 
-func (t *torture) addChildren(port int) {
+func (t *torture) addChildren(port int) error {
+	api, err := proxy.Listen("127.0.0.1:0", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err
+	}
 	seed, failures := fmt.Sprintf("--seed=%d", t.Seed), "--simulate-failures=0.1"
 	const noAdmin = "--admin-listen=" // they could not share the one in the environment
 	add := func(r role, name string, args ...string) {
 		t.children = append(t.children, &child{role: r, name: name, args: append([]string{t.Command, "--log-format=text"}, args...)})
 	}
 	add(simulatorRole, "simulator", "simulator", seed, fmt.Sprintf("--rate=%g", t.Rate), "--concurrency=256",
-		"--for=0s", fmt.Sprintf("--url=http://127.0.0.1:%d", port),
-		"--acknowledged="+t.acknowledged())
+		"--for=0s", "--url=http://"+api.Addr(), "--acknowledged="+t.acknowledged())
+	t.children[0].api = api
 	add(apiRole, "api", "api", "--tls-cert=", "--tls-key=")
 	add(streamerRole, "streamer-a", "streamer", seed, failures, noAdmin)
 	add(streamerRole, "streamer-b", "streamer", seed, failures, noAdmin)
 	add(consumerRole, "consumer0-a", "consumer", consumerNames[0], "--park-rejected=false", seed, failures, noAdmin)
 	add(consumerRole, "consumer0-b", "consumer", consumerNames[0], "--park-rejected=false", seed, failures, noAdmin)
 	add(consumerRole, "consumer1", "consumer", consumerNames[1], "--park-rejected=false", seed, failures, noAdmin)
+	return nil
 }
 
 // acknowledged is where the simulator notes what the api has acknowledged.
@@ -95,10 +100,10 @@ func (c *child) connect(databaseURL, redisURL string) (err error) {
 	return err
 }
 
-// proxies are the ways to the servers that there are.
+// proxies are the ways that there are.
 func (c *child) proxies() []*proxy.Proxy {
 	var some []*proxy.Proxy
-	for _, p := range []*proxy.Proxy{c.postgres, c.redis} {
+	for _, p := range []*proxy.Proxy{c.postgres, c.redis, c.api} {
 		if p != nil {
 			some = append(some, p)
 		}

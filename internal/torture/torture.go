@@ -88,7 +88,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	t.journal = &journal{path: filepath.Join(cfg.DataDir, "processes.log")}
 	defer t.journal.Close()
-	t.addChildren(port)
+	if err := t.addChildren(port); err != nil {
+		return err
+	}
 	defer t.closeChildren()
 	err = up.Run(ctx, up.Config{
 		DataDir: cfg.DataDir,
