@@ -40,7 +40,7 @@ func (t *torture) addChildren(port int) error {
 	add := func(r role, name string, args ...string) {
 		t.children = append(t.children, &child{role: r, name: name, args: append([]string{t.Command, "--log-format=text"}, args...)})
 	}
-	add(simulatorRole, "simulator", "simulator", seed, fmt.Sprintf("--rate=%g", t.Rate), "--concurrency=256",
+	add(simulatorRole, "simulator", "simulator", seed, fmt.Sprintf("--rate=%g", t.Rate), fmt.Sprintf("--concurrency=%d", inFlight(t.Rate)),
 		"--for=0s", "--url=http://"+api.Addr(), "--acknowledged="+t.acknowledged())
 	t.children[0].api = api
 	add(apiRole, "api", "api", "--tls-cert=", "--tls-key=")
@@ -51,6 +51,10 @@ func (t *torture) addChildren(port int) error {
 	add(consumerRole, "consumer1", "consumer", consumerNames[1], "--park-rejected=false", seed, failures, noAdmin)
 	return nil
 }
+
+// inFlight is how many requests the clients may wait for: enough to go on booking
+// while all that they send is lost, each for 5 s, as far as connections allow.
+func inFlight(rate float64) int { return int(min(max(256, 6*rate), 4096)) }
 
 // acknowledged is where the simulator notes what the api has acknowledged.
 func (t *torture) acknowledged() string { return filepath.Join(t.DataDir, "acknowledged.jsonl") }

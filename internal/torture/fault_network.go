@@ -89,17 +89,17 @@ func slow(ctx context.Context, x *injection) error {
 }
 
 // cutClients cuts one connection after the other, at a message that it counts
-// down to.
+// down to, unless another one of its kind counts instead.
 func cutClients(ctx context.Context, x *injection) error {
 	way := x.one(simulatorRole).api
-	over := time.Now().Add(x.lasting(3 * time.Second))
-	for time.Now().Before(over) {
-		direction := proxy.Direction(1 + x.random.IntN(2))
+	over := time.After(x.lasting(3 * time.Second))
+	for {
 		select {
-		case <-way.CutAt(direction, proxy.Nth(1+x.random.IntN(50))):
+		case <-way.CutAt(proxy.Direction(1+x.random.IntN(2)), proxy.Nth(1+x.random.IntN(50))):
+		case <-over:
+			return nil
 		case <-ctx.Done():
 			return nil
 		}
 	}
-	return nil
 }
