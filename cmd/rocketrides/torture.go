@@ -30,7 +30,8 @@ func (*tortureCmd) Help() string {
 
 The faults:
 
-` + torture.Help()
+` + torture.Help() + `
+For example, a bad network between clients and api: rocketrides torture --rate=500 --faults=cut-clients,refuse-clients,isolate-clients,deafen-clients`
 }
 
 // Validate refuses what cannot be done.
