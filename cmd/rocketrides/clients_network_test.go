@@ -62,15 +62,15 @@ func TestEachRideOnceOverABadNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids, keys, distances := make([]int64, len(acks)), make([]string, len(acks)), make([]string, len(acks))
+	ids, keys, distances := make([]int64, len(acks)), make([][16]byte, len(acks)), make([]string, len(acks))
 	for i, a := range acks {
-		ids[i], keys[i], distances[i] = a.ID, a.Key, a.Distance.String()
+		ids[i], keys[i], distances[i] = a.ID, rides.HashKey("", a.Key), a.Distance.String()
 	}
 	var found string
 	err = s.pool.QueryRow(t.Context(), `
 		SELECT format('%s rides of %s keys; acknowledged %s, with %s keys, of %s rides that are there', (SELECT count(*) FROM rides),
 			(SELECT count(DISTINCT ride_id) FROM idempotency_keys), count(*), count(DISTINCT a.key), count(DISTINCT r.id))
-		FROM unnest($1::bigint[], $2::text[], $3::numeric[]) AS a (id, key, distance)
+		FROM unnest($1::bigint[], $2::uuid[], $3::numeric[]) AS a (id, key, distance)
 		LEFT JOIN idempotency_keys AS k ON k.key = a.key AND k.ride_id = a.id
 		LEFT JOIN rides AS r ON r.id = k.ride_id AND r.distance = a.distance`, ids, keys, distances).Scan(&found)
 	if want := fmt.Sprintf("%[1]d rides of %[1]d keys; acknowledged %[1]d, with %[1]d keys, of %[1]d rides that are there", created); err != nil || found != want {
