@@ -206,7 +206,7 @@ func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, e
 		if ctx.Err() == nil {
 			c.limit = max(1, c.limit/2)
 		}
-		return 0, fmt.Errorf("read the log: %w", err)
+		return 0, &LogError{"read the log", err}
 	}
 	entries = c.skipApplied(ctx, entries)
 	if entries, err = c.fillGap(ctx, entries, wait > 0); err != nil {

@@ -12,6 +12,17 @@ var ErrStandby = errors.New("unilog: another streamer leads")
 // goes on as if after a crash.
 var ErrSimulated = errors.New("unilog: simulated failure")
 
+// LogError says that a call to the log failed, as the log tells it.
+type LogError struct {
+	// Call is what was asked of it.
+	Call string
+	Err  error
+}
+
+func (e *LogError) Error() string { return e.Call + ": " + e.Err.Error() }
+
+func (e *LogError) Unwrap() error { return e.Err }
+
 // FencedError says that a later epoch has taken over: its receiver no longer
 // leads.
 type FencedError struct {

@@ -129,7 +129,7 @@ func (c *Consumer) checkSource(ctx context.Context) error {
 	// The log first: what it holds by now the source has numbered by then.
 	head, err := c.cfg.Log.Head(ctx, firstPartition)
 	if err != nil {
-		return fmt.Errorf("read the log's head: %w", err)
+		return &LogError{"read the log's head", err}
 	}
 	numbered, _, err := c.archiveHead(ctx)
 	if err == nil && head.Offset > numbered {

@@ -156,7 +156,7 @@ func (s *Streamer) beginTerm(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("read the log's head: %w", err)
+		return &LogError{"read the log's head", err}
 	}
 	err = l.conn.QueryRow(ctx, sqlBeginTerm, l.term.Partition, before.Epoch).
 		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published, &l.low.mark, &l.troubled, &l.wakes)
@@ -198,7 +198,7 @@ func (s *Streamer) claim(ctx context.Context) (head int64, err error) {
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("claim the log: %w", err)
+		return 0, &LogError{"claim the log", err}
 	}
 	return head, nil
 }

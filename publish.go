@@ -3,7 +3,6 @@ package unilog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -62,7 +61,7 @@ func (s *Streamer) append(ctx context.Context, part []Entry) (head int64, err er
 	})
 	s.cfg.Observer.appended(part, time.Since(began), err)
 	if err != nil {
-		return head, fmt.Errorf("append to the log: %w", err)
+		return head, &LogError{"append to the log", err}
 	}
 	return head, nil
 }

@@ -77,7 +77,7 @@ func (s *Streamer) tidy(ctx context.Context) error {
 	if upTo := s.trimTo(needed); upTo > l.trimmed {
 		err := l.awake(ctx, func(ctx context.Context) error { return s.cfg.Log.Trim(ctx, l.term.Partition, upTo) })
 		if err != nil {
-			return fmt.Errorf("trim the log: %w", err)
+			return &LogError{"trim the log", err}
 		}
 		l.trimmed = upTo
 	}
@@ -172,7 +172,7 @@ func (s *Streamer) rebuild(ctx context.Context, head int64) error {
 	if upTo := s.trimTo(needed); head < upTo {
 		err := l.awake(ctx, func(ctx context.Context) error { return s.cfg.Log.Reset(ctx, l.term, upTo) })
 		if err != nil {
-			return fmt.Errorf("reset the log: %w", err)
+			return &LogError{"reset the log", err}
 		}
 		head = upTo
 	}
