@@ -1,0 +1,68 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/unilog"
+)
+
+// causes are what [Cause] returns.
+var causes = []string{"simulated", "fenced", "postgres", "log", "timeout", "halted", "other"}
+
+// Cause says in a word why a streamer or a consumer starts again:
+//
+//	simulated  a failure that was asked for
+//	fenced     a later streamer leads
+//	halted     a person must decide
+//	timeout    no answer in time, from whatever was asked
+//	log        the log refused, or was lost
+//	postgres   Postgres refused, or was lost
+//	other      none of these
+func Cause(err error) string {
+	var fenced *unilog.FencedError
+	var log *unilog.LogError
+	var network net.Error
+	isNetwork := errors.As(err, &network)
+	switch {
+	case errors.Is(err, unilog.ErrSimulated):
+		return "simulated"
+	case errors.As(err, &fenced):
+		return "fenced"
+	case halts(err):
+		return "halted"
+	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
+		return "timeout"
+	case errors.As(err, &log):
+		return "log"
+	case isNetwork, isPostgres(err):
+		return "postgres"
+	}
+	return "other"
+}
+
+func halts(err error) bool {
+	var (
+		logAhead        *unilog.LogAheadError
+		diverged        *unilog.DivergedError
+		foreign         *unilog.ForeignLogError
+		setting         *unilog.LogSettingError
+		gap             *unilog.GapError
+		rejected        *unilog.RejectedError
+		checkpointAhead *unilog.CheckpointAheadError
+	)
+	return errors.As(err, &logAhead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting) ||
+		errors.As(err, &gap) || errors.As(err, &rejected) || errors.As(err, &checkpointAhead)
+}
+
+// isPostgres is for errors that did not come from the log.
+func isPostgres(err error) bool {
+	var refused *pgconn.PgError
+	var connect *pgconn.ConnectError
+	return errors.As(err, &refused) || errors.As(err, &connect) || errors.Is(err, pgconn.ErrConnClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}

@@ -1,0 +1,129 @@
+// Package metrics counts what streamers and consumers do, for Prometheus:
+//
+//	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{…, Observer: metrics.Streamer(registry)})
+//	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{…, Observer: metrics.Consumer(registry, "sum")})
+//	registry.MustRegister(metrics.Status(db, log))
+//
+// What a process counts begins at 0 when it starts. What is read from the database
+// is the same whichever process is asked.
+package metrics
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/histogram"
+)
+
+// Streamer registers the metrics of one streamer, and returns the observer that
+// counts them. It panics if the registry has those of another streamer.
+func Streamer(reg prometheus.Registerer) unilog.StreamerObserver {
+	m := promauto.With(reg)
+	var (
+		leader    = m.NewGauge(gauge("unilog_leader", "1 while this process leads."))
+		epoch     = m.NewGauge(gauge("unilog_epoch", "The epoch of this process's term of leadership, 0 without one."))
+		numbered  = m.NewCounter(counter("unilog_records_numbered_total", "Records that got their offsets."))
+		published = m.NewCounter(counter("unilog_records_published_total",
+			"Records that the log took. Those that it had lost are counted again."))
+		doubles = m.NewCounter(counter("unilog_double_sends_refused_total",
+			"Appends that the log refused because it had their records already."))
+		losses = m.NewCounter(counter("unilog_log_losses_total",
+			"Appends that the log refused because it had lost records before theirs, which are then published again."))
+		numberTook = m.NewHistogram(histogram.Options("unilog_number_duration_seconds",
+			"Time to number a batch.", histogram.Seconds))
+		appendTook = m.NewHistogram(histogram.Options("unilog_append_duration_seconds",
+			"Time of an append, failed ones included.", histogram.Seconds))
+		numberedBatch = m.NewHistogram(histogram.Options("unilog_numbered_batch_records",
+			"Records of a batch that was numbered.", histogram.Sizes))
+		appendedBatch = m.NewHistogram(histogram.Options("unilog_appended_batch_records",
+			"Records of an append that the log took.", histogram.Sizes))
+		failed = retries(m, "unilog_streamer_retries_total", "Times that the streamer started again after an error, by its cause.")
+	)
+	return unilog.StreamerObserver{
+		Leading: func(term int64) {
+			epoch.Set(float64(term))
+			leader.Set(float64(min(term, 1)))
+		},
+		Numbered: func(entries []unilog.Entry, took time.Duration) {
+			numbered.Add(float64(len(entries)))
+			numberedBatch.Observe(float64(len(entries)))
+			numberTook.Observe(took.Seconds())
+		},
+		Appended: func(entries []unilog.Entry, took time.Duration, err error) {
+			appendTook.Observe(took.Seconds())
+			switch {
+			case err == nil:
+				published.Add(float64(len(entries)))
+				appendedBatch.Observe(float64(len(entries)))
+			case errors.Is(err, unilog.ErrAlreadyAppended):
+				doubles.Inc()
+			case errors.Is(err, unilog.ErrBehind):
+				losses.Inc()
+			}
+		},
+		Failed: failed,
+	}
+}
+
+// Consumer registers the metrics of the consumer of a name, and returns the
+// observer that counts them. It panics if the registry has them already.
+func Consumer(reg prometheus.Registerer, name string) unilog.ConsumerObserver {
+	m := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"consumer": name}, reg))
+	var (
+		applied = m.NewCounter(counter("unilog_records_applied_total",
+			"Records that were applied, or parked, and saved."))
+		parked = m.NewCounter(counter("unilog_records_parked_total",
+			"Rejected records that were put into dead_letters."))
+		gaps = m.NewCounter(counter("unilog_gaps_filled_total",
+			"Reads from the archive of records that the log had lost, or no longer held."))
+		filled = m.NewCounter(counter("unilog_gap_records_filled_total",
+			"Records that were read from the archive because the log had lost, or no longer held, them."))
+		commitTook = m.NewHistogram(histogram.Options("unilog_commit_duration_seconds",
+			"Time of a transaction, from its beginning to the end of its commit.", histogram.Seconds))
+		batch = m.NewHistogram(histogram.Options("unilog_committed_batch_records",
+			"Records of a transaction.", histogram.Sizes))
+		latency = m.NewHistogram(histogram.Options("unilog_record_latency_seconds",
+			"Time from when a record was staged, by Postgres's clock, to when it was applied and saved, by this machine's.", histogram.Ages))
+		failed = retries(m, "unilog_consumer_retries_total",
+			"Times that the consumer started again from its checkpoint after an error, by its cause.")
+	)
+	return unilog.ConsumerObserver{
+		Committed: func(entries []unilog.Entry, took time.Duration) {
+			applied.Add(float64(len(entries)))
+			batch.Observe(float64(len(entries)))
+			commitTook.Observe(took.Seconds())
+			now := time.Now()
+			for i := range entries {
+				latency.Observe(max(0, now.Sub(entries[i].StagedAt).Seconds())) // clocks differ
+			}
+		},
+		GapFilled: func(entries []unilog.Entry) {
+			gaps.Inc()
+			filled.Add(float64(len(entries)))
+		},
+		Parked: func(unilog.Entry, error) { parked.Inc() },
+		Failed: failed,
+	}
+}
+
+// retries counts errors by their cause. All causes are there from the beginning,
+// so that the first error is seen as an increase.
+func retries(m promauto.Factory, name, help string) func(error) {
+	total := m.NewCounterVec(counter(name, help), []string{"cause"})
+	for _, cause := range causes {
+		total.WithLabelValues(cause)
+	}
+	return func(err error) { total.WithLabelValues(Cause(err)).Inc() }
+}
+
+func counter(name, help string) prometheus.CounterOpts {
+	return prometheus.CounterOpts{Name: name, Help: help}
+}
+
+func gauge(name, help string) prometheus.GaugeOpts {
+	return prometheus.GaugeOpts{Name: name, Help: help}
+}

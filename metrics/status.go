@@ -1,0 +1,188 @@
+package metrics
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/unilog"
+)
+
+const (
+	// statusAge is how long a reading serves all who ask.
+	statusAge = time.Second
+	// statusTimeout bounds a reading: scrapes are often given no more than 5 s.
+	statusTimeout = 3 * time.Second
+)
+
+// Status returns a collector of what [unilog.ReadStatus] tells. However many ask,
+// it reads once a second at most, and for 3 seconds at most. When the database
+// cannot be read, unilog_status_up is 0 and what is not known is left out; so it
+// is with unilog_log_up and the log.
+//
+// The collector is safe for concurrent use.
+func Status(db unilog.Beginner, log unilog.Log) prometheus.Collector {
+	return &status{db: db, log: log}
+}
+
+type status struct {
+	db  unilog.Beginner
+	log unilog.Log
+
+	mu   sync.Mutex // held while it reads: who comes meanwhile gets the same
+	read time.Time
+	last reading
+}
+
+// reading is nil where something could not be read.
+type reading struct {
+	database *unilog.Status
+	head     *unilog.Head
+}
+
+var (
+	statusUp = describe("unilog_status_up", "1 if the database could be read; what it knows is left out if not.")
+	logUp    = describe("unilog_log_up", "1 if the log can be read.")
+	logHead  = describe("unilog_log_head_offset", "The last offset of the log.")
+
+	inDatabase = []struct {
+		*prometheus.Desc
+		value func(*unilog.Status) float64
+	}{
+		{
+			describe("unilog_staged_records", "Staged records that are not numbered yet."),
+			func(s *unilog.Status) float64 { return float64(s.Staged) },
+		},
+		{
+			describe("unilog_staged_oldest_seconds", "How long the oldest staged record waits to be numbered, 0 without one."),
+			func(s *unilog.Status) float64 { return s.StagedFor },
+		},
+		{
+			describe("unilog_numbered_offset", "The last offset that was given."),
+			func(s *unilog.Status) float64 { return float64(s.Numbered) },
+		},
+		{
+			describe("unilog_published_offset", "The last offset that the database knows to be in the log."),
+			func(s *unilog.Status) float64 { return float64(s.Published) },
+		},
+		{
+			describe("unilog_archive_first_offset", "The first offset that the archive holds, or will."),
+			func(s *unilog.Status) float64 { return float64(s.First) },
+		},
+		{
+			describe("unilog_leaders", "1 if a streamer leads, 0 if none does."),
+			func(s *unilog.Status) float64 {
+				if s.Leader == nil {
+					return 0
+				}
+				return 1
+			},
+		},
+		{
+			describe("unilog_trouble_seconds", "For how long no attempt to publish has succeeded, 0 when the last one did."),
+			func(s *unilog.Status) float64 { return s.TroubledFor },
+		},
+		{
+			describe("unilog_old_transactions", "Transactions of the database that have been open for over a minute; no more than 5 are counted."),
+			func(s *unilog.Status) float64 { return float64(len(s.Old)) },
+		},
+	}
+
+	ofConsumer = []struct {
+		*prometheus.Desc
+		value func(unilog.ConsumerStatus) float64
+	}{
+		{
+			describe("unilog_consumer_checkpoint_offset", "The last offset that the consumer has applied.", "consumer"),
+			func(c unilog.ConsumerStatus) float64 { return float64(c.Checkpoint) },
+		},
+		{
+			describe("unilog_consumer_lag_records", "Numbered records that the consumer has not applied.", "consumer"),
+			func(c unilog.ConsumerStatus) float64 { return float64(c.Lag) },
+		},
+		{
+			describe("unilog_consumer_lag_seconds", "How long the consumer's next record has waited since it was staged, 0 without one.", "consumer"),
+			func(c unilog.ConsumerStatus) float64 { return c.LagSeconds },
+		},
+		{
+			describe("unilog_consumer_silent_seconds", "How long ago the consumer last showed that it is alive, which it does every 30 s at least.", "consumer"),
+			func(c unilog.ConsumerStatus) float64 { return c.Silent },
+		},
+		{
+			describe("unilog_dead_letters", "Records that the consumer has parked and that nobody has retried or discarded.", "consumer"),
+			func(c unilog.ConsumerStatus) float64 { return float64(c.DeadLetters) },
+		},
+	}
+)
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (s *status) Describe(out chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{statusUp, logUp, logHead} {
+		out <- desc
+	}
+	for _, m := range inDatabase {
+		out <- m.Desc
+	}
+	for _, m := range ofConsumer {
+		out <- m.Desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s *status) Collect(out chan<- prometheus.Metric) {
+	tell := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	r := s.recent()
+	if r.head == nil {
+		tell(logUp, 0)
+	} else {
+		tell(logUp, 1)
+		tell(logHead, float64(r.head.Offset))
+	}
+	if r.database == nil {
+		tell(statusUp, 0)
+		return
+	}
+	tell(statusUp, 1)
+	for _, m := range inDatabase {
+		tell(m.Desc, m.value(r.database))
+	}
+	for _, c := range r.database.Consumers {
+		for _, m := range ofConsumer {
+			tell(m.Desc, m.value(c), c.Name)
+		}
+	}
+}
+
+func (s *status) recent() reading {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.read) < statusAge {
+		return s.last
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+	defer cancel()
+	// At the same time: one that is silent takes nothing from the other's.
+	s.last = reading{}
+	var asked sync.WaitGroup
+	asked.Go(func() {
+		if read, err := unilog.ReadStatus(ctx, s.db, nil); err == nil {
+			s.last.database = read
+		}
+	})
+	asked.Go(func() {
+		if head, err := s.log.Head(ctx, 0); err == nil {
+			s.last.head = &head
+		}
+	})
+	asked.Wait()
+	s.read = time.Now()
+	return s.last
+}
