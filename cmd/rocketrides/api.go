@@ -16,6 +16,7 @@ import (
 // apiCmd takes bookings.
 type apiCmd struct {
 	databaseFlags `embed:""`
+	adminFlags    `embed:""`
 	safetyFlags   `embed:""`
 
 	Port    uint16 `help:"TCP port to listen on." env:"API_PORT" default:"5005"`
@@ -66,7 +67,7 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
-	api, err := rides.NewAPI(rides.APIConfig{
+	cfg := rides.APIConfig{
 		DB:      rides.Pool{Pool: pool},
 		Addr:    net.JoinHostPort(c.Listen, strconv.Itoa(int(c.Port))),
 		TLSCert: c.TLSCert,
@@ -74,9 +75,14 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Verbose: c.Verbose || log.Enabled(ctx, slog.LevelDebug),
 		Log:     log,
 		Traces:  traces,
-	})
+	}
+	reg := c.registry()
+	if reg != nil {
+		cfg.Metrics = rides.NewAPIMetrics(reg, pool)
+	}
+	api, err := rides.NewAPI(cfg)
 	if err != nil {
 		return err
 	}
-	return api.Run(ctx)
+	return c.run(ctx, log, reg, api.Ready, api.Run)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/doctor"
 	"github.com/rocketrides/unilog/internal/rides"
+	"github.com/rocketrides/unilog/metrics"
 	"github.com/rocketrides/unilog/tracing"
 )
 
@@ -78,6 +79,10 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Hooks: unilog.ConsumerHooks{AfterCommit: distances.Report},
 	}
 	cfg.Hooks.BeforeCommit = c.hook(log, c.Name, "simulated crash before saving: nothing has changed, the records are read again")
+	reg := c.registry()
+	if reg != nil {
+		cfg.Observer = cfg.Observer.And(metrics.Consumer(reg, c.Name))
+	}
 	if traces != nil {
 		cfg.Observer = cfg.Observer.And(tracing.Consumer(traces, c.Name))
 	}
@@ -85,5 +90,5 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return c.adminFlags.run(ctx, log, consumer)
+	return c.runWorker(ctx, log, reg, consumer)
 }

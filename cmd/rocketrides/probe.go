@@ -12,8 +12,8 @@ import (
 
 // probeCmd has the settings of the process it asks, and so needs none of its own.
 type probeCmd struct {
-	AdminListen string        `env:"ADMIN_LISTEN" placeholder:"HOST:PORT" help:"Where a streamer or a consumer answers."`
-	Port        uint16        `env:"API_PORT" default:"5005" help:"Where the api answers; asked if --admin-listen is not set."`
+	AdminListen string        `env:"ADMIN_LISTEN" placeholder:"HOST:PORT" help:"Where the process answers operators."`
+	Port        uint16        `env:"API_PORT" default:"5005" help:"Where the api answers everyone; asked if --admin-listen is not set."`
 	Timeout     time.Duration `default:"3s" help:"How long an answer may take."`
 }
 

@@ -14,6 +14,8 @@ import (
 
 // simulatorCmd books random rides.
 type simulatorCmd struct {
+	adminFlags `embed:""`
+
 	Port         uint16        `help:"Port of the api on this machine; --url overrides it." env:"API_PORT" default:"5005"`
 	URL          string        `name:"url" help:"Where the api is, if not on this machine: http://HOST:PORT or https://HOST:PORT." env:"API_URL" placeholder:"URL"`
 	CA           string        `name:"ca" help:"Trust the authorities in this PEM file, instead of the system's, for an api at https://." env:"API_CA" placeholder:"FILE"`
@@ -50,7 +52,7 @@ func (c *simulatorCmd) Validate() error {
 }
 
 // Run books rides until its time is over or ctx ends.
-func (c *simulatorCmd) Run(ctx context.Context, _ *slog.Logger) error {
+func (c *simulatorCmd) Run(ctx context.Context, log *slog.Logger) error {
 	url := c.URL
 	if url == "" {
 		url = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(int(c.Port)))
@@ -71,9 +73,14 @@ func (c *simulatorCmd) Run(ctx context.Context, _ *slog.Logger) error {
 		defer file.Close()
 		cfg.Acknowledged = file
 	}
+	reg := c.registry()
+	if reg != nil {
+		cfg.Metrics = rides.NewSimulatorMetrics(reg)
+	}
 	s, err := rides.NewSimulator(cfg)
 	if err != nil {
 		return err
 	}
-	return s.Run(ctx)
+	ready := func(context.Context) error { return nil }
+	return c.run(ctx, log, reg, ready, s.Run)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/doctor"
+	"github.com/rocketrides/unilog/metrics"
 	"github.com/rocketrides/unilog/tracing"
 )
 
@@ -67,6 +68,11 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		}
 		return crash(ctx, entries)
 	}
+	reg := c.registry()
+	if reg != nil {
+		cfg.Observer = cfg.Observer.And(metrics.Streamer(reg))
+		reg.MustRegister(metrics.Status(db, stream))
+	}
 	if traces != nil {
 		cfg.Observer = cfg.Observer.And(tracing.Streamer(traces))
 	}
@@ -74,5 +80,5 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return c.adminFlags.run(ctx, log, streamer)
+	return c.runWorker(ctx, log, reg, streamer)
 }

@@ -110,9 +110,9 @@ func (c *upCmd) processes(exe string, logging []string) (writers, readers [][]up
 	}
 	// Plain HTTP, as nobody else can reach the api.
 	simulator := process("simulator", "simulator", seed,
-		"--rate="+strconv.FormatFloat(c.Rate, 'g', -1, 64), "--for=0s", "--ca=",
+		noAdmin, "--rate="+strconv.FormatFloat(c.Rate, 'g', -1, 64), "--for=0s", "--ca=",
 		fmt.Sprintf("--url=http://127.0.0.1:%d", c.Port))
-	writers = [][]up.Process{{simulator}, {process("api", "api", "--tls-cert=", "--tls-key=")}}
+	writers = [][]up.Process{{simulator}, {process("api", "api", noAdmin, "--tls-cert=", "--tls-key=")}}
 	var consumers []up.Process
 	for i := range c.Consumers {
 		name := consumerName(i)

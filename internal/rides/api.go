@@ -40,6 +40,8 @@ type APIConfig struct {
 	// ShutdownTimeout bounds the wait for requests in hand when the api stops.
 	// Default 3 s.
 	ShutdownTimeout time.Duration
+	// Metrics counts what the api does; nothing does by default.
+	Metrics *APIMetrics
 	// Log takes what the api has to say. Default [slog.Default].
 	Log *slog.Logger
 	// Traces takes the spans of requests about rides. Default none.
@@ -76,7 +78,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	cfg.DBTimeout = cmp.Or(cfg.DBTimeout, dbTimeout)
 	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, shutdownTimeout)
 	cfg.Log = cmp.Or(cfg.Log, slog.Default())
-	a := &API{cfg: cfg, bookings: booker{db: cfg.DB, timeout: cfg.DBTimeout, patience: groupPatience}}
+	a := &API{cfg: cfg, bookings: booker{db: cfg.DB, timeout: cfg.DBTimeout, patience: groupPatience, metrics: cfg.Metrics}}
 	if cfg.TLSCert != "" || cfg.TLSKey != "" {
 		var err error
 		if a.tls, err = serverTLS(cfg.TLSCert, cfg.TLSKey, cfg.Log); err != nil {
@@ -96,7 +98,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.Serv
 
 func (a *API) answer(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	rec := &recorder{ResponseWriter: w, accept: r.Header["Accept"]}
+	rec := &recorder{ResponseWriter: w, accept: r.Header["Accept"], route: "other"}
+	defer a.cfg.Metrics.begin(rec, r)()
 	r = identified(rec, r)
 	defer func() {
 		if v := recover(); v != nil {
@@ -111,18 +114,23 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request) {
 
 // route is written out because http.ServeMux answers in plain text where it
 // redirects or finds nothing.
-func (a *API) route(w http.ResponseWriter, r *http.Request) {
+func (a *API) route(w *recorder, r *http.Request) {
 	id, isRide := strings.CutPrefix(r.URL.Path, "/rides/")
 	switch {
 	case r.URL.Path == "/rides":
+		w.route = r.URL.Path
 		only(w, r, a.createRide, http.MethodPost)
 	case isRide && id != "" && !strings.Contains(id, "/"):
+		w.route = "/rides/{id}"
 		only(w, r, func(w http.ResponseWriter, r *http.Request) { a.showRide(w, r, id) }, http.MethodGet, http.MethodHead)
 	case r.URL.Path == "/healthz":
+		w.route = r.URL.Path
 		only(w, r, alive, http.MethodGet, http.MethodHead)
 	case r.URL.Path == "/readyz":
-		only(w, r, a.ready, http.MethodGet, http.MethodHead)
+		w.route = r.URL.Path
+		only(w, r, ready(a.Ready), http.MethodGet, http.MethodHead)
 	case r.URL.Path == "/openapi.yaml":
+		w.route = r.URL.Path
 		only(w, r, showOpenAPI, http.MethodGet, http.MethodHead)
 	default:
 		writeNothingHere(w)
@@ -185,15 +193,20 @@ func (a *API) showRide(w http.ResponseWriter, r *http.Request, text string) {
 	writeJSON(w, http.StatusOK, ride)
 }
 
-func (a *API) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := a.dbContext(r)
+// Ready asks the database, and says why the api cannot serve, in the words that
+// its clients get, or nil.
+func (a *API) Ready(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, a.cfg.DBTimeout)
 	defer cancel()
 	var one int
-	if err := a.cfg.DB.QueryRow(ctx, `SELECT 1`).Scan(&one); err != nil {
-		a.failReady(w, r, err)
-		return
+	err := a.cfg.DB.QueryRow(bounded, `SELECT 1`).Scan(&one)
+	if err == nil {
+		return nil
 	}
-	writeReady(w)
+	if dropped, ok := a.outages.pass(time.Now()); ok {
+		a.cfg.Log.WarnContext(ctx, "not ready", "err", err, "more_since_last", dropped, "request_id", requestID(ctx))
+	}
+	return errors.New(cmp.Or(unavailable(err), "Internal server error."))
 }
 
 func (a *API) dbContext(r *http.Request) (context.Context, context.CancelFunc) {

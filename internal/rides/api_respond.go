@@ -1,7 +1,6 @@
 package rides
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +17,7 @@ type recorder struct {
 	http.ResponseWriter
 	accept []string
 	status int
+	route  string // of those there are, or other
 }
 
 func (r *recorder) WriteHeader(status int) {
@@ -121,15 +121,6 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		a.failDatabase(w, r, err)
 	}
-}
-
-// failReady says why the api cannot serve, in the words that its clients get.
-func (a *API) failReady(w http.ResponseWriter, r *http.Request, err error) {
-	reason := cmp.Or(unavailable(err), "Internal server error.")
-	if dropped, ok := a.outages.pass(time.Now()); ok {
-		a.logFailure(r, slog.LevelWarn, err, "more_since_last", dropped)
-	}
-	writeNotReady(w, reason)
 }
 
 func (a *API) failDatabase(w http.ResponseWriter, r *http.Request, err error) {

@@ -31,6 +31,7 @@ type booker struct {
 	timeout time.Duration
 	// patience is [groupPatience], but in tests.
 	patience time.Duration
+	metrics  *APIMetrics
 
 	mu       sync.Mutex
 	waiting  []*booking // the longest first
@@ -208,6 +209,7 @@ func (b *booker) serve(ctx context.Context, g *group) {
 			b.settle(g.bookings, nil, fmt.Errorf("%w: panic: %v\n%s", ErrOutcomeUnknown, v, debug.Stack()))
 		}
 	}()
+	b.metrics.group(len(g.bookings))
 	verdicts, err := b.create(ctx, g.bookings)
 	if len(g.bookings) == 1 || !refused(err) {
 		b.settle(g.bookings, verdicts, err)

@@ -35,6 +35,9 @@ func (b *booker) create(ctx context.Context, bookings []*booking) ([]verdict, er
 		<-canceling
 		canceler.HandleUnwatchAfterCancel()
 	}
+	if err == nil {
+		b.metrics.rides(verdicts)
+	}
 	return verdicts, err
 }
 
@@ -53,7 +56,7 @@ func createAll(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, er
 	}
 	verdicts := make([]verdict, len(rides))
 	for i, ride := range rides {
-		verdicts[i].ride = ride
+		verdicts[i] = verdict{ride: ride, booked: true}
 	}
 	return verdicts, nil
 }

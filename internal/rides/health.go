@@ -7,29 +7,41 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
+	"strings"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Health answers, over HTTP, how a process is doing that serves nothing else:
+// Health answers, over HTTP, how a process is doing:
 //
-//	GET /healthz  200 as long as the process serves
-//	GET /readyz   200 {"ready":true}, or 503 {"ready":false,"reason":"…"}
+//	GET /healthz       200 as long as the process serves
+//	GET /readyz        200 {"ready":true}, or 503 {"ready":false,"reason":"…"}
+//	GET /metrics       what it counts, for Prometheus
+//	GET /debug/pprof/  what it spends time and memory on, for go tool pprof
 //
-// The reasons are for operators, not for everyone: let Addr be one that only
-// they reach.
+// This is for operators, not for everyone: let Addr be one that only they reach.
 type Health struct {
 	// Addr is where to listen, as host:port.
 	Addr string
 	// Ready returns why the process is not ready, or nil. It is called
-	// concurrently, and must not wait.
-	Ready func() error
-	Log   *slog.Logger
+	// concurrently, and must not wait for long.
+	Ready func(ctx context.Context) error
+	// Metrics is what /metrics shows.
+	Metrics prometheus.Gatherer
+	Log     *slog.Logger
 }
 
 var _ http.Handler = (*Health)(nil)
 
 // healthShutdown bounds the wait for requests in hand when the process stops.
 const healthShutdown = time.Second
+
+// healthTimeout bounds a scrape, and a look whether the database answers. Profiles
+// may take longer: see the comment in ServeHTTP.
+const healthTimeout = 5 * time.Second
 
 // Listen takes the address, so that what is wrong with it is known before the
 // process begins its work.
@@ -43,27 +55,46 @@ func (h *Health) Listen(ctx context.Context) (net.Listener, error) {
 
 // Serve takes requests from ln until ctx ends.
 func (h *Health) Serve(ctx context.Context, ln net.Listener) error {
-	return server{name: "admin", handler: h, shutdownTimeout: healthShutdown, log: h.Log}.serve(ctx, ln)
+	err := server{name: "admin", handler: h, workTimeout: healthTimeout, shutdownTimeout: healthShutdown, log: h.Log}.serve(ctx, ln)
+	if err != nil && ctx.Err() != nil {
+		h.Log.Info("a scrape or a profile was cut off by the end", "err", err)
+		return nil
+	}
+	return err
 }
 
 // ServeHTTP implements http.Handler.
 func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/healthz":
+	switch path := r.URL.Path; {
+	case path == "/healthz":
 		only(w, r, alive, http.MethodGet, http.MethodHead)
-	case "/readyz":
-		only(w, r, h.ready, http.MethodGet, http.MethodHead)
+	case path == "/readyz":
+		only(w, r, ready(h.Ready), http.MethodGet, http.MethodHead)
+	case path == "/metrics":
+		only(w, r, promhttp.HandlerFor(h.Metrics, promhttp.HandlerOpts{}).ServeHTTP, http.MethodGet, http.MethodHead)
+	// These two put off the server's write timeout by the seconds they are asked for.
+	case path == "/debug/pprof/profile":
+		only(w, r, pprof.Profile, http.MethodGet)
+	case path == "/debug/pprof/trace":
+		only(w, r, pprof.Trace, http.MethodGet)
+	// It has no cmdline, which may hold a password.
+	case strings.HasPrefix(path, "/debug/pprof/"):
+		only(w, r, pprof.Index, http.MethodGet)
 	default:
 		writeNothingHere(w)
 	}
 }
 
-func (h *Health) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := h.Ready(); err != nil {
-		writeNotReady(w, err.Error())
-		return
+// ready answers /readyz by what reason returns.
+func ready(reason func(context.Context) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := reason(r.Context()); err != nil {
+			w.Header().Set("Retry-After", "1")
+			writeJSON(w, http.StatusServiceUnavailable, readyBody{Reason: err.Error()})
+			return
+		}
+		writeJSON(w, http.StatusOK, readyBody{Ready: true})
 	}
-	writeReady(w)
 }
 
 func alive(w http.ResponseWriter, _ *http.Request) {
@@ -75,11 +106,4 @@ func alive(w http.ResponseWriter, _ *http.Request) {
 type readyBody struct {
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"`
-}
-
-func writeReady(w http.ResponseWriter) { writeJSON(w, http.StatusOK, readyBody{Ready: true}) }
-
-func writeNotReady(w http.ResponseWriter, reason string) {
-	w.Header().Set("Retry-After", "1")
-	writeJSON(w, http.StatusServiceUnavailable, readyBody{Reason: reason})
 }

@@ -26,7 +26,7 @@ func wantReadyz(t *testing.T, h http.Handler, status int, body string) {
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	var reason error
-	h := &Health{Ready: func() error { return reason }}
+	h := &Health{Ready: func(context.Context) error { return reason }}
 	wantReadyz(t, h, http.StatusOK, `{"ready":true}`)
 	reason = errors.New("halted")
 	wantReadyz(t, h, http.StatusServiceUnavailable, `{"ready":false,"reason":"halted"}`)
@@ -39,7 +39,7 @@ func TestHealth(t *testing.T) {
 
 func TestHealthServes(t *testing.T) {
 	t.Parallel()
-	h := &Health{Addr: "127.0.0.1:0", Ready: func() error { return nil }, Log: slog.New(slog.DiscardHandler)}
+	h := &Health{Addr: "127.0.0.1:0", Ready: func(context.Context) error { return nil }, Log: slog.New(slog.DiscardHandler)}
 	ctx, stop := context.WithCancel(t.Context())
 	ln, err := h.Listen(ctx)
 	if err != nil {

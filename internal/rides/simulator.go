@@ -44,6 +44,8 @@ type SimulatorConfig struct {
 	// Out takes a line for each response or, above 20 rides a second, one for
 	// each second. Default standard output.
 	Out io.Writer
+	// Metrics counts what becomes of the rides; nothing does by default.
+	Metrics *SimulatorMetrics
 	// Transport carries the requests. Default one that keeps as many
 	// connections open as Concurrency allows.
 	Transport http.RoundTripper
@@ -111,7 +113,7 @@ func NewSimulator(cfg SimulatorConfig) (*Simulator, error) {
 		client: newClient(cfg.Transport),
 		random: rand.New(rand.NewPCG(cfg.Seed, 0)),
 		slots:  make(chan struct{}, cfg.Concurrency),
-		tally:  tally{out: cfg.Out, each: cfg.Rate <= readableRate},
+		tally:  tally{out: cfg.Out, metrics: cfg.Metrics, each: cfg.Rate <= readableRate},
 	}, nil
 }
 

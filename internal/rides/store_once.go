@@ -79,8 +79,9 @@ type order struct {
 // verdict is what became of a request: a ride, new or booked when the request
 // came first, or why there is none.
 type verdict struct {
-	ride Ride
-	err  error
+	ride   Ride
+	booked bool // it is new
+	err    error
 }
 
 // createOnce is [CreateRides] for orders of which some have claims or headers. The
@@ -115,7 +116,7 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 		_, err := pgx.ForEachRow(rows, []any{&n, &ride.ID, &ride.CreatedAt}, func() error {
 			booked++
 			ride.Distance, ride.CreatedAt = orders[n-1].distance, ride.CreatedAt.UTC()
-			verdicts[n-1] = verdict{ride: ride}
+			verdicts[n-1] = verdict{ride: ride, booked: true}
 			return nil
 		})
 		return err
@@ -140,7 +141,7 @@ func answerAgain(ctx context.Context, db *pgx.Conn, orders []order, verdicts []v
 	var keys []keyHash
 	for i, o := range orders {
 		switch {
-		case verdicts[i].ride.ID != 0:
+		case verdicts[i].booked:
 		case o.claim == nil: // a trigger of somebody's
 			verdicts[i].err = errors.New("the database made no ride and no error")
 		default:

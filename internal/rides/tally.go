@@ -11,7 +11,8 @@ import (
 // tally counts what became of the simulator's rides and prints it. It is safe
 // for concurrent use.
 type tally struct {
-	out io.Writer
+	out     io.Writer
+	metrics *SimulatorMetrics
 	// each asks for a line for each response rather than one for each second.
 	each bool
 
@@ -30,7 +31,7 @@ type counts struct {
 func (c *counts) add(a answer) {
 	c.retries += a.retries
 	switch {
-	case a.err == nil && a.status == http.StatusCreated:
+	case a.created():
 		c.created++
 		c.took += a.took
 		c.slowest = max(c.slowest, a.took)
@@ -57,6 +58,8 @@ func (c *counts) String() string {
 	return s
 }
 
+func (a answer) created() bool { return a.err == nil && a.status == http.StatusCreated }
+
 func (a answer) String() string {
 	switch {
 	case a.cutOff:
@@ -71,6 +74,7 @@ func (a answer) String() string {
 func (t *tally) add(a answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.metrics.answered(a)
 	before := t.total.failed
 	t.window.add(a)
 	t.total.add(a)
@@ -91,6 +95,7 @@ func (t *tally) add(a answer) {
 func (t *tally) miss() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.metrics.notSent()
 	t.window.missed++
 	t.total.missed++
 	if t.each {

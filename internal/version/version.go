@@ -14,19 +14,26 @@ var release, commit string
 // String names the program, its version, the commit and the Go that built it.
 // What is not known is left out.
 func String() string {
-	release, commit := release, commit
+	commit := commit
 	if info, ok := debug.ReadBuildInfo(); ok {
-		release = cmp.Or(release, info.Main.Version)
 		commit = cmp.Or(commit, revision(info.Settings))
 	}
 	text := "rocketrides"
-	if release != "" {
-		text += " " + release
+	if number := Number(); number != "" {
+		text += " " + number
 	}
 	if commit != "" {
 		text += ", commit " + commit
 	}
 	return fmt.Sprintf("%s, %s", text, runtime.Version())
+}
+
+// Number is the version alone, empty if it is not known.
+func Number() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return cmp.Or(release, info.Main.Version)
+	}
+	return release
 }
 
 // revision is the commit that was checked out, and whether files differed.
