@@ -16,6 +16,9 @@ type StreamerObserver struct {
 	// [ErrAlreadyAppended] for a double send, [ErrBehind] where the log has lost
 	// entries, or another of [Log.Append].
 	Appended func(entries []Entry, took time.Duration, err error)
+	// LogLost is called when the log was found to have lost entries, by an append or
+	// by a look at an idle log. They are published again, and begin after head.
+	LogLost func(head int64)
 	// Failed is called with each error after which the streamer starts again,
 	// [ErrSimulated] included.
 	Failed func(err error)
@@ -96,6 +99,12 @@ func (o *StreamerObserver) numbered(entries []Entry, took time.Duration) {
 func (o *StreamerObserver) appended(entries []Entry, took time.Duration, err error) {
 	if o.Appended != nil {
 		o.Appended(entries, took, err)
+	}
+}
+
+func (o *StreamerObserver) logLost(head int64) {
+	if o.LogLost != nil {
+		o.LogLost(head)
 	}
 }
 

@@ -179,6 +179,7 @@ func (s *Streamer) rebuild(ctx context.Context, head int64) error {
 	s.log.Warn("the log has lost records: publishing them again from the archive",
 		"first", head+1, "last", l.published)
 	l.published = head
+	s.cfg.Observer.logLost(head)
 	return nil
 }
 

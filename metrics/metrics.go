@@ -32,7 +32,7 @@ func Streamer(reg prometheus.Registerer) unilog.StreamerObserver {
 		doubles = m.NewCounter(counter("unilog_double_sends_refused_total",
 			"Appends that the log refused because it had their records already."))
 		losses = m.NewCounter(counter("unilog_log_losses_total",
-			"Appends that the log refused because it had lost records before theirs, which are then published again."))
+			"Times that the log was found to have lost records, which are then published again."))
 		numberTook = m.NewHistogram(histogram.Options("unilog_number_duration_seconds",
 			"Time to number a batch.", histogram.Seconds))
 		appendTook = m.NewHistogram(histogram.Options("unilog_append_duration_seconds",
@@ -61,11 +61,10 @@ func Streamer(reg prometheus.Registerer) unilog.StreamerObserver {
 				appendedBatch.Observe(float64(len(entries)))
 			case errors.Is(err, unilog.ErrAlreadyAppended):
 				doubles.Inc()
-			case errors.Is(err, unilog.ErrBehind):
-				losses.Inc()
 			}
 		},
-		Failed: failed,
+		LogLost: func(int64) { losses.Inc() },
+		Failed:  failed,
 	}
 }
 

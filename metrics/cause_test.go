@@ -1,0 +1,103 @@
+package metrics_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/metrics"
+)
+
+// The errors are those that streamers and consumers return when it happens.
+func TestCause(t *testing.T) {
+	t.Parallel()
+	fail := func(err error) func(context.Context, []unilog.Entry) error {
+		return func(context.Context, []unilog.Entry) error { return err }
+	}
+	lostRedis := func(w *world) { w.redis.Refuse(true); w.redis.Cut() }
+	lostPostgres := func(w *world) { w.postgres.Refuse(true); w.postgres.Cut() }
+	claim := func(logID string) func(w *world) {
+		return func(w *world) {
+			var ours string
+			w.must(w.near.QueryRow(w.Context(), `SELECT log_id::text FROM log_partitions`).Scan(&ours))
+			if logID == "" {
+				logID = ours
+			} else {
+				w.command("DEL")
+				client := w.log.Client()
+				w.must(client.Do(w.Context(), client.B().Del().Key("{"+w.stream+"}:leader").Build()).Error())
+			}
+			_, err := w.log.Claim(w.Context(), unilog.Term{LogID: logID, Epoch: 1000})
+			w.must(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		of, want string
+		happens  func(*world)
+		hook     error
+	}{
+		"crash of a streamer":           {of: "streamer", want: "simulated", hook: unilog.ErrSimulated},
+		"crash of a consumer":           {of: "consumer", want: "simulated", hook: unilog.ErrSimulated},
+		"another streamer leads":        {of: "streamer", want: "fenced", happens: claim("")},
+		"the log is another database's": {of: "streamer", want: "halted", happens: claim("another")},
+		"a restored database": {of: "consumer", want: "halted", happens: func(w *world) {
+			_, err := w.near.Exec(w.Context(), `UPDATE checkpoints SET "offset" = 100`)
+			w.must(err)
+		}},
+		"Redis is lost to a streamer":    {of: "streamer", want: "log", happens: lostRedis},
+		"Redis is lost to a consumer":    {of: "consumer", want: "log", happens: lostRedis},
+		"Redis has another type":         {of: "consumer", want: "log", happens: func(w *world) { w.command("DEL"); w.command("SET", "x") }},
+		"Postgres is lost to a streamer": {of: "streamer", want: "postgres", happens: lostPostgres},
+		"Postgres is lost to a consumer": {of: "consumer", want: "postgres", happens: lostPostgres},
+		"Postgres ends the sessions": {of: "streamer", want: "postgres", happens: func(w *world) {
+			_, err := w.near.Exec(w.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+			w.must(err)
+		}},
+		"Redis is silent":    {of: "consumer", want: "timeout", happens: func(w *world) { w.redis.Blackhole(proxy.Both) }},
+		"Postgres is silent": {of: "streamer", want: "timeout", happens: func(w *world) { w.postgres.Blackhole(proxy.Both) }},
+		"anything else":      {of: "streamer", want: "other", hook: errors.New("something else")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			var hook error
+			s := w.streamer(func(cfg *unilog.StreamerConfig) {
+				cfg.Hooks.AfterNumber = func(ctx context.Context, entries []unilog.Entry) error { return fail(hook)(ctx, entries) }
+			})
+			consumer := w.consumer(func(cfg *unilog.ConsumerConfig) {
+				cfg.Hooks.BeforeCommit = func(ctx context.Context, entries []unilog.Entry) error { return fail(hook)(ctx, entries) }
+			})
+			// They are at work, then it happens, and then there is more to do.
+			w.stage(`1`)
+			w.drain(s.RunOnce)
+			w.drain(consumer.RunOnce)
+			w.stage(`2`)
+			if c.of == "consumer" {
+				w.drain(s.RunOnce)
+			}
+			hook = c.hook
+			if c.happens != nil {
+				c.happens(w)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			if c.want == "timeout" {
+				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+			}
+			defer cancel()
+			runOnce := s.RunOnce
+			if c.of == "consumer" {
+				runOnce = consumer.RunOnce
+			}
+			var err error
+			for err == nil { // a commit that went on without an answer
+				_, err = runOnce(ctx)
+			}
+			if got := metrics.Cause(err); got != c.want {
+				t.Errorf("the cause is %s, want %s: %v", got, c.want, err)
+			}
+		})
+	}
+}

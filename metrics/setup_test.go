@@ -1,0 +1,148 @@
+package metrics_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/redislog"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// world is a database and a stream of a test's own, which are reached through
+// proxies, and what is counted of them.
+type world struct {
+	*testing.T
+	postgres, redis *proxy.Proxy
+	near, db        *pgxpool.Pool // near needs no proxy
+	stream          string
+	log             *redislog.Log
+	reg             *prometheus.Registry
+	url             string
+}
+
+func setup(t *testing.T) *world {
+	t.Helper()
+	w := &world{T: t, stream: testenv.StreamName(t), reg: prometheus.NewRegistry()}
+	w.near = testenv.Database(t, "log", func(ctx context.Context, pool *pgxpool.Pool) error {
+		return migration.Up(ctx, pool, migration.Log, migration.Consumer)
+	})
+	var err error
+	w.postgres, err = proxy.For(w.near.Config().ConnString())
+	w.must(err)
+	t.Cleanup(w.postgres.Close)
+	w.redis, err = proxy.For(testenv.SharedRedis(t))
+	w.must(err)
+	t.Cleanup(w.redis.Close)
+	w.db, err = pgxpool.New(t.Context(), w.postgres.URL())
+	w.must(err)
+	t.Cleanup(w.db.Close)
+	w.log, err = redislog.Open(t.Context(), w.redis.URL(), w.stream)
+	w.must(err)
+	t.Cleanup(w.log.Close)
+	t.Cleanup(w.cut) // so that closing has nothing to wait for
+	server := httptest.NewServer(promhttp.HandlerFor(w.reg, promhttp.HandlerOpts{}))
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	return w
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) cut() {
+	w.postgres.Cut()
+	w.redis.Cut()
+}
+
+// command runs a Redis command on the stream.
+func (w *world) command(name string, args ...string) {
+	w.Helper()
+	client := w.log.Client()
+	w.must(client.Do(w.Context(), client.B().Arbitrary(name, w.stream).Args(args...).Build()).Error())
+}
+
+// stage commits records with these data.
+func (w *world) stage(data ...string) {
+	w.Helper()
+	w.must(pgx.BeginFunc(w.Context(), w.near, func(tx pgx.Tx) error {
+		for _, d := range data {
+			if err := unilog.Stage(w.Context(), tx, unilog.Record{Action: "note", Object: "text", Data: json.RawMessage(d)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func (w *world) streamer(change func(*unilog.StreamerConfig)) *unilog.Streamer {
+	w.Helper()
+	cfg := unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet}
+	change(&cfg)
+	s, err := unilog.NewStreamer(cfg)
+	w.must(err)
+	return s
+}
+
+// consumer parks poison.
+func (w *world) consumer(change func(*unilog.ConsumerConfig)) *unilog.Consumer {
+	w.Helper()
+	cfg := unilog.ConsumerConfig{
+		Name: "c", DB: w.db, Archive: w.db, Log: w.log, Logger: quiet, ParkRejected: true,
+		Handler: unilog.Each(func(_ context.Context, _ pgx.Tx, e unilog.Entry) error {
+			if string(e.Data) == `"poison"` {
+				return errors.New("poison")
+			}
+			return nil
+		}),
+	}
+	change(&cfg)
+	c, err := unilog.NewConsumer(cfg)
+	w.must(err)
+	return c
+}
+
+// drain calls RunOnce until it finds nothing to do, through simulated failures.
+func (w *world) drain(runOnce func(context.Context) (int, error)) {
+	w.Helper()
+	for {
+		n, err := runOnce(w.Context())
+		if errors.Is(err, unilog.ErrSimulated) {
+			continue
+		}
+		w.must(err)
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// want compares samples of a scrape.
+func (w *world) want(want map[string]float64) {
+	w.Helper()
+	_, got := testenv.Scrape(w, w.url)
+	for name, value := range want {
+		if v, ok := got[name]; !ok || v != value {
+			w.Errorf("%s is %v (%v), want %v", name, v, ok, value)
+		}
+	}
+}
