@@ -1,0 +1,120 @@
+package metrics_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/metrics"
+)
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer(func(*unilog.StreamerConfig) {})
+	c := w.consumer(func(*unilog.ConsumerConfig) {})
+	w.stage(`1`, `"poison"`, `3`)
+	w.drain(s.RunOnce)
+	w.drain(c.RunOnce)
+	w.stage(`4`)
+	w.drain(s.RunOnce)
+	w.stage(`5`)
+	w.reg.MustRegister(metrics.Status(w.db, w.log))
+	w.want(map[string]float64{
+		"unilog_status_up": 1, "unilog_staged_records": 1, "unilog_numbered_offset": 4, "unilog_published_offset": 4,
+		"unilog_archive_first_offset": 1, "unilog_log_up": 1, "unilog_log_head_offset": 4, "unilog_leaders": 1,
+		"unilog_trouble_seconds": 0, "unilog_old_transactions": 0,
+		`unilog_consumer_checkpoint_offset{consumer="c"}`: 3, `unilog_consumer_lag_records{consumer="c"}`: 1,
+		`unilog_dead_letters{consumer="c"}`: 1,
+	})
+	_, got := testenv.Scrape(t, w.url)
+	for _, name := range []string{
+		"unilog_staged_oldest_seconds", `unilog_consumer_lag_seconds{consumer="c"}`, `unilog_consumer_silent_seconds{consumer="c"}`,
+	} {
+		if !(got[name] > 0) {
+			t.Errorf("%s is %v", name, got[name])
+		}
+	}
+}
+
+// A scrape has an answer, and no figure that is not known, whatever is lost. It
+// knows all again when that is back.
+func TestStatusOfWhatIsLost(t *testing.T) {
+	t.Parallel()
+	const up, numbered, logUp, head = "unilog_status_up", "unilog_numbered_offset", "unilog_log_up", "unilog_log_head_offset"
+	for name, lose := range map[string]func(*proxy.Proxy){
+		"down":   func(p *proxy.Proxy) { p.Refuse(true); p.Cut() },
+		"silent": func(p *proxy.Proxy) { p.Blackhole(proxy.Both) },
+	} {
+		for server, figures := range map[string]struct{ lost, without, other, with string }{
+			"Postgres": {up, numbered, logUp, head},
+			"Redis":    {logUp, head, up, numbered},
+		} {
+			t.Run(server+" is "+name, func(t *testing.T) {
+				t.Parallel()
+				w := setup(t)
+				w.reg.MustRegister(metrics.Status(w.db, w.log))
+				w.want(map[string]float64{up: 1, numbered: 0, logUp: 1, head: 0})
+				p := map[string]*proxy.Proxy{"Postgres": w.postgres, "Redis": w.redis}[server]
+				lose(p)
+				scrapeUntil := func(value float64) (got map[string]float64) {
+					for got == nil || got[figures.lost] != value {
+						_, got = testenv.Scrape(t, w.url)
+					}
+					return got
+				}
+				got := scrapeUntil(0)
+				if _, ok := got[figures.without]; ok || got[figures.other] != 1 {
+					t.Errorf("it says %v", got)
+				}
+				if _, ok := got[figures.with]; !ok {
+					t.Errorf("it lacks %s", figures.with)
+				}
+				p.Refuse(false)
+				p.Blackhole(0)
+				p.Cut()
+				if _, ok := scrapeUntil(1)[figures.without]; !ok {
+					t.Errorf("it lacks %s", figures.without)
+				}
+			})
+		}
+	}
+}
+
+// counted counts the readings.
+type counted struct {
+	unilog.Beginner
+	begun atomic.Int64
+}
+
+func (c *counted) Begin(ctx context.Context) (pgx.Tx, error) {
+	c.begun.Add(1)
+	return c.Beginner.Begin(ctx)
+}
+
+func TestStatusIsReadOnceASecond(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	db := &counted{Beginner: w.db}
+	w.reg.MustRegister(metrics.Status(db, w.log))
+	began := time.Now()
+	var scrapes sync.WaitGroup
+	for range 20 {
+		scrapes.Go(func() {
+			if _, err := w.reg.Gather(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	scrapes.Wait()
+	if n, most := db.begun.Load(), 1+int64(time.Since(began)/time.Second); n < 1 || n > most {
+		t.Errorf("%d readings, want at most %d", n, most)
+	}
+}
