@@ -80,7 +80,7 @@ func Consumer(reg prometheus.Registerer, name string) unilog.ConsumerObserver {
 		gaps = m.NewCounter(counter("unilog_gaps_filled_total",
 			"Reads from the archive of records that the log had lost, or no longer held."))
 		filled = m.NewCounter(counter("unilog_gap_records_filled_total",
-			"Records that were read from the archive because the log had lost, or no longer held, them."))
+			"Records that were read from the archive because the log had lost them, or no longer held them."))
 		commitTook = m.NewHistogram(histogram.Options("unilog_commit_duration_seconds",
 			"Time of a transaction, from its beginning to the end of its commit.", histogram.Seconds))
 		batch = m.NewHistogram(histogram.Options("unilog_committed_batch_records",

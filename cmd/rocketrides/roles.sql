@@ -23,9 +23,11 @@ BEGIN
         GRANT rocketrides_streamer TO CURRENT_USER;
     END IF;
     -- Who leads, since when, and who is in an old transaction.
-    IF NOT pg_has_role('rocketrides_reader', 'pg_read_all_stats', 'USAGE') THEN
-        GRANT pg_read_all_stats TO rocketrides_reader;
-    END IF;
+    FOREACH name IN ARRAY ARRAY['rocketrides_reader', 'rocketrides_streamer'] LOOP
+        IF NOT pg_has_role(name, 'pg_read_all_stats', 'USAGE') THEN
+            EXECUTE format('GRANT pg_read_all_stats TO %I', name);
+        END IF;
+    END LOOP;
 
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO %s', current_database(), roles);
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %s', current_schema(), roles);
@@ -66,6 +68,8 @@ GRANT SELECT ON SEQUENCE staged_log_records_id_seq TO rocketrides_streamer;
 GRANT SELECT, UPDATE (next_offset, published_offset, epoch, trouble, troubled_at, low_water) ON log_partitions
     TO rocketrides_streamer;
 GRANT SELECT ON checkpoints TO rocketrides_streamer;
+-- To count them for its metrics.
+GRANT SELECT (consumer, partition, discarded_at) ON dead_letters TO rocketrides_streamer;
 
 GRANT SELECT ON log_partitions, log_records TO rocketrides_consumer;
 GRANT SELECT, INSERT, UPDATE ON checkpoints, consumer_states TO rocketrides_consumer;

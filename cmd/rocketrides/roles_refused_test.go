@@ -41,7 +41,7 @@ var refusedByPostgres = map[string][]string{
 		`UPDATE checkpoints SET "offset" = 0`,
 		`SELECT FROM checkpoints FOR UPDATE`,
 		`SELECT FROM consumer_states`,
-		`SELECT FROM dead_letters`,
+		`SELECT data FROM dead_letters`,
 		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'owner'`,
 	},
 	"consumer": {

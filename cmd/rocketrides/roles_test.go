@@ -157,7 +157,8 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 	r.migrate("--roles")
 	r.makeUsers()
 
-	streamer := start(t, r.env("streamer"), "streamer", "--retention=1ms", "--keep-records=1", "--simulate-failures=0.5", "--seed=1")
+	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	streamer := start(t, r.env("streamer"), "streamer", "--admin-listen="+admin, "--retention=1ms", "--keep-records=1", "--simulate-failures=0.5", "--seed=1")
 	streamer.says("leading")
 	processes := []*process{streamer}
 	for _, name := range []string{"c1", "c2"} {
@@ -185,6 +186,10 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 		t.Errorf("verify: %+v", ran)
 	}
 	r.checkStatus()
+	_, read := testenv.Scrape(t, "http://"+admin+"/metrics")
+	if read["unilog_status_up"] != 1 || read[`unilog_dead_letters{consumer="c1"}`] != 1 {
+		t.Errorf("the streamer's metrics are %v", read)
+	}
 	for _, p := range append(processes, bootstrapped, api) {
 		p.stop()
 	}
@@ -237,12 +242,13 @@ func (r *roles) checkStreamer() {
 	r.Helper()
 	var owners []string
 	var last *int64
+	var seesAll bool // or old transactions of others would not be counted
 	conn := r.connect("streamer")
 	err := conn.QueryRow(r.Context(), `SELECT array_agg(DISTINCT pg_get_userbyid(relowner)::text),
-		pg_sequence_last_value('staged_log_records_id_seq')
-		FROM pg_class WHERE relname LIKE 'log\_records%' AND relkind IN ('r', 'p')`).Scan(&owners, &last)
-	if err != nil || len(owners) != 1 || owners[0] != "rocketrides_streamer" || last == nil {
-		r.Errorf("the archive is owned by %q, the last staged id is %v, %v", owners, last, err)
+		pg_sequence_last_value('staged_log_records_id_seq'), pg_has_role('pg_read_all_stats', 'USAGE')
+		FROM pg_class WHERE relname LIKE 'log\_records%' AND relkind IN ('r', 'p')`).Scan(&owners, &last, &seesAll)
+	if err != nil || len(owners) != 1 || owners[0] != "rocketrides_streamer" || last == nil || !seesAll {
+		r.Errorf("the archive is owned by %q, the last staged id is %v, the streamer sees all sessions: %t, %v", owners, last, seesAll, err)
 	}
 	var ended bool
 	err = conn.QueryRow(r.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND state_change < now()`,
