@@ -16,13 +16,17 @@ func TestProbe(t *testing.T) {
 	env = append(env, "REDIS_URL="+testenv.SharedRedis(t), "STREAM_NAME="+testenv.StreamName(t))
 	none := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	execute(t, []string{"ADMIN_LISTEN=" + none}, "probe").fails(t, 1, "not alive")
-	for name, args := range map[string][]string{"ADMIN_LISTEN=127.0.0.1:%d": {"streamer"}, "API_PORT=%d": {"api"}} {
+	for _, c := range []struct{ name, command, flag string }{
+		{"ADMIN_LISTEN=127.0.0.1:%d", "streamer", "--seed=1"},
+		{"ADMIN_LISTEN=127.0.0.1:%d", "api", "--port=0"},
+		{"API_PORT=%d", "api", "--listen=127.0.0.1"},
+	} {
 		port := freePort(t)
-		env := append(env, fmt.Sprintf(name, port))
-		p := start(t, env, args...)
+		env := append(env, fmt.Sprintf(c.name, port))
+		p := start(t, env, c.command, c.flag)
 		answers(t, fmt.Sprintf("http://127.0.0.1:%d/healthz", port), 200, "ok")
 		if r := execute(t, env, "probe"); r.code != 0 {
-			t.Errorf("%s with %s: %+v", args, env, r)
+			t.Errorf("%s with %s: %+v", c.command, env, r)
 		}
 		p.stop()
 	}

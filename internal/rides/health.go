@@ -39,8 +39,7 @@ var _ http.Handler = (*Health)(nil)
 // healthShutdown bounds the wait for requests in hand when the process stops.
 const healthShutdown = time.Second
 
-// healthTimeout bounds a scrape, and a look whether the database answers. Profiles
-// may take longer: see the comment in ServeHTTP.
+// healthTimeout bounds a scrape, and a look whether the database answers.
 const healthTimeout = 5 * time.Second
 
 // Listen takes the address, so that what is wrong with it is known before the
@@ -72,7 +71,7 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		only(w, r, ready(h.Ready), http.MethodGet, http.MethodHead)
 	case path == "/metrics":
 		only(w, r, promhttp.HandlerFor(h.Metrics, promhttp.HandlerOpts{}).ServeHTTP, http.MethodGet, http.MethodHead)
-	// These two put off the server's write timeout by the seconds they are asked for.
+	// These two put the write timeout off by the seconds that they are asked for.
 	case path == "/debug/pprof/profile":
 		only(w, r, pprof.Profile, http.MethodGet)
 	case path == "/debug/pprof/trace":

@@ -74,7 +74,9 @@ func TestDatabaseDown(t *testing.T) {
 	api, log := newAPI(t, nowhere)
 	wantRetryLater(t, postRide(api), msgLost)
 	wantRetryLater(t, request(api, http.MethodGet, "/rides/1", "", ""), msgLost)
-	wantReadyz(t, api, http.StatusServiceUnavailable, `{"ready":false,"reason":"The database is not available."}`)
+	for _, h := range []http.Handler{api, &Health{Ready: api.Ready}} {
+		wantReadyz(t, h, http.StatusServiceUnavailable, `{"ready":false,"reason":"The database is not available."}`)
+	}
 	if w := request(api, http.MethodGet, "/healthz", "", ""); w.Code != http.StatusOK {
 		t.Errorf("/healthz answered %d", w.Code)
 	}
