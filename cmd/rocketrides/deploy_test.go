@@ -69,13 +69,21 @@ func names(flags []*kong.Flag) []string {
 
 // healthPort is where the command that was parsed answers its probes from
 // outside, 0 if nowhere.
-func healthPort(t *testing.T, cmds *commands, command string) int {
-	t.Helper()
-	listen := map[string]string{
-		"api":      net.JoinHostPort(cmds.API.Listen, strconv.Itoa(int(cmds.API.Port))),
-		"streamer": cmds.Streamer.AdminListen,
-		"consumer": cmds.Consumer.AdminListen,
-	}[command]
+func healthPort(cmds *commands, command string) int {
+	if command == "api" {
+		return outsidePort(net.JoinHostPort(cmds.API.Listen, strconv.Itoa(int(cmds.API.Port))))
+	}
+	return adminPort(cmds, command)
+}
+
+// adminPort is where it shows its metrics to the outside.
+func adminPort(cmds *commands, command string) int {
+	return outsidePort(map[string]string{
+		"api": cmds.API.AdminListen, "streamer": cmds.Streamer.AdminListen, "consumer": cmds.Consumer.AdminListen,
+	}[command])
+}
+
+func outsidePort(listen string) int {
 	host, port, _ := net.SplitHostPort(listen)
 	number, _ := strconv.Atoi(port)
 	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
@@ -136,7 +144,10 @@ func TestCompose(t *testing.T) {
 			variables = append(variables, variable)
 		}
 		cmds := runs(t, s.Command, variables...)
-		if name == "api" && healthPort(t, cmds, name) != 5005 {
+		if name != "migrate" && outsidePort(s.Environment["ADMIN_LISTEN"]) == 0 {
+			t.Errorf("%s shows its metrics to nobody: %v", name, s.Environment)
+		}
+		if name == "api" && healthPort(cmds, name) != 5005 {
 			t.Errorf("the api's port is not to be reached from outside its container: %q", s.Command)
 		}
 		if name != "migrate" && s.DependsOn["migrate"].Condition != "service_completed_successfully" {
@@ -197,7 +208,8 @@ type manifest struct {
 	Kind string
 	Spec struct {
 		Template struct {
-			Spec struct {
+			Metadata struct{ Annotations map[string]string }
+			Spec     struct {
 				Containers         []container
 				EnableServiceLinks *bool `yaml:"enableServiceLinks"`
 				SecurityContext    struct {
@@ -222,7 +234,7 @@ func TestKubernetes(t *testing.T) {
 		pod := m.Spec.Template.Spec
 		for _, c := range pod.Containers {
 			commands = append(commands, c.Args[0])
-			c.check(t)
+			c.check(t, m.Spec.Template.Metadata.Annotations["prometheus.io/port"])
 			if links := pod.EnableServiceLinks; links == nil || *links {
 				t.Errorf("%q: a service could set its variables", c.Args)
 			}
@@ -237,8 +249,9 @@ func TestKubernetes(t *testing.T) {
 	}
 }
 
-// check sees that the program runs like this, and is probed where it answers.
-func (c container) check(t *testing.T) {
+// check sees that the program runs like this, and is probed and scraped where it
+// answers.
+func (c container) check(t *testing.T, scraped string) {
 	t.Helper()
 	var variables []string
 	for _, env := range c.Env {
@@ -247,13 +260,17 @@ func (c container) check(t *testing.T) {
 			t.Errorf("%q: %s is not from a Secret", c.Args, env.Name)
 		}
 	}
-	port := healthPort(t, runs(t, c.Args, variables...), c.Args[0])
+	cmds := runs(t, c.Args, variables...)
+	port := healthPort(cmds, c.Args[0])
 	if c.Args[0] == "migrate" {
 		return
 	}
 	ports := map[string]int{}
 	for _, p := range c.Ports {
 		ports[p.Name] = p.ContainerPort
+	}
+	if admin := adminPort(cmds, c.Args[0]); admin == 0 || ports["admin"] != admin || scraped != strconv.Itoa(admin) {
+		t.Errorf("%q: it is scraped at %q and its admin port is %d, and it shows metrics at %d", c.Args, scraped, ports["admin"], admin)
 	}
 	for path, p := range map[string]probe{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
 		if p.HTTPGet.Path != path || port == 0 || ports[p.HTTPGet.Port] != port {

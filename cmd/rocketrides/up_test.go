@@ -25,8 +25,8 @@ func TestUp(t *testing.T) {
 		// Kept short of the test's own end, lest it leave servers running.
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		// What is set for an api elsewhere is none of up's.
-		env := []string{"API_TLS_CERT=/nowhere", "API_TLS_KEY=/nowhere", "API_CA=/nowhere"}
+		// What is set for processes elsewhere is none of up's.
+		env := []string{"ADMIN_LISTEN=nowhere", "API_TLS_CERT=/nowhere", "API_TLS_KEY=/nowhere", "API_CA=/nowhere"}
 		cmd := command(ctx, t, env, append([]string{"up", "--data-dir", data}, args...)...)
 		cmd.Dir = dir
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
