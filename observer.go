@@ -55,6 +55,10 @@ func (o StreamerObserver) And(other StreamerObserver) StreamerObserver {
 			o.appended(entries, took, err)
 			other.appended(entries, took, err)
 		},
+		LogLost: func(head int64) {
+			o.logLost(head)
+			other.logLost(head)
+		},
 		Failed: func(err error) {
 			o.failed(err)
 			other.failed(err)

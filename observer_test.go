@@ -32,7 +32,8 @@ func (h *heard) streamer() unilog.StreamerObserver {
 		Appended: func(entries []unilog.Entry, took time.Duration, err error) {
 			h.add("appended %s %v %v", span(entries), took > 0, err)
 		},
-		Failed: func(err error) { h.add("failed %v", errors.Is(err, unilog.ErrSimulated)) },
+		LogLost: func(head int64) { h.add("lost after %d", head) },
+		Failed:  func(err error) { h.add("failed %v", errors.Is(err, unilog.ErrSimulated)) },
 	}
 }
 
@@ -74,10 +75,11 @@ func TestObservers(t *testing.T) {
 	again.want(t, "second streamer", streamed...)
 	w.wipe()
 	w.commit("4")
-	streamed = nil
+	streamed, again = nil, nil
 	w.drain(s)
 	streamed.want(t, "streamer",
-		"numbered 4-4 true", "appended 4-4 true "+unilog.ErrBehind.Error(), "appended 1-4 true <nil>")
+		"numbered 4-4 true", "appended 4-4 true "+unilog.ErrBehind.Error(), "lost after 0", "appended 1-4 true <nil>")
+	again.want(t, "second streamer", streamed...)
 
 	w.commit("5")
 	w.drain(s)
