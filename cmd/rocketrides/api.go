@@ -6,8 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"sync"
+	"syscall"
 
 	"github.com/rocketrides/unilog/internal/doctor"
 	"github.com/rocketrides/unilog/internal/rides"
@@ -23,7 +26,14 @@ type apiCmd struct {
 	Listen  string `help:"Address or host name to listen on. The default is for this machine alone; 0.0.0.0 is for every network that it is on." default:"127.0.0.1"`
 	TLSCert string `name:"tls-cert" env:"API_TLS_CERT" placeholder:"FILE" help:"Serve HTTPS with this certificate, in PEM form, intermediate ones after it. A new one is served within seconds, without a restart."`
 	TLSKey  string `name:"tls-key" env:"API_TLS_KEY" placeholder:"FILE" help:"The key of --tls-cert, in PEM form."`
-	Verbose bool   `help:"Log every request, not only those that failed." env:"VERBOSE"`
+
+	TokensFile  string   `name:"tokens-file" env:"API_TOKENS_FILE" placeholder:"FILE" help:"Let in only who has a token. Each line is a caller's name and the SHA-256 of a token; see docs/operations.md. SIGHUP has the file read again."`
+	RateLimit   int      `env:"API_RATE_LIMIT" default:"0" placeholder:"N" help:"Requests a second of each caller or, without tokens, of each IP address (IPv6: /64); 0 for any number."`
+	MaxRequests int      `env:"API_MAX_REQUESTS" default:"1024" placeholder:"N" help:"Requests in hand at most, others are refused; 0 for any number. 1024 bookings are what the database is sent at a time at most."`
+	MaxBacklog  int      `env:"API_MAX_BACKLOG" default:"0" placeholder:"N" help:"Refuse bookings while more records wait to be published; 0 for any number."`
+	CORSOrigin  []string `name:"cors-origin" env:"API_CORS_ORIGINS" placeholder:"ORIGIN" help:"Let pages of this origin, as https://app.example.com, call the api from a browser. May be given again."`
+
+	Verbose bool `help:"Log every request, not only those that failed." env:"VERBOSE"`
 }
 
 // Help follows the flags' own help.
@@ -44,11 +54,19 @@ func (c *apiCmd) Validate() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key go together: set both, or neither")
 	}
+	if c.RateLimit < 0 || c.MaxRequests < 0 || c.MaxBacklog < 0 {
+		return errors.New("--rate-limit, --max-requests and --max-backlog must be at least 0")
+	}
 	return nil
 }
 
 // Run serves until ctx ends.
 func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
+	hangups := make(chan os.Signal, 1)
+	if c.TokensFile != "" {
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	traces, flush, err := startTracing(ctx, log, "api")
 	if err != nil {
 		return err
@@ -72,6 +90,13 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Addr:    net.JoinHostPort(c.Listen, strconv.Itoa(int(c.Port))),
 		TLSCert: c.TLSCert,
 		TLSKey:  c.TLSKey,
+
+		TokensFile:  c.TokensFile,
+		RateLimit:   c.RateLimit,
+		MaxRequests: c.MaxRequests,
+		MaxBacklog:  c.MaxBacklog,
+		CORSOrigins: c.CORSOrigin,
+
 		Verbose: c.Verbose || log.Enabled(ctx, slog.LevelDebug),
 		Log:     log,
 		Traces:  traces,
@@ -84,5 +109,19 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	defer reloads.Wait()
+	defer stop()
+	reloads.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				api.ReloadTokens()
+			}
+		}
+	})
 	return c.run(ctx, log, reg, api.Ready, api.Run)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rocketrides/unilog/internal/rides"
@@ -19,6 +20,7 @@ type simulatorCmd struct {
 	Port         uint16        `help:"Port of the api on this machine; --url overrides it." env:"API_PORT" default:"5005"`
 	URL          string        `name:"url" help:"Where the api is, if not on this machine: http://HOST:PORT or https://HOST:PORT." env:"API_URL" placeholder:"URL"`
 	CA           string        `name:"ca" help:"Trust the authorities in this PEM file, instead of the system's, for an api at https://." env:"API_CA" placeholder:"FILE"`
+	TokenFile    string        `name:"token-file" help:"The token for an api that asks for one is in this file; or set API_TOKEN." placeholder:"FILE"`
 	Rate         float64       `help:"Rides a second, on average; at most 1000000." env:"SIMULATOR_RATE" default:"10"`
 	Concurrency  int           `help:"Requests in flight at most. A ride that comes due while all are taken is not sent, but counted." env:"SIMULATOR_CONCURRENCY" default:"64"`
 	For          time.Duration `help:"How long to go on, as 30s or 5m; 0 until stopped." env:"SIMULATOR_FOR" default:"0s"`
@@ -57,9 +59,14 @@ func (c *simulatorCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if url == "" {
 		url = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(int(c.Port)))
 	}
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
 	cfg := rides.SimulatorConfig{
 		URL:         url,
 		CA:          c.CA,
+		Token:       token,
 		Rate:        c.Rate,
 		Concurrency: c.Concurrency,
 		For:         c.For,
@@ -83,4 +90,16 @@ func (c *simulatorCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	ready := func(context.Context) error { return nil }
 	return c.run(ctx, log, reg, ready, s.Run)
+}
+
+// token is never taken from the command line, which everyone on the machine sees.
+func (c *simulatorCmd) token() (string, error) {
+	if c.TokenFile == "" {
+		return os.Getenv("API_TOKEN"), nil
+	}
+	text, err := os.ReadFile(c.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }

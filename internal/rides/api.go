@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -31,6 +32,19 @@ type APIConfig struct {
 	// TLSCert and TLSKey name PEM files, which may be replaced at any time; plain
 	// HTTP without them.
 	TLSCert, TLSKey string
+	// TokensFile has a line for each token that the api takes, see [API.ReloadTokens];
+	// without it, everyone may call.
+	TokensFile string
+	// RateLimit is how many requests a second each caller may send or, without
+	// tokens, each IP address; 0 for any number.
+	RateLimit int
+	// MaxRequests bounds the requests in hand; 0 for any number.
+	MaxRequests int
+	// MaxBacklog is how many records may wait to be published before bookings are
+	// refused; 0 for any number.
+	MaxBacklog int
+	// CORSOrigins are the origins whose pages may call the api from a browser.
+	CORSOrigins []string
 	// Verbose logs each request. Otherwise only what went wrong on the api's own
 	// side is logged; of an unavailable database, one line a second.
 	Verbose bool
@@ -62,6 +76,12 @@ type API struct {
 	outages  throttle
 	handler  http.Handler
 	tracer   trace.Tracer // nil for no traces
+
+	tokens   *tokens // nil for everyone
+	limits   *limits // nil for none
+	inHand   atomic.Int64
+	backlog  backlog
+	refusals throttle
 }
 
 var _ http.Handler = (*API)(nil)
@@ -74,6 +94,14 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	if cfg.DBTimeout < 0 || cfg.ShutdownTimeout < 0 {
 		return nil, errors.New("rides: APIConfig.DBTimeout and ShutdownTimeout must not be negative")
 	}
+	if cfg.RateLimit < 0 || cfg.MaxRequests < 0 || cfg.MaxBacklog < 0 {
+		return nil, errors.New("rides: APIConfig.RateLimit, MaxRequests and MaxBacklog must not be negative")
+	}
+	for _, origin := range cfg.CORSOrigins {
+		if err := checkOrigin(origin); err != nil {
+			return nil, err
+		}
+	}
 	cfg.Addr = cmp.Or(cfg.Addr, "127.0.0.1:5005")
 	cfg.DBTimeout = cmp.Or(cfg.DBTimeout, dbTimeout)
 	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, shutdownTimeout)
@@ -84,6 +112,15 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		if a.tls, err = serverTLS(cfg.TLSCert, cfg.TLSKey, cfg.Log); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.TokensFile != "" {
+		a.tokens = &tokens{file: cfg.TokensFile, log: cfg.Log}
+		if err := a.tokens.load(); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.RateLimit > 0 {
+		a.limits = &limits{perSecond: cfg.RateLimit}
 	}
 	a.handler = http.HandlerFunc(a.answer)
 	if cfg.Traces != nil {
@@ -109,7 +146,22 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request) {
 			a.logRequest(r, slog.LevelInfo, "request", "status", rec.status, "duration", time.Since(started))
 		}
 	}()
-	a.route(rec, r)
+	if len(a.cfg.CORSOrigins) > 0 && a.crossOrigin(rec, r) {
+		return
+	}
+	if isOpen(r.URL.Path) {
+		a.route(rec, r)
+		return
+	}
+	if a.tokens != nil {
+		caller, why := a.tokens.authenticate(r)
+		if why != nil {
+			a.refuse(rec, r, why)
+			return
+		}
+		r = withCaller(r, caller)
+	}
+	a.guard(rec, r)
 }
 
 // route is written out because http.ServeMux answers in plain text where it
@@ -150,6 +202,10 @@ func only(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc, metho
 }
 
 func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
+	if a.backlog.over.Load() {
+		a.refuse(w, r, tooFarBehind)
+		return
+	}
 	value, err := readParameter(w, r, "distance")
 	if err != nil {
 		a.fail(w, r, err)
@@ -160,7 +216,7 @@ func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	claim, err := readClaim(r, everyone, distance)
+	claim, err := readClaim(r, callerOf(r.Context()), distance)
 	if err != nil {
 		a.fail(w, r, err)
 		return

@@ -108,6 +108,8 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errInFlight):
 		w.Header().Set("Retry-After", "1")
 		writeError(w, http.StatusConflict, "The request that this Idempotency-Key came with has no answer yet.")
+	case errors.Is(err, errShed):
+		a.refuse(w, r, poolExhausted)
 	case errors.Is(err, ErrRideNotFound):
 		writeError(w, http.StatusNotFound, "There is no ride with this id.")
 	case errors.Is(err, ErrOutcomeUnknown):
@@ -144,6 +146,9 @@ func (a *API) logFailure(r *http.Request, level slog.Level, err error, more ...a
 // logRequest writes every line that is about one request.
 func (a *API) logRequest(r *http.Request, level slog.Level, says string, more ...any) {
 	attrs := append([]any{"method", r.Method, "path", r.URL.Path}, more...)
+	if caller := callerOf(r.Context()); caller != everyone {
+		attrs = append(attrs, "caller", caller)
+	}
 	a.cfg.Log.Log(r.Context(), level, says, append(attrs, "request_id", requestID(r.Context()))...)
 }
 

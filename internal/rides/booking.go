@@ -2,6 +2,7 @@ package rides
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -41,6 +42,9 @@ type booker struct {
 	running  sync.WaitGroup
 }
 
+// errShed: those who wait already are as many as can hope for their turn.
+var errShed = errors.New("rides: too many bookings wait")
+
 // booking is a ride that somebody waits for.
 type booking struct {
 	order
@@ -63,14 +67,14 @@ type group struct {
 //
 // A request with a claim is booked once. If it was before, its ride is returned;
 // if that is not decided yet, [errInFlight]; if the claim's key was another
-// request's, [errKeyReused].
+// request's, [errKeyReused]. With too many others before it, it is [errShed].
 func (b *booker) book(ctx context.Context, o order) (Ride, error) {
 	if err := ctx.Err(); err != nil {
 		return Ride{}, err
 	}
 	k := &booking{order: o, arrived: time.Now(), verdict: make(chan verdict, 1)}
-	if !b.admit(k) {
-		return Ride{}, errInFlight
+	if err := b.admit(k); err != nil {
+		return Ride{}, err
 	}
 	// Whoever waits until then would have too little time left for the statement,
 	// and would take it from the others of its group.
@@ -91,14 +95,22 @@ func (b *booker) book(ctx context.Context, o order) (Ride, error) {
 	}
 }
 
-// admit lines a booking up, unless another one with its key has no verdict yet.
-func (b *booker) admit(k *booking) bool {
+// admit lines a booking up, unless another one with its key has no verdict yet,
+// or there is no hope for it. While all workers are stuck nobody knows when one
+// comes free; it takes one group, and those behind that would have to wait for
+// another turn, of a database that is in trouble. As long as a worker is not stuck,
+// a group's turn comes every [groupPatience], so that the timeout is enough for
+// thousands of bookings.
+func (b *booker) admit(k *booking) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if k.claim != nil && b.inFlight[k.claim.key] {
+		return errInFlight
+	}
+	if b.stuck == maxWorkers && len(b.waiting) >= maxGroup {
+		return errShed
+	}
 	if k.claim != nil {
-		if b.inFlight[k.claim.key] {
-			return false
-		}
 		if b.inFlight == nil {
 			b.inFlight = map[keyHash]bool{}
 		}
@@ -106,7 +118,7 @@ func (b *booker) admit(k *booking) bool {
 	}
 	b.waiting = append(b.waiting, k)
 	b.hire()
-	return true
+	return nil
 }
 
 // withdraw takes back a booking whose turn has not come.

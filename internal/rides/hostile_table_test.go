@@ -162,3 +162,31 @@ var drips = []hostile{
 	{"chunk", postChunked("fff\r\ndistance=1"), "408"},
 	{"line after a refusal", get("/rides/x"), "400 400"},
 }
+
+func bearing(authorization string) string {
+	return postWith("Authorization: "+authorization+"\r\nContent-Length: 10\r\n", "distance=1")
+}
+
+// intruders come to an api that asks for a token.
+var intruders = []hostile{
+	{"no token", validRide, "401"},
+	{"long token", bearing("Bearer " + strings.Repeat("x", 15<<10)), "401"},
+	{"token beyond the limit", bearing("Bearer " + flood), "431"},
+	{"many tokens", bearing(strings.Repeat("Bearer b,", 1<<10)), "400"},
+	{"NUL in the token", bearing("Bearer a\x00"), "400"},
+	{"control character in the token", bearing("Bearer a\x7f"), "400"},
+	{"bare CR in the token", bearing("Bearer a\rX"), "400"},
+	{"tab for the space", bearing("Bearer\ta"), "401"},
+	{"tab in the token", bearing("Bearer a\tb"), "400"},
+	{"no UTF-8 in the token", bearing("Bearer \xff\xfe"), "400"},
+	{"two of the same", bearing("Bearer a\r\nAuthorization: Bearer a"), "400"},
+	{"a good one after another", bearing("Basic YTph\r\nauthorization: Bearer a"), "400"},
+	{"folded", bearing("Bearer b\r\n a"), "400"},
+	{"header name with a space", bearing("x\r\nAuthorization : Bearer a"), "400"},
+	{"in the trailer", postWith("Transfer-Encoding: chunked\r\nTrailer: Authorization\r\n", "a\r\ndistance=1\r\n0\r\nAuthorization: Bearer a\r\n\r\n"), "401"},
+	{"in the query", "POST /rides?distance=1&access_token=a HTTP/1.1\r\nHost: x\r\n\r\n", "401"},
+	{"in the userinfo", "POST http://a:a@x/rides?distance=1 HTTP/1.1\r\nHost: x\r\n\r\n", "401"},
+	{"another path to the same", "POST //rides?distance=1 HTTP/1.1\r\nHost: x\r\n\r\n", "401"},
+	{"through an open path", "POST /healthz/../rides?distance=1 HTTP/1.1\r\nHost: x\r\n\r\n", "401"},
+	{"good one for another request", bearing("Bearer a") + validRide, "201 401"},
+}

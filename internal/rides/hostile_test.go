@@ -42,16 +42,21 @@ func TestHostileInputs(t *testing.T) {
 	api, log := newAPI(t, pool)
 	base, _ := serve(t, api)
 	hurried, _ := serve(t, api, func(ln net.Listener) net.Listener { return hurriedListener{ln} })
+	guarded, _ := newAPI(t, pool, withTokens(tokensFile(t, "alice TOKEN:a\n")))
+	guardedBase, _ := serve(t, guarded)
 	rides := 0
 	t.Run("inputs", func(t *testing.T) {
-		for kind, inputs := range map[string][]hostile{"whole": hostiles, "hang up": hangUps, "stall": stalls, "drip": drips} {
+		for kind, inputs := range map[string][]hostile{"whole": hostiles, "hang up": hangUps, "stall": stalls, "drip": drips, "token": intruders} {
 			for _, h := range inputs {
 				rides += strings.Count(h.want, "201")
 				t.Run(kind+"/"+h.name, func(t *testing.T) {
 					t.Parallel()
 					server := base
-					if kind == "stall" || kind == "drip" {
+					switch kind {
+					case "stall", "drip":
 						server = hurried
+					case "token":
+						server = guardedBase
 					}
 					if got := strings.Join(h.send(t, strings.TrimPrefix(server, "http://"), kind), " "); got != h.want {
 						t.Errorf("%.200q is answered %q; want %q", h.sent, got, h.want)
@@ -97,7 +102,7 @@ func (h hostile) send(t *testing.T, addr, kind string) (statuses []string) {
 	for {
 		// The client hangs up when it has what it waited for; to do it earlier
 		// would call off the request in hand.
-		if kind == "whole" && len(statuses) == len(strings.Fields(h.want)) {
+		if (kind == "whole" || kind == "token") && len(statuses) == len(strings.Fields(h.want)) {
 			_ = conn.CloseWrite()
 		}
 		answer, err := http.ReadResponse(reader, &http.Request{Method: method})

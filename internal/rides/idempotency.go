@@ -33,9 +33,6 @@ func HashKey(caller, key string) keyHash {
 // lock is the number of the advisory lock that guards the key.
 func (k keyHash) lock() int64 { return int64(binary.BigEndian.Uint64(k[:])) }
 
-// everyone is the one caller of an api that does not tell its clients apart.
-const everyone = ""
-
 var (
 	// errKeyReused: the key came with another request before.
 	errKeyReused = errors.New("rides: the idempotency key was used for another request")

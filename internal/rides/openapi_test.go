@@ -50,6 +50,18 @@ func openAPIExamples(t *testing.T) map[string][]example {
 			api.ServeHTTP(w, r)
 		})
 	}
+	guarded, _ := newAPI(t, pool, withTokens(tokensFile(t, "alice TOKEN:a\n")), func(c *APIConfig) { c.RateLimit = 1 })
+	useUp(guarded, client{caller: "alice"})
+	as := func(authorization ...string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Header["Authorization"] = authorization
+			guarded.ServeHTTP(w, r)
+		})
+	}
+	full, _ := newAPI(t, pool, func(c *APIConfig) { c.MaxRequests = 1 })
+	full.inHand.Store(1)
+	behind, _ := newAPI(t, pool)
+	behind.backlog.over.Store(true)
 	api.bookings.inFlight = map[keyHash]bool{HashKey(everyone, "in flight"): true}
 	return map[string][]example{
 		"POST /rides": {
@@ -71,6 +83,12 @@ func openAPIExamples(t *testing.T) map[string][]example {
 			{api, "POST", "/rides", formType, "", 422},
 			{broken, "POST", "/rides", formType, "distance=1", 500},
 			{down, "POST", "/rides", formType, "distance=1", 503},
+			{as(), "POST", "/rides", formType, "distance=1", 401},
+			{as("Bearer b"), "POST", "/rides", formType, "distance=1", 401},
+			{as("Bearer a", "Bearer b"), "POST", "/rides", formType, "distance=1", 400},
+			{as("Bearer a"), "POST", "/rides", formType, "distance=1", 429},
+			{full, "POST", "/rides", formType, "distance=1", 503},
+			{behind, "POST", "/rides", formType, "distance=1", 503},
 		},
 		"GET /rides/{id}": {
 			{api, "GET", "/rides/1", "", "", 200},
@@ -80,6 +98,10 @@ func openAPIExamples(t *testing.T) map[string][]example {
 			{api, "DELETE", "/rides/1", "", "", 405},
 			{broken, "GET", "/rides/1", "", "", 500},
 			{down, "GET", "/rides/1", "", "", 503},
+			{as(), "GET", "/rides/1", "", "", 401},
+			{as("Bearer"), "GET", "/rides/1", "", "", 400},
+			{as("Bearer a"), "GET", "/rides/1", "", "", 429},
+			{full, "GET", "/rides/1", "", "", 503},
 		},
 		"GET /healthz": {
 			{api, "GET", "/healthz", "", "", 200},

@@ -50,6 +50,9 @@ func (a *API) Serve(ctx context.Context, ln net.Listener) error {
 	upkeep, stop := context.WithCancel(ctx)
 	var ended sync.WaitGroup
 	ended.Go(func() { a.forgetKeysInTime(upkeep) })
+	if a.cfg.MaxBacklog > 0 {
+		ended.Go(func() { a.watchBacklog(upkeep) })
+	}
 	defer ended.Wait()
 	defer stop()
 	return server{"api", a, a.cfg.DBTimeout, a.cfg.ShutdownTimeout, a.cfg.Log, a.tls}.serve(ctx, ln)

@@ -21,6 +21,8 @@ type SimulatorConfig struct {
 	URL string
 	// CA is a PEM file of the authorities to trust instead of the system's.
 	CA string
+	// Token is sent to an api that asks for one; empty for none.
+	Token string
 	// Rate is how many rides to book a second on average, up to a million.
 	// Default 10.
 	Rate float64
@@ -80,6 +82,9 @@ func NewSimulator(cfg SimulatorConfig) (*Simulator, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, fmt.Errorf("simulator: URL must look like http://127.0.0.1:5005, not %q", cfg.URL)
+	}
+	if cfg.Token != "" && !isToken(cfg.Token) {
+		return nil, errors.New("simulator: the token must be one word of A-Z a-z 0-9 - . _ ~ + /, with = at its end only")
 	}
 	cfg.URL = strings.TrimRight(cfg.URL, "/")
 	cfg.Rate = cmp.Or(cfg.Rate, 10)

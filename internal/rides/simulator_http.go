@@ -86,6 +86,9 @@ func (s *Simulator) post(ctx context.Context, distance, key string) answer {
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Idempotency-Key", key)
+	if s.cfg.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+s.cfg.Token)
+	}
 	return s.do(req)
 }
 

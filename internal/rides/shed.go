@@ -1,0 +1,67 @@
+package rides
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// What is staged is counted no further than needed, and from the low-water mark,
+	// below which there are only dead rows.
+	// Index: log_partitions_pkey, staged_log_records_pkey.
+	sqlBacklog = `
+SELECT next_offset - 1 - published_offset + (
+    SELECT count(*) FROM (
+        SELECT id FROM staged_log_records WHERE id > low_water ORDER BY id LIMIT $1
+    ) AS s)
+FROM log_partitions WHERE partition = 0`
+
+	// backlogPause is the time between two looks.
+	backlogPause = time.Second
+	// backlogTimeout bounds a look.
+	backlogTimeout = time.Second
+)
+
+// backlog is what the api knows of records that wait to be published.
+type backlog struct {
+	// over says to take no bookings.
+	over   atomic.Bool
+	failed bool
+}
+
+// watchBacklog looks at the backlog now and then until ctx ends.
+func (a *API) watchBacklog(ctx context.Context) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		a.lookAtBacklog(ctx)
+		// To count a long backlog takes no more than a tenth of the time.
+		pauseFor(ctx, max(backlogPause, 10*time.Since(began)))
+	}
+}
+
+// lookAtBacklog decides whether bookings are taken. They are if the backlog is
+// not known: whatever is wrong then need not be wrong for them.
+func (a *API) lookAtBacklog(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, backlogTimeout)
+	defer cancel()
+	var records int64
+	err := a.cfg.DB.QueryRow(bounded, sqlBacklog, a.cfg.MaxBacklog+1).Scan(&records)
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	if err != nil && !a.backlog.failed {
+		a.cfg.Log.Warn("the backlog is not known: bookings are taken whatever it is", "err", fmt.Errorf("look at it for --max-backlog: %w", err))
+	}
+	a.backlog.failed = err != nil
+	over := err == nil && records > int64(a.cfg.MaxBacklog)
+	if before := a.backlog.over.Swap(over); before == over {
+		return
+	}
+	if over {
+		a.cfg.Log.Warn("bookings are refused: too many records wait to be published; see rocketrides status", "max_backlog", a.cfg.MaxBacklog)
+	} else {
+		a.cfg.Log.Info("bookings are taken again")
+	}
+}

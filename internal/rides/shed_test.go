@@ -1,0 +1,195 @@
+package rides
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+func wantRefused(t *testing.T, w *httptest.ResponseRecorder, why *refusal) {
+	t.Helper()
+	wantError(t, w, why.status, why.message)
+	if got := w.Header().Get("Retry-After"); got != "1" {
+		t.Errorf("Retry-After is %q", got)
+	}
+}
+
+func TestMaxRequests(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	release := lockRides(t, pool)
+	api, log := newAPI(t, pool, func(c *APIConfig) { c.MaxRequests = 2 })
+	held := []<-chan *httptest.ResponseRecorder{post(patient(api), "1"), post(api, "1")}
+	waitingBackend(t, pool)
+	for api.inHand.Load() < 2 && t.Context().Err() == nil {
+	}
+	wantRefused(t, postRide(api), tooManyRequests)
+	wantRefused(t, request(api, http.MethodGet, "/rides/1", "", ""), tooManyRequests)
+	for _, open := range []string{"/healthz", "/readyz", "/openapi.yaml"} {
+		if w := request(api, http.MethodGet, open, "", ""); w.Code != http.StatusOK {
+			t.Errorf("%s is answered %d %s", open, w.Code, w.Body)
+		}
+	}
+	release()
+	for _, answered := range held {
+		wantStatus(t, answered, http.StatusCreated, "")
+	}
+	if w := postRide(api); w.Code != http.StatusCreated {
+		t.Errorf("afterwards a ride is answered %d %s", w.Code, w.Body)
+	}
+	wantRides(t, pool, 3)
+	// One line a second.
+	if n := strings.Count(log.String(), "reason=concurrency"); n == 0 {
+		t.Errorf("logged:\n%s", log)
+	}
+}
+
+// TestRequestWithoutATokenTakesNoPlace fills the api with callers, and finds that
+// a stranger is told that he is one.
+func TestRequestWithoutATokenTakesNoPlace(t *testing.T) {
+	t.Parallel()
+	api, _ := newAPI(t, newDatabase(t), withTokens(tokensFile(t, "alice TOKEN:a\n")), func(c *APIConfig) { c.MaxRequests = 1 })
+	api.inHand.Store(1)
+	wantRefused(t, requestAs(api, http.MethodPost, "/rides?distance=1", "Bearer a"), tooManyRequests)
+	wantError(t, requestAs(api, http.MethodPost, "/rides?distance=1"), http.StatusUnauthorized, noToken.message)
+}
+
+// TestStuckDatabaseShedsBookings has all workers stuck, and as many bookings wait
+// as one of them could take.
+func TestStuckDatabaseShedsBookings(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	release := lockRides(t, pool)
+	api, log := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) { c.MaxConns = 1 }), func(c *APIConfig) { c.DBTimeout = time.Minute })
+	api.bookings.patience = time.Millisecond
+	var held []<-chan *httptest.ResponseRecorder
+	for stuck := 0; stuck < maxWorkers; {
+		if t.Context().Err() != nil {
+			t.Fatalf("%d workers are stuck", stuck)
+		}
+		if len(held) == stuck {
+			held = append(held, post(api, "1"))
+		}
+		api.bookings.mu.Lock()
+		stuck = api.bookings.stuck
+		api.bookings.mu.Unlock()
+	}
+	for range maxGroup {
+		held = append(held, post(api, "1"))
+	}
+	awaitWaiting(t, api, maxGroup)
+	wantRefused(t, postRide(api), poolExhausted)
+	if !strings.Contains(log.String(), "reason=pool") {
+		t.Errorf("logged:\n%s", log)
+	}
+	release()
+	for _, answered := range held {
+		wantStatus(t, answered, http.StatusCreated, "")
+	}
+	if w := postRide(api); w.Code != http.StatusCreated {
+		t.Errorf("afterwards a ride is answered %d %s", w.Code, w.Body)
+	}
+	wantRides(t, pool, len(held)+1)
+}
+
+const stageRows = `INSERT INTO staged_log_records (action, object, data) SELECT 'create', 'ride', '{}' FROM generate_series(1, $1)`
+
+// TestBacklogShedsBookings grows and shrinks the backlog.
+func TestBacklogShedsBookings(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	api, log := newAPI(t, pool, func(c *APIConfig) { c.MaxBacklog = 5 })
+	ride := postRide(api).Header().Get("Location")
+	refuses := func(want bool, after string, args ...any) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), after, args...); err != nil {
+			t.Fatal(err)
+		}
+		api.lookAtBacklog(t.Context())
+		w := request(api, http.MethodPost, "/rides", formType, "") // which is otherwise a 422
+		if want {
+			wantRefused(t, w, tooFarBehind)
+		} else if w.Code != http.StatusUnprocessableEntity {
+			t.Errorf("after %s a booking is answered %d %s", after, w.Code, w.Body)
+		}
+		for _, path := range []string{ride, "/readyz"} {
+			if w := request(api, http.MethodGet, path, "", ""); w.Code != http.StatusOK {
+				t.Errorf("after %s, %s is answered %d %s", after, path, w.Code, w.Body)
+			}
+		}
+	}
+	refuses(false, stageRows, 4)
+	refuses(true, stageRows, 1)
+	refuses(false, `DELETE FROM staged_log_records WHERE id = 1`)
+	// What is numbered and not published counts as well.
+	refuses(true, `UPDATE log_partitions SET next_offset = 3, published_offset = 1`)
+	refuses(false, `DELETE FROM staged_log_records`)
+	refuses(true, `UPDATE log_partitions SET next_offset = 8`)
+	if n := strings.Count(log.String(), "bookings are refused"); n != 3 {
+		t.Errorf("logged %d times that bookings are refused, want 3:\n%s", n, log)
+	}
+	// When nobody knows, they are taken.
+	refuses(false, `ALTER TABLE log_partitions RENAME TO hidden`)
+	refuses(false, `SELECT`)
+	if n := strings.Count(log.String(), "the backlog is not known"); n != 1 {
+		t.Errorf("logged %d times that it is not known, want once:\n%s", n, log)
+	}
+	refuses(true, `ALTER TABLE hidden RENAME TO log_partitions`)
+}
+
+func TestBacklogIsWatched(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	api, _ := newAPI(t, pool, func(c *APIConfig) { c.MaxBacklog = 1 })
+	serve(t, api)
+	for _, change := range []struct {
+		sql  string
+		over bool
+	}{
+		{`UPDATE log_partitions SET next_offset = 3`, true},
+		{`UPDATE log_partitions SET published_offset = 2`, false},
+	} {
+		if _, err := pool.Exec(t.Context(), change.sql); err != nil {
+			t.Fatal(err)
+		}
+		for api.backlog.over.Load() != change.over {
+			if t.Context().Err() != nil {
+				t.Fatalf("%s is not seen", change.sql)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// TestBacklogIsCountedByItsIndex sees that a look reads no more than it needs.
+func TestBacklogIsCountedByItsIndex(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	if _, err := pool.Exec(t.Context(), stageRows, 100_000); err != nil {
+		t.Fatal(err)
+	}
+	for _, analyzed := range []bool{false, true} {
+		if analyzed {
+			if _, err := pool.Exec(t.Context(), `VACUUM ANALYZE staged_log_records`); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for limit, rows := range map[int]string{1000: "rows=1001", 1: "rows=2"} {
+			found, err := pool.Query(t.Context(), `EXPLAIN (ANALYZE, TIMING off, COSTS off) `+sqlBacklog, limit+1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines, err := pgx.CollectRows(found, pgx.RowTo[string])
+			plan := strings.Join(lines, "\n")
+			if err != nil || !strings.Contains(plan, "Scan using staged_log_records_pkey") || !strings.Contains(plan, rows) ||
+				strings.Contains(plan, "Seq Scan on staged") || strings.Contains(plan, "rows=100000") {
+				t.Errorf("analyzed %v, limit %d: %v\n%s", analyzed, limit, err, plan)
+			}
+		}
+	}
+}
