@@ -101,6 +101,7 @@ func TestWrongFlags(t *testing.T) {
 		"unknown flag --no-such-flag":               {"api", "--no-such-flag"},
 		"--rate: expected a float but got \"x\"":    {"simulator", "--rate=x"},
 		"--port: expected a valid 16 bit uint but ": {"api", "--port=65536"},
+		"must be at least 0":                        {"api", "--max-backlog=-1"},
 		"--rate is NaN":                             {"simulator", "--rate=nan"},
 		"--rate is 1e+09":                           {"up", "--rate=1e9"},
 		"there is no \"kill-everything\"":           {"torture", "--faults=kill-api,kill-everything"},

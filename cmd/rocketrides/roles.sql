@@ -61,6 +61,9 @@ GRANT USAGE ON SEQUENCE rides_id_seq TO rocketrides_api;
 GRANT SELECT, INSERT ON idempotency_keys TO rocketrides_api;
 GRANT TRUNCATE ON idempotency_keys_0, idempotency_keys_1, idempotency_keys_2 TO rocketrides_api; -- when they are old
 GRANT INSERT (action, object, key, data, headers) ON staged_log_records TO rocketrides_api;
+-- To count what waits to be published, and nothing of what it says.
+GRANT SELECT (id) ON staged_log_records TO rocketrides_api;
+GRANT SELECT (partition, next_offset, published_offset, low_water) ON log_partitions TO rocketrides_api;
 
 GRANT SELECT, DELETE ON staged_log_records TO rocketrides_streamer;
 -- To look at the last id, not to draw one.

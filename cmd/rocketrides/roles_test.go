@@ -164,7 +164,7 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 	for _, name := range []string{"c1", "c2"} {
 		processes = append(processes, start(t, r.env("consumer"), "consumer", name, "--park-rejected"))
 	}
-	api := start(t, r.env("api"), "api", "--port=0")
+	api := start(t, r.env("api"), "api", "--port=0", "--max-backlog=1000")
 	book := r.booker(api)
 	book()
 	streamer.says("archive chunk dropped", "last=5")

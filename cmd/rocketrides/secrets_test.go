@@ -26,8 +26,10 @@ type secrets struct {
 	databaseURL, redisURL string
 	socketDir, redisPath  string
 	// in is a part of every password; what is around it can be written in many
-	// ways.
+	// ways. It is the api's token, too.
 	in string
+	// tokens is the file with its hash.
+	tokens string
 }
 
 // hard is a password with all characters that mean something in a connection
@@ -69,6 +71,7 @@ func newSecrets(t *testing.T) *secrets {
 	s.redisPassword(s.hard())
 	s.redisPath = option.InitAddress[0]
 	s.redisURL = s.url("unix", "", "", s.redisPath)
+	s.tokens = newTokens(t, "simulator "+hashOf(s.in))
 	return s
 }
 
@@ -98,7 +101,10 @@ func (s *secrets) redisPassword(password string) {
 
 // env has URLs in place of the right ones, if there are any.
 func (s *secrets) env(more ...string) []string {
-	return append([]string{"DATABASE_URL=" + s.databaseURL, "REDIS_URL=" + s.redisURL, "LOG_LEVEL=debug", "LOG_FORMAT=auto"}, more...)
+	return append([]string{
+		"DATABASE_URL=" + s.databaseURL, "REDIS_URL=" + s.redisURL, "LOG_LEVEL=debug", "LOG_FORMAT=auto",
+		"API_TOKENS_FILE=" + s.tokens, "API_TOKEN=" + s.in,
+	}, more...)
 }
 
 // keeps sees that nothing of a password is in what was printed.
@@ -205,6 +211,9 @@ func (s *secrets) wrongWords() {
 	}
 	s.run(1, nil, "simulator", s.url("--url=ftp", "rider", "127.0.0.1", ""))
 	s.run(0, s.env(), "streamer", "--help")
+	s.run(1, s.env("API_TOKENS_FILE="+newTokens(s.T, "simulator "+s.in)), "api", "--port=0")
+	s.run(1, s.env("API_TOKEN="+s.in+" "+s.in), "simulator", "--for=1ms")
+	s.run(1, s.env(), "simulator", "--token-file="+newTokens(s.T, s.in+":"), "--for=1ms")
 	for _, file := range []string{
 		"not a setting\nSECRET=" + s.in,
 		"SECRET='" + s.in,
