@@ -38,7 +38,8 @@ type APIConfig struct {
 	// RateLimit is how many requests a second each caller may send or, without
 	// tokens, each IP address; 0 for any number.
 	RateLimit int
-	// MaxRequests bounds the requests in hand; 0 for any number.
+	// MaxRequests bounds the requests that are at the database, or wait for their
+	// turn there; 0 for any number.
 	MaxRequests int
 	// MaxBacklog is how many records may wait to be published before bookings are
 	// refused; 0 for any number.
@@ -161,7 +162,9 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request) {
 		}
 		r = withCaller(r, caller)
 	}
-	a.guard(rec, r)
+	if !a.limited(rec, r) {
+		a.route(rec, r)
+	}
 }
 
 // route is written out because http.ServeMux answers in plain text where it
@@ -221,6 +224,10 @@ func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
+	if !a.enter(w, r) {
+		return
+	}
+	defer a.leave()
 	ride, err := a.stage(r.Context(), order{distance: distance, claim: claim})
 	if errors.Is(err, ErrOutcomeUnknown) && claim != nil {
 		w.Header().Set("Retry-After", "1") // it is booked once at the most
@@ -239,6 +246,10 @@ func (a *API) showRide(w http.ResponseWriter, r *http.Request, text string) {
 		writeError(w, http.StatusBadRequest, "A ride's id must be a whole number from 1 to 9223372036854775807.")
 		return
 	}
+	if !a.enter(w, r) {
+		return
+	}
+	defer a.leave()
 	ctx, cancel := a.dbContext(r)
 	defer cancel()
 	ride, err := RideByID(ctx, a.cfg.DB, id)

@@ -3,6 +3,8 @@ package rides
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -57,3 +59,31 @@ type discard http.Header
 func (d discard) Header() http.Header       { return http.Header(d) }
 func (discard) WriteHeader(int)             {}
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// BenchmarkGuard shows what it costs to let a request through.
+func BenchmarkGuard(b *testing.B) {
+	file := filepath.Join(b.TempDir(), "tokens")
+	if err := os.WriteFile(file, []byte("alice "+hashOf("a")), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for name, cfg := range map[string]APIConfig{
+		"nothing":    {},
+		"everything": {TokensFile: file, RateLimit: 1e9, MaxRequests: 1, MaxBacklog: 1, CORSOrigins: []string{"https://app.example.com"}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			cfg.DB = brokenDatabase{}
+			api, err := NewAPI(cfg)
+			if err != nil {
+				b.Fatal(err)
+			}
+			r := httptest.NewRequest(http.MethodGet, "/nothing", nil)
+			r.Header.Set("Authorization", "Bearer a")
+			w := discard{}
+			b.ReportAllocs()
+			for b.Loop() {
+				clear(w)
+				api.ServeHTTP(w, r)
+			}
+		})
+	}
+}

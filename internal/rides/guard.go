@@ -54,19 +54,25 @@ func isOpen(path string) bool {
 	return path == "/healthz" || path == "/readyz" || path == "/openapi.yaml"
 }
 
-// guard lets a request through to its handler, or refuses it. Whoever has no
+// limited refuses a request that is more than its client may send. Who has no
 // token is refused before this, and takes nothing from those who have.
-func (a *API) guard(w *recorder, r *http.Request) {
-	if a.cfg.MaxRequests > 0 {
-		defer a.inHand.Add(-1)
-		if a.inHand.Add(1) > int64(a.cfg.MaxRequests) {
-			a.refuse(w, r, tooManyRequests)
-			return
-		}
+func (a *API) limited(w http.ResponseWriter, r *http.Request) bool {
+	if a.limits == nil || a.limits.allow(clientOf(r), time.Now()) {
+		return false
 	}
-	if a.limits != nil && !a.limits.allow(clientOf(r), time.Now()) {
-		a.refuse(w, r, tooFast)
-		return
-	}
-	a.route(w, r)
+	a.refuse(w, r, tooFast)
+	return true
 }
+
+// enter counts a request that goes to the database, or refuses it. One whose body
+// has not arrived takes no place: else slow clients could take all of them.
+func (a *API) enter(w http.ResponseWriter, r *http.Request) bool {
+	if n := a.inHand.Add(1); a.cfg.MaxRequests == 0 || n <= int64(a.cfg.MaxRequests) {
+		return true
+	}
+	a.leave()
+	a.refuse(w, r, tooManyRequests)
+	return false
+}
+
+func (a *API) leave() { a.inHand.Add(-1) }

@@ -1,6 +1,7 @@
 package rides
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -47,6 +48,33 @@ func TestMaxRequests(t *testing.T) {
 	if n := strings.Count(log.String(), "reason=concurrency"); n == 0 {
 		t.Errorf("logged:\n%s", log)
 	}
+}
+
+// TestSlowBodyTakesNoPlace books a ride while the body of another is on its way.
+func TestSlowBodyTakesNoPlace(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	api, _ := newAPI(t, pool, func(c *APIConfig) { c.MaxRequests = 1 })
+	body, slow := io.Pipe()
+	answered := make(chan *httptest.ResponseRecorder, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/rides", body))
+		answered <- w
+	}()
+	// Written when it is read.
+	if _, err := io.WriteString(slow, "distance="); err != nil {
+		t.Fatal(err)
+	}
+	if w := postRide(api); w.Code != http.StatusCreated {
+		t.Errorf("the fast one is answered %d %s", w.Code, w.Body)
+	}
+	if _, err := io.WriteString(slow, "2"); err != nil {
+		t.Fatal(err)
+	}
+	_ = slow.Close()
+	wantStatus(t, answered, http.StatusCreated, `"distance":2,`)
+	wantRides(t, pool, 2)
 }
 
 // TestRequestWithoutATokenTakesNoPlace fills the api with callers, and finds that
