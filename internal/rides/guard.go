@@ -15,9 +15,9 @@ type refusal struct {
 	challenge string
 }
 
-// The reasons, and what clients are told.
 const unauthorized = "unauthorized"
 
+// All refusals there are.
 var (
 	noToken        = &refusal{unauthorized, http.StatusUnauthorized, "Please authenticate with 'Authorization: Bearer TOKEN'.", ""}
 	twoTokens      = &refusal{unauthorized, http.StatusBadRequest, "Header 'Authorization' must be given only once.", "invalid_request"}
