@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -194,11 +195,13 @@ func TestBacklogIsWatched(t *testing.T) {
 	}
 }
 
-// TestBacklogIsCountedByItsIndex sees that a look reads no more than it needs.
-func TestBacklogIsCountedByItsIndex(t *testing.T) {
+// TestBacklogIsReckonedByItsIndex sees that a look reads next to nothing of a long
+// backlog.
+func TestBacklogIsReckonedByItsIndex(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
-	if _, err := pool.Exec(t.Context(), stageRows, 100_000); err != nil {
+	const rows = 100_000
+	if _, err := pool.Exec(t.Context(), stageRows, rows); err != nil {
 		t.Fatal(err)
 	}
 	for _, analyzed := range []bool{false, true} {
@@ -207,17 +210,18 @@ func TestBacklogIsCountedByItsIndex(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for limit, rows := range map[int]string{1000: "rows=1001", 1: "rows=2"} {
-			found, err := pool.Query(t.Context(), `EXPLAIN (ANALYZE, TIMING off, COSTS off) `+sqlBacklog, limit+1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines, err := pgx.CollectRows(found, pgx.RowTo[string])
-			plan := strings.Join(lines, "\n")
-			if err != nil || !strings.Contains(plan, "Scan using staged_log_records_pkey") || !strings.Contains(plan, rows) ||
-				strings.Contains(plan, "Seq Scan on staged") || strings.Contains(plan, "rows=100000") {
-				t.Errorf("analyzed %v, limit %d: %v\n%s", analyzed, limit, err, plan)
-			}
+		found, err := pool.Query(t.Context(), `EXPLAIN (ANALYZE, TIMING off, COSTS off) `+sqlBacklog)
+		if err != nil {
+			t.Fatal(err)
 		}
+		lines, err := pgx.CollectRows(found, pgx.RowTo[string])
+		plan := strings.Join(lines, "\n")
+		if err != nil || strings.Count(plan, "using staged_log_records_pkey") != 2 || regexp.MustCompile(`actual rows=([2-9]|\d\d)`).MatchString(plan) {
+			t.Errorf("analyzed %v: %v\n%s", analyzed, err, plan)
+		}
+	}
+	var records int
+	if err := pool.QueryRow(t.Context(), sqlBacklog).Scan(&records); err != nil || records != rows {
+		t.Errorf("the backlog is %d (%v), want %d", records, err, rows)
 	}
 }
