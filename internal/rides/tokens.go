@@ -61,7 +61,7 @@ func parseTokens(text []byte) (map[[sha256.Size]byte]string, error) {
 			return nil, fmt.Errorf("line %d: it must be a caller's name and the SHA-256 of a token, with a space between", n)
 		}
 		if len(fields[0]) > maxCallerBytes || strings.ContainsFunc(fields[0], unsafeInID) {
-			return nil, fmt.Errorf("line %d: the caller's name must be at most %d of the characters A-Z a-z 0-9 - _ .", n, maxCallerBytes)
+			return nil, fmt.Errorf("line %d: the caller's name must be at most %d of A-Z a-z 0-9 . - _", n, maxCallerBytes)
 		}
 		hash, err := hex.DecodeString(fields[1])
 		if err != nil || len(hash) != sha256.Size {

@@ -128,7 +128,7 @@ func TestTokensFileIsWrong(t *testing.T) {
 		"alice " + good[:62]:                   "line 1: the SHA-256",
 		"alice " + good[:62] + "zz":            "line 1: the SHA-256",
 		"alice " + good + "00":                 "line 1: the SHA-256",
-		"se/cret " + good:                      "line 1: the caller's name must be at most 64 of the characters",
+		"se/cret " + good:                      "line 1: the caller's name must be at most 64 of A-Z",
 		strings.Repeat("s", 65) + " " + good:   "line 1: the caller's name",
 		"alice " + good + "\nsecret " + good:   "line 2: it has the token of line 1",
 		"alice TOKEN:x\nbob TOKEN:y\nsecret x": "line 3: the SHA-256",
