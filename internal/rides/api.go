@@ -136,7 +136,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.Serv
 
 func (a *API) answer(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	rec := &recorder{ResponseWriter: w, accept: r.Header["Accept"], route: "other"}
+	rec := &recorder{ResponseWriter: w, accept: r.Header["Accept"], route: routeOf(r.URL.Path)}
 	defer a.cfg.Metrics.begin(rec, r)()
 	r = identified(rec, r)
 	defer func() {
@@ -167,25 +167,32 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// route is written out because http.ServeMux answers in plain text where it
+const rideRoute = "/rides/{id}"
+
+// routeOf is written out because http.ServeMux answers in plain text where it
 // redirects or finds nothing.
+func routeOf(path string) string {
+	switch path {
+	case "/rides", "/healthz", "/readyz", "/openapi.yaml":
+		return path
+	}
+	if id, ok := strings.CutPrefix(path, "/rides/"); ok && id != "" && !strings.Contains(id, "/") {
+		return rideRoute
+	}
+	return "other"
+}
+
 func (a *API) route(w *recorder, r *http.Request) {
-	id, isRide := strings.CutPrefix(r.URL.Path, "/rides/")
-	switch {
-	case r.URL.Path == "/rides":
-		w.route = r.URL.Path
+	switch w.route {
+	case "/rides":
 		only(w, r, a.createRide, http.MethodPost)
-	case isRide && id != "" && !strings.Contains(id, "/"):
-		w.route = "/rides/{id}"
-		only(w, r, func(w http.ResponseWriter, r *http.Request) { a.showRide(w, r, id) }, http.MethodGet, http.MethodHead)
-	case r.URL.Path == "/healthz":
-		w.route = r.URL.Path
+	case rideRoute:
+		only(w, r, a.showRide, http.MethodGet, http.MethodHead)
+	case "/healthz":
 		only(w, r, alive, http.MethodGet, http.MethodHead)
-	case r.URL.Path == "/readyz":
-		w.route = r.URL.Path
+	case "/readyz":
 		only(w, r, ready(a.Ready), http.MethodGet, http.MethodHead)
-	case r.URL.Path == "/openapi.yaml":
-		w.route = r.URL.Path
+	case "/openapi.yaml":
 		only(w, r, showOpenAPI, http.MethodGet, http.MethodHead)
 	default:
 		writeNothingHere(w)
@@ -239,7 +246,8 @@ func (a *API) createRide(w http.ResponseWriter, r *http.Request) {
 	writeCreated(w, ride)
 }
 
-func (a *API) showRide(w http.ResponseWriter, r *http.Request, text string) {
+func (a *API) showRide(w http.ResponseWriter, r *http.Request) {
+	text := strings.TrimPrefix(r.URL.Path, "/rides/")
 	id, err := strconv.ParseInt(text, 10, 64)
 	// The comparison refuses other spellings of a number: +1, 01.
 	if err != nil || id < 1 || strconv.FormatInt(id, 10) != text {

@@ -32,6 +32,7 @@ var (
 
 // refuse answers every request that is turned away.
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, why *refusal) {
+	a.cfg.Metrics.refuse(why.reason)
 	switch {
 	case why.reason != unauthorized:
 		w.Header().Set("Retry-After", "1")

@@ -19,8 +19,7 @@ type APIMetrics struct {
 	took     *prometheus.HistogramVec
 	groups   prometheus.Histogram
 	booked   prometheus.Counter
-	// Refused counts, by its reason, what the api did not even try.
-	Refused *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 }
 
 // NewAPIMetrics registers the metrics of one api and of its pool.
@@ -51,12 +50,12 @@ func NewAPIMetrics(reg prometheus.Registerer, pool *pgxpool.Pool) *APIMetrics {
 			Name: "rocketrides_rides_booked_total",
 			Help: "Rides that were booked, each with its record staged; not those whose commit got no answer.",
 		}),
-		Refused: m.NewCounterVec(prometheus.CounterOpts{
+		refused: m.NewCounterVec(prometheus.CounterOpts{
 			Name: "rocketrides_requests_refused_total", Help: "Requests that the api refused to try, by the reason.",
 		}, []string{"reason"}),
 	}
 	for _, reason := range []string{"unauthorized", "rate_limit", "concurrency", "pool", "backlog"} {
-		out.Refused.WithLabelValues(reason)
+		out.refused.WithLabelValues(reason)
 	}
 	return out
 }
@@ -100,6 +99,12 @@ func (m *APIMetrics) rides(verdicts []verdict) {
 		if v.booked {
 			m.booked.Inc()
 		}
+	}
+}
+
+func (m *APIMetrics) refuse(reason string) {
+	if m != nil {
+		m.refused.WithLabelValues(reason).Inc()
 	}
 }
 

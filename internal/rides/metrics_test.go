@@ -61,6 +61,34 @@ func TestAPIMetrics(t *testing.T) {
 	})
 }
 
+func TestRefusalsAreCounted(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	reg := prometheus.NewRegistry()
+	api, _ := newAPI(t, pool, withTokens(tokensFile(t, "alice TOKEN:a\nbob TOKEN:b\n")), func(cfg *APIConfig) {
+		cfg.RateLimit, cfg.MaxRequests, cfg.Metrics = 1, 1, NewAPIMetrics(reg, pool)
+	})
+	const ride = "/rides?distance=1"
+	requestAs(api, http.MethodPost, ride)
+	useUp(api, client{caller: "alice"})
+	requestAs(api, http.MethodPost, ride, "Bearer a")
+	api.inHand.Store(1)
+	requestAs(api, http.MethodPost, ride, "Bearer b")
+	api.inHand.Store(0)
+	api.backlog.over.Store(true)
+	api.limits = nil
+	requestAs(api, http.MethodPost, ride, "Bearer b")
+	api.backlog.over.Store(false)
+	api.bookings.stuck, api.bookings.waiting = maxWorkers, make([]*booking, maxGroup)
+	requestAs(api, http.MethodPost, ride, "Bearer b")
+	want := map[string]float64{}
+	for _, reason := range []string{"unauthorized", "rate_limit", "concurrency", "backlog", "pool"} {
+		want[`rocketrides_requests_refused_total{reason="`+reason+`"}`] = 1
+	}
+	wantSamples(t, reg, "rocketrides_requests_refused_total", want)
+	wantRides(t, pool, 0)
+}
+
 // What operators see is not for everyone.
 func TestClientsGetNoMetrics(t *testing.T) {
 	t.Parallel()
