@@ -1,0 +1,183 @@
+// The buttons that break things. They are there only if hello says so.
+
+import { count, duration, make, setData, setText } from './format.js';
+
+const PENDING = 6000; // ms to wait for the note that shows the effect
+const LABELS = { kill: 'kill -9', freeze: 'Freeze', thaw: 'Thaw', 'empty-redis': 'Empty', 'cut-redis': 'Cut for 5 s' };
+const ORDER = ['api', 'streamer', 'consumer', 'simulator', 'dashboard', 'postgres', 'redis'];
+
+/** toRate and fromRate map the slider, 0…100, to 1…2000 rides a second. */
+const toRate = (position) => {
+  const r = 2000 ** (position / 100);
+  return r < 20 ? Math.round(r) : Number(r.toPrecision(2));
+};
+const fromRate = (value) => (100 * Math.log(Math.max(1, value))) / Math.log(2000);
+
+export class Controls {
+  #root = document.getElementById('controls');
+  #token = '';
+  #rows = new Map(); // by process name: {element, state, said, freeze}
+  #sliders = {};
+  #last = null; // the consumer that was added last
+
+  constructor() {
+    const row = document.getElementById('consumer-buttons');
+    const said = make('p', 'said');
+    said.setAttribute('role', 'status');
+    const add = this.#button('add-consumer', '', 'Add a consumer', said);
+    const remove = this.#button('remove-consumer', () => this.#last, 'Remove one', said);
+    row.append(add, remove, said);
+    this.#rows.set('consumers', { said });
+    this.#slider('rate', 'Load', { min: 0, max: 100, step: 1 }, toRate, fromRate, (v) => `${count(v)} rides/s`);
+    this.#slider('failures', 'Failure rate', { min: 0, max: 50, step: 1 }, (p) => p / 100, (v) => v * 100, (v) => `${Math.round(v * 100)} % of batches`);
+  }
+
+  hello({ control, token }) {
+    this.#root.hidden = !control;
+    this.#token = token ?? '';
+  }
+
+  render({ system }) {
+    if (!system || this.#root.hidden) return;
+    const host = document.getElementById('processes');
+    const names = new Set(system.processes.map((p) => p.name));
+    for (const [name, row] of this.#rows) {
+      if (names.has(name) || !row.element) continue;
+      row.element.remove();
+      this.#rows.delete(name);
+    }
+    const sorted = [...system.processes].sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind) || a.name.localeCompare(b.name));
+    sorted.forEach((p, i) => {
+      const row = this.#rows.get(p.name) ?? this.#row(p);
+      if (host.children[i] !== row.element) host.insertBefore(row.element, host.children[i] ?? null);
+      const cut = p.kind === 'redis' && system.redis_cut;
+      setData(row.element, 'state', cut ? 'cut' : p.state);
+      setText(row.state, `${cut ? 'cut off' : p.state}${p.restarts ? `, ${count(p.restarts)} ${p.restarts === 1 ? 'restart' : 'restarts'}` : ''}`);
+      const action = p.state === 'frozen' ? 'thaw' : 'freeze';
+      setData(row.freeze, 'action', action);
+      setText(row.freeze, LABELS[action]);
+      row.freeze.setAttribute('aria-label', `${LABELS[action]} ${p.name}`);
+    });
+    this.#last = sorted.filter((p) => p.kind === 'consumer').at(-1)?.name ?? null;
+    this.#sliders.rate.show(system.rate);
+    this.#sliders.failures.show(system.failures);
+  }
+
+  /** note ends the wait for what a button was to bring about. */
+  note({ source, text }) {
+    const row = this.#rows.get(source);
+    if (!row?.pending) return;
+    row.pending = false;
+    this.#say(row, text, 'done');
+  }
+
+  #row(p) {
+    const element = make('div', 'process');
+    element.dataset.process = p.name;
+    const said = make('p', 'said');
+    said.setAttribute('role', 'status');
+    const name = make('p', 'name');
+    const state = make('span', 'state quiet');
+    name.append(make('i', 'lamp'), make('b', '', p.name), ' ', state);
+    const buttons = make('div', 'buttons');
+    const kill = this.#button('kill', p.name, LABELS.kill, said);
+    const freeze = this.#button('freeze', p.name, LABELS.freeze, said);
+    buttons.append(kill, freeze);
+    if (p.kind === 'redis') {
+      for (const action of ['empty-redis', 'cut-redis']) buttons.append(this.#button(action, p.name, LABELS[action], said));
+    }
+    element.append(name, buttons, said);
+    const row = { element, state, said, freeze };
+    this.#rows.set(p.name, row);
+    return row;
+  }
+
+  #button(action, target, label) {
+    const button = make('button', 'small', label);
+    button.type = 'button';
+    button.dataset.action = action;
+    if (typeof target === 'string' && target) {
+      button.dataset.target = target;
+      button.setAttribute('aria-label', `${label} ${target}`);
+    }
+    button.addEventListener('click', async () => {
+      if (button.getAttribute('aria-busy') === 'true') return;
+      const to = typeof target === 'function' ? target() : target;
+      const row = this.#rows.get(to) && action !== 'remove-consumer' ? this.#rows.get(to) : this.#rows.get('consumers');
+      button.setAttribute('aria-busy', 'true');
+      this.#say(row, 'on its way …', 'pending');
+      row.pending = true;
+      const error = await this.#send(button.dataset.action, to);
+      button.removeAttribute('aria-busy');
+      if (error) {
+        row.pending = false;
+        this.#say(row, error, 'error');
+      } else if (row.pending) {
+        this.#say(row, 'done; its effect will show', 'done');
+        setTimeout(() => { row.pending = false; }, PENDING);
+      }
+    });
+    return button;
+  }
+
+  #say(row, text, kind) {
+    setText(row.said, text);
+    setData(row.said, 'kind', kind);
+    clearTimeout(row.timer);
+    if (kind !== 'pending') row.timer = setTimeout(() => setText(row.said, ''), kind === 'error' ? 15_000 : PENDING);
+  }
+
+  // #send returns why it did not work, or nothing.
+  async #send(action, target, value) {
+    try {
+      const response = await fetch('actions', {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json', 'X-Dashboard-Token': this.#token },
+        body: JSON.stringify({ action, target: target || undefined, value }),
+      });
+      if (response.ok) return '';
+      const body = await response.json().catch(() => ({}));
+      return body.error ?? `the dashboard answered ${response.status}`;
+    } catch {
+      return 'the dashboard cannot be reached; try again when this page is connected';
+    }
+  }
+
+  #slider(action, label, bounds, toValue, toPosition, text) {
+    const id = `slider-${action}`;
+    const box = make('div', 'slider');
+    const title = make('label', '', label);
+    title.htmlFor = id;
+    const output = make('output', '', '–');
+    output.htmlFor = id;
+    const input = Object.assign(make('input'), { type: 'range', id, ...bounds });
+    input.dataset.action = action;
+    const row = { said: make('p', 'said') };
+    row.said.setAttribute('role', 'status');
+    let touched = 0; // the hand has the slider until the system says the same
+    const write = (value) => {
+      setText(output, text(value));
+      input.setAttribute('aria-valuetext', text(value));
+    };
+    input.addEventListener('input', () => {
+      touched = Date.now();
+      write(toValue(Number(input.value)));
+    });
+    input.addEventListener('change', async () => {
+      this.#say(row, 'on its way …', 'pending');
+      const error = await this.#send(action, undefined, toValue(Number(input.value)));
+      this.#say(row, error, error ? 'error' : 'done');
+      if (error) touched = 0;
+    });
+    this.#sliders[action] = {
+      show: (value) => {
+        if (value == null || Date.now() - touched < 2000) return;
+        const position = String(Math.round(toPosition(value)));
+        if (input.value !== position) input.value = position;
+        write(value);
+      },
+    };
+    box.append(title, output, input, row.said);
+    document.getElementById('sliders').append(box);
+  }
+}

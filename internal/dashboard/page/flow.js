@@ -1,0 +1,157 @@
+// The drawing: what waits where, what moves, and what has crashed.
+
+import { Arrows } from './arrows.js';
+import { count, duration, longDuration, make, rate, records, setData, setText, time } from './format.js';
+
+// FULL is the backlog at which a bar is full; it fills by the logarithm.
+const FULL = 10_000;
+const SILENT = 60; // s; an idle consumer says every 30 s that it is alive
+const FAILURES = new Set(['simulated', 'crash', 'killed', 'halted']);
+
+export class Flow {
+  #root = document.getElementById('flow');
+  #arrows = new Arrows(this.#root);
+  #consumers = new Map();
+  #failures = new Map(); // counted by name, as long as the page has known of them
+  #moved = performance.now();
+
+  constructor() {
+    setInterval(() => {
+      const now = performance.now();
+      this.#arrows.move(now - this.#moved);
+      this.#moved = now;
+    }, 250);
+  }
+
+  /** render draws a view: see main.js. */
+  render(view) {
+    const { sample, rates, system, audit, stale } = view;
+    setData(this.#root, 'stale', stale ? '' : null);
+    this.#processes(system, view.now);
+    if (!sample) return;
+    const figure = (name, n) => setText(this.#find(`[data-station="${name}"]`), count(n));
+    figure('api', audit?.rides);
+    for (const name of ['staged', 'numbered', 'published']) figure(name, sample[name]);
+    for (const [station, of] of [['api', 'staged'], ['staged', 'staged'], ['numbered', 'numbered'], ['published', 'published']]) {
+      setText(this.#find(`[data-rate="${station}"]`), rate(rates?.[of]));
+      this.#arrows.setRate(station, station === 'api' ? 0 : rates?.[of]);
+    }
+    this.#backlog(sample);
+    this.#streamer(sample, system);
+    this.#log(sample);
+    this.#renderConsumers(sample.consumers, rates);
+  }
+
+  #find(selector) {
+    return this.#root.querySelector(selector);
+  }
+
+  #meter(element, n) {
+    const fill = n > 0 ? Math.min(1, Math.log10(1 + n) / Math.log10(1 + FULL)) : 0;
+    element.firstElementChild.style.transform = `scaleX(${fill.toFixed(2)})`;
+    setData(element, 'level', fill > 0.6 ? 'high' : fill > 0.35 ? 'some' : null);
+  }
+
+  #backlog(s) {
+    const waiting = Math.max(0, s.numbered - s.published);
+    this.#meter(this.#find('[data-meter="staged"]'), s.staged);
+    this.#meter(this.#find('[data-meter="numbered"]'), waiting);
+    setText(this.#find('[data-what="staged"]'), s.staged > 0 && s.staged_for >= 1
+      ? `the oldest has waited for ${longDuration(s.staged_for)}` : 'committed with the ride, not yet in line');
+    setText(this.#find('[data-what="numbered"]'), waiting > 20
+      ? `${records(waiting)} not published yet` : '1, 2, 3 … without a gap: this order is final');
+  }
+
+  #log(s) {
+    const lost = s.redis || s.lostLog === 0 ? 0 : s.lostLog;
+    this.#meter(this.#find('[data-meter="published"]'), lost);
+    setText(this.#find('[data-what="published"]'), s.redis ? 'what Redis holds cannot be read now'
+      : lost ? `${records(lost)} lost: being built again from Postgres` : 'what consumers read; if lost, built again');
+    this.#zone('redis', s.redis ? 'cannot be reached' : lost ? 'lost its log' : null);
+    this.#zone('postgres', s.postgres ? 'cannot be reached' : null);
+  }
+
+  #zone(name, trouble) {
+    const zone = this.#find(`[data-zone="${name}"]`);
+    setData(zone, 'trouble', trouble ? '' : null);
+    if (trouble || !zone.dataset.state) setText(zone.querySelector('.badge'), trouble ?? '');
+  }
+
+  #streamer(s, system) {
+    const streamers = system?.processes.filter((p) => p.kind === 'streamer' && p.state === 'running') ?? [];
+    setText(this.#find('.leader'), s.leader ? `leads for ${longDuration(s.leader.seconds)}, term ${count(s.epoch)}` : 'nobody leads just now');
+    setData(this.#find('.streamer'), 'leaderless', s.leader ? null : '');
+    const others = streamers.length - (s.leader ? 1 : 0);
+    setText(this.#find('.standby'), !system ? 'numbers the records, then publishes them'
+      : others > 0 ? `${others} more stand${others === 1 ? 's' : ''} by` : 'nobody stands by');
+  }
+
+  #renderConsumers(list, rates) {
+    const host = document.getElementById('consumers');
+    const names = new Set(list.map((c) => c.name));
+    let changed = false;
+    for (const [name, element] of this.#consumers) {
+      if (names.has(name)) continue;
+      element.remove();
+      this.#consumers.delete(name);
+      changed = true;
+    }
+    for (const c of list) {
+      let element = this.#consumers.get(c.name);
+      if (!element) {
+        element = document.getElementById('consumer-template').content.firstElementChild.cloneNode(true);
+        element.dataset.node = c.name;
+        element.querySelector('.figure span').dataset.station = c.name;
+        setText(element.querySelector('h3'), c.name);
+        host.append(element);
+        this.#consumers.set(c.name, element);
+        this.#showFailures(c.name);
+        changed = true;
+      }
+      setText(element.querySelector('[data-role="checkpoint"]'), count(c.checkpoint));
+      setText(element.querySelector('[data-role="rate"]'), rate(rates?.consumers[c.name]));
+      this.#arrows.setRate(c.name, rates?.consumers[c.name]);
+      this.#meter(element.querySelector('.meter'), c.lag);
+      const parked = c.dead_letters > 0 ? `; ${records(c.dead_letters)} parked` : '';
+      const silent = c.lag === 0 && c.silent > SILENT ? `; silent for ${longDuration(c.silent)}` : '';
+      setText(element.querySelector('.what'), (c.lag > 0 ? `${records(c.lag)} behind, ${duration(c.lag_seconds)}` : 'up to date') + parked + silent);
+    }
+    if (changed) this.#arrows.layout();
+  }
+
+  // #processes shows on the drawing what is frozen or on its way back.
+  #processes(system) {
+    const worst = new Map();
+    for (const p of system?.processes ?? []) {
+      const node = p.kind === 'streamer' ? 'streamer' : p.name;
+      if (p.state !== 'running' && !worst.has(node)) worst.set(node, p.kind === 'streamer' ? `${p.name} ${p.state}` : p.state);
+    }
+    for (const element of this.#root.querySelectorAll('[data-node], [data-zone]')) {
+      const badge = element.querySelector('.badge');
+      if (!badge) continue;
+      const state = worst.get(element.dataset.node ?? element.dataset.zone);
+      setData(element, 'state', state ? 'down' : null);
+      setText(badge, state ?? '');
+    }
+  }
+
+  /** note counts a failure where it happened, and flashes there if it is new. */
+  note(note, fresh) {
+    if (!FAILURES.has(note.kind)) return;
+    const name = /^streamer/.test(note.source) ? 'streamer' : note.source;
+    this.#failures.set(name, [(this.#failures.get(name)?.[0] ?? 0) + 1, note.t]);
+    this.#showFailures(name);
+    const element = this.#find(`[data-node="${CSS.escape(name)}"], [data-zone="${CSS.escape(name)}"]`);
+    if (!element || !fresh || document.hidden) return;
+    element.classList.add('flash');
+    element.addEventListener('animationend', () => element.classList.remove('flash'), { once: true });
+  }
+
+  #showFailures(name) {
+    const [failures, last] = this.#failures.get(name) ?? [0];
+    const element = this.#find(`[data-node="${CSS.escape(name)}"] .trouble`);
+    if (!element || !failures) return;
+    element.replaceChildren(make('b', '', `${count(failures)} ×`), ` failed, last ${time(last)}`);
+    setData(element, 'failures', failures);
+  }
+}

@@ -1,0 +1,114 @@
+// Takes the events, and draws what they say at most four times a second.
+
+import { AuditView } from './audit.js';
+import { Controls } from './controls.js';
+import { connect } from './events.js';
+import { Flow } from './flow.js';
+import { setData, setText, time } from './format.js';
+import { History } from './history.js';
+import { Notes } from './notes.js';
+import { Now } from './now.js';
+import { Plots } from './plots.js';
+
+const TEXT = 250; // ms between two updates of the figures
+const PLOTS = 1000;
+
+const history = new History();
+const views = { now: new Now(), flow: new Flow(), audit: new AuditView(), controls: new Controls() };
+const plots = new Plots();
+const notes = new Notes();
+
+const state = { connection: 'connecting', lostAt: 0, skew: 0, sample: null, audit: null, system: null, lastNote: 0 };
+
+// now is the dashboard's clock, which the events go by.
+const now = () => Date.now() + state.skew;
+
+let scheduled = false;
+let drawn = 0;
+function schedule() {
+  if (scheduled || document.hidden) return;
+  scheduled = true;
+  setTimeout(() => requestAnimationFrame(draw), Math.max(0, drawn + TEXT - performance.now()));
+}
+
+function draw() {
+  scheduled = false;
+  drawn = performance.now();
+  const { connection, sample } = state;
+  const view = {
+    ...state, now: now(),
+    rates: connection === 'open' && !sample?.postgres ? history.rates(now()) : null,
+    stale: connection !== 'open' || Boolean(sample?.postgres),
+  };
+  for (const v of Object.values(views)) v.render(view);
+  const as = view.stale && sample ? `, figures as of ${time(sample.read)}` : '';
+  const element = document.getElementById('connection');
+  setText(element, { connecting: 'connecting …', open: 'live', lost: 'connection lost' }[connection] + as);
+  setData(element, 'state', connection);
+  setData(document.body, 'connection', connection);
+  setData(document.body, 'stale', view.stale ? '' : null);
+}
+
+function take(sample) {
+  const before = state.sample;
+  // The log's head and Postgres are not read at the same instant.
+  const short = sample.redis ? 0 : Math.max(0, sample.published - (sample.head ?? 0));
+  sample.short = short;
+  sample.lostLog = before?.short ? Math.min(short, before.short) : 0;
+  sample.read = sample.postgres ? (before?.read ?? sample.t) : sample.t;
+  state.sample = sample;
+  history.add(sample);
+}
+
+function takeNote(note, fresh) {
+  if (note.id <= state.lastNote) return;
+  state.lastNote = note.id;
+  notes.add(note);
+  plots.note(note);
+  views.now.note(note);
+  views.flow.note(note, fresh);
+  if (fresh) views.controls.note(note);
+}
+
+connect({
+  connection(next) {
+    state.connection = next;
+    if (next === 'lost') state.lostAt = now();
+    schedule();
+  },
+  hello(hello) {
+    state.skew = hello.now - Date.now();
+    state.audit = hello.audit ?? state.audit;
+    state.system = hello.system;
+    setText(document.getElementById('version'), hello.version);
+    history.merge(hello.history);
+    if (hello.history.length) take(hello.history.at(-1));
+    // The ids of a dashboard that has started again begin anew.
+    if ((hello.notes.at(-1)?.id ?? 0) < state.lastNote) state.lastNote = 0;
+    for (const note of hello.notes) takeNote(note, false);
+    views.controls.hello(hello);
+    plots.render(history, now());
+    schedule();
+  },
+  sample(sample) {
+    take(sample);
+    schedule();
+  },
+  audit(audit) {
+    state.audit = audit;
+    schedule();
+  },
+  note(note) {
+    takeNote(note, true);
+  },
+  system(system) {
+    state.system = system;
+    schedule();
+  },
+});
+
+setInterval(() => {
+  if (document.hidden) return;
+  plots.render(history, now());
+  schedule();
+}, PLOTS);

@@ -1,0 +1,72 @@
+// One sentence that says how things are now: the worst first.
+
+import { duration, longDuration, rate, records, setData, setText, time } from './format.js';
+
+const BEHIND = 2; // s after which a consumer is worth a sentence
+const MINUTE = 60_000;
+
+export class Now {
+  #root = document.getElementById('now');
+  #failures = []; // times of simulated failures and crashes within a minute
+
+  note(note) {
+    if (note.kind !== 'simulated' && note.kind !== 'crash' && note.kind !== 'killed') return;
+    this.#failures.push(note.t);
+    if (this.#failures.length > 2000) this.#failures.shift();
+  }
+
+  render(view) {
+    while (this.#failures.length && view.now - this.#failures[0] > MINUTE) this.#failures.shift();
+    const [level, text] = this.#sentence(view);
+    setData(this.#root, 'level', level);
+    setText(this.#root.querySelector('p'), text);
+  }
+
+  #sentence(view) {
+    const { connection, lostAt, sample, audit, rates, system } = view;
+    if (connection === 'connecting') return ['wait', 'Connecting to the dashboard …'];
+    if (connection === 'lost') {
+      return ['unknown', `This page has lost the dashboard at ${time(lostAt)} and keeps trying. What you see is of then; the system itself may be well.`];
+    }
+    if (audit && !audit.agrees && audit.balances.length && !audit.error) return ['wrong', 'The totals do not agree. That must never happen: see the audit.'];
+    if (!sample) return ['wait', 'Waiting for the first reading …'];
+    const troubles = [...this.#servers(sample), ...this.#processes(system), ...(sample.postgres ? [] : this.#delays(sample))];
+    if (troubles.length) return ['trouble', troubles.slice(0, 3).join(' ')];
+    if (sample.numbered + sample.staged === 0) return ['wait', 'All is ready. Nothing has been booked yet; the first ride will show here.'];
+    return ['well', this.#allWell(sample, rates)];
+  }
+
+  #allWell(sample, rates) {
+    const n = this.#failures.length;
+    const failed = n ? ` ${n} ${n === 1 ? 'failure' : 'failures'} in the last minute, each made good.` : ' Nothing has failed in the last minute.';
+    if (!rates || rates.staged === 0) return `All is well, and nobody books just now.${failed}`;
+    const within = sample.latency ? `, half of them at their consumers within ${duration(sample.latency.p50 / 1000)}` : '';
+    return `All is well: ${rate(rates.staged)} rides/s${within}.${failed}`;
+  }
+
+  #servers(s) {
+    const list = [];
+    if (s.postgres) list.push(`Postgres cannot be reached (${s.postgres}). Nothing is lost; nothing can be booked until it is back. Figures as of ${time(s.read)}.`);
+    if (s.redis) list.push(`Redis cannot be reached (${s.redis}). Rides are booked all the same; their records wait in Postgres.`);
+    else if (s.lostLog > 0 && !s.postgres) list.push(`Redis has lost ${records(s.lostLog)}; the streamer publishes them again from Postgres.`);
+    return list;
+  }
+
+  #processes(system) {
+    const list = (system?.processes ?? []).filter((p) => p.state !== 'running').map((p) =>
+      p.state === 'frozen' ? `${p.name} is frozen.` : `${p.name} has died and starts again.`);
+    if (system?.redis_cut) list.push('The connections to Redis are cut.');
+    return list;
+  }
+
+  #delays(s) {
+    const list = [];
+    const waiting = s.staged + Math.max(0, s.numbered - s.published);
+    if (!s.leader) list.push(waiting ? `No streamer leads just now: ${records(waiting)} wait.` : 'No streamer leads just now.');
+    else if (s.staged_for > BEHIND) list.push(`${records(s.staged)} wait to be numbered, the oldest for ${longDuration(s.staged_for)}.`);
+    for (const c of s.consumers) {
+      if (c.lag > 0 && c.lag_seconds > BEHIND) list.push(`${c.name} is ${records(c.lag)} behind, ${longDuration(c.lag_seconds)}.`);
+    }
+    return list;
+  }
+}
