@@ -63,7 +63,7 @@ export class Arrows {
     this.#svg.append(path);
     const length = path.getTotalLength();
     const points = Array.from({ length: POINTS + 1 }, (_, i) => path.getPointAtLength((length * i) / POINTS));
-    const [from, to] = [points[POINTS - 1], points[POINTS]];
+    const [from, to] = [path.getPointAtLength(length - 1), points[POINTS]];
     const head = document.createElementNS(NS, 'path');
     head.setAttribute('d', 'M-7,-4.5L0,0L-7,4.5');
     head.setAttribute('class', 'arrow-head');

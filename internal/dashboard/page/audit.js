@@ -17,17 +17,18 @@ export class AuditView {
     const state = !known ? 'unknown' : String(audit.agrees && audit.balances.length > 0);
     setData(this.#root, 'agrees', audit.balances.length ? state : 'unknown');
     setText(document.getElementById('truth'), group(audit.truth));
-    setText(document.getElementById('verdict'), this.#verdict(audit, known, late));
-    const since = audit.agrees ? 'Equal' : 'Not equal';
+    setText(document.getElementById('verdict'), this.#verdict(audit, known));
+    const equal = audit.agrees ? 'equal' : 'not equal';
+    const since = known ? `${equal === 'equal' ? 'Equal' : 'Not equal'} since ${time(audit.since)}, for ${longDuration((audit.t - audit.since) / 1000)}.`
+      : `When last heard of: ${equal}, since ${time(audit.since)}.`;
     setText(document.getElementById('audit-notes'), audit.checks === 0 ? '' :
-      `${since} since ${time(audit.since)}, for ${longDuration((audit.t - audit.since) / 1000)}. `
-      + `Checked ${count(audit.checks)} ${audit.checks === 1 ? 'time' : 'times'}, over ${count(audit.rides)} rides, in one snapshot each, while everything runs.`);
+      `${since} Checked ${count(audit.checks)} ${audit.checks === 1 ? 'time' : 'times'}, over ${count(audit.rides)} rides, in one snapshot each, while everything runs.`);
     this.#balances(audit, known);
   }
 
-  #verdict(audit, known, late) {
+  #verdict(audit, known) {
     if (!known) {
-      const why = audit.error ? `it could not be made: ${audit.error}` : late ? 'it is not heard of just now' : '';
+      const why = audit.error ? `it could not be made: ${audit.error}` : 'there is no word of it just now';
       return `Unknown: ${why}. Figures as of ${time(audit.t)}.`;
     }
     if (audit.balances.length === 0) return 'There is no consumer to compare with yet.';
@@ -43,6 +44,8 @@ export class AuditView {
       row.element.remove();
       this.#rows.delete(name);
     }
+    // All rows have the same columns, so that the eye can run down them.
+    setData(host, 'parked', audit.balances.some((b) => !isZero(b.parked)) ? '' : null);
     for (const b of audit.balances) {
       if (!this.#rows.has(b.consumer)) {
         const row = new Row(b.consumer);
@@ -87,7 +90,6 @@ class Row {
       setText(value, group(balance[key]));
       setData(term, 'zero', isZero(balance[key]) ? '' : null);
     }
-    this.#terms.parked.term.hidden = isZero(balance.parked);
     setText(this.#difference, state === 'false' ? `off by ${group(balance.difference)} m` : '');
   }
 }

@@ -13,6 +13,7 @@ export class Flow {
   #arrows = new Arrows(this.#root);
   #consumers = new Map();
   #failures = new Map(); // counted by name, as long as the page has known of them
+  #states = new Map(); // of processes that do not run, by node or zone
   #moved = performance.now();
 
   constructor() {
@@ -27,7 +28,7 @@ export class Flow {
   render(view) {
     const { sample, rates, system, audit, stale } = view;
     setData(this.#root, 'stale', stale ? '' : null);
-    this.#processes(system, view.now);
+    this.#processes(system);
     if (!sample) return;
     const figure = (name, n) => setText(this.#find(`[data-station="${name}"]`), count(n));
     figure('api', audit?.rides);
@@ -66,15 +67,17 @@ export class Flow {
     const lost = s.redis || s.lostLog === 0 ? 0 : s.lostLog;
     this.#meter(this.#find('[data-meter="published"]'), lost);
     setText(this.#find('[data-what="published"]'), s.redis ? 'what Redis holds cannot be read now'
-      : lost ? `${records(lost)} lost: being built again from Postgres` : 'what consumers read; if lost, built again');
+      : lost ? `${s.head ? records(lost) : 'all'} lost: being built again from Postgres` : 'what consumers read; if lost, built again');
     this.#zone('redis', s.redis ? 'cannot be reached' : lost ? 'lost its log' : null);
     this.#zone('postgres', s.postgres ? 'cannot be reached' : null);
   }
 
-  #zone(name, trouble) {
+  // #zone says what is wrong with a server: what was done to it, or what is seen.
+  #zone(name, seen) {
     const zone = this.#find(`[data-zone="${name}"]`);
+    const trouble = this.#states.get(name) ?? seen;
     setData(zone, 'trouble', trouble ? '' : null);
-    if (trouble || !zone.dataset.state) setText(zone.querySelector('.badge'), trouble ?? '');
+    setText(zone.querySelector('.badge'), trouble ?? '');
   }
 
   #streamer(s, system) {
@@ -121,15 +124,16 @@ export class Flow {
 
   // #processes shows on the drawing what is frozen or on its way back.
   #processes(system) {
-    const worst = new Map();
+    this.#states.clear();
     for (const p of system?.processes ?? []) {
-      const node = p.kind === 'streamer' ? 'streamer' : p.name;
-      if (p.state !== 'running' && !worst.has(node)) worst.set(node, p.kind === 'streamer' ? `${p.name} ${p.state}` : p.state);
+      const streamer = p.kind === 'streamer';
+      if (p.state !== 'running') this.#states.set(streamer ? p.kind : p.name, streamer ? `${p.name} ${p.state}` : p.state);
     }
-    for (const element of this.#root.querySelectorAll('[data-node], [data-zone]')) {
+    if (system?.redis_cut) this.#states.set('redis', 'cut off');
+    for (const element of this.#root.querySelectorAll('[data-node]')) {
       const badge = element.querySelector('.badge');
       if (!badge) continue;
-      const state = worst.get(element.dataset.node ?? element.dataset.zone);
+      const state = this.#states.get(element.dataset.node);
       setData(element, 'state', state ? 'down' : null);
       setText(badge, state ?? '');
     }
@@ -143,8 +147,8 @@ export class Flow {
     this.#showFailures(name);
     const element = this.#find(`[data-node="${CSS.escape(name)}"], [data-zone="${CSS.escape(name)}"]`);
     if (!element || !fresh || document.hidden) return;
-    element.classList.add('flash');
-    element.addEventListener('animationend', () => element.classList.remove('flash'), { once: true });
+    element.dataset.flash = note.kind === 'simulated' ? 'soft' : 'hard';
+    element.addEventListener('animationend', () => delete element.dataset.flash, { once: true });
   }
 
   #showFailures(name) {

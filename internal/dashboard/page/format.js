@@ -40,6 +40,9 @@ const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-dig
 /** time is the clock's, here, of Unix milliseconds. */
 export const time = (ms) => clock.format(ms);
 
+/** title begins a sentence with a name. */
+export const title = (name) => name[0].toUpperCase() + name.slice(1);
+
 /** setText leaves the document alone where nothing has changed. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -1,6 +1,6 @@
 // One sentence that says how things are now: the worst first.
 
-import { duration, longDuration, rate, records, setData, setText, time } from './format.js';
+import { duration, longDuration, rate, records, setData, setText, time, title } from './format.js';
 
 const BEHIND = 2; // s after which a consumer is worth a sentence
 const MINUTE = 60_000;
@@ -30,7 +30,7 @@ export class Now {
     }
     if (audit && !audit.agrees && audit.balances.length && !audit.error) return ['wrong', 'The totals do not agree. That must never happen: see the audit.'];
     if (!sample) return ['wait', 'Waiting for the first reading …'];
-    const troubles = [...this.#servers(sample), ...this.#processes(system), ...(sample.postgres ? [] : this.#delays(sample))];
+    const troubles = [...this.#servers(sample, system), ...this.#processes(system, sample), ...(sample.postgres ? [] : this.#delays(sample, system))];
     if (troubles.length) return ['trouble', troubles.slice(0, 3).join(' ')];
     if (sample.numbered + sample.staged === 0) return ['wait', 'All is ready. Nothing has been booked yet; the first ride will show here.'];
     return ['well', this.#allWell(sample, rates)];
@@ -44,28 +44,33 @@ export class Now {
     return `All is well: ${rate(rates.staged)} rides/s${within}.${failed}`;
   }
 
-  #servers(s) {
+  #servers(s, system) {
     const list = [];
-    if (s.postgres) list.push(`Postgres cannot be reached (${s.postgres}). Nothing is lost; nothing can be booked until it is back. Figures as of ${time(s.read)}.`);
-    if (s.redis) list.push(`Redis cannot be reached (${s.redis}). Rides are booked all the same; their records wait in Postgres.`);
-    else if (s.lostLog > 0 && !s.postgres) list.push(`Redis has lost ${records(s.lostLog)}; the streamer publishes them again from Postgres.`);
+    const how = (kind, error) => ({ frozen: 'is frozen', restarting: 'has died and starts again' })[
+      system?.processes.find((p) => p.kind === kind)?.state] ?? `cannot be reached (${error})`;
+    if (s.postgres) list.push(`Postgres ${how('postgres', s.postgres)}. Nothing is lost, and nothing can be booked until it is back. Figures as of ${time(s.read)}.`);
+    if (s.redis) list.push(`Redis ${system?.redis_cut ? 'is cut off' : how('redis', s.redis)}. Rides are booked all the same; their records wait in Postgres.`);
+    else if (s.lostLog > 0 && !s.postgres) list.push(`Redis has lost ${s.head ? records(s.lostLog) : 'the log'}; the streamer publishes again from Postgres what readers still need.`);
     return list;
   }
 
-  #processes(system) {
-    const list = (system?.processes ?? []).filter((p) => p.state !== 'running').map((p) =>
-      p.state === 'frozen' ? `${p.name} is frozen.` : `${p.name} has died and starts again.`);
-    if (system?.redis_cut) list.push('The connections to Redis are cut.');
-    return list;
+  #processes(system, s) {
+    return (system?.processes ?? [])
+      .filter((p) => p.state !== 'running' && p.kind !== 'postgres' && p.kind !== 'redis')
+      .map((p) => {
+        const lag = p.kind === 'consumer' && !s.postgres ? s.consumers.find((c) => c.name === p.name)?.lag : 0;
+        return `${title(p.name)} ${p.state === 'frozen' ? 'is frozen' : 'has died and starts again'}${lag ? `; ${records(lag)} wait for it` : ''}.`;
+      });
   }
 
-  #delays(s) {
+  #delays(s, system) {
     const list = [];
+    const stopped = new Set(system?.processes.filter((p) => p.state !== 'running').map((p) => p.name));
     const waiting = s.staged + Math.max(0, s.numbered - s.published);
     if (!s.leader) list.push(waiting ? `No streamer leads just now: ${records(waiting)} wait.` : 'No streamer leads just now.');
     else if (s.staged_for > BEHIND) list.push(`${records(s.staged)} wait to be numbered, the oldest for ${longDuration(s.staged_for)}.`);
     for (const c of s.consumers) {
-      if (c.lag > 0 && c.lag_seconds > BEHIND) list.push(`${c.name} is ${records(c.lag)} behind, ${longDuration(c.lag_seconds)}.`);
+      if (c.lag > 0 && c.lag_seconds > BEHIND && !stopped.has(c.name)) list.push(`${title(c.name)} is ${records(c.lag)} behind, ${longDuration(c.lag_seconds)}.`);
     }
     return list;
   }

@@ -1,7 +1,7 @@
 // The plots of the last five minutes.
 
 import { SPAN } from './history.js';
-import { count, duration, make, rate, setText } from './format.js';
+import { count, duration, group, make, rate, setText } from './format.js';
 
 /* global uPlot */
 
@@ -11,6 +11,8 @@ const MOST_MARKS = 300;
 const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
 
 const ms = (v) => duration(v == null ? null : v / 1000);
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 1e7, 1e8];
+const axisTime = (v) => (v < 1000 ? `${v} ms` : `${group(String(v / 1000))} s`);
 const KINDS = [
   { id: 'rides', title: 'Rides booked', unit: 'per second', text: (v) => (v == null ? '–' : `${rate(v)} /s`), wide: true },
   { id: 'lag', title: 'Consumers behind', unit: 'records', text: count, perConsumer: true },
@@ -117,7 +119,7 @@ export class Plots {
           values: (u, splits) => splits.map((t) => new Date(t * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' })),
           incrs: [60, 120] },
         { ...axis, size: rem * 3.4, space: rem * 1.9, gap: 4,
-          values: (u, splits) => splits.map((v) => (p.kind.time ? ms(v) : count(v))), incrs: p.kind.time ? undefined : [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3, 2500, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] },
+          values: (u, splits) => splits.map(p.kind.time ? axisTime : count), incrs: STEPS },
       ],
       series: [{}, ...labels.map((label, i) => ({
         label, stroke: colour(`series-${i % 6}`), width: Math.max(1.5, rem * 0.1), dash: DASHES[i % DASHES.length],
