@@ -2,26 +2,33 @@
 // records that move along them.
 
 const NS = 'http://www.w3.org/2000/svg';
-const POINTS = 12; // of a path, for the dots
-const FLIGHT = 1100; // ms
-const MOST_DOTS = 120;
+const POINTS = 8; // along a bent path, for the dots
+const FLIGHT = 1400; // ms
+const FRAME = 80; // ms
+const MOST_DOTS = 80;
 
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
 /** density is how many dots a second stand for how many records a second. */
-const density = (rate) => (rate <= 3 ? rate : Math.min(9, 3 * (rate / 3) ** 0.25));
+const density = (rate) => (rate <= 3 ? rate : Math.min(8, 3 * (rate / 3) ** 0.2));
 
 export class Arrows {
-  #flow; #svg; #dots;
-  #arrows = new Map(); // by name: {path, points, rate, due}
-  #idle = [];
-  #made = 0;
+  #flow; #svg; #canvas;
+  #arrows = new Map(); // by name: {points, rate, due}
+  #moving = []; // {points, start}
+  #clean = true; // the canvas is
+  #seen = true; // the drawing is in the window
+  #ticked = performance.now();
+  #scale; #radius; #colour;
 
   constructor(flow) {
     this.#flow = flow;
     this.#svg = flow.querySelector('#arrows');
-    this.#dots = flow.querySelector('#dots');
+    this.#canvas = flow.querySelector('#dots');
     new ResizeObserver(() => this.layout()).observe(flow);
+    new IntersectionObserver(([entry]) => { this.#seen = entry.isIntersecting; }).observe(flow);
+    document.addEventListener('themechange', () => this.layout());
+    setInterval(() => this.#tick(), FRAME);
   }
 
   /** layout draws the arrows anew: when sizes or the consumers have changed. */
@@ -33,6 +40,12 @@ export class Arrows {
         x: (r.left + r.right) / 2 - frame.left, y: (r.top + r.bottom) / 2 - frame.top };
     };
     const node = (name) => this.#flow.querySelector(`[data-node="${name}"]`);
+    this.#scale = Math.min(devicePixelRatio, 2);
+    this.#canvas.width = Math.round(frame.width * this.#scale);
+    this.#canvas.height = Math.round(frame.height * this.#scale);
+    this.#radius = parseFloat(getComputedStyle(this.#flow).fontSize) * 0.25 * this.#scale;
+    this.#colour = getComputedStyle(this.#canvas).color;
+    this.#moving = [];
     this.#svg.setAttribute('viewBox', `0 0 ${frame.width} ${frame.height}`);
     this.#svg.replaceChildren();
     const before = this.#arrows;
@@ -62,8 +75,9 @@ export class Arrows {
     path.setAttribute('class', 'arrow');
     this.#svg.append(path);
     const length = path.getTotalLength();
-    const points = Array.from({ length: POINTS + 1 }, (_, i) => path.getPointAtLength((length * i) / POINTS));
-    const [from, to] = [path.getPointAtLength(length - 1), points[POINTS]];
+    const steps = /[CQ]/.test(d) ? POINTS : 1;
+    const points = Array.from({ length: steps + 1 }, (_, i) => path.getPointAtLength((length * i) / steps));
+    const [from, to] = [path.getPointAtLength(length - 1), points[steps]];
     const head = document.createElementNS(NS, 'path');
     head.setAttribute('d', 'M-7,-4.5L0,0L-7,4.5');
     head.setAttribute('class', 'arrow-head');
@@ -88,27 +102,37 @@ export class Arrows {
     if (arrow) arrow.rate = rate ?? 0;
   }
 
-  /** move sends off the dots that came due in the last milliseconds. */
-  move(elapsed) {
-    if (still.matches || document.hidden) return;
-    for (const arrow of this.#arrows.values()) {
-      arrow.due = Math.min(arrow.due + (density(arrow.rate) * elapsed) / 1000, 3);
-      for (let delay = 0; arrow.due >= 1; arrow.due--, delay += elapsed / 3) this.#send(arrow, delay);
+  // #tick sends off the dots that came due, and moves all of them. Few frames
+  // on one canvas cost less than animated elements, and are smooth at this speed.
+  #tick() {
+    const now = performance.now();
+    const elapsed = Math.min(now - this.#ticked, 500);
+    this.#ticked = now;
+    if (document.hidden || !this.#seen || still.matches) this.#moving = [];
+    else this.#launch(now, elapsed);
+    if (this.#moving.length === 0 && this.#clean) return;
+    const context = this.#canvas.getContext('2d', { willReadFrequently: true });
+    context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
+    this.#moving = this.#moving.filter((dot) => now - dot.start < FLIGHT);
+    this.#clean = this.#moving.length === 0;
+    context.fillStyle = this.#colour;
+    context.beginPath();
+    for (const { points, start } of this.#moving) {
+      const at = Math.max(0, (now - start) / FLIGHT) * (points.length - 1);
+      const [p, q, part] = [points[Math.floor(at)], points[Math.ceil(at)], at % 1];
+      const [x, y] = [(p.x + (q.x - p.x) * part) * this.#scale, (p.y + (q.y - p.y) * part) * this.#scale];
+      context.moveTo(x, y);
+      context.arc(x, y, this.#radius, 0, 7);
     }
+    context.fill();
   }
 
-  #send({ points }, delay) {
-    let dot = this.#idle.pop();
-    if (!dot) {
-      if (this.#made >= MOST_DOTS) return;
-      this.#made++;
-      dot = document.createElement('i');
-      this.#dots.append(dot);
+  #launch(now, elapsed) {
+    for (const arrow of this.#arrows.values()) {
+      arrow.due += (density(arrow.rate) * elapsed) / 1000;
+      if (arrow.due < 1) continue;
+      arrow.due += Math.random() - 1.5; // on average -1: real records do not come like clockwork
+      if (this.#moving.length < MOST_DOTS) this.#moving.push({ points: arrow.points, start: now });
     }
-    const frames = points.map((p) => ({ transform: `translate(${p.x}px,${p.y}px)`, opacity: 1 }));
-    frames[0].opacity = 0;
-    frames[POINTS].opacity = 0;
-    dot.animate(frames, { duration: FLIGHT, delay: delay + Math.random() * 100 }).finished
-      .then(() => this.#idle.push(dot), () => this.#idle.push(dot));
   }
 }

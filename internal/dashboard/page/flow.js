@@ -14,15 +14,6 @@ export class Flow {
   #consumers = new Map();
   #failures = new Map(); // counted by name, as long as the page has known of them
   #states = new Map(); // of processes that do not run, by node or zone
-  #moved = performance.now();
-
-  constructor() {
-    setInterval(() => {
-      const now = performance.now();
-      this.#arrows.move(now - this.#moved);
-      this.#moved = now;
-    }, 250);
-  }
 
   /** render draws a view: see main.js. */
   render(view) {

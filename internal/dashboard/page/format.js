@@ -43,9 +43,11 @@ export const time = (ms) => clock.format(ms);
 /** title begins a sentence with a name. */
 export const title = (name) => name[0].toUpperCase() + name.slice(1);
 
-/** setText leaves the document alone where nothing has changed. */
+/** setText is for elements of text alone, and does nothing where it is the same. */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const node = element.firstChild;
+  if (!node) element.append(text);
+  else if (node.data !== text) node.data = text;
 }
 
 /** setData sets a data attribute, or removes it if the value is null. */

@@ -37,8 +37,10 @@ export class Plots {
   #names = null;
   #plots = [];
   #columns = null;
+  #seen = true; // the plots are in the window
 
   constructor() {
+    new IntersectionObserver(([entry]) => { this.#seen = entry.isIntersecting; }).observe(this.#host);
     document.addEventListener('themechange', () => { this.#names = null; });
     new ResizeObserver(() => {
       for (const p of this.#plots) p.plot.setSize(this.#size(p.frame));
@@ -53,6 +55,7 @@ export class Plots {
 
   /** render draws the history up to now, in Unix milliseconds. */
   render(history, now) {
+    if (!this.#seen) return;
     const names = history.consumers();
     if (!this.#names || names.join() !== this.#names.join()) this.#build(names);
     this.#columns = history.columns(names);
