@@ -5,7 +5,6 @@ const NS = 'http://www.w3.org/2000/svg';
 const POINTS = 8; // along a bent path, for the dots
 const FLIGHT = 1400; // ms
 const FRAME = 80; // ms
-const MOST_DOTS = 80;
 
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -13,10 +12,8 @@ const still = matchMedia('(prefers-reduced-motion: reduce)');
 const density = (rate) => (rate <= 3 ? rate : Math.min(8, 3 * (rate / 3) ** 0.2));
 
 export class Arrows {
-  #flow; #svg; #canvas;
-  #arrows = new Map(); // by name: {points, rate, due}
-  #moving = []; // {points, start}
-  #clean = true; // the canvas is
+  #flow; #svg; #dots;
+  #arrows = new Map(); // by name: {points, canvas, left, top, rate, due, starts}
   #seen = true; // the drawing is in the window
   #ticked = performance.now();
   #scale; #radius; #colour;
@@ -24,7 +21,7 @@ export class Arrows {
   constructor(flow) {
     this.#flow = flow;
     this.#svg = flow.querySelector('#arrows');
-    this.#canvas = flow.querySelector('#dots');
+    this.#dots = flow.querySelector('#dots');
     new ResizeObserver(() => this.layout()).observe(flow);
     new IntersectionObserver(([entry]) => { this.#seen = entry.isIntersecting; }).observe(flow);
     document.addEventListener('themechange', () => this.layout());
@@ -41,11 +38,9 @@ export class Arrows {
     };
     const node = (name) => this.#flow.querySelector(`[data-node="${name}"]`);
     this.#scale = Math.min(devicePixelRatio, 2);
-    this.#canvas.width = Math.round(frame.width * this.#scale);
-    this.#canvas.height = Math.round(frame.height * this.#scale);
-    this.#radius = parseFloat(getComputedStyle(this.#flow).fontSize) * 0.25 * this.#scale;
-    this.#colour = getComputedStyle(this.#canvas).color;
-    this.#moving = [];
+    this.#radius = parseFloat(getComputedStyle(this.#flow).fontSize) * 0.25;
+    this.#colour = getComputedStyle(this.#dots).color;
+    this.#dots.replaceChildren();
     this.#svg.setAttribute('viewBox', `0 0 ${frame.width} ${frame.height}`);
     this.#svg.replaceChildren();
     const before = this.#arrows;
@@ -85,7 +80,21 @@ export class Arrows {
     head.setAttribute('transform', `translate(${to.x},${to.y}) rotate(${angle})`);
     this.#svg.append(head);
     const old = before.get(name);
-    this.#arrows.set(name, { points, rate: old?.rate ?? 0, due: old?.due ?? 0 });
+    this.#arrows.set(name, { points, ...this.#canvas(path), rate: old?.rate ?? 0, due: old?.due ?? 0, starts: old?.starts ?? [] });
+  }
+
+  // #canvas makes one that is no larger than the arrow: what is drawn again and
+  // again should be small.
+  #canvas(path) {
+    const box = path.getBBox();
+    const margin = this.#radius + 1;
+    const [left, top, width, height] = [box.x - margin, box.y - margin, box.width + 2 * margin, box.height + 2 * margin].map(Math.ceil);
+    const canvas = document.createElement('canvas');
+    canvas.width = width * this.#scale;
+    canvas.height = height * this.#scale;
+    Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+    this.#dots.append(canvas);
+    return { canvas, left, top };
   }
 
   // #stem leads from the streamer to an arrow along which it moves records.
@@ -103,36 +112,37 @@ export class Arrows {
   }
 
   // #tick sends off the dots that came due, and moves all of them. Few frames
-  // on one canvas cost less than animated elements, and are smooth at this speed.
+  // on small canvases cost less than animated elements, and are smooth enough.
   #tick() {
     const now = performance.now();
     const elapsed = Math.min(now - this.#ticked, 500);
     this.#ticked = now;
-    if (document.hidden || !this.#seen || still.matches) this.#moving = [];
-    else this.#launch(now, elapsed);
-    if (this.#moving.length === 0 && this.#clean) return;
-    const context = this.#canvas.getContext('2d', { willReadFrequently: true });
-    context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
-    this.#moving = this.#moving.filter((dot) => now - dot.start < FLIGHT);
-    this.#clean = this.#moving.length === 0;
+    if (document.hidden || !this.#seen) return;
+    for (const arrow of this.#arrows.values()) {
+      const before = arrow.starts.length;
+      arrow.starts = still.matches ? [] : arrow.starts.filter((start) => now - start < FLIGHT);
+      arrow.due += (density(arrow.rate) * elapsed) / 1000;
+      if (arrow.due >= 1) {
+        arrow.due += Math.random() - 1.5; // on average -1: real records do not come like clockwork
+        if (!still.matches) arrow.starts.push(now);
+      }
+      if (before || arrow.starts.length) this.#draw(arrow, now);
+    }
+  }
+
+  #draw({ points, canvas, left, top, starts }, now) {
+    const context = canvas.getContext('2d', { willReadFrequently: true }); // so small ones are drawn without the GPU
+    context.setTransform(this.#scale, 0, 0, this.#scale, -left * this.#scale, -top * this.#scale);
+    context.clearRect(left, top, canvas.width, canvas.height);
     context.fillStyle = this.#colour;
     context.beginPath();
-    for (const { points, start } of this.#moving) {
-      const at = Math.max(0, (now - start) / FLIGHT) * (points.length - 1);
+    for (const start of starts) {
+      const at = ((now - start) / FLIGHT) * (points.length - 1);
       const [p, q, part] = [points[Math.floor(at)], points[Math.ceil(at)], at % 1];
-      const [x, y] = [(p.x + (q.x - p.x) * part) * this.#scale, (p.y + (q.y - p.y) * part) * this.#scale];
+      const [x, y] = [p.x + (q.x - p.x) * part, p.y + (q.y - p.y) * part];
       context.moveTo(x, y);
       context.arc(x, y, this.#radius, 0, 7);
     }
     context.fill();
-  }
-
-  #launch(now, elapsed) {
-    for (const arrow of this.#arrows.values()) {
-      arrow.due += (density(arrow.rate) * elapsed) / 1000;
-      if (arrow.due < 1) continue;
-      arrow.due += Math.random() - 1.5; // on average -1: real records do not come like clockwork
-      if (this.#moving.length < MOST_DOTS) this.#moving.push({ points: arrow.points, start: now });
-    }
   }
 }

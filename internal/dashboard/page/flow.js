@@ -6,6 +6,7 @@ import { count, duration, longDuration, make, rate, records, setData, setText, t
 // FULL is the backlog at which a bar is full; it fills by the logarithm.
 const FULL = 10_000;
 const SILENT = 60; // s; an idle consumer says every 30 s that it is alive
+const FLASH = 700; // ms
 const FAILURES = new Set(['simulated', 'crash', 'killed', 'halted']);
 
 export class Flow {
@@ -13,6 +14,7 @@ export class Flow {
   #arrows = new Arrows(this.#root);
   #consumers = new Map();
   #failures = new Map(); // counted by name, as long as the page has known of them
+  #flashes = new Map(); // timers by name
   #states = new Map(); // of processes that do not run, by node or zone
 
   /** render draws a view: see main.js. */
@@ -106,9 +108,9 @@ export class Flow {
       setText(element.querySelector('[data-role="rate"]'), rate(rates?.consumers[c.name]));
       this.#arrows.setRate(c.name, rates?.consumers[c.name]);
       this.#meter(element.querySelector('.meter'), c.lag);
-      const parked = c.dead_letters > 0 ? `; ${records(c.dead_letters)} parked` : '';
-      const silent = c.lag === 0 && c.silent > SILENT ? `; silent for ${longDuration(c.silent)}` : '';
-      setText(element.querySelector('.what'), (c.lag > 0 ? `${records(c.lag)} behind, ${duration(c.lag_seconds)}` : 'up to date') + parked + silent);
+      const silent = c.silent > SILENT ? `silent for ${longDuration(c.silent)}` : 'up to date';
+      setText(element.querySelector('.what'), c.lag > 0 ? `${records(c.lag)} behind, ${duration(c.lag_seconds)}` : silent);
+      setText(element.querySelector('.parked'), c.dead_letters > 0 ? `${records(c.dead_letters)} parked` : '');
     }
     if (changed) this.#arrows.layout();
   }
@@ -139,7 +141,8 @@ export class Flow {
     const element = this.#find(`[data-node="${CSS.escape(name)}"], [data-zone="${CSS.escape(name)}"]`);
     if (!element || !fresh || document.hidden) return;
     element.dataset.flash = note.kind === 'simulated' ? 'soft' : 'hard';
-    element.addEventListener('animationend', () => delete element.dataset.flash, { once: true });
+    clearTimeout(this.#flashes.get(name));
+    this.#flashes.set(name, setTimeout(() => delete element.dataset.flash, FLASH));
   }
 
   #showFailures(name) {

@@ -40,7 +40,7 @@ export class Plots {
   #seen = true; // the plots are in the window
 
   constructor() {
-    new IntersectionObserver(([entry]) => { this.#seen = entry.isIntersecting; }).observe(this.#host);
+    new IntersectionObserver(([entry]) => { this.#seen = entry.isIntersecting; }, { rootMargin: '10%' }).observe(this.#host);
     document.addEventListener('themechange', () => { this.#names = null; });
     new ResizeObserver(() => {
       for (const p of this.#plots) p.plot.setSize(this.#size(p.frame));
@@ -55,9 +55,10 @@ export class Plots {
 
   /** render draws the history up to now, in Unix milliseconds. */
   render(history, now) {
-    if (!this.#seen) return;
     const names = history.consumers();
-    if (!this.#names || names.join() !== this.#names.join()) this.#build(names);
+    const same = this.#names && names.join() === this.#names.join();
+    if (same && !this.#seen) return;
+    if (!same) this.#build(names);
     this.#columns = history.columns(names);
     for (const p of this.#plots) {
       p.plot.setData([this.#columns.time, ...this.#values(p.kind)], false);
