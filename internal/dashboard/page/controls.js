@@ -18,15 +18,14 @@ export class Controls {
   #token = '';
   #rows = new Map(); // by process name: {element, state, said, freeze}
   #sliders = {};
-  #last = null; // the consumer that was added last
+  #remove;
 
   constructor() {
     const row = document.getElementById('consumer-buttons');
     const said = make('p', 'said');
     said.setAttribute('role', 'status');
-    const add = this.#button('add-consumer', '', 'Add a consumer', said);
-    const remove = this.#button('remove-consumer', () => this.#last, 'Remove one', said);
-    row.append(add, remove, said);
+    this.#remove = this.#button('remove-consumer', '', 'Remove one');
+    row.append(this.#button('add-consumer', '', 'Add a consumer'), this.#remove, said);
     this.#rows.set('consumers', { said });
     this.#slider('rate', 'Load', { min: 0, max: 100, step: 1 }, toRate, fromRate, (v) => `${count(v)} rides/s`);
     this.#slider('failures', 'Failure rate', { min: 0, max: 50, step: 1 }, (p) => p / 100, (v) => v * 100, (v) => `${Math.round(v * 100)} % of batches`);
@@ -58,17 +57,21 @@ export class Controls {
       setText(row.freeze, LABELS[action]);
       row.freeze.setAttribute('aria-label', `${LABELS[action]} ${p.name}`);
     });
-    this.#last = sorted.filter((p) => p.kind === 'consumer').at(-1)?.name ?? null;
+    const last = sorted.filter((p) => p.kind === 'consumer').at(-1)?.name ?? '';
+    this.#remove.dataset.target = last;
+    this.#remove.disabled = !last;
+    setText(this.#remove, `Remove ${last || 'one'}`);
     this.#sliders.rate.show(system.rate);
     this.#sliders.failures.show(system.failures);
   }
 
   /** note ends the wait for what a button was to bring about. */
   note({ source, text }) {
-    const row = this.#rows.get(source);
-    if (!row?.pending) return;
-    row.pending = false;
-    this.#say(row, text, 'done');
+    for (const row of this.#rows.values()) {
+      if (row.pending !== source) continue;
+      row.pending = null;
+      this.#say(row, text, 'done');
+    }
   }
 
   #row(p) {
@@ -80,11 +83,11 @@ export class Controls {
     const state = make('span', 'state quiet');
     name.append(make('i', 'lamp'), make('b', '', p.name), ' ', state);
     const buttons = make('div', 'buttons');
-    const kill = this.#button('kill', p.name, LABELS.kill, said);
-    const freeze = this.#button('freeze', p.name, LABELS.freeze, said);
+    const kill = this.#button('kill', p.name, LABELS.kill);
+    const freeze = this.#button('freeze', p.name, LABELS.freeze);
     buttons.append(kill, freeze);
     if (p.kind === 'redis') {
-      for (const action of ['empty-redis', 'cut-redis']) buttons.append(this.#button(action, p.name, LABELS[action], said));
+      for (const action of ['empty-redis', 'cut-redis']) buttons.append(this.#button(action, p.name, LABELS[action]));
     }
     element.append(name, buttons, said);
     const row = { element, state, said, freeze };
@@ -96,25 +99,25 @@ export class Controls {
     const button = make('button', 'small', label);
     button.type = 'button';
     button.dataset.action = action;
-    if (typeof target === 'string' && target) {
+    if (target) {
       button.dataset.target = target;
       button.setAttribute('aria-label', `${label} ${target}`);
     }
     button.addEventListener('click', async () => {
       if (button.getAttribute('aria-busy') === 'true') return;
-      const to = typeof target === 'function' ? target() : target;
-      const row = this.#rows.get(to) && action !== 'remove-consumer' ? this.#rows.get(to) : this.#rows.get('consumers');
+      const to = button.dataset.target;
+      const row = this.#rows.get(target || 'consumers');
       button.setAttribute('aria-busy', 'true');
       this.#say(row, 'on its way …', 'pending');
-      row.pending = true;
+      row.pending = to || null;
       const error = await this.#send(button.dataset.action, to);
       button.removeAttribute('aria-busy');
       if (error) {
-        row.pending = false;
+        row.pending = null;
         this.#say(row, error, 'error');
-      } else if (row.pending) {
+      } else if (row.said.dataset.kind === 'pending') {
         this.#say(row, 'done; its effect will show', 'done');
-        setTimeout(() => { row.pending = false; }, PENDING);
+        setTimeout(() => { row.pending = null; }, PENDING);
       }
     });
     return button;

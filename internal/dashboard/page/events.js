@@ -22,10 +22,9 @@ export function connect(handlers) {
     state = next;
     handlers.connection(next);
   };
-  const heard = () => {
+  const listen = () => {
     clearTimeout(silence);
     silence = setTimeout(() => setState('lost'), SILENCE);
-    setState('open');
   };
   const close = () => {
     clearTimeout(retry);
@@ -36,11 +35,13 @@ export function connect(handlers) {
   const open = () => {
     close();
     source = new EventSource('events');
+    listen();
     for (const name of ['hello', 'sample', 'audit', 'note', 'system']) {
       source.addEventListener(name, (event) => {
         pause = 1000;
         handlers[name](JSON.parse(event.data));
-        heard();
+        listen();
+        setState('open');
       });
     }
     // The browser tries again by itself, unless the answer was an HTTP error.

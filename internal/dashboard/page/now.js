@@ -18,6 +18,8 @@ export class Now {
   render(view) {
     while (this.#failures.length && view.now - this.#failures[0] > MINUTE) this.#failures.shift();
     const [level, text] = this.#sentence(view);
+    // Figures change all the time; to a screen reader, only news is read out.
+    if (this.#root.dataset.level !== level) setText(document.getElementById('announcement'), text);
     setData(this.#root, 'level', level);
     setText(this.#root.querySelector('p'), text);
   }
@@ -25,6 +27,7 @@ export class Now {
   #sentence(view) {
     const { connection, lostAt, sample, audit, rates, system } = view;
     if (connection === 'connecting') return ['wait', 'Connecting to the dashboard …'];
+    if (connection === 'lost' && !sample) return ['unknown', 'The dashboard does not answer. This page keeps trying.'];
     if (connection === 'lost') {
       return ['unknown', `This page has lost the dashboard at ${time(lostAt)} and keeps trying. What you see is of then; the system itself may be well.`];
     }
@@ -46,10 +49,13 @@ export class Now {
 
   #servers(s, system) {
     const list = [];
-    const how = (kind, error) => ({ frozen: 'is frozen', restarting: 'has died and starts again' })[
-      system?.processes.find((p) => p.kind === kind)?.state] ?? `cannot be reached (${error})`;
-    if (s.postgres) list.push(`Postgres ${how('postgres', s.postgres)}. Nothing is lost, and nothing can be booked until it is back. Figures as of ${time(s.read)}.`);
-    if (s.redis) list.push(`Redis ${system?.redis_cut ? 'is cut off' : how('redis', s.redis)}. Rides are booked all the same; their records wait in Postgres.`);
+    const done = (kind) => ({ frozen: 'is frozen', restarting: 'has died and starts again' })[
+      system?.processes.find((p) => p.kind === kind)?.state];
+    const postgres = done('postgres') ?? (s.postgres && `cannot be reached (${s.postgres})`);
+    const redis = (system?.redis_cut && 'is cut off') || (done('redis') ?? (s.redis && `cannot be reached (${s.redis})`));
+    const as = s.postgres ? ` Figures as of ${time(s.read)}.` : '';
+    if (postgres) list.push(`Postgres ${postgres}. Nothing is lost, and nothing can be booked until it is back.${as}`);
+    if (redis) list.push(`Redis ${redis}. Rides are booked all the same; their records wait in Postgres.`);
     else if (s.lostLog > 0 && !s.postgres) list.push(`Redis has lost ${s.head ? records(s.lostLog) : 'the log'}; the streamer publishes again from Postgres what readers still need.`);
     return list;
   }

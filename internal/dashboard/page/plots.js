@@ -99,6 +99,7 @@ export class Plots {
     });
     caption.append(title, legend);
     const frame = make('div', 'plot');
+    frame.setAttribute('role', 'img');
     figure.append(caption, frame);
     figure.dataset.plot = kind.id;
     this.#host.append(figure);
@@ -160,6 +161,6 @@ export class Plots {
       setText(element, text);
       return text;
     });
-    if (index == null) p.frame.firstElementChild.setAttribute('aria-label', `${p.kind.title}: ${said.join(', ')}`);
+    if (index == null) p.frame.setAttribute('aria-label', `${p.kind.title}: ${said.join(', ')}`);
   }
 }
