@@ -3,8 +3,8 @@
 
 const NS = 'http://www.w3.org/2000/svg';
 const POINTS = 8; // along a bent path, for the dots
-const FLIGHT = 1400; // ms
-const FRAME = 80; // ms
+const FLIGHT = 1500; // ms
+const FRAME = 100; // ms
 
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -12,18 +12,24 @@ const still = matchMedia('(prefers-reduced-motion: reduce)');
 const density = (rate) => (rate <= 3 ? rate : Math.min(8, 3 * (rate / 3) ** 0.2));
 
 export class Arrows {
-  #flow; #svg; #dots;
+  #flow;
+  #svg;
+  #dots;
   #arrows = new Map(); // by name: {points, canvas, left, top, rate, due, starts}
   #seen = true; // the drawing is in the window
   #ticked = performance.now();
-  #scale; #radius; #colour;
+  #scale;
+  #radius;
+  #colour;
 
   constructor(flow) {
     this.#flow = flow;
     this.#svg = flow.querySelector('#arrows');
     this.#dots = flow.querySelector('#dots');
     new ResizeObserver(() => this.layout()).observe(flow);
-    new IntersectionObserver(([entry]) => { this.#seen = entry.isIntersecting; }).observe(flow);
+    new IntersectionObserver(([entry]) => {
+      this.#seen = entry.isIntersecting;
+    }).observe(flow);
     document.addEventListener('themechange', () => this.layout());
     setInterval(() => this.#tick(), FRAME);
   }
@@ -33,8 +39,14 @@ export class Arrows {
     const frame = this.#flow.getBoundingClientRect();
     const box = (element) => {
       const r = element.getBoundingClientRect();
-      return { left: r.left - frame.left, right: r.right - frame.left, top: r.top - frame.top, bottom: r.bottom - frame.top,
-        x: (r.left + r.right) / 2 - frame.left, y: (r.top + r.bottom) / 2 - frame.top };
+      return {
+        left: r.left - frame.left,
+        right: r.right - frame.left,
+        top: r.top - frame.top,
+        bottom: r.bottom - frame.top,
+        x: (r.left + r.right) / 2 - frame.left,
+        y: (r.top + r.bottom) / 2 - frame.top,
+      };
     };
     const node = (name) => this.#flow.querySelector(`[data-node="${name}"]`);
     this.#scale = Math.min(devicePixelRatio, 2);
@@ -50,7 +62,15 @@ export class Arrows {
     for (let i = 1; i < stations.length; i++) {
       const [, a] = stations[i - 1];
       const [name, b] = stations[i];
-      const line = across ? [[a.right, a.y], [b.left, a.y]] : [[a.x, a.bottom], [a.x, b.top]];
+      const line = across
+        ? [
+            [a.right, a.y],
+            [b.left, a.y],
+          ]
+        : [
+            [a.x, a.bottom],
+            [a.x, b.top],
+          ];
       this.#arrow(name, `M${line[0]}L${line[1]}`, before);
       if (i > 1) this.#stem(box(node('streamer')), line, across);
     }
@@ -74,13 +94,20 @@ export class Arrows {
     const points = Array.from({ length: steps + 1 }, (_, i) => path.getPointAtLength((length * i) / steps));
     const [from, to] = [path.getPointAtLength(length - 1), points[steps]];
     const head = document.createElementNS(NS, 'path');
-    head.setAttribute('d', 'M-7,-4.5L0,0L-7,4.5');
+    const r = this.#radius;
+    head.setAttribute('d', `M${-1.75 * r},${-1.1 * r}L0,0L${-1.75 * r},${1.1 * r}`);
     head.setAttribute('class', 'arrow-head');
     const angle = (Math.atan2(to.y - from.y, to.x - from.x) * 180) / Math.PI;
     head.setAttribute('transform', `translate(${to.x},${to.y}) rotate(${angle})`);
     this.#svg.append(head);
     const old = before.get(name);
-    this.#arrows.set(name, { points, ...this.#canvas(path), rate: old?.rate ?? 0, due: old?.due ?? 0, starts: old?.starts ?? [] });
+    this.#arrows.set(name, {
+      points,
+      ...this.#canvas(path),
+      rate: old?.rate ?? 0,
+      due: old?.due ?? 0,
+      starts: old?.starts ?? [],
+    });
   }
 
   // #canvas makes one that is no larger than the arrow: what is drawn again and
@@ -88,7 +115,12 @@ export class Arrows {
   #canvas(path) {
     const box = path.getBBox();
     const margin = this.#radius + 1;
-    const [left, top, width, height] = [box.x - margin, box.y - margin, box.width + 2 * margin, box.height + 2 * margin].map(Math.ceil);
+    const [left, top, width, height] = [
+      box.x - margin,
+      box.y - margin,
+      box.width + 2 * margin,
+      box.height + 2 * margin,
+    ].map(Math.ceil);
     const canvas = document.createElement('canvas');
     canvas.width = width * this.#scale;
     canvas.height = height * this.#scale;
@@ -100,7 +132,12 @@ export class Arrows {
   // #stem leads from the streamer to an arrow along which it moves records.
   #stem(streamer, [[x1, y1], [x2, y2]], across) {
     const stem = document.createElementNS(NS, 'path');
-    stem.setAttribute('d', across ? `M${(x1 + x2) / 2},${streamer.top}V${y1 + 8}` : `M${streamer.left},${(y1 + y2) / 2}H${x1 + 8}`);
+    stem.setAttribute(
+      'd',
+      across
+        ? `M${(x1 + x2) / 2},${streamer.top}V${y1 + 2 * this.#radius}`
+        : `M${streamer.left},${(y1 + y2) / 2}H${x1 + 2 * this.#radius}`,
+    );
     stem.setAttribute('class', 'stem');
     this.#svg.append(stem);
   }

@@ -19,10 +19,15 @@ export class AuditView {
     setText(document.getElementById('truth'), group(audit.truth));
     setText(document.getElementById('verdict'), this.#verdict(audit, known));
     const equal = audit.agrees ? 'equal' : 'not equal';
-    const since = known ? `${equal === 'equal' ? 'Equal' : 'Not equal'} since ${time(audit.since)}, for ${longDuration((audit.t - audit.since) / 1000)}.`
+    const since = known
+      ? `${equal === 'equal' ? 'Equal' : 'Not equal'} since ${time(audit.since)}, for ${longDuration((audit.t - audit.since) / 1000)}.`
       : `When last heard of: ${equal}, since ${time(audit.since)}.`;
-    setText(document.getElementById('audit-notes'), audit.checks === 0 ? '' :
-      `${since} Checked ${count(audit.checks)} ${audit.checks === 1 ? 'time' : 'times'}, over ${count(audit.rides)} rides, in one snapshot each, while everything runs.`);
+    setText(
+      document.getElementById('audit-notes'),
+      audit.checks === 0
+        ? ''
+        : `${since} Checked ${count(audit.checks)} ${audit.checks === 1 ? 'time' : 'times'}, over ${count(audit.rides)} rides, in one snapshot each, while everything runs.`,
+    );
     this.#balances(audit, known);
   }
 
@@ -68,7 +73,12 @@ class Row {
   constructor(name) {
     this.element.dataset.consumer = name;
     const terms = make('dl', 'terms');
-    for (const [key, label] of [['total', `total of ${name}`], ['ahead', 'still in the log'], ['staged', 'still staged'], ['parked', 'parked']]) {
+    for (const [key, label] of [
+      ['total', `total of ${name}`],
+      ['ahead', 'still in the log'],
+      ['staged', 'still staged'],
+      ['parked', 'parked'],
+    ]) {
       const term = make('div', `term term-${key}`);
       const amount = make('dd', 'amount');
       const value = make('span');

@@ -28,7 +28,14 @@ export class Controls {
     row.append(this.#button('add-consumer', '', 'Add a consumer'), this.#remove, said);
     this.#rows.set('consumers', { said });
     this.#slider('rate', 'Load', { min: 0, max: 100, step: 1 }, toRate, fromRate, (v) => `${count(v)} rides/s`);
-    this.#slider('failures', 'Failure rate', { min: 0, max: 50, step: 1 }, (p) => p / 100, (v) => v * 100, (v) => `${Math.round(v * 100)} % of batches`);
+    this.#slider(
+      'failures',
+      'Failure rate',
+      { min: 0, max: 50, step: 1 },
+      (p) => p / 100,
+      (v) => v * 100,
+      (v) => `${Math.round(v * 100)} % of batches`,
+    );
   }
 
   hello({ control, token }) {
@@ -45,13 +52,18 @@ export class Controls {
       row.element.remove();
       this.#rows.delete(name);
     }
-    const sorted = [...system.processes].sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind) || a.name.localeCompare(b.name));
+    const sorted = [...system.processes].sort(
+      (a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind) || a.name.localeCompare(b.name),
+    );
     sorted.forEach((p, i) => {
       const row = this.#rows.get(p.name) ?? this.#row(p);
       if (host.children[i] !== row.element) host.insertBefore(row.element, host.children[i] ?? null);
       const cut = p.kind === 'redis' && system.redis_cut;
       setData(row.element, 'state', cut ? 'cut' : p.state);
-      setText(row.state, `${cut ? 'cut off' : p.state}${p.restarts ? `, ${count(p.restarts)} ${p.restarts === 1 ? 'restart' : 'restarts'}` : ''}`);
+      setText(
+        row.state,
+        `${cut ? 'cut off' : p.state}${p.restarts ? `, ${count(p.restarts)} ${p.restarts === 1 ? 'restart' : 'restarts'}` : ''}`,
+      );
       const action = p.state === 'frozen' ? 'thaw' : 'freeze';
       setData(row.freeze, 'action', action);
       setText(row.freeze, LABELS[action]);
@@ -117,7 +129,9 @@ export class Controls {
         this.#say(row, error, 'error');
       } else if (row.said.dataset.kind === 'pending') {
         this.#say(row, 'done; its effect will show', 'done');
-        setTimeout(() => { row.pending = null; }, PENDING);
+        setTimeout(() => {
+          row.pending = null;
+        }, PENDING);
       }
     });
     return button;

@@ -26,7 +26,12 @@ export class Flow {
     const figure = (name, n) => setText(this.#find(`[data-station="${name}"]`), count(n));
     figure('api', audit?.rides);
     for (const name of ['staged', 'numbered', 'published']) figure(name, sample[name]);
-    for (const [station, of] of [['api', 'staged'], ['staged', 'staged'], ['numbered', 'numbered'], ['published', 'published']]) {
+    for (const [station, of] of [
+      ['api', 'staged'],
+      ['staged', 'staged'],
+      ['numbered', 'numbered'],
+      ['published', 'published'],
+    ]) {
       setText(this.#find(`[data-rate="${station}"]`), rate(rates?.[of]));
       this.#arrows.setRate(station, station === 'api' ? 0 : rates?.[of]);
     }
@@ -50,17 +55,29 @@ export class Flow {
     const waiting = Math.max(0, s.numbered - s.published);
     this.#meter(this.#find('[data-meter="staged"]'), s.staged);
     this.#meter(this.#find('[data-meter="numbered"]'), waiting);
-    setText(this.#find('[data-what="staged"]'), s.staged > 0 && s.staged_for >= 1
-      ? `the oldest has waited for ${longDuration(s.staged_for)}` : 'committed with the ride, not yet in line');
-    setText(this.#find('[data-what="numbered"]'), waiting > 20
-      ? `${records(waiting)} not published yet` : '1, 2, 3 … without a gap: this order is final');
+    setText(
+      this.#find('[data-what="staged"]'),
+      s.staged > 0 && s.staged_for >= 1
+        ? `the oldest has waited for ${longDuration(s.staged_for)}`
+        : 'committed with the ride, not yet in line',
+    );
+    setText(
+      this.#find('[data-what="numbered"]'),
+      waiting > 20 ? `${records(waiting)} not published yet` : '1, 2, 3 … without a gap: this order is final',
+    );
   }
 
   #log(s) {
     const lost = s.redis || s.lostLog === 0 ? 0 : s.lostLog;
     this.#meter(this.#find('[data-meter="published"]'), lost);
-    setText(this.#find('[data-what="published"]'), s.redis ? 'what Redis holds cannot be read now'
-      : lost ? `${s.head ? records(lost) : 'all'} lost: being built again from Postgres` : 'what consumers read; if lost, built again');
+    setText(
+      this.#find('[data-what="published"]'),
+      s.redis
+        ? 'what Redis holds cannot be read now'
+        : lost
+          ? `${s.head ? records(lost) : 'all'} lost: being built again from Postgres`
+          : 'what consumers read; if lost, built again',
+    );
     this.#zone('redis', s.redis ? 'cannot be reached' : lost ? 'lost its log' : null);
     this.#zone('postgres', s.postgres ? 'cannot be reached' : null);
   }
@@ -75,11 +92,20 @@ export class Flow {
 
   #streamer(s, system) {
     const streamers = system?.processes.filter((p) => p.kind === 'streamer' && p.state === 'running') ?? [];
-    setText(this.#find('.leader'), s.leader ? `leads for ${longDuration(s.leader.seconds)}, term ${count(s.epoch)}` : 'nobody leads just now');
+    setText(
+      this.#find('.leader'),
+      s.leader ? `leads for ${longDuration(s.leader.seconds)}, term ${count(s.epoch)}` : 'nobody leads just now',
+    );
     setData(this.#find('.streamer'), 'leaderless', s.leader ? null : '');
     const others = streamers.length - (s.leader ? 1 : 0);
-    setText(this.#find('.standby'), !system ? 'numbers the records, then publishes them'
-      : others > 0 ? `${others} more stand${others === 1 ? 's' : ''} by` : 'nobody stands by');
+    setText(
+      this.#find('.standby'),
+      !system
+        ? 'numbers the records, then publishes them'
+        : others > 0
+          ? `${others} more stand${others === 1 ? 's' : ''} by`
+          : 'nobody stands by',
+    );
   }
 
   #renderConsumers(list, rates) {
@@ -109,7 +135,10 @@ export class Flow {
       this.#arrows.setRate(c.name, rates?.consumers[c.name]);
       this.#meter(element.querySelector('.meter'), c.lag);
       const silent = c.silent > SILENT ? `silent for ${longDuration(c.silent)}` : 'up to date';
-      setText(element.querySelector('.what'), c.lag > 0 ? `${records(c.lag)} behind, ${duration(c.lag_seconds)}` : silent);
+      setText(
+        element.querySelector('.what'),
+        c.lag > 0 ? `${records(c.lag)} behind, ${duration(c.lag_seconds)}` : silent,
+      );
       setText(element.querySelector('.parked'), c.dead_letters > 0 ? `${records(c.dead_letters)} parked` : '');
     }
     if (changed) this.#arrows.layout();
@@ -120,7 +149,8 @@ export class Flow {
     this.#states.clear();
     for (const p of system?.processes ?? []) {
       const streamer = p.kind === 'streamer';
-      if (p.state !== 'running') this.#states.set(streamer ? p.kind : p.name, streamer ? `${p.name} ${p.state}` : p.state);
+      if (p.state !== 'running')
+        this.#states.set(streamer ? p.kind : p.name, streamer ? `${p.name} ${p.state}` : p.state);
     }
     if (system?.redis_cut) this.#states.set('redis', 'cut off');
     for (const element of this.#root.querySelectorAll('[data-node]')) {
@@ -142,7 +172,10 @@ export class Flow {
     if (!element || !fresh || document.hidden) return;
     element.dataset.flash = note.kind === 'simulated' ? 'soft' : 'hard';
     clearTimeout(this.#flashes.get(name));
-    this.#flashes.set(name, setTimeout(() => delete element.dataset.flash, FLASH));
+    this.#flashes.set(
+      name,
+      setTimeout(() => delete element.dataset.flash, FLASH),
+    );
   }
 
   #showFailures(name) {

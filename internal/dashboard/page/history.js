@@ -15,7 +15,8 @@ export class History {
       while (sample.t - this.#recent[0].t > RATE_SPAN) this.#recent.shift();
     }
     const last = this.#seconds.at(-1);
-    if (last && Math.floor(last.t / 1000) >= Math.floor(sample.t / 1000)) this.#seconds[this.#seconds.length - 1] = sample;
+    if (last && Math.floor(last.t / 1000) >= Math.floor(sample.t / 1000))
+      this.#seconds[this.#seconds.length - 1] = sample;
     else this.#seconds.push(sample);
     while (sample.t - this.#seconds[0].t > SPAN + 2 * GAP) this.#seconds.shift();
   }
@@ -59,7 +60,15 @@ export class History {
    * nothing is known there is a null, which is a gap in the line.
    */
   columns(names) {
-    const c = { time: [], rides: [], backlog: [], p50: [], p99: [], lag: names.map(() => []), wait: names.map(() => []) };
+    const c = {
+      time: [],
+      rides: [],
+      backlog: [],
+      p50: [],
+      p99: [],
+      lag: names.map(() => []),
+      wait: names.map(() => []),
+    };
     const row = (t, sample, rides) => {
       c.time.push(t / 1000);
       c.rides.push(rides);
@@ -79,8 +88,10 @@ export class History {
         row(before.t + 1, null, null);
         before = null;
       }
-      const rides = readable && before && !before.postgres
-        ? Math.max(0, ((s.numbered + s.staged - before.numbered - before.staged) * 1000) / (s.t - before.t)) : null;
+      const rides =
+        readable && before && !before.postgres
+          ? Math.max(0, ((s.numbered + s.staged - before.numbered - before.staged) * 1000) / (s.t - before.t))
+          : null;
       row(s.t, readable, rides);
       before = s;
     }

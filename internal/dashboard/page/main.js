@@ -36,7 +36,8 @@ function draw() {
   drawn = performance.now();
   const { connection, sample } = state;
   const view = {
-    ...state, now: now(),
+    ...state,
+    now: now(),
     rates: connection === 'open' && !sample?.postgres ? history.rates(now()) : null,
     stale: connection !== 'open' || Boolean(sample?.postgres),
   };

@@ -8,8 +8,18 @@ const TOGETHER = 10_000; // ms in which the same thing is one entry
 const LOOK_BACK = 8; // entries
 
 const SIGNS = {
-  simulated: '×', refused: '⊘', crash: '×', killed: '×', frozen: '∗', lost: '!', rebuilt: '↻',
-  leader: '▲', restart: '↻', halted: '!', recovered: '✓', info: '·',
+  simulated: '×',
+  refused: '⊘',
+  crash: '×',
+  killed: '×',
+  frozen: '∗',
+  lost: '!',
+  rebuilt: '↻',
+  leader: '▲',
+  restart: '↻',
+  halted: '!',
+  recovered: '✓',
+  info: '·',
 };
 
 export class Notes {
@@ -17,8 +27,9 @@ export class Notes {
   #entries = []; // newest first: {element, note, last, times}
 
   add(note) {
-    const same = this.#entries.slice(0, LOOK_BACK).find((e) =>
-      e.note.kind === note.kind && e.note.source === note.source && note.t - e.note.t < TOGETHER);
+    const same = this.#entries
+      .slice(0, LOOK_BACK)
+      .find((e) => e.note.kind === note.kind && e.note.source === note.source && note.t - e.note.t < TOGETHER);
     if (same) {
       same.times++;
       setText(same.times_, `${count(same.times)} times until ${time(note.t)}`);

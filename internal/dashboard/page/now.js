@@ -29,34 +29,53 @@ export class Now {
     if (connection === 'connecting') return ['wait', 'Connecting to the dashboard …'];
     if (connection === 'lost' && !sample) return ['unknown', 'The dashboard does not answer. This page keeps trying.'];
     if (connection === 'lost') {
-      return ['unknown', `This page has lost the dashboard at ${time(lostAt)} and keeps trying. What you see is of then; the system itself may be well.`];
+      return [
+        'unknown',
+        `This page has lost the dashboard at ${time(lostAt)} and keeps trying. What you see is of then; the system itself may be well.`,
+      ];
     }
-    if (audit && !audit.agrees && audit.balances.length && !audit.error) return ['wrong', 'The totals do not agree. That must never happen: see the audit.'];
+    if (audit && !audit.agrees && audit.balances.length && !audit.error)
+      return ['wrong', 'The totals do not agree. That must never happen: see the audit.'];
     if (!sample) return ['wait', 'Waiting for the first reading …'];
-    const troubles = [...this.#servers(sample, system), ...this.#processes(system, sample), ...(sample.postgres ? [] : this.#delays(sample, system))];
+    const troubles = [
+      ...this.#servers(sample, system),
+      ...this.#processes(system, sample),
+      ...(sample.postgres ? [] : this.#delays(sample, system)),
+    ];
     if (troubles.length) return ['trouble', troubles.slice(0, 3).join(' ')];
-    if (sample.numbered + sample.staged === 0) return ['wait', 'All is ready. Nothing has been booked yet; the first ride will show here.'];
+    if (sample.numbered + sample.staged === 0)
+      return ['wait', 'All is ready. Nothing has been booked yet; the first ride will show here.'];
     return ['well', this.#allWell(sample, rates)];
   }
 
   #allWell(sample, rates) {
     const n = this.#failures.length;
-    const failed = n ? ` ${n} ${n === 1 ? 'failure' : 'failures'} in the last minute, each made good.` : ' Nothing has failed in the last minute.';
+    const failed = n
+      ? ` ${n} ${n === 1 ? 'failure' : 'failures'} in the last minute, each made good.`
+      : ' Nothing has failed in the last minute.';
     if (!rates || rates.staged === 0) return `All is well, and nobody books just now.${failed}`;
-    const within = sample.latency ? `, half of them at their consumers within ${duration(sample.latency.p50 / 1000)}` : '';
+    const within = sample.latency
+      ? `, half of them at their consumers within ${duration(sample.latency.p50 / 1000)}`
+      : '';
     return `All is well: ${rate(rates.staged)} rides/s${within}.${failed}`;
   }
 
   #servers(s, system) {
     const list = [];
-    const done = (kind) => ({ frozen: 'is frozen', restarting: 'has died and starts again' })[
-      system?.processes.find((p) => p.kind === kind)?.state];
+    const done = (kind) =>
+      ({ frozen: 'is frozen', restarting: 'has died and starts again' })[
+        system?.processes.find((p) => p.kind === kind)?.state
+      ];
     const postgres = done('postgres') ?? (s.postgres && `cannot be reached (${s.postgres})`);
-    const redis = (system?.redis_cut && 'is cut off') || (done('redis') ?? (s.redis && `cannot be reached (${s.redis})`));
+    const redis =
+      (system?.redis_cut && 'is cut off') || (done('redis') ?? (s.redis && `cannot be reached (${s.redis})`));
     const as = s.postgres ? ` Figures as of ${time(s.read)}.` : '';
     if (postgres) list.push(`Postgres ${postgres}. Nothing is lost, and nothing can be booked until it is back.${as}`);
     if (redis) list.push(`Redis ${redis}. Rides are booked all the same; their records wait in Postgres.`);
-    else if (s.lostLog > 0 && !s.postgres) list.push(`Redis has lost ${s.head ? records(s.lostLog) : 'the log'}; the streamer publishes again from Postgres what readers still need.`);
+    else if (s.lostLog > 0 && !s.postgres)
+      list.push(
+        `Redis has lost ${s.head ? records(s.lostLog) : 'the log'}; the streamer publishes again from Postgres what readers still need.`,
+      );
     return list;
   }
 
@@ -73,10 +92,13 @@ export class Now {
     const list = [];
     const stopped = new Set(system?.processes.filter((p) => p.state !== 'running').map((p) => p.name));
     const waiting = s.staged + Math.max(0, s.numbered - s.published);
-    if (!s.leader) list.push(waiting ? `No streamer leads just now: ${records(waiting)} wait.` : 'No streamer leads just now.');
-    else if (s.staged_for > BEHIND) list.push(`${records(s.staged)} wait to be numbered, the oldest for ${longDuration(s.staged_for)}.`);
+    if (!s.leader)
+      list.push(waiting ? `No streamer leads just now: ${records(waiting)} wait.` : 'No streamer leads just now.');
+    else if (s.staged_for > BEHIND)
+      list.push(`${records(s.staged)} wait to be numbered, the oldest for ${longDuration(s.staged_for)}.`);
     for (const c of s.consumers) {
-      if (c.lag > 0 && c.lag_seconds > BEHIND && !stopped.has(c.name)) list.push(`${title(c.name)} is ${records(c.lag)} behind, ${longDuration(c.lag_seconds)}.`);
+      if (c.lag > 0 && c.lag_seconds > BEHIND && !stopped.has(c.name))
+        list.push(`${title(c.name)} is ${records(c.lag)} behind, ${longDuration(c.lag_seconds)}.`);
     }
     return list;
   }

@@ -14,12 +14,21 @@ const ms = (v) => duration(v == null ? null : v / 1000);
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 1e7, 1e8];
 const axisTime = (v) => (v < 1000 ? `${v} ms` : `${group(String(v / 1000))} s`);
 const KINDS = [
-  { id: 'rides', title: 'Rides booked', unit: 'per second', text: (v) => (v == null ? '–' : `${rate(v)} /s`), wide: true },
+  {
+    id: 'rides',
+    title: 'Rides booked',
+    unit: 'per second',
+    text: (v) => (v == null ? '–' : `${rate(v)} /s`),
+    wide: true,
+  },
   { id: 'lag', title: 'Consumers behind', unit: 'records', text: count, perConsumer: true },
   { id: 'wait', title: 'Consumers behind', unit: 'time', text: ms, perConsumer: true, time: true },
   { id: 'latency', title: 'From booking to consumer', unit: 'time', text: ms, names: ['p50', 'p99'], time: true },
   { id: 'backlog', title: 'Not published yet', unit: 'records', text: count },
 ];
+
+// rem is the size of the text, which everything else goes by.
+const rem = () => parseFloat(getComputedStyle(document.documentElement).fontSize);
 
 // colour reads a custom property as the theme resolves it.
 function colour(name) {
@@ -40,8 +49,15 @@ export class Plots {
   #seen = true; // the plots are in the window
 
   constructor() {
-    new IntersectionObserver(([entry]) => { this.#seen = entry.isIntersecting; }, { rootMargin: '10%' }).observe(this.#host);
-    document.addEventListener('themechange', () => { this.#names = null; });
+    new IntersectionObserver(
+      ([entry]) => {
+        this.#seen = entry.isIntersecting;
+      },
+      { rootMargin: '10%' },
+    ).observe(this.#host);
+    document.addEventListener('themechange', () => {
+      this.#names = null;
+    });
     new ResizeObserver(() => {
       for (const p of this.#plots) p.plot.setSize(this.#size(p.frame));
     }).observe(this.#host);
@@ -63,7 +79,7 @@ export class Plots {
     for (const p of this.#plots) {
       p.plot.setData([this.#columns.time, ...this.#values(p.kind)], false);
       p.plot.setScale('x', { min: (now - SPAN) / 1000, max: now / 1000 });
-      this.#legend(p, null);
+      this.#legend(p, p.plot.cursor.left >= 0 ? p.plot.cursor.idx : null);
     }
   }
 
@@ -73,15 +89,14 @@ export class Plots {
   }
 
   #size(frame) {
-    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-    return { width: Math.max(100, Math.floor(frame.clientWidth)), height: Math.round(rem * 8.5) };
+    return { width: Math.max(100, Math.floor(frame.clientWidth)), height: Math.round(rem() * 8.5) };
   }
 
   #build(names) {
     for (const p of this.#plots) p.plot.destroy();
     this.#host.replaceChildren();
     this.#names = names;
-    this.#plots = KINDS.map((kind) => this.#plot(kind, kind.perConsumer ? names : kind.names ?? ['']));
+    this.#plots = KINDS.map((kind) => this.#plot(kind, kind.perConsumer ? names : (kind.names ?? [''])));
   }
 
   #plot(kind, labels) {
@@ -109,27 +124,45 @@ export class Plots {
   }
 
   #options(p, labels) {
-    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-    const font = `${Math.round(rem * 0.72)}px ${getComputedStyle(document.body).fontFamily}`;
+    const em = rem();
+    const font = `${Math.round(em * 0.72)}px ${getComputedStyle(document.body).fontFamily}`;
     const axis = { stroke: colour('quiet'), font, grid: { stroke: colour('hair'), width: 1 }, ticks: { show: false } };
     const low = p.kind.time ? 20 : 10; // so that noise near zero does not fill the plot
     return {
       ...this.#size(p.frame),
       legend: { show: false },
-      cursor: { y: false, drag: { x: false, y: false }, sync: { key: 'rides' }, points: { size: rem * 0.4 } },
-      padding: [rem * 0.5, rem * 0.6, 0, 0],
+      cursor: { y: false, drag: { x: false, y: false }, sync: { key: 'rides' }, points: { size: em * 0.4 } },
+      padding: [em * 0.5, em * 0.6, 0, 0],
       scales: { x: { time: true, auto: false }, y: { range: (u, min, max) => [0, Math.max(low, (max ?? 0) * 1.1)] } },
       axes: [
-        { ...axis, size: rem * 1.5, space: rem * 4.5,
-          values: (u, splits) => splits.map((t) => new Date(t * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' })),
-          incrs: [60, 120] },
-        { ...axis, size: rem * 3.4, space: rem * 1.9, gap: 4,
-          values: (u, splits) => splits.map(p.kind.time ? axisTime : count), incrs: STEPS },
+        {
+          ...axis,
+          size: em * 1.5,
+          space: em * 4.5,
+          values: (u, splits) =>
+            splits.map((t) => new Date(t * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' })),
+          incrs: [60, 120],
+        },
+        {
+          ...axis,
+          size: em * 3.4,
+          space: em * 1.9,
+          gap: 4,
+          values: (u, splits) => splits.map(p.kind.time ? axisTime : count),
+          incrs: STEPS,
+        },
       ],
-      series: [{}, ...labels.map((label, i) => ({
-        label, stroke: colour(`series-${i % 6}`), width: Math.max(1.5, rem * 0.1), dash: DASHES[i % DASHES.length],
-        points: { show: false }, fill: labels.length === 1 ? colour('area') : undefined,
-      }))],
+      series: [
+        {},
+        ...labels.map((label, i) => ({
+          label,
+          stroke: colour(`series-${i % 6}`),
+          width: Math.max(1.5, em * 0.1),
+          dash: DASHES[i % DASHES.length],
+          points: { show: false },
+          fill: labels.length === 1 ? colour('area') : undefined,
+        })),
+      ],
       hooks: { drawClear: [(u) => this.#drawMarks(u)], setCursor: [(u) => this.#legend(p, u.cursor.idx)] },
     };
   }
@@ -139,7 +172,7 @@ export class Plots {
     const { ctx, bbox } = u;
     const soft = colour('mark-soft');
     const hard = colour('mark-hard');
-    const width = Math.max(1, Math.round(devicePixelRatio));
+    const width = Math.max(1, Math.round((devicePixelRatio * rem()) / 16));
     ctx.save();
     for (const mark of this.#marks) {
       if (mark.t < u.scales.x.min || mark.t > u.scales.x.max) continue;
