@@ -75,7 +75,7 @@ export class Flow {
       s.redis
         ? 'what Redis holds cannot be read now'
         : lost
-          ? `${s.head ? records(lost) : 'all'} lost: being built again from Postgres`
+          ? `${s.head ? records(lost) : 'all'} lost: being built again`
           : 'what consumers read; if lost, built again',
     );
     this.#zone('redis', s.redis ? 'cannot be reached' : lost ? 'lost its log' : null);
