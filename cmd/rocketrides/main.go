@@ -28,6 +28,7 @@ type commands struct {
 	Streamer  streamerCmd  `cmd:"" help:"Number staged records and publish them to the log."`
 	Consumer  consumerCmd  `cmd:"" help:"Read the log and keep the total distance of all rides."`
 	Simulator simulatorCmd `cmd:"" help:"Book random rides at the api."`
+	Dashboard dashboardCmd `cmd:"" help:"Show the records on their way, the faults and the audit, live in a browser."`
 	Migrate   migrateCmd   `cmd:"" help:"Create or upgrade the database's tables."`
 	Status    statusCmd    `cmd:"" help:"Show where everything stands, and what is stuck and why."`
 	Doctor    doctorCmd    `cmd:"" help:"Look at the servers' settings for what is unsafe, and say what to change."`

@@ -1,0 +1,106 @@
+package dashboard
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// samplePause is the time between samples while somebody looks, idlePause while
+	// nobody does: the history needs one a second.
+	samplePause = 250 * time.Millisecond
+	idlePause   = time.Second
+)
+
+// watcher samples, and has what it needs to know for that. It is not safe for
+// concurrent use.
+type watcher struct {
+	*Dashboard
+	last    *sample // nil until Postgres has been read
+	down    map[string]bool
+	latency latencies
+	story   story
+	audits  audits
+}
+
+// watch takes samples and audits until ctx ends, and tells of what they and `up`
+// say. Samples are taken when the clock shows a whole period, so that the history
+// has one for each second.
+func (d *Dashboard) watch(ctx context.Context) {
+	w := &watcher{Dashboard: d, down: map[string]bool{}}
+	w.story = newStory(d.hub.note)
+	w.audits.done = make(chan audited, 1)
+	defer w.audits.end()
+	for {
+		period := idlePause
+		if d.hub.watched() {
+			period = samplePause
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-d.heard:
+			w.story.hear(e, now())
+		case a := <-w.audits.done:
+			w.audits.over(a)
+			d.hub.audited(&w.audits.last)
+			w.story.audited(&w.audits.last)
+		case <-d.hub.arrived: // the period has changed
+		case <-time.After(time.Until(time.Now().Truncate(period).Add(period))):
+			if w.look(ctx); ctx.Err() == nil {
+				w.audit(ctx, period)
+			}
+		}
+	}
+}
+
+func now() int64 { return time.Now().UnixMilli() }
+
+// look takes one sample. Neither server waits for the other.
+func (w *watcher) look(ctx context.Context) {
+	s := sample{Time: now()}
+	if w.last != nil {
+		s = *w.last
+		s.Time = now()
+	}
+	next := s
+	var postgres, redis error
+	var head int64
+	var group errgroup.Group
+	group.Go(func() error { postgres = w.readPostgres(ctx, &next); return nil })
+	group.Go(func() error { head, redis = w.readRedis(ctx); return nil })
+	_ = group.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	if postgres == nil {
+		w.latency.take(&next)
+		s = next
+	}
+	if s.Redis = w.state("Redis", redis); redis == nil {
+		s.Head = &head
+	}
+	if s.Postgres = w.state("Postgres", postgres); postgres != nil && w.last == nil {
+		return // there are no figures yet
+	}
+	w.hub.sample(&s)
+	w.story.sampled(&s)
+	w.last = &s
+}
+
+// state returns what a sample says of a server, and logs where that changes.
+func (w *watcher) state(server string, err error) string {
+	switch was := w.down[server]; {
+	case err != nil && !was:
+		w.cfg.Logger.Warn("a server cannot be read: trying again", "server", server, "err", err)
+	case err == nil && was:
+		w.cfg.Logger.Info("a server can be read again", "server", server)
+	}
+	w.down[server] = err != nil
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
