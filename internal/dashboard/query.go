@@ -10,7 +10,7 @@ import (
 
 const (
 	// countAtMost bounds the counting of staged records, of which there may be
-	// millions, and of dead letters.
+	// millions, and a tenth of it that of a consumer's dead letters.
 	countAtMost = 10_000
 	// callTimeout bounds each look at a server but the audit's.
 	callTimeout = time.Second
@@ -25,7 +25,7 @@ const sqlSample = `
 SELECT p.epoch, p.next_offset - 1, p.published_offset,
     (SELECT count(*) FROM (
         SELECT FROM staged_log_records WHERE id > p.low_water ORDER BY id LIMIT $1 + 1
-    ) AS some),
+    ) AS counted),
     coalesce((SELECT extract(epoch FROM clock_timestamp() - staged_at)
         FROM staged_log_records WHERE id > p.low_water ORDER BY id LIMIT 1), 0)::float8,
     coalesce((SELECT "offset" FROM log_records WHERE partition = 0 ORDER BY partition, "offset" LIMIT 1), next_offset),
@@ -42,8 +42,9 @@ SELECT p.epoch, p.next_offset - 1, p.published_offset,
             'silent', extract(epoch FROM clock_timestamp() - c.updated_at),
             'dead_letters', (SELECT count(*) FROM (
                 SELECT FROM dead_letters AS d
-                WHERE d.consumer = c.name AND d.partition = 0 AND d.discarded_at IS NULL LIMIT $1
-            ) AS some),
+                WHERE d.consumer = c.name AND d.partition = 0 AND d.discarded_at IS NULL
+                ORDER BY d.consumer, d.partition, d."offset" LIMIT $1 / 10
+            ) AS counted),
             'latency_ms', (SELECT extract(epoch FROM c.updated_at - r.staged_at) * 1000 FROM log_records AS r
                 WHERE r.partition = 0 AND r."offset" = c."offset")
         ) ORDER BY c.name), '[]')

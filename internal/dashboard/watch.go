@@ -83,7 +83,8 @@ func (w *watcher) look(ctx context.Context) {
 		s.Head = &head
 	}
 	if s.Postgres = w.state("Postgres", postgres); postgres != nil && w.last == nil {
-		return // there are no figures yet
+		w.story.server(s.Time, "postgres", s.Postgres) // there are no figures yet
+		return
 	}
 	w.hub.sample(&s)
 	w.story.sampled(&s)

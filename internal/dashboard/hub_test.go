@@ -1,0 +1,115 @@
+package dashboard
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+)
+
+func TestViewersSeeTheSame(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.run("c")
+	d := s.serve()
+	a, b := d.view(), d.view()
+	s.load()
+	// They may join between two samples: compare from the first that both have.
+	seen := map[string]bool{}
+	for range 12 {
+		_, data, err := a.read()
+		s.must(err)
+		seen[string(data)] = true
+	}
+	same := 0
+	for same < 8 {
+		_, data, err := b.read()
+		s.must(err)
+		if seen[string(data)] {
+			same++
+		} else if same > 0 {
+			t.Fatalf("one viewer got what the other did not: %s", data)
+		}
+	}
+}
+
+func TestSlowViewerIsDropped(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).serve()
+	quick := d.view()
+	slow, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+	d.must(err)
+	defer slow.Close()
+	_, err = fmt.Fprintf(slow, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	d.must(err)
+	viewers := func() int {
+		d.hub.mu.Lock()
+		defer d.hub.mu.Unlock()
+		return len(d.hub.viewers)
+	}
+	for viewers() < 2 {
+		until(quick, "sample", anything[sample])
+	}
+	// The slow one never reads: the network takes so much for it, then the queue.
+	large := string(bytes.Repeat([]byte("x"), 256<<10))
+	for i := int64(1); viewers() == 2; i++ {
+		d.hub.note(note{Text: large})
+		if n := until(quick, "note", anything[note]); n.ID != i {
+			t.Fatalf("note %d came instead of %d", n.ID, i)
+		}
+	}
+	until(quick, "sample", anything[sample])
+	if h := d.view().hello; len(h.History) == 0 || len(h.Notes) == 0 {
+		t.Errorf("who comes again gets %d samples and %d notes", len(h.History), len(h.Notes))
+	}
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	t.Parallel()
+	b := newHub()
+	for i := range int64(2000) {
+		b.sample(&sample{Time: 1000*1_800_000 + 250*i})
+		b.note(note{Text: "n"})
+	}
+	if len(b.history) != 300 || len(b.notes) != notesMost || b.notes[0].ID != 1901 || b.notes[99].ID != 2000 {
+		t.Errorf("%d samples and %d notes from %d", len(b.history), len(b.notes), b.notes[0].ID)
+	}
+	for range viewersMost {
+		if _, err := b.join(hello{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.join(hello{}); err != errTooMany {
+		t.Errorf("one viewer more: %v", err)
+	}
+}
+
+func TestLatencies(t *testing.T) {
+	t.Parallel()
+	var l latencies
+	take := func(at, checkpoint int64, ms float64) *sample {
+		s := &sample{Time: at, Consumers: []consumer{{Name: "c", Checkpoint: checkpoint, Latency: &ms}, {Name: "idle", Latency: &ms}}}
+		l.take(s)
+		return s
+	}
+	if s := take(0, 7, 1); s.Latency != nil || s.Consumers[0].Latency != nil {
+		t.Errorf("measured at the first look: %+v", s)
+	}
+	for i := range int64(100) {
+		take(i+1, i+8, float64(i+1))
+	}
+	s := take(101, 107, 1e6) // it has not moved
+	if *s.Latency != (latencyFigure{P50: 50, P99: 99}) || *s.Consumers[0].Latency != 100 || s.Consumers[1].Latency != nil {
+		t.Errorf("of 1 to 100 ms, it says %+v, %+v", s.Latency, s.Consumers)
+	}
+	if s := take(100+latencyWindow.Milliseconds(), 107, 1); s.Latency != nil || s.Consumers[0].Latency != nil {
+		t.Errorf("10 s later it says %+v", s.Latency)
+	}
+	for i := range int64(10_000) {
+		take(1_000_000, 200+i, 1)
+	}
+	if len(l.window) > latencyMost+1 {
+		t.Errorf("it remembers %d", len(l.window))
+	}
+}
