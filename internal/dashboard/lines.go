@@ -87,7 +87,7 @@ func (t *story) logged(l *logLine, at int64) {
 	case "double send refused: the log holds these records already":
 		t.refused(l, at)
 	case "simulated crash before saving: nothing has changed, the records are read again":
-		say("simulated", "crashed before saving %s; nothing changed, and it reads them again.", records(count))
+		say("simulated", "crashed before saving %s; nothing changed, and it starts again from its checkpoint.", records(count))
 	case "the log has lost records: publishing them again from the archive":
 		t.lost(at, first, last)
 	case "leading":

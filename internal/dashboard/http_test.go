@@ -1,0 +1,221 @@
+package dashboard
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+// upSocket is the other end of a control socket. It keeps what it is asked to do.
+func upSocket(t *testing.T, lines ...string) (path string, asked chan string) {
+	t.Helper()
+	path, asked = filepath.Join(t.TempDir(), "up"), make(chan string, 100)
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) {
+		for _, line := range lines {
+			_, _ = io.WriteString(w, line+"\n")
+		}
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	mux.HandleFunc("POST /actions", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked <- string(body)
+		if strings.Contains(string(body), "nobody") {
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, `{"error":"nothing is called nobody"}`)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	srv := httptest.NewUnstartedServer(mux)
+	_ = srv.Listener.Close()
+	srv.Listener = ln
+	srv.Start()
+	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
+	return path, asked
+}
+
+func TestActions(t *testing.T) {
+	t.Parallel()
+	socket, asked := upSocket(t, `{"system":{"rate":10}}`)
+	d := newSite(t).serve(func(cfg *Config) { cfg.Control = socket })
+	v := d.view()
+	if !v.hello.Control || len(v.hello.Token) < 20 {
+		t.Fatalf("hello is %+v", v.hello)
+	}
+	const kill = `{"action":"kill","target":"api"}`
+	token := []string{tokenHeader, v.hello.Token}
+	with := func(headers ...string) []string { return append(headers, token...) }
+	d.answers(204, "", "POST", "/actions", kill, with()...)
+	d.answers(204, "", "POST", "/actions", `{"action":"rate","value":20}`, with("Origin", d.url, "Sec-Fetch-Site", "same-origin")...)
+	for _, want := range []string{kill, `{"action":"rate","value":20}`} {
+		if got := <-asked; got != want {
+			t.Errorf("up was asked %s, want %s", got, want)
+		}
+	}
+	d.answers(409, "nothing is called nobody", "POST", "/actions", `{"action":"kill","target":"nobody"}`, with()...)
+	<-asked
+	d.answers(403, tokenHeader, "POST", "/actions", kill)
+	d.answers(403, tokenHeader, "POST", "/actions", kill, tokenHeader, v.hello.Token[1:])
+	d.answers(403, "own page", "POST", "/actions", kill, with("Origin", "http://evil.example")...)
+	d.answers(403, "own page", "POST", "/actions", kill, with("Sec-Fetch-Site", "cross-site")...)
+	d.answers(421, "host name", "POST", "/actions", kill, with("Host", "evil.example")...)
+	d.answers(400, "the body", "POST", "/actions", `{"action":"kill","target":"`+strings.Repeat("x", bodyMost)+`"}`, with()...)
+	d.answers(422, "kill, freeze, thaw", "POST", "/actions", `{"action":"format"}`, with()...)
+	d.answers(405, "", "GET", "/actions", "")
+	if len(asked) > 0 {
+		t.Errorf("up was also asked %s", <-asked)
+	}
+
+	readOnly := newSite(t).serve(func(cfg *Config) { cfg.Control, cfg.ReadOnly = socket, true })
+	v = readOnly.view()
+	if v.hello.Control || v.hello.Token != "" {
+		t.Errorf("read only, hello is %+v", v.hello)
+	}
+	readOnly.answers(404, "", "POST", "/actions", kill, token...)
+	until(v, "system", func(s struct{ Rate int }) bool { return s.Rate == 10 })
+	alone := newSite(t).serve()
+	alone.answers(404, "", "POST", "/actions", kill, token...)
+	gone := newSite(t).serve(func(cfg *Config) { cfg.Control = filepath.Join(t.TempDir(), "none") })
+	gone.answers(502, "up does not answer", "POST", "/actions", kill, tokenHeader, gone.view().hello.Token)
+}
+
+func TestPage(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).serve()
+	status, header, body := d.do("GET", "/", "")
+	if status != 200 || !strings.Contains(body, "<title>") || header.Get("ETag") == "" ||
+		header.Get("Content-Security-Policy") != "default-src 'self'" || header.Get("X-Content-Type-Options") != "nosniff" ||
+		!strings.HasPrefix(header.Get("Content-Type"), "text/html") {
+		t.Errorf("the page is %d %v", status, header)
+	}
+	d.answers(304, "", "GET", "/", "", "If-None-Match", header.Get("ETag"))
+	d.answers(404, "", "GET", "/nothing", "")
+	d.answers(404, "", "GET", "/page/index.html", "")
+	d.answers(200, "ok", "GET", "/healthz", "")
+	d.answers(405, "", "POST", "/", "")
+	port := d.url[strings.LastIndex(d.url, ":"):]
+	for host, status := range map[string]int{
+		"localhost" + port: 200, "127.0.0.1" + port: 200, "[::1]" + port: 200, "LOCALHOST": 200, "127.0.0.1": 200,
+		"evil.example": 421, "evil.example" + port: 421, "10.0.0.1" + port: 421, "localhost.evil.example": 421, "127.0.0.1.evil.example": 421,
+	} {
+		d.answers(status, "", "GET", "/", "", "Host", host)
+		if status == 421 {
+			d.answers(status, "", "GET", "/events", "", "Host", host)
+		}
+	}
+}
+
+// The servers are asked at one pace, whatever the number of viewers.
+func TestStatementsAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, viewers := range []int{1, 20} {
+		t.Run(fmt.Sprint(viewers), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			d := s.serve()
+			for range viewers - 1 {
+				go func(v *watching) {
+					for {
+						if _, _, err := v.read(); err != nil {
+							return
+						}
+					}
+				}(d.view())
+			}
+			v := d.view()
+			own := testenv.Database(t, "none", func(context.Context, *pgxpool.Pool) error { return nil })
+			name := s.db.Config().ConnConfig.Database
+			commits := func() (n int64) {
+				s.must(own.QueryRow(t.Context(), `SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1`, name).Scan(&n))
+				return n
+			}
+			before, began := commits(), time.Now()
+			samples := 0
+			for samples < 16 || commits() == before {
+				until(v, "sample", anything[sample])
+				samples++
+			}
+			// An audit is two statements in one transaction; the rest is one in each.
+			took, n := time.Since(began).Seconds(), float64(commits()-before)
+			if n > 15*took {
+				t.Errorf("%d viewers cost %.0f transactions in %.1f s", viewers, n, took)
+			}
+		})
+	}
+}
+
+// What `up` passes on becomes notes in plain words.
+func TestNotesFromUp(t *testing.T) {
+	t.Parallel()
+	log := func(source, level, msg, attrs string) string {
+		return fmt.Sprintf(`{"log":{"time":"2026-01-01T00:00:00Z","source":%q,"level":%q,"msg":%q,"attrs":{%s}}}`, source, level, msg, attrs)
+	}
+	const crash = "simulated crash after publishing, before recording it: the batch will be sent again"
+	const refusal = "double send refused: the log holds these records already"
+	socket, _ := upSocket(t,
+		log("streamer", "WARN", crash, `"records":12,"first":1,"last":12`),
+		log("streamer", "INFO", "leading", `"epoch":2`),
+		log("streamer", "INFO", refusal, `"records":8,"first":1,"last":8,"head":12`),
+		log("streamer", "INFO", refusal, `"records":6,"first":9,"last":14,"head":12`),
+		log("streamer", "WARN", crash, `"records":1,"first":13,"last":13`),
+		log("streamer", "WARN", crash, `"records":2,"first":14,"last":15`),
+		log("consumer1", "WARN", "simulated crash before saving: nothing has changed, the records are read again", `"records":3`),
+		log("consumer1", "INFO", "consumed", `"records":3`),
+		log("consumer1", "WARN", "consuming failed: trying again", `"err":"no\nanswer"`),
+		log("consumer1", "WARN", "consuming failed: trying again", `"err":"again"`),
+		log("dashboard", "WARN", "a server cannot be read: trying again", ``),
+		`{"up":{"time":"2026-01-01T00:00:00Z","source":"redis","kind":"emptied","text":"Redis was emptied."}}`,
+		log("streamer", "WARN", "the log has lost records: publishing them again from the archive", `"first":1,"last":0`),
+		`{"up":{"time":"2026-01-01T00:00:00Z","source":"api","kind":"killed","text":"api was killed."}}`,
+	)
+	d := newSite(t).serve(func(cfg *Config) { cfg.Control = socket })
+	v := d.view()
+	notes := v.hello.Notes
+	for !hasNote(notes, "rebuilt", "") {
+		notes = append(notes, until(v, "note", anything[note]))
+	}
+	var got []string
+	for i, n := range notes {
+		if i > 0 && n.ID != notes[i-1].ID+1 || n.Time == 0 {
+			t.Errorf("after note %+v comes %+v", notes[max(0, i-1)], n)
+		}
+		if text, _, within := strings.Cut(n.Text, " within"); n.Kind != "leader" {
+			if within {
+				text += " within"
+			}
+			got = append(got, n.Kind+" "+n.Source+": "+text)
+		}
+	}
+	want := []string{
+		"refused streamer: streamer failed after publishing 12 records; sent them again; the log refused all 12.",
+		"simulated streamer: streamer failed after publishing 1 record, before it noted that.",
+		"simulated consumer1: consumer1 crashed before saving 3 records; nothing changed, and it starts again from its checkpoint.",
+		"info consumer1: consumer1: consuming failed: trying again: no answer",
+		"lost redis: Redis was emptied.",
+		"killed api: api was killed.",
+		"rebuilt redis: Redis was emptied; 0 records came back from the archive within",
+	}
+	a, _ := json.MarshalIndent(got, "", " ")
+	b, _ := json.MarshalIndent(want, "", " ")
+	if string(a) != string(b) {
+		t.Errorf("the notes are\n%s\nwant\n%s", a, b)
+	}
+}
