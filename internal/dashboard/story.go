@@ -111,7 +111,11 @@ func (t *story) lead(s *sample) {
 	default:
 		t.vacant = 0
 		changes := s.Epoch - t.epoch
-		if changes == 0 || t.controlled || s.Time-t.epochAt < leaderPause {
+		if t.controlled {
+			t.epoch = s.Epoch
+			return
+		}
+		if changes == 0 || s.Time-t.epochAt < leaderPause {
 			return
 		}
 		t.epoch, t.epochAt = s.Epoch, s.Time
