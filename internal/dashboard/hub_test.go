@@ -65,6 +65,33 @@ func TestSlowViewerIsDropped(t *testing.T) {
 	}
 }
 
+// The queue decides, not the network.
+func TestViewerWithAFullQueueIsDropped(t *testing.T) {
+	t.Parallel()
+	b := newHub()
+	v, err := b.join(hello{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range queueMost - 1 { // hello is there already
+		b.note(note{})
+	}
+	select {
+	case <-v.gone:
+		t.Error("it was dropped with room in its queue")
+	default:
+	}
+	b.note(note{})
+	select {
+	case <-v.gone:
+	default:
+		t.Error("it was not dropped")
+	}
+	if b.watched() {
+		t.Error("it is still there")
+	}
+}
+
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	t.Parallel()
 	b := newHub()
