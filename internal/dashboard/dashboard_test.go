@@ -3,6 +3,7 @@ package dashboard
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -200,5 +201,7 @@ func TestStreamEndsWithTheServer(t *testing.T) {
 		}
 	}()
 	d.stop()
-	<-ended
+	if err := <-ended; err != io.EOF {
+		t.Errorf("the stream was cut off instead of ended: %v", err)
+	}
 }
