@@ -1,15 +1,11 @@
 package private
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"time"
 )
 
 // StartRedis starts a Redis, or a Valkey, on o.Dir and waits until it has
@@ -48,11 +44,12 @@ func startRedis(ctx context.Context, o Options, lock *Lock) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := socketDir(o.Dir, "redis.sock", nil)
+	dir, err := socketDir(o.Dir, redisSocket, nil)
 	if err != nil {
 		return nil, err
 	}
-	socket := filepath.Join(dir, "redis.sock")
+	socket := filepath.Join(dir, redisSocket)
+	_ = os.Remove(filepath.Join(dir, cutSocket)) // of one that died while it was cut
 	data := filepath.Join(o.Dir, "data")
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, err
@@ -88,23 +85,9 @@ func redisArgs(o Options, socket string) []string {
 
 // ping returns nil once the server has its data in memory.
 func ping(ctx context.Context, socket string) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-	if err != nil {
-		return err
+	answer, err := redisDo(ctx, socket, "PING")
+	if err == nil && answer != "+PONG" {
+		err = fmt.Errorf("redis says %s", answer)
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		return err
-	}
-	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
-		return err
-	}
-	answer, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if answer = strings.TrimSpace(answer); answer != "+PONG" {
-		return fmt.Errorf("redis says %s", answer)
-	}
-	return nil
+	return err
 }
