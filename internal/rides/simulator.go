@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -62,6 +64,9 @@ type Simulator struct {
 	random *rand.Rand
 	slots  chan struct{}
 	tally  tally
+
+	rate        atomic.Uint64 // the bits of a float64
+	rateChanged chan struct{}
 }
 
 const (
@@ -113,14 +118,33 @@ func NewSimulator(cfg SimulatorConfig) (*Simulator, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = newTransport(cfg.Concurrency, authorities)
 	}
-	return &Simulator{
-		cfg:    cfg,
-		client: newClient(cfg.Transport),
-		random: rand.New(rand.NewPCG(cfg.Seed, 0)),
-		slots:  make(chan struct{}, cfg.Concurrency),
-		tally:  tally{out: cfg.Out, metrics: cfg.Metrics, each: cfg.Rate <= readableRate},
-	}, nil
+	s := &Simulator{
+		cfg:         cfg,
+		client:      newClient(cfg.Transport),
+		random:      rand.New(rand.NewPCG(cfg.Seed, 0)),
+		slots:       make(chan struct{}, cfg.Concurrency),
+		tally:       tally{out: cfg.Out, metrics: cfg.Metrics, each: cfg.Rate <= readableRate},
+		rateChanged: make(chan struct{}, 1),
+	}
+	s.rate.Store(math.Float64bits(cfg.Rate))
+	return s, nil
 }
+
+// SetRate changes the rate, within the bounds of [SimulatorConfig.Rate]. It may
+// be called at any time.
+func (s *Simulator) SetRate(rate float64) {
+	bits := math.Float64bits(rate)
+	if s.rate.Swap(bits) == bits {
+		return
+	}
+	s.tally.setEach(rate <= readableRate)
+	select {
+	case s.rateChanged <- struct{}{}:
+	default: // it has yet to see the last one
+	}
+}
+
+func (s *Simulator) currentRate() float64 { return math.Float64frombits(s.rate.Load()) }
 
 // Run waits for the api, then books rides until its time is over or ctx ends,
 // waits for the answers and prints a summary. It returns an error if the api
@@ -135,7 +159,7 @@ func (s *Simulator) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.tally.printf("Booking %g rides a second at %s (seed %d)", s.cfg.Rate, at.Redacted(), s.cfg.Seed)
+	s.tally.printf("Booking %g rides a second at %s (seed %d)", s.currentRate(), at.Redacted(), s.cfg.Seed)
 
 	// Requests in flight outlive ctx by the grace period.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
@@ -173,6 +197,7 @@ func (s *Simulator) bookRides(ctx context.Context, start time.Time, seconds <-ch
 	defer timer.Stop()
 	// Each time due follows from the last time due, not from the clock, so
 	// that a late turn of this loop does not lower the rate.
+rides:
 	for due := start; ; due = due.Add(s.gap()) {
 		over := s.cfg.For > 0 && !due.Before(end)
 		if over {
@@ -185,6 +210,10 @@ func (s *Simulator) bookRides(ctx context.Context, start time.Time, seconds <-ch
 				return
 			case <-seconds:
 				s.tally.second()
+			case <-s.rateChanged:
+				s.tally.printf("Booking %g rides a second from now on", s.currentRate())
+				due = time.Now() // what is to come does not depend on what was
+				continue rides
 			case <-timer.C:
 				waiting = false
 			}
@@ -231,7 +260,7 @@ func (s *Simulator) awaitAnswers(ctx context.Context, inFlight *sync.WaitGroup, 
 // makes the rides a Poisson process.
 func (s *Simulator) gap() time.Duration {
 	const day = 24 * 60 * 60
-	return time.Duration(min(s.random.ExpFloat64()/s.cfg.Rate, day) * float64(time.Second))
+	return time.Duration(min(s.random.ExpFloat64()/s.currentRate(), day) * float64(time.Second))
 }
 
 // distance is from 5 to 1,000 m, with one decimal place or two.

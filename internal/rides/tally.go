@@ -125,6 +125,12 @@ func (t *tally) finish(took time.Duration) error {
 	return nil
 }
 
+func (t *tally) setEach(each bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.each = each
+}
+
 func (t *tally) printf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
