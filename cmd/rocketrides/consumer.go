@@ -78,7 +78,10 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Handler: distances.Handle, HandlerTimeout: handlerTimeout, ParkRejected: c.ParkRejected,
 		Hooks: unilog.ConsumerHooks{AfterCommit: distances.Report},
 	}
-	cfg.Hooks.BeforeCommit = c.hook(log, c.Name, "simulated crash before saving: nothing has changed, the records are read again")
+	cfg.Hooks.BeforeCommit, err = c.hook(ctx, log, c.Name, "simulated crash before saving: nothing has changed, the records are read again")
+	if err != nil {
+		return err
+	}
 	reg := c.registry()
 	if reg != nil {
 		cfg.Observer = cfg.Observer.And(metrics.Consumer(reg, c.Name))

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/rides"
+	"github.com/rocketrides/unilog/internal/up"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 )
@@ -157,26 +159,36 @@ func (f *logFlags) open(ctx context.Context) (*redislog.Log, error) {
 }
 
 type failureFlags struct {
+	settingsFlags    `embed:""`
 	SimulateFailures float64 `env:"SIMULATE_FAILURES" default:"0" placeholder:"P" help:"Fail on purpose after this share of batches, from 0 to 1: 0.1 is every tenth."`
 	Seed             uint64  `env:"SEED" default:"0" help:"Makes random choices repeatable; 0 takes a new seed each time."`
 }
 
-// hook returns one that fails as asked for, and says so; nil if none is.
+// hook returns one that fails as asked for, and says so; nil if none ever is.
 // Processes of different names fail at different times.
-func (f *failureFlags) hook(log *slog.Logger, name, says string) func(context.Context, []unilog.Entry) error {
-	if f.SimulateFailures == 0 {
-		return nil
+func (f *failureFlags) hook(ctx context.Context, log *slog.Logger, name, says string) (func(context.Context, []unilog.Entry) error, error) {
+	if f.SimulateFailures == 0 && f.Settings == "" {
+		return nil, nil
 	}
 	hash := fnv.New64a()
 	hash.Write([]byte(name))
-	fails := unilog.SimulateFailures(f.SimulateFailures, cmp.Or(f.Seed, rand.Uint64())^hash.Sum64())
+	seed := cmp.Or(f.Seed, rand.Uint64()) ^ hash.Sum64()
+	var fails atomic.Pointer[func(context.Context, []unilog.Entry) error]
+	use := func(share float64) {
+		hook := unilog.SimulateFailures(share, seed)
+		fails.Store(&hook)
+	}
+	use(f.SimulateFailures)
+	if err := f.follow(ctx, log, func(s up.Settings) { use(s.Failures) }); err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context, entries []unilog.Entry) error {
-		err := fails(ctx, entries)
+		err := (*fails.Load())(ctx, entries)
 		if err != nil {
 			log.Warn(says, "records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset)
 		}
 		return err
-	}
+	}, nil
 }
 
 func (f *failureFlags) Validate() error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"log/slog"
 	"os"
 	"strconv"
@@ -34,12 +35,17 @@ func (f *loggingFlags) logger(out *os.File) (*slog.Logger, error) {
 	if f.format(term.IsTerminal(int(out.Fd()))) == "json" {
 		return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: readable})), nil
 	}
-	return slog.New(tint.NewTextHandler(out, &tint.Options{
+	return slog.New(textHandler(out, level, wantColor())), nil
+}
+
+// textHandler writes lines for people.
+func textHandler(out io.Writer, level slog.Level, color bool) slog.Handler {
+	return tint.NewTextHandler(out, &tint.Options{
 		Level:       level,
 		TimeFormat:  "15:04:05.000",
 		ReplaceAttr: readable,
-		NoColor:     !wantColor(),
-	})), nil
+		NoColor:     !color,
+	})
 }
 
 func (f *loggingFlags) format(isTerminal bool) string {
@@ -52,9 +58,13 @@ func (f *loggingFlags) format(isTerminal bool) string {
 	return "json"
 }
 
-// passOn are the flags for a child whose lines a person reads, through a pipe.
-func (f *loggingFlags) passOn() []string {
-	return []string{"--log-level=" + f.LogLevel, "--log-format=" + f.format(true)}
+// childLevel is for a child that another program listens to as well: it says
+// what happens even if a person is to see less.
+func (f *loggingFlags) childLevel() string {
+	if f.LogLevel == "debug" {
+		return "debug"
+	}
+	return "info"
 }
 
 // readable writes errors in one line and durations with their unit, and hides

@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog/internal/rides"
+	"github.com/rocketrides/unilog/internal/up"
 )
 
 // simulatorCmd books random rides.
 type simulatorCmd struct {
-	adminFlags `embed:""`
+	adminFlags    `embed:""`
+	settingsFlags `embed:""`
 
 	Port         uint16        `help:"Port of the api on this machine; --url overrides it." env:"API_PORT" default:"5005"`
 	URL          string        `name:"url" help:"Where the api is, if not on this machine: http://HOST:PORT or https://HOST:PORT." env:"API_URL" placeholder:"URL"`
@@ -86,6 +88,9 @@ func (c *simulatorCmd) Run(ctx context.Context, log *slog.Logger) error {
 	}
 	s, err := rides.NewSimulator(cfg)
 	if err != nil {
+		return err
+	}
+	if err := c.follow(ctx, log, func(now up.Settings) { s.SetRate(now.Rate) }); err != nil {
 		return err
 	}
 	ready := func(context.Context) error { return nil }

@@ -56,7 +56,10 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		DB: db, Log: stream, Logger: log,
 		Retention: c.Retention, KeepRecords: c.KeepRecords,
 	}
-	crash := c.hook(log, "streamer", "simulated crash after publishing, before recording it: the batch will be sent again")
+	crash, err := c.hook(ctx, log, "streamer", "simulated crash after publishing, before recording it: the batch will be sent again")
+	if err != nil {
+		return err
+	}
 	var published int64 // what is sent again is not published again
 	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
 		if first, last := entries[0].Offset, entries[len(entries)-1].Offset; last > published {

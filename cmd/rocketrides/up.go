@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"strconv"
@@ -14,7 +16,7 @@ import (
 )
 
 // simulatedFailures is the share of batches that fail on purpose.
-const simulatedFailures = "0.1"
+const simulatedFailures = 0.1
 
 // upCmd runs the whole system.
 type upCmd struct {
@@ -60,14 +62,19 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	writers, readers := c.processes(exe, logging.passOn())
+	writers, readers := c.processes(exe, logging.childLevel())
 	if c.ServersOnly {
 		writers, readers = nil, nil
 	}
-	audit := up.Process{Name: "verify", Args: []string{exe, "verify", "--wait=30s"}}
-	for i := range c.Consumers { // others may be left from an earlier run
-		audit.Args = append(audit.Args, consumerName(i))
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(logging.LogLevel)); err != nil {
+		return err
 	}
+	var text func(io.Writer) slog.Handler
+	if logging.format(true) == "text" {
+		text = func(out io.Writer) slog.Handler { return textHandler(out, level, upColor()) }
+	}
+	controls := &upControls{upCmd: c, exe: exe, logLevel: logging.childLevel()}
 	return up.Run(ctx, up.Config{
 		DataDir:     c.DataDir,
 		Fresh:       c.Fresh,
@@ -75,50 +82,59 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 		RedisURL:    c.RedisURL,
 		Port:        int(c.Port),
 		Vars:        []string{"STREAM_NAME=" + c.StreamName, "API_PORT=" + strconv.Itoa(int(c.Port))},
-		Prepare:     c.prepare,
+		Prepare:     controls.prepare,
 		Writers:     writers,
 		Readers:     readers,
 		For:         c.For,
-		Audit:       audit,
+		Audit:       up.Process{Name: "verify", Args: []string{exe, "verify", "--wait=30s"}},
+		Controls:    controls.config(),
 		Output:      os.Stdout,
 		Color:       upColor(),
+		Text:        text,
+		Level:       level,
 	})
 }
 
-// prepare sees that the servers given are there, and migrates.
-func (c *upCmd) prepare(ctx context.Context, databaseURL, _ string) error {
-	if c.RedisURL != "" {
-		stream, err := (&logFlags{RedisURL: c.RedisURL, StreamName: c.StreamName}).open(ctx)
-		if err != nil {
-			return err
-		}
-		stream.Close()
-	}
-	return migrateAll(ctx, databaseURL)
-}
-
 // processes are those of the Procfile, in groups as they stop.
-func (c *upCmd) processes(exe string, logging []string) (writers, readers [][]up.Process) {
-	seed := "--seed=" + strconv.FormatUint(c.Seed, 10)
-	failures := "--simulate-failures=" + simulatedFailures
-	if c.NoFailures {
-		failures = "--simulate-failures=0"
-	}
-	const noAdmin = "--admin-listen=" // they could not share the one in the environment
-	process := func(name string, args ...string) up.Process {
-		return up.Process{Name: name, Args: slices.Concat([]string{exe}, args, logging)}
-	}
+func (c *upCmd) processes(exe, logLevel string) (writers, readers [][]up.Process) {
 	// Plain HTTP, as nobody else can reach the api.
-	simulator := process("simulator", "simulator", seed,
-		noAdmin, "--rate="+strconv.FormatFloat(c.Rate, 'g', -1, 64), "--for=0s", "--ca=",
+	simulator := c.process(exe, logLevel, "simulator", "simulator", "simulator", c.seed(), noAdmin,
+		"--rate="+strconv.FormatFloat(c.Rate, 'g', -1, 64), "--for=0s", "--ca=",
 		fmt.Sprintf("--url=http://127.0.0.1:%d", c.Port))
-	writers = [][]up.Process{{simulator}, {process("api", "api", noAdmin, "--tls-cert=", "--tls-key=")}}
+	api := c.process(exe, logLevel, "api", "api", "api", noAdmin, "--tls-cert=", "--tls-key=", "--tokens-file=")
+	streamer := c.process(exe, logLevel, "streamer", "streamer", "streamer", c.seed(), c.failures(), noAdmin)
 	var consumers []up.Process
 	for i := range c.Consumers {
-		name := consumerName(i)
-		consumers = append(consumers, process(name, "consumer", name, seed, failures, noAdmin))
+		consumers = append(consumers, c.consumer(exe, logLevel, consumerName(i)))
 	}
-	return writers, [][]up.Process{{process("streamer", "streamer", seed, failures, noAdmin)}, consumers}
+	return [][]up.Process{{simulator}, {api}}, [][]up.Process{{streamer}, consumers}
+}
+
+// noAdmin is for those that could not share the one in the environment.
+const noAdmin = "--admin-listen="
+
+func (c *upCmd) seed() string { return "--seed=" + strconv.FormatUint(c.Seed, 10) }
+
+func (c *upCmd) failures() string {
+	return "--simulate-failures=" + strconv.FormatFloat(c.settings().Failures, 'g', -1, 64)
+}
+
+// settings are those that processes begin with.
+func (c *upCmd) settings() up.Settings {
+	if c.NoFailures {
+		return up.Settings{Rate: c.Rate}
+	}
+	return up.Settings{Rate: c.Rate, Failures: simulatedFailures}
+}
+
+func (c *upCmd) consumer(exe, logLevel, name string) up.Process {
+	return c.process(exe, logLevel, name, "consumer", "consumer", name, c.seed(), c.failures(), noAdmin)
+}
+
+// process logs for up, which shows it to a person.
+func (*upCmd) process(exe, logLevel, name, kind string, args ...string) up.Process {
+	logging := []string{"--log-format=json", "--log-level=" + logLevel}
+	return up.Process{Name: name, Kind: kind, Args: slices.Concat([]string{exe}, args, logging)}
 }
 
 func consumerName(i int) string { return "consumer" + strconv.Itoa(i) }

@@ -2,8 +2,10 @@ package up
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 )
 
@@ -21,6 +23,13 @@ type output struct {
 	width int
 	color bool
 	names map[string]int // in the order in which they got their color
+
+	// text, if set, renders records; level is the least that is shown.
+	text  func(io.Writer) slog.Handler
+	level slog.Level
+	// heard, if set, is told of each record, shown or not. Those of one source
+	// come one after the other.
+	heard func(source string, r *record)
 }
 
 func newOutput(w io.Writer, color bool, names []string) *output {
@@ -44,16 +53,23 @@ func (o *output) from(name string) *lines {
 	if i, ok := o.names[name]; o.color && ok {
 		prefix = fmt.Sprintf("\x1b[%dm%s\x1b[0m", colors[i%len(colors)], prefix)
 	}
-	return &lines{out: o, prefix: []byte(prefix)}
+	l := &lines{out: o, source: name, prefix: []byte(prefix)}
+	if o.text != nil {
+		l.text = o.text(&l.rendered)
+	}
+	return l
 }
 
 // lines gathers one source's output into lines.
 type lines struct {
 	out    *output
+	source string
 	prefix []byte
 
-	mu   sync.Mutex
-	rest []byte // of a line that has not ended
+	mu       sync.Mutex
+	rest     []byte // of a line that has not ended
+	text     slog.Handler
+	rendered bytes.Buffer // what text makes of a record
 }
 
 func (l *lines) Write(p []byte) (int, error) {
@@ -83,11 +99,37 @@ func (l *lines) flush() {
 func (l *lines) print(text []byte) {
 	var b bytes.Buffer
 	for line := range bytes.Lines(text) {
-		b.Write(l.prefix)
-		b.Write(bytes.TrimRight(line, "\r\n"))
-		b.WriteByte('\n')
+		line = bytes.TrimRight(line, "\r\n")
+		for shown := range bytes.Lines(l.show(line)) {
+			b.Write(l.prefix)
+			b.Write(bytes.TrimRight(shown, "\r\n"))
+			b.WriteByte('\n')
+		}
 	}
 	l.out.mu.Lock()
 	defer l.out.mu.Unlock()
 	_, _ = l.out.w.Write(b.Bytes())
+}
+
+// show returns what a person is to see of a line: nothing of a record that is
+// of too little importance, and all that is no record as it came.
+func (l *lines) show(line []byte) []byte {
+	r := parseRecord(line)
+	if r == nil {
+		return append(line[:len(line):len(line)], '\n')
+	}
+	if l.out.heard != nil {
+		l.out.heard(l.source, r)
+	}
+	if r.level < l.out.level {
+		return nil
+	}
+	if l.text == nil {
+		return line
+	}
+	l.rendered.Reset()
+	if err := l.text.Handle(context.Background(), r.logged()); err != nil {
+		return line
+	}
+	return l.rendered.Bytes()
 }

@@ -14,6 +14,9 @@ import (
 type Process struct {
 	Name string
 	Args []string // the command and its arguments
+	Kind string   // what it does, for those who watch
+	// Control lets it use the control socket.
+	Control bool
 	// Env, if set, returns variables, as KEY=value, that win over what all
 	// processes get. It is called at each start, after Prepare.
 	Env func() []string

@@ -55,15 +55,21 @@ func (s *supervisor) options(name string) private.Options {
 type starter = func(context.Context, private.Options) (*private.Server, error)
 
 func (s *supervisor) keepServer(name string, server *private.Server, start starter) {
-	t := &task{name: name, say: s.out.say, start: func(ctx context.Context) (runner, error) {
+	t := &task{name: name, kind: name, say: s.out.say, start: func(ctx context.Context) (runner, error) {
 		again, err := start(ctx, server.Options())
 		if err != nil {
 			return nil, err
 		}
 		s.out.say("%s answers again", name)
+		if name == "redis" {
+			s.setCut(false)
+		}
 		return again, nil
 	}}
+	t.report = func(kind, text string) { s.happened(name, kind, text) }
+	s.mu.Lock()
 	s.servers = append(s.servers, t)
+	s.mu.Unlock()
 	t.keep(server)
 }
 

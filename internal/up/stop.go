@@ -2,6 +2,7 @@ package up
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,23 +13,33 @@ const stopBudget = 9500 * time.Millisecond
 
 // stop stops all that runs, in order.
 func (s *supervisor) stop() {
-	groups := s.groups
+	s.endActions()
+	groups, count := s.groups, func() {}
+	if len(groups) > 0 {
+		count = s.countRides
+	}
 	if len(s.servers) > 0 {
-		groups = append(groups, s.servers)
+		groups = append(slices.Clone(groups), s.servers)
 	}
 	if len(groups) == 0 {
 		return
 	}
 	s.out.say("stopping %s", list(groups))
-	s.stopGroups(groups)
+	s.stopGroups(groups, count)
+	s.mu.Lock()
 	s.groups, s.servers = nil, nil
+	s.mu.Unlock()
 }
 
 // stopGroups stops one group after the other. Each has its share of the
-// budget, and what those before it left of theirs.
-func (s *supervisor) stopGroups(groups [][]*task) {
+// budget, and what those before it left of theirs. beforeLast is called before
+// the last group stops.
+func (s *supervisor) stopGroups(groups [][]*task, beforeLast func()) {
 	began := time.Now()
 	for i, group := range groups {
+		if i == len(groups)-1 {
+			beforeLast()
+		}
 		share := stopBudget * time.Duration(i+1) / time.Duration(len(groups))
 		ctx, cancel := context.WithDeadline(context.Background(), began.Add(share))
 		var wg sync.WaitGroup

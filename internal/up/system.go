@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 )
 
 // System is what runs, for [Config].During. Its methods are not safe for
@@ -14,11 +13,9 @@ type System struct{ s *supervisor }
 // Signal sends a signal to the process or private server of a name. It is an
 // error if that does not run just now, as between its death and its next start.
 func (y *System) Signal(name string, sig os.Signal) error {
-	for _, group := range append(slices.Clone(y.s.groups), y.s.servers) {
-		for _, t := range group {
-			if t.name == name {
-				return t.signal(sig)
-			}
+	for _, t := range y.s.tasks() {
+		if t.name == name {
+			return t.signal(sig)
 		}
 	}
 	return fmt.Errorf("up: nothing is called %s", name)

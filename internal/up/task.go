@@ -27,26 +27,38 @@ type runner interface {
 	Stop(ctx context.Context) error
 	// Signal sends it a signal. One that has ended is no error.
 	Signal(sig os.Signal) error
+	// Pid is its process id.
+	Pid() int
 }
 
 // task keeps one runner running, restarting it with backoff when it dies. keep
 // and then stop are called once each, from one goroutine.
 type task struct {
-	name  string
-	start func(context.Context) (runner, error)
-	say   func(format string, args ...any)
+	name, kind string
+	start      func(context.Context) (runner, error)
+	say        func(format string, args ...any)
+	// report tells of a change of state, when it has happened.
+	report func(kind, text string)
 
 	cancel context.CancelFunc
 	ended  chan struct{}
 
 	mu      sync.Mutex
 	current runner // nil while it does not run; only the loop changes it
+	starts  int
+	since   time.Time // of the state that it is in
+	doomed  bool      // killed by an action
+	frozen  bool
 }
 
 // keep starts supervising: first, or what start returns if that is nil.
 func (t *task) keep(first runner) {
 	ctx, cancel := context.WithCancel(context.Background())
-	t.cancel, t.ended, t.current = cancel, make(chan struct{}), first
+	t.cancel, t.ended = cancel, make(chan struct{})
+	t.set(first)
+	if first != nil {
+		t.tellStart()
+	}
 	go t.loop(ctx)
 }
 
@@ -58,6 +70,7 @@ func (t *task) stop(ctx context.Context) error {
 	if t.current == nil {
 		return nil
 	}
+	_ = t.thaw() // or it would not hear that it is to stop
 	return t.current.Stop(ctx)
 }
 
@@ -74,7 +87,10 @@ func (t *task) signal(sig os.Signal) error {
 func (t *task) set(r runner) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.current = r
+	t.current, t.since = r, time.Now()
+	if r != nil {
+		t.starts++
+	}
 }
 
 func (t *task) loop(ctx context.Context) {
@@ -89,7 +105,7 @@ func (t *task) loop(ctx context.Context) {
 		if time.Since(began) >= steady {
 			delay = minDelay
 		}
-		t.say("%s died (%v), starting it again in %v", t.name, err, delay)
+		t.mourn(err, delay)
 		if pause(ctx, delay) != nil {
 			return
 		}
@@ -105,6 +121,7 @@ func (t *task) once(ctx context.Context) (err error) {
 			return err
 		}
 		t.set(r)
+		t.tellStart()
 	}
 	select {
 	case <-ctx.Done():
@@ -117,6 +134,23 @@ func (t *task) once(ctx context.Context) (err error) {
 		err = errors.New("exit status 0")
 	}
 	return err
+}
+
+func (t *task) tellStart() {
+	t.report("started", fmt.Sprintf("%s runs: process %d", t.name, t.current.Pid()))
+}
+
+// mourn says how it died.
+func (t *task) mourn(err error, delay time.Duration) {
+	t.mu.Lock()
+	kind, how := "died", fmt.Sprintf("died (%v)", err)
+	if t.doomed {
+		kind, how = "killed", "was killed on purpose"
+	}
+	t.doomed, t.frozen = false, false
+	t.mu.Unlock()
+	t.say("%s %s, starting it again in %v", t.name, how, delay)
+	t.report(kind, fmt.Sprintf("%s %s, and starts again in %v", t.name, how, delay))
 }
 
 // pause waits for d, or returns ctx's error if that ends first.

@@ -21,6 +21,7 @@ func (f *fake) Done() <-chan struct{}      { return f.done }
 func (f *fake) Err() error                 { return f.err }
 func (f *fake) Stop(context.Context) error { return nil }
 func (f *fake) Signal(os.Signal) error     { return nil }
+func (f *fake) Pid() int                   { return 1 }
 
 func TestBackoff(t *testing.T) {
 	t.Parallel()
@@ -30,8 +31,9 @@ func TestBackoff(t *testing.T) {
 		var said []string
 		i, all := 0, make(chan struct{})
 		task := &task{
-			name: "p",
-			say:  func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) },
+			name:   "p",
+			report: func(string, string) {},
+			say:    func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) },
 			start: func(ctx context.Context) (runner, error) {
 				i++
 				if i == len(lives)+1 {
@@ -72,8 +74,9 @@ func TestBackoffLimit(t *testing.T) {
 		var last string
 		starts, enough := 0, make(chan struct{})
 		task := &task{
-			name: "p",
-			say:  func(_ string, args ...any) { last = fmt.Sprint(args[len(args)-1]) },
+			name:   "p",
+			report: func(string, string) {},
+			say:    func(_ string, args ...any) { last = fmt.Sprint(args[len(args)-1]) },
 			start: func(context.Context) (runner, error) {
 				if starts++; starts == 12 {
 					close(enough)

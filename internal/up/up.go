@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -36,15 +39,23 @@ type Config struct {
 	// group stop together. Names are unique.
 	Writers, Readers [][]Process
 	// For, if positive, ends the run after that time: the writers stop, Audit
-	// runs, and its failure is Run's.
+	// runs, with the names of the consumers as further arguments, and its
+	// failure is Run's.
 	For   time.Duration
 	Audit Process
+	// Controls, if set, make it a run that can be acted upon.
+	Controls *Controls
 	// During, if set, is called when all processes have been started. Its return
 	// ends the run, and its error is Run's. For and Audit are not for it.
 	During func(ctx context.Context, system *System) error
 
 	Output io.Writer
 	Color  bool
+	// Text, if set, is how lines look that processes log as JSON, as log/slog
+	// does; without it they are shown as they are. Those below Level are not
+	// shown.
+	Text  func(io.Writer) slog.Handler
+	Level slog.Level
 
 	over <-chan struct{} // tests only: ends For
 }
@@ -55,8 +66,20 @@ type supervisor struct {
 	out     *output
 	dir     *dataDir
 	env     []string
-	groups  [][]*task // running, in the order in which they stop
-	servers []*task
+	control *control // nil without Controls
+	events  *events
+	summary summary
+
+	mu       sync.Mutex
+	groups   [][]*task // running, in the order in which they stop
+	servers  []*task
+	settings Settings
+	redisCut bool
+
+	acting        sync.Mutex      // held by an action
+	actions       context.Context // ends when there are to be no more
+	cancelActions context.CancelFunc
+	work          sync.WaitGroup // of actions that last
 }
 
 // Run runs the system until ctx ends or cfg.For has passed, and returns when
@@ -77,9 +100,16 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	s := &supervisor{cfg: cfg, dir: dir, out: newOutput(cfg.Output, cfg.Color, names(cfg))}
+	s.events = newEvents(s.state)
+	s.out.text, s.out.level, s.out.heard = cfg.Text, cfg.Level, s.heard
+	if err := s.openControl(ctx); err != nil {
+		return err
+	}
+	defer s.closeControl()
 	err = s.run(ctx)
 	interrupted := ctx.Err() != nil
 	s.stop()
+	s.sumUp()
 	if cfg.During != nil {
 		return err
 	}
@@ -112,6 +142,9 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	vars := append([]string{"DATABASE_URL=" + urls.database, "REDIS_URL=" + urls.redis}, s.cfg.Vars...)
 	s.env = append(os.Environ(), vars...)
+	if s.control != nil {
+		s.env = append(s.env, SettingsVariable+"="+s.dir.settings())
+	}
 	if s.cfg.Color {
 		s.env = append(s.env, "FORCE_COLOR=1")
 	}
@@ -152,30 +185,54 @@ func (s *supervisor) announce(urls urls, env string) {
 }
 
 func (s *supervisor) startProcesses() {
+	s.acting.Lock() // nothing can be done to what has yet to start
+	defer s.acting.Unlock()
 	all := append(append([][]Process{}, s.cfg.Writers...), s.cfg.Readers...)
-	s.groups = make([][]*task, len(all))
-	for i := len(all) - 1; i >= 0; i-- {
-		for _, p := range all[i] {
-			t := &task{name: p.Name, say: s.out.say, start: func(context.Context) (runner, error) {
-				return startProcess(p, s.env, s.out)
-			}}
-			s.groups[i] = append(s.groups[i], t)
+	groups := make([][]*task, len(all))
+	for i, group := range all {
+		for _, p := range group {
+			groups[i] = append(groups[i], s.newTask(p))
+		}
+	}
+	s.mu.Lock()
+	s.groups = groups
+	s.mu.Unlock()
+	for _, group := range slices.Backward(groups) {
+		for _, t := range group {
 			t.keep(nil)
 		}
 	}
 }
 
+func (s *supervisor) newTask(p Process) *task {
+	t := &task{name: p.Name, kind: p.Kind, say: s.out.say}
+	t.start = func(context.Context) (runner, error) {
+		env := s.env
+		if p.Control && s.control != nil {
+			env = append(slices.Clone(env), ControlVariable+"="+s.control.path)
+		}
+		return startProcess(p, env, s.out)
+	}
+	t.report = func(kind, text string) { s.happened(p.Name, kind, text) }
+	return t
+}
+
 func (s *supervisor) stopWriters() {
 	n := len(s.cfg.Writers)
-	s.stopGroups(s.groups[:n])
+	s.stopGroups(s.groups[:n], func() {})
+	s.mu.Lock()
 	s.groups = s.groups[n:]
+	s.mu.Unlock()
 }
 
 // audit stops the writers and runs the audit, which waits for the readers.
 func (s *supervisor) audit(ctx context.Context) error {
+	s.endActions()
 	s.out.say("%v are over: stopping %s, then the audit", s.cfg.For, list(s.cfg.Writers))
 	s.stopWriters()
-	p, err := startProcess(s.cfg.Audit, s.env, s.out)
+	audit := s.cfg.Audit
+	audit.Args = append(slices.Clone(audit.Args), s.consumers()...) // others may be left from an earlier run
+	p, err := startProcess(audit, s.env, s.out)
 	if err != nil {
 		return err
 	}
@@ -185,8 +242,10 @@ func (s *supervisor) audit(ctx context.Context) error {
 		return errors.Join(ctx.Err(), p.Stop(ctx))
 	}
 	if err := p.Err(); err != nil {
+		s.summary.audited("does not hold, or could not look")
 		return fmt.Errorf("the audit does not hold, or could not look: see what %s says above (%w)", s.cfg.Audit.Name, err)
 	}
+	s.summary.audited("holds")
 	s.out.say("the audit holds")
 	return nil
 }
