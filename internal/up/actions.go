@@ -159,25 +159,33 @@ func (s *supervisor) cutRedis(ctx context.Context) error {
 	if err := redis.Cut(ctx); err != nil {
 		return fmt.Errorf("cut redis off: %w", err)
 	}
-	s.setCut(true)
+	s.setCut(redis)
 	s.tell("redis", "cut", fmt.Sprintf("redis is cut off for %v", cutFor))
 	s.work.Go(func() {
 		_ = pause(s.actions, cutFor)
-		err := redis.Mend()
-		s.setCut(false)
-		if err != nil {
+		if !s.isCut(redis) { // it was started again
+			return
+		}
+		if err := redis.Mend(); err != nil {
 			s.out.say("redis stays cut off: %v", err)
 			return
 		}
+		s.setCut(nil)
 		s.tell("redis", "restored", "redis can be reached again")
 	})
 	return nil
 }
 
-func (s *supervisor) setCut(on bool) {
+func (s *supervisor) setCut(redis *private.Server) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.redisCut = on
+	s.cut = redis
+}
+
+func (s *supervisor) isCut(redis *private.Server) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cut == redis
 }
 
 // consumers are the names of those that there are.

@@ -61,8 +61,9 @@ func (s *supervisor) keepServer(name string, server *private.Server, start start
 			return nil, err
 		}
 		s.out.say("%s answers again", name)
-		if name == "redis" {
-			s.setCut(false)
+		if name == "redis" && !s.isCut(nil) {
+			s.setCut(nil)
+			s.happened(name, "restored", "redis can be reached again, as it was started again")
 		}
 		return again, nil
 	}}

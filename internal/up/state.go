@@ -103,7 +103,7 @@ func (s *supervisor) state() state {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.Settings, st.RedisCut = s.settings, s.redisCut
+	st.Settings, st.RedisCut = s.settings, s.cut != nil
 	return st
 }
 

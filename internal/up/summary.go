@@ -57,7 +57,7 @@ func (m *summary) audited(result string) {
 
 // countRides asks the database while it is there.
 func (s *supervisor) countRides() {
-	if s.cfg.Controls == nil || len(s.cfg.Writers) == 0 {
+	if s.cfg.Controls == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
@@ -80,11 +80,11 @@ func (s *supervisor) sumUp() {
 		return
 	}
 	s.out.say("rides booked:         %s", m.booked)
-	s.out.say("failures simulated:   %d after publishing, %d before saving", m.said[saysUnrecorded], m.said[saysUnsaved])
+	s.out.say("batches failed:       %d after publishing, %d before saving, on purpose", m.said[saysUnrecorded], m.said[saysUnsaved])
 	s.out.say("double sends refused: %d", m.said[saysRefused])
-	s.out.say("crashes:              %d, and %d on purpose", m.kinds["died"], m.kinds["killed"])
+	s.out.say("crashes:              %d, and %d kills on purpose", m.kinds["died"], m.kinds["killed"])
 	if done := m.faults(); done != "" {
-		s.out.say("faults on request:    %s", done)
+		s.out.say("other faults:         %s", done)
 	}
 	if m.audit != "" {
 		s.out.say("audit:                %s", m.audit)

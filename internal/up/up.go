@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/private"
 )
 
 // self names the supervisor in its own output.
@@ -74,7 +76,7 @@ type supervisor struct {
 	groups   [][]*task // running, in the order in which they stop
 	servers  []*task
 	settings Settings
-	redisCut bool
+	cut      *private.Server // the Redis that is cut off
 
 	acting        sync.Mutex      // held by an action
 	actions       context.Context // ends when there are to be no more
