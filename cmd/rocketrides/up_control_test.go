@@ -188,7 +188,7 @@ func TestUpControl(t *testing.T) {
 	}
 	booked := number(`SELECT count(*) FROM rides`)
 	pool.Close()
-	said := up.terminate()
+	said := up.stop()
 	for _, words := range []string{"rides booked:         ", "crashes:              0, and 5 kills on purpose", "other faults:         frozen 4×, redis emptied 1×, redis cut off 1×"} {
 		if !strings.Contains(said, words) {
 			t.Errorf("at its end, up does not say %q:\n%s", words, said)
