@@ -40,11 +40,14 @@ func bookTraced(t *testing.T, port, n int, flags string) string {
 }
 
 // seedFor returns one with which the streamer fails as told.
-func seedFor(failures ...bool) uint64 {
+func seedFor(t *testing.T, failures ...bool) uint64 {
 next:
 	for seed := uint64(1); ; seed++ {
-		flags := failureFlags{0.5, seed}
-		hook := flags.hook(slog.New(slog.DiscardHandler), "streamer", "")
+		flags := failureFlags{SimulateFailures: 0.5, Seed: seed}
+		hook, err := flags.hook(t.Context(), slog.New(slog.DiscardHandler), "streamer", "")
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, fail := range failures {
 			if (hook(nil, make([]unilog.Entry, 1)) != nil) != fail {
 				continue next
@@ -69,7 +72,7 @@ func TestTrace(t *testing.T) {
 	collector := newCollector(t)
 	env = append(append(env, "REDIS_URL="+testenv.SharedRedis(t), "STREAM_NAME="+testenv.StreamName(t)), collector.env()...)
 	// The second batch is sent twice.
-	streamer := start(t, env, "streamer", "--simulate-failures=0.5", fmt.Sprintf("--seed=%d", seedFor(false, true, false, false)))
+	streamer := start(t, env, "streamer", "--simulate-failures=0.5", fmt.Sprintf("--seed=%d", seedFor(t, false, true, false, false)))
 	streamer.says("leading")
 	api, port := startAPI(t, env)
 	consumers := []*process{start(t, env, "consumer", "a"), start(t, env, "consumer", "b")}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -62,7 +61,8 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	writers, readers := c.processes(exe, logging.childLevel())
+	run := &upRun{upCmd: c, exe: exe, logLevel: logging.childLevel()}
+	writers, readers := run.processes()
 	if c.ServersOnly {
 		writers, readers = nil, nil
 	}
@@ -74,7 +74,6 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 	if logging.format(true) == "text" {
 		text = func(out io.Writer) slog.Handler { return textHandler(out, level, upColor()) }
 	}
-	controls := &upControls{upCmd: c, exe: exe, logLevel: logging.childLevel()}
 	return up.Run(ctx, up.Config{
 		DataDir:     c.DataDir,
 		Fresh:       c.Fresh,
@@ -82,59 +81,17 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 		RedisURL:    c.RedisURL,
 		Port:        int(c.Port),
 		Vars:        []string{"STREAM_NAME=" + c.StreamName, "API_PORT=" + strconv.Itoa(int(c.Port))},
-		Prepare:     controls.prepare,
+		Prepare:     run.prepare,
 		Writers:     writers,
 		Readers:     readers,
 		For:         c.For,
 		Audit:       up.Process{Name: "verify", Args: []string{exe, "verify", "--wait=30s"}},
-		Controls:    controls.config(),
+		Controls:    run.controls(),
 		Output:      os.Stdout,
 		Color:       upColor(),
 		Text:        text,
 		Level:       level,
 	})
-}
-
-// processes are those of the Procfile, in groups as they stop.
-func (c *upCmd) processes(exe, logLevel string) (writers, readers [][]up.Process) {
-	// Plain HTTP, as nobody else can reach the api.
-	simulator := c.process(exe, logLevel, "simulator", "simulator", "simulator", c.seed(), noAdmin,
-		"--rate="+strconv.FormatFloat(c.Rate, 'g', -1, 64), "--for=0s", "--ca=",
-		fmt.Sprintf("--url=http://127.0.0.1:%d", c.Port))
-	api := c.process(exe, logLevel, "api", "api", "api", noAdmin, "--tls-cert=", "--tls-key=", "--tokens-file=")
-	streamer := c.process(exe, logLevel, "streamer", "streamer", "streamer", c.seed(), c.failures(), noAdmin)
-	var consumers []up.Process
-	for i := range c.Consumers {
-		consumers = append(consumers, c.consumer(exe, logLevel, consumerName(i)))
-	}
-	return [][]up.Process{{simulator}, {api}}, [][]up.Process{{streamer}, consumers}
-}
-
-// noAdmin is for those that could not share the one in the environment.
-const noAdmin = "--admin-listen="
-
-func (c *upCmd) seed() string { return "--seed=" + strconv.FormatUint(c.Seed, 10) }
-
-func (c *upCmd) failures() string {
-	return "--simulate-failures=" + strconv.FormatFloat(c.settings().Failures, 'g', -1, 64)
-}
-
-// settings are those that processes begin with.
-func (c *upCmd) settings() up.Settings {
-	if c.NoFailures {
-		return up.Settings{Rate: c.Rate}
-	}
-	return up.Settings{Rate: c.Rate, Failures: simulatedFailures}
-}
-
-func (c *upCmd) consumer(exe, logLevel, name string) up.Process {
-	return c.process(exe, logLevel, name, "consumer", "consumer", name, c.seed(), c.failures(), noAdmin)
-}
-
-// process logs for up, which shows it to a person.
-func (*upCmd) process(exe, logLevel, name, kind string, args ...string) up.Process {
-	logging := []string{"--log-format=json", "--log-level=" + logLevel}
-	return up.Process{Name: name, Kind: kind, Args: slices.Concat([]string{exe}, args, logging)}
 }
 
 func consumerName(i int) string { return "consumer" + strconv.Itoa(i) }

@@ -33,10 +33,10 @@ func TestUp(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	failures := false
+	failures, said := false, ""
 	// The second run goes on from the first one's state, with one consumer less,
 	// the third does not.
-	for _, more := range [][]string{{"--consumers=3"}, {"--seed=7"}, {"--fresh", "--no-failures"}} {
+	for _, more := range [][]string{{"--consumers=3", "--for=4s"}, {"--seed=7"}, {"--fresh", "--no-failures"}} {
 		out, err := up(append([]string{fmt.Sprintf("--port=%d", port), "--rate=100", "--for=1s"}, more...)...)
 		if err != nil || !strings.Contains(out, "up        | the audit holds\n") {
 			t.Fatalf("up %v: %v\n%s", more, err, out)
@@ -44,14 +44,26 @@ func TestUp(t *testing.T) {
 		if strings.Contains(out, " died ") {
 			t.Errorf("up %v: a process died\n%s", more, out)
 		}
+		count := func(says string) int { return strings.Count(out, " "+says) }
+		for _, line := range []string{
+			fmt.Sprintf("batches failed:       %d after publishing, %d before saving, on purpose\n",
+				count("simulated crash after publishing"), count("simulated crash before saving")),
+			fmt.Sprintf("double sends refused: %d\n", count("double send refused")),
+			"audit:                holds\n",
+		} {
+			if !strings.Contains(out, line) {
+				t.Errorf("up %v: it does not say %q\n%s", more, line, out)
+			}
+		}
 		failed := strings.Contains(out, "simulated")
 		if failed && more[0] == "--fresh" {
 			t.Errorf("up %v: simulated failures", more)
 		}
 		failures = failures || failed
+		said += out
 	}
 	if !failures { // on a busy machine, a second has few batches
-		t.Error("no simulated failures in two runs")
+		t.Errorf("no simulated failures in two runs\n%s", said)
 	}
 	for _, wrong := range []string{"--rate=0", "--consumers=0", "--port=0", "--for=-1s"} {
 		if out, err := up(wrong); err == nil {

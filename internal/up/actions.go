@@ -110,7 +110,7 @@ func (s *supervisor) with(name string, do func(*task) error) error {
 	if name == "redis" || name == "postgres" {
 		return fmt.Errorf("%s is not up's own: up can only do this to one that it has started itself", name)
 	}
-	return fmt.Errorf("nothing is called %q here: %s run", name, list([][]*task{s.tasks()}))
+	return fmt.Errorf("nothing is called %q here; there are: %s", name, list([][]*task{s.tasks()}))
 }
 
 // privateRedis is what runs as the task redis.
@@ -118,6 +118,9 @@ func (s *supervisor) privateRedis() (redis *private.Server, err error) {
 	err = s.with("redis", func(t *task) error {
 		t.mu.Lock()
 		defer t.mu.Unlock()
+		if t.frozen {
+			return errors.New("redis is frozen: thaw it first")
+		}
 		var isServer bool
 		if redis, isServer = t.current.(*private.Server); !isServer {
 			return errors.New("redis does not run just now")

@@ -117,7 +117,7 @@ func TestControlSocket(t *testing.T) {
 	}
 	for body, want := range map[string]string{
 		`{"action":"explode"}`:                            `409 there is no action "explode"`,
-		`{"action":"kill"}`:                               `409 nothing is called "" here: consumer0 run`,
+		`{"action":"kill"}`:                               `409 nothing is called "" here; there are: consumer0`,
 		`{"action":"kill","target":"postgres"}`:           "409 postgres is not up's own",
 		`{"action":"cut-redis"}`:                          "409 redis is not up's own",
 		`{"action":"freeze","target":"postgres"}`:         "409 postgres cannot be frozen",
