@@ -41,8 +41,9 @@ func command(ctx context.Context, t *testing.T, env []string, args ...string) *e
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
-	// The servers that tests share sync nothing.
-	cmd.Env = append(append(cmd.Env, asProgram+"=1", "GORACE=atexit_sleep_ms=0", "LOG_FORMAT=text", "ALLOW_UNSAFE=true"), env...)
+	// The servers that tests share sync nothing. The dashboard's port is one for
+	// all who do not ask for another.
+	cmd.Env = append(append(cmd.Env, asProgram+"=1", "GORACE=atexit_sleep_ms=0", "LOG_FORMAT=text", "ALLOW_UNSAFE=true", "DASHBOARD_PORT=0"), env...)
 	return cmd
 }
 

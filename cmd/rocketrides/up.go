@@ -23,6 +23,7 @@ type upCmd struct {
 	RedisURL    string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis to use; without it, a private one is started."`
 	StreamName  string        `name:"stream-name" env:"STREAM_NAME" default:"rocket-rides-log" help:"The Redis stream that is the log."`
 	Port        uint16        `env:"API_PORT" default:"5005" help:"TCP port of the api."`
+	Dashboard   uint16        `name:"dashboard-port" env:"DASHBOARD_PORT" default:"5006" help:"TCP port of the dashboard; 0 for none."`
 	DataDir     string        `default:".rocketrides" type:"path" placeholder:"DIR" help:"Where the private servers keep their state between runs: .rocketrides here, if not set."`
 	Fresh       bool          `help:"Remove the private servers' state first."`
 	Rate        float64       `default:"10" help:"Rides a second."`
@@ -35,7 +36,7 @@ type upCmd struct {
 
 // Help follows the flags' own help.
 func (*upCmd) Help() string {
-	return `Starts a private Postgres and Redis where none are given, migrates, and runs api, streamer, consumers and simulator. A process that dies is started again. Ctrl-C stops everything in order. How to reach it all is printed first, and written to the file env in the data directory.`
+	return `Starts a private Postgres and Redis where none are given, migrates, and runs api, streamer, consumers, simulator and dashboard. A process that dies is started again. Ctrl-C stops everything in order. How to reach it all is printed first, and written to the file env in the data directory.`
 }
 
 // Validate refuses what the processes would refuse.
@@ -47,6 +48,8 @@ func (c *upCmd) Validate() error {
 		return fmt.Errorf("--consumers is %d: it must be from 1 to 100", c.Consumers)
 	case c.Port == 0:
 		return errors.New("--port is 0: it must be from 1 to 65535")
+	case c.Dashboard == c.Port:
+		return fmt.Errorf("--dashboard-port is %d, as --port is: they must differ", c.Port)
 	case c.ServersOnly && c.For > 0:
 		return errors.New("--servers-only runs until stopped: leave out --for")
 	case c.For < 0:
@@ -65,6 +68,7 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 	writers, readers := run.processes()
 	if c.ServersOnly {
 		writers, readers = nil, nil
+		c.Dashboard = 0
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(logging.LogLevel)); err != nil {
@@ -75,22 +79,23 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 		text = func(out io.Writer) slog.Handler { return textHandler(out, level, upColor()) }
 	}
 	return up.Run(ctx, up.Config{
-		DataDir:     c.DataDir,
-		Fresh:       c.Fresh,
-		DatabaseURL: c.DatabaseURL,
-		RedisURL:    c.RedisURL,
-		Port:        int(c.Port),
-		Vars:        []string{"STREAM_NAME=" + c.StreamName, "API_PORT=" + strconv.Itoa(int(c.Port))},
-		Prepare:     run.prepare,
-		Writers:     writers,
-		Readers:     readers,
-		For:         c.For,
-		Audit:       up.Process{Name: "verify", Args: []string{exe, "verify", "--wait=30s"}},
-		Controls:    run.controls(),
-		Output:      os.Stdout,
-		Color:       upColor(),
-		Text:        text,
-		Level:       level,
+		DataDir:       c.DataDir,
+		Fresh:         c.Fresh,
+		DatabaseURL:   c.DatabaseURL,
+		RedisURL:      c.RedisURL,
+		Port:          int(c.Port),
+		DashboardPort: int(c.Dashboard),
+		Vars:          []string{"STREAM_NAME=" + c.StreamName, "API_PORT=" + strconv.Itoa(int(c.Port))},
+		Prepare:       run.prepare,
+		Writers:       writers,
+		Readers:       readers,
+		For:           c.For,
+		Audit:         up.Process{Name: "verify", Args: []string{exe, "verify", "--wait=30s"}},
+		Controls:      run.controls(),
+		Output:        os.Stdout,
+		Color:         upColor(),
+		Text:          text,
+		Level:         level,
 	})
 }
 

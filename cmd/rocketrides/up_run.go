@@ -109,7 +109,13 @@ func (c *upRun) processes() (writers, readers [][]up.Process) {
 	for i := range c.Consumers {
 		consumers = append(consumers, c.consumer(consumerName(i)))
 	}
-	return [][]up.Process{{simulator}, {api}}, [][]up.Process{{streamer}, consumers}
+	writers, readers = [][]up.Process{{simulator}, {api}}, [][]up.Process{{streamer}, consumers}
+	if c.Dashboard > 0 {
+		dashboard := c.process("dashboard", "dashboard", fmt.Sprintf("--port=%d", c.Dashboard))
+		dashboard.Control = true
+		readers = append(readers, []up.Process{dashboard}) // it shows how the others end
+	}
+	return writers, readers
 }
 
 // noAdmin is for those that could not share the one in the environment.

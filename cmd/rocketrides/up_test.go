@@ -65,7 +65,7 @@ func TestUp(t *testing.T) {
 	if !failures { // on a busy machine, a second has few batches
 		t.Errorf("no simulated failures in two runs\n%s", said)
 	}
-	for _, wrong := range []string{"--rate=0", "--consumers=0", "--port=0", "--for=-1s"} {
+	for _, wrong := range []string{"--rate=0", "--consumers=0", "--port=0", "--for=-1s", "--dashboard-port=5005"} {
 		if out, err := up(wrong); err == nil {
 			t.Errorf("%s is taken:\n%s", wrong, out)
 		}

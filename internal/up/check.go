@@ -33,14 +33,20 @@ func check(ctx context.Context, cfg Config, dir *dataDir) error {
 			return err
 		}
 	}
-	return checkPort(ctx, cfg.Port)
+	if cfg.DashboardPort > 0 {
+		if err := checkPort(ctx, cfg.DashboardPort, "--dashboard-port"); err != nil {
+			return err
+		}
+	}
+	return checkPort(ctx, cfg.Port, "--port")
 }
 
-// checkPort takes the port as the api will, and gives it back.
-func checkPort(ctx context.Context, port int) error {
+// checkPort takes the port that a flag gives to a process, as that will, and
+// gives it back.
+func checkPort(ctx context.Context, port int, flag string) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("port %d is in use: stop what listens there, or choose another with --port", port)
+		return fmt.Errorf("port %d is in use: stop what listens there, or choose another with %s", port, flag)
 	}
 	if err != nil {
 		return fmt.Errorf("port %d: %w", port, err)

@@ -28,8 +28,9 @@ type Config struct {
 	Fresh   bool
 	// DatabaseURL and RedisURL are servers to use; "" is a private one.
 	DatabaseURL, RedisURL string
-	// Port is where the api will listen; it must be free.
-	Port int
+	// Port is where the api will listen, DashboardPort where the dashboard will, 0
+	// if there is none. They must be free.
+	Port, DashboardPort int
 	// Vars are further variables, as KEY=value, of the processes' environment
 	// and of the file env in DataDir.
 	Vars []string
@@ -177,13 +178,16 @@ func (s *supervisor) run(ctx context.Context) error {
 
 func (s *supervisor) announce(urls urls, env string) {
 	if len(s.cfg.Writers) > 0 {
+		if s.cfg.DashboardPort > 0 {
+			s.out.say("dashboard: http://127.0.0.1:%d", s.cfg.DashboardPort)
+		}
 		api := fmt.Sprintf("http://127.0.0.1:%d", s.cfg.Port)
-		s.out.say("api:      %s", api)
-		s.out.say("try:      curl -d distance=123 %s/rides", api)
+		s.out.say("api:       %s", api)
+		s.out.say("try:       curl -d distance=123 %s/rides", api)
 	}
-	s.out.say("postgres: %s", urls.attachDatabase)
-	s.out.say("redis:    %s", urls.attachRedis)
-	s.out.say("look:     (set -a; . %s; %s status)", quote(env), quote(os.Args[0]))
+	s.out.say("postgres:  %s", urls.attachDatabase)
+	s.out.say("redis:     %s", urls.attachRedis)
+	s.out.say("look:      (set -a; . %s; %s status)", quote(env), quote(os.Args[0]))
 }
 
 func (s *supervisor) startProcesses() {

@@ -100,9 +100,13 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	taken := l.Addr().(*net.TCPAddr).Port
 	cfg := fakeServers(t)
-	cfg.Port = l.Addr().(*net.TCPAddr).Port
-	refused(t, cfg, "--port")
+	cfg.Port = taken
+	refused(t, cfg, "with --port")
+	cfg = fakeServers(t)
+	cfg.DashboardPort = taken
+	refused(t, cfg, "with --dashboard-port")
 }
 
 // A database that a Postgres of another version made is refused, but may be
