@@ -181,7 +181,7 @@ func (s shown) check(t *testing.T) {
 		rows = append(rows, fmt.Sprintf("%s %s |\n", row, processes))
 	}
 	table := strings.Join(rows, "")
-	if got := strings.Join(regexp.MustCompile("(?m)^\\| `.*\n").FindAllString(readFile(t, "../../docs/metrics.md"), -1), ""); got != table {
+	if got := strings.Join(regexp.MustCompile("(?m)^\\| `.*\n").FindAllString(readFile(t, metricsDoc), -1), ""); got != table {
 		t.Errorf("docs/metrics.md has not the rows\n%s", table)
 	}
 }
