@@ -13,13 +13,20 @@ import (
 	"golang.org/x/term"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/dashboard"
+	"github.com/rocketrides/unilog/redislog"
 )
 
 type statusCmd struct {
 	taskFlags `embed:""`
 	logFlags  `embed:""`
 	JSON      bool `name:"json" help:"Print it as JSON."`
-	Watch     bool `help:"Print it again every second, until stopped."`
+	Watch     bool `help:"Show it live on a terminal; elsewhere, or as JSON, print it again every second."`
+}
+
+// Help follows the flags' own help.
+func (statusCmd) Help() string {
+	return `With --watch, a terminal shows what the dashboard shows in a browser: the way of the records, the lag and latency of each consumer, the audit, and what goes wrong and how it ends. q or Ctrl-C ends it.`
 }
 
 func (c *statusCmd) Run(ctx context.Context) error {
@@ -28,6 +35,9 @@ func (c *statusCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer closePool(db)
+	if c.Watch && !c.JSON && isScreen(os.Stdout) {
+		return c.show(ctx, db)
+	}
 	for {
 		if err := c.look(ctx, db); err != nil || !c.Watch {
 			return err
@@ -38,6 +48,41 @@ func (c *statusCmd) Run(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// isScreen says whether a file is a terminal that can be drawn on.
+func isScreen(f *os.File) bool {
+	kind := os.Getenv("TERM")
+	return term.IsTerminal(int(f.Fd())) && kind != "" && kind != "dumb"
+}
+
+// show shows it until somebody ends it.
+func (c *statusCmd) show(ctx context.Context, db *pgxpool.Pool) error {
+	log := lateLog{flags: &c.logFlags}
+	defer func() {
+		if log.Log != nil {
+			log.Close()
+		}
+	}()
+	return dashboard.Watch(ctx, dashboard.Config{DB: db, Log: &log}, os.Stdin, os.Stdout, wantColor())
+}
+
+// lateLog is a log that need not answer at first: it is opened when it is asked
+// for its head, by one goroutine at a time, which is all that it can do.
+type lateLog struct {
+	*redislog.Log // nil until Redis has answered
+	flags         *logFlags
+}
+
+func (l *lateLog) Head(ctx context.Context, partition int) (unilog.Head, error) {
+	if l.Log == nil {
+		log, err := l.flags.open(ctx)
+		if err != nil {
+			return unilog.Head{}, err
+		}
+		l.Log = log
+	}
+	return l.Log.Head(ctx, partition)
 }
 
 // look prints the status once. That Redis is down is part of it.
@@ -58,9 +103,6 @@ func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
 		status.LogError = logErr.Error()
 	}
 	var out bytes.Buffer
-	if c.Watch && term.IsTerminal(int(os.Stdout.Fd())) {
-		out.WriteString("\x1b[H\x1b[2J") // over the one before
-	}
 	if c.JSON {
 		err = json.NewEncoder(&out).Encode(struct {
 			*unilog.Status

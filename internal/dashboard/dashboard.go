@@ -1,5 +1,5 @@
 // Package dashboard shows Rocket Rides live: the flow of the records, the faults,
-// and the audit.
+// and the audit, in browsers or, by [Watch], on a terminal.
 //
 //	GET /         the page
 //	GET /events   server-sent events: hello first, then sample, audit, note and system

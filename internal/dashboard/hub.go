@@ -38,6 +38,7 @@ type hub struct {
 	lastID  int64
 	audit   json.RawMessage
 	system  json.RawMessage
+	scene   *scene // of the terminal that looks, or nil
 }
 
 // viewer is one connection.
@@ -98,7 +99,7 @@ func (b *hub) end() {
 func (b *hub) watched() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.viewers) > 0
+	return b.scene != nil || len(b.viewers) > 0
 }
 
 // send is called with the lock held. It waits for nobody.
@@ -122,6 +123,7 @@ func (b *hub) sample(s *sample) {
 		b.history = append(b.history, data)
 		b.history = b.history[max(0, len(b.history)-int(historyFor/time.Second)):]
 	}
+	b.scene.sampled(s)
 	b.send("sample", data)
 }
 
@@ -130,6 +132,7 @@ func (b *hub) audited(a *auditFigure) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.audit = data
+	b.scene.audited(a)
 	b.send("audit", data)
 }
 
@@ -140,6 +143,7 @@ func (b *hub) note(n note) {
 	n.ID = b.lastID
 	b.notes = append(b.notes, n)
 	b.notes = b.notes[max(0, len(b.notes)-notesMost):]
+	b.scene.noted(n)
 	b.send("note", encode(n))
 }
 

@@ -66,11 +66,11 @@ func (w *watcher) look(ctx context.Context) {
 		s.Time = now()
 	}
 	next := s
-	var postgres, redis error
+	var redis error
 	var head int64
 	var group errgroup.Group
-	group.Go(func() error { postgres = w.readPostgres(ctx, &next); return nil })
 	group.Go(func() error { head, redis = w.readRedis(ctx); return nil })
+	postgres := w.readPostgres(ctx, &next)
 	_ = group.Wait()
 	if ctx.Err() != nil {
 		return
