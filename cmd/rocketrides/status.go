@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -58,31 +59,58 @@ func isScreen(f *os.File) bool {
 
 // show shows it until somebody ends it.
 func (c *statusCmd) show(ctx context.Context, db *pgxpool.Pool) error {
-	log := lateLog{flags: &c.logFlags}
-	defer func() {
-		if log.Log != nil {
-			log.Close()
-		}
-	}()
-	return dashboard.Watch(ctx, dashboard.Config{DB: db, Log: &log}, os.Stdin, os.Stdout, wantColor())
+	log := newLateLog(&c.logFlags)
+	defer log.close()
+	return dashboard.Watch(ctx, dashboard.Config{DB: db, Log: log}, os.Stdin, os.Stdout, wantColor())
 }
 
-// lateLog is a log that need not answer at first: it is opened when it is asked
+// lateLog is a log that need not answer at first. It is opened while others ask
 // for its head, by one goroutine at a time, which is all that it can do.
 type lateLog struct {
 	*redislog.Log // nil until Redis has answered
 	flags         *logFlags
+	opened        chan openedLog // has a value when an attempt is over
+}
+
+type openedLog struct {
+	log *redislog.Log
+	err error
+}
+
+func newLateLog(flags *logFlags) *lateLog {
+	l := &lateLog{flags: flags, opened: make(chan openedLog, 1)}
+	l.open()
+	return l
+}
+
+// open begins an attempt, which may take longer than a context allows.
+func (l *lateLog) open() {
+	go func() {
+		log, err := l.flags.open(context.Background())
+		l.opened <- openedLog{log, err}
+	}()
 }
 
 func (l *lateLog) Head(ctx context.Context, partition int) (unilog.Head, error) {
 	if l.Log == nil {
-		log, err := l.flags.open(ctx)
-		if err != nil {
-			return unilog.Head{}, err
+		select {
+		case <-ctx.Done():
+			return unilog.Head{}, errors.New("no answer from Redis; check REDIS_URL")
+		case o := <-l.opened:
+			if o.err != nil {
+				l.open()
+				return unilog.Head{}, o.err
+			}
+			l.Log = o.log
 		}
-		l.Log = log
 	}
 	return l.Log.Head(ctx, partition)
+}
+
+func (l *lateLog) close() {
+	if l.Log != nil {
+		l.Log.Close()
+	}
 }
 
 // look prints the status once. That Redis is down is part of it.

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/term"
 
+	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 )
@@ -181,7 +182,7 @@ func TestWatch(t *testing.T) {
 	p.ended()
 }
 
-func TestWatchWhilePostgresIsDown(t *testing.T) {
+func TestWatchWhileServersAreDown(t *testing.T) {
 	t.Parallel()
 	server := testenv.Postgres(t)
 	pool, err := pgxpool.New(t.Context(), server.URL())
@@ -193,8 +194,12 @@ func TestWatchWhilePostgresIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.5)`)
-	p := onTerminal(t, []string{"DATABASE_URL=" + server.URL(), "REDIS_URL=" + testenv.SharedRedis(t), "STREAM_NAME=" + testenv.StreamName(t)}, "status", "--watch")
-	p.shows(`booked 1 `, `No streamer leads`)
+	redis, redisURL := hole(t, testenv.SharedRedis(t))
+	redis.Refuse(true)
+	p := onTerminal(t, []string{"DATABASE_URL=" + server.URL(), "REDIS_URL=" + redisURL, "STREAM_NAME=" + testenv.StreamName(t)}, "status", "--watch")
+	p.shows(`booked 1 `, `Redis cannot be read; rides are booked all the same`, `No streamer leads`)
+	redis.Refuse(false)
+	p.shows(`✓ Redis can be read again`)
 	_ = server.Kill()
 	p.shows(`figures of`, `! Postgres cannot be read`, `booked 1 –`, `UNKNOWN; at \S+ it was equal`)
 	testenv.Restart(t, server)
@@ -206,11 +211,14 @@ func TestWatchWhilePostgresIsDown(t *testing.T) {
 	p.ended()
 }
 
-// Without Redis, and without colours, there is still all that can be known.
+// A Redis that has never answered does not keep the rest waiting. There are no
+// colours either.
 func TestWatchWithoutRedis(t *testing.T) {
 	t.Parallel()
 	_, env := database(t)
-	p := onTerminal(t, append(env, "REDIS_URL=unix:///nowhere", "NO_COLOR=yes"), "status", "--watch")
+	silent, redisURL := hole(t, testenv.SharedRedis(t))
+	silent.Blackhole(proxy.Both)
+	p := onTerminal(t, append(env, "REDIS_URL="+redisURL, "NO_COLOR=yes"), "status", "--watch")
 	coloured := regexp.MustCompile(`\x1b\[[0-9;]*[34]8;`)
 	for frame := range p.frames {
 		if coloured.MatchString(frame) {
@@ -220,7 +228,7 @@ func TestWatchWithoutRedis(t *testing.T) {
 			break
 		}
 	}
-	p.shows(`! Redis cannot be read: no answer from Redis; check REDIS_URL`)
+	p.shows(`booked 0 0.0`, `! Redis cannot be read: no answer from Redis; check REDIS_URL`) // rates need many samples
 	if _, err := p.keyboard.WriteString("\x03"); err != nil {
 		t.Fatal(err)
 	}

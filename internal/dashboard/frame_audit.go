@@ -54,7 +54,7 @@ func (f *frame) equation(shown int) {
 		return
 	}
 	sign, style, text := f.verdict()
-	f.split(strong.Render("AUDIT ")+style.Render(sign+" "+text), muted.Render(number(a.Checks)+" checks"))
+	f.split(strong.Render("AUDIT ")+style.Render(sign+" "+text), muted.Render("checks: "+number(a.Checks)))
 	if a.Checks == 0 {
 		return
 	}

@@ -57,6 +57,8 @@ func (v *scene) troubles() (list []string) {
 		return list
 	}
 	switch waiting := s.Staged + max(0, s.Numbered-s.Published); {
+	case s.Leader == nil && waiting == 0:
+		list = append(list, "No streamer leads.")
 	case s.Leader == nil:
 		list = append(list, fmt.Sprintf("No streamer leads: %s wait.", records(waiting)))
 	case s.StagedFor > behind:

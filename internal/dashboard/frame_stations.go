@@ -110,11 +110,7 @@ func (f *frame) station(row station) {
 	if row.waiting >= 0 {
 		waiting = number(row.waiting) + row.more
 	}
-	rate := perSecond(row.rate)
-	if f.stale() {
-		rate = unknown
-	}
-	text := f.columns(row.name, row.count, rate, waiting, row.age, row.latency)
+	text := f.columns(row.name, row.count, perSecond(row.rate), waiting, row.age, row.latency)
 	style, barStyle := plain, flow
 	switch {
 	case f.stale():

@@ -67,7 +67,7 @@ func TestFrame(t *testing.T) {
 			"half of them at their consumers within 4 ms.",
 			"All is well: 38 rides a second", "booked 1,234,560 38", "staged 1,234,560 38 5 20 ms", "numbered 1,234,555 38 7", "published 1,234,548 0.0 0",
 			"consumer0 1,111,104 25 123,456 1.5 s 4 ms █", "latency p50 4 ms p99 31 ms", "epoch 7, session 4711 leads for 1m2s",
-			"AUDIT = EQUAL since 11:59:00, for 1m0s", "61 checks", "booked 1,234,560.25",
+			"AUDIT = EQUAL since 11:59:00, for 1m0s", "checks: 61", "booked 1,234,560.25",
 			"= consumer1 1,111,104.00 123,456.00 5.25", "12:00:00 ▲ The lead has changed: session 4711 leads, in epoch 7.")
 	}
 	shows(t, seen(v, 40, 24), "consumer1 1,111,104 25 123,456", "= EQUAL since 11:59:00")
