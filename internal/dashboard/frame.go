@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 	"unicode"
@@ -179,7 +180,7 @@ func left(text string, width int) string {
 // perSecond has a decimal where that says something.
 func perSecond(rate float64) string {
 	switch {
-	case rate != rate:
+	case math.IsNaN(rate):
 		return unknown
 	case rate < 9.95:
 		return fmt.Sprintf("%.1f", rate)
