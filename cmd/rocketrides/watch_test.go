@@ -239,7 +239,7 @@ func TestWatchWithoutRedis(t *testing.T) {
 func TestWatchPrints(t *testing.T) {
 	t.Parallel()
 	_, env := database(t)
-	env = append(env, "REDIS_URL="+testenv.SharedRedis(t))
+	env = append(env, "REDIS_URL="+testenv.SharedRedis(t), "TERM=xterm-256color")
 	p := start(t, env, "status", "--watch")
 	for range 2 {
 		p.says("leader     none")
