@@ -183,6 +183,18 @@ func TestKeysAreKeptForADay(t *testing.T) {
 	}
 }
 
+// TestKeyOfTheNextDay sends a request again by a transaction that began before the
+// one that booked it, and before midnight: it was held up, or the clock went back.
+func TestKeyOfTheNextDay(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	api, _ := newAPI(t, pool)
+	first := postOnce(api, "8", "k")
+	moveKeys(t, pool, -1)
+	wantSame(t, first, postOnce(api, "8", "k"))
+	wantRides(t, pool, 1)
+}
+
 func TestKeysThatAreNone(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)

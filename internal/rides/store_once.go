@@ -28,18 +28,19 @@ const (
 
 	// insertOnceSQL is [insertRidesSQL] for requests that may have been answered
 	// before: it leaves out those whose key is known, or in other hands. The ids
-	// are taken first, so that no ride has to be found again by its place.
+	// are taken first, so that no ride has to be found again by its place. It looks
+	// at all slots: it may have begun before midnight and been held up, while
+	// another one booked in the slot of the next day.
 	// Index: idempotency_keys_0_pkey and so on, given noSeqScanSQL.
 	insertOnceSQL = `
 		WITH once AS MATERIALIZED (
-			SELECT today, (today + 2) % 3 AS yesterday, string_to_array(current_setting('rides.locked_keys'), ',')::bigint[] AS locked
-			FROM (SELECT ` + todaySQL + ` AS today) AS t
+			SELECT ` + todaySQL + ` AS today, string_to_array(current_setting('rides.locked_keys'), ',')::bigint[] AS locked
 		), fresh AS MATERIALIZED (
 			SELECT n, key, fingerprint, distance::numeric, headers, nextval('rides_id_seq') AS id
 			FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[]) WITH ORDINALITY AS asked (distance, key, fingerprint, headers, n)
 			WHERE key IS NULL OR n = ANY ((SELECT locked FROM once)::bigint[]) AND key <> ALL (ARRAY(
 				SELECT key FROM idempotency_keys
-				WHERE slot = ANY (ARRAY[(SELECT today FROM once), (SELECT yesterday FROM once)]) AND key = ANY ($2)
+				WHERE slot IN (0, 1, 2) AND key = ANY ($2)
 			))
 		), ride AS (
 			INSERT INTO rides (id, created_at, distance) OVERRIDING SYSTEM VALUE
@@ -59,14 +60,12 @@ const (
 		SELECT n, ride.id, created_at
 		FROM ride JOIN fresh ON fresh.id = ride.id`
 
-	// selectKeysSQL finds the answers to requests that were left out. They may
-	// have passed into the third slot meanwhile, where there may be an older one.
+	// selectKeysSQL finds the answers to requests that were left out.
 	// Index: idempotency_keys_0_pkey and so on, given noSeqScanSQL.
 	selectKeysSQL = `
 		SELECT key, fingerprint, ride_id, created_at, distance::text
 		FROM idempotency_keys
-		WHERE slot IN (0, 1, 2) AND key = ANY ($1)
-		ORDER BY created_at`
+		WHERE slot IN (0, 1, 2) AND key = ANY ($1)`
 )
 
 // order is a ride that is asked for, with a claim if it may come again.
