@@ -183,6 +183,25 @@ func TestKeysAreKeptForADay(t *testing.T) {
 	}
 }
 
+// TestKeyOfARideThatIsNone has a trigger leave the ride out.
+func TestKeyOfARideThatIsNone(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	_, err := pool.Exec(t.Context(), `
+		CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+		CREATE TRIGGER leave_out BEFORE INSERT ON rides FOR EACH ROW EXECUTE FUNCTION leave_out()`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, _ := newAPI(t, pool)
+	for range 2 {
+		if w := postOnce(api, "5", "k"); w.Code == http.StatusCreated {
+			t.Errorf("answered %d %s", w.Code, w.Body)
+		}
+	}
+	wantRides(t, pool, 0)
+}
+
 // TestKeyOfTheNextDay sends a request again by a transaction that began before the
 // one that booked it, and before midnight: it was held up, or the clock went back.
 func TestKeyOfTheNextDay(t *testing.T) {

@@ -45,20 +45,22 @@ const (
 		), ride AS (
 			INSERT INTO rides (id, created_at, distance) OVERRIDING SYSTEM VALUE
 			SELECT id, now(), distance FROM fresh
-			RETURNING id, created_at
+			RETURNING id, created_at, distance
+		), booked AS MATERIALIZED ( -- not what a trigger has left out
+			SELECT n, key, fingerprint, headers, ride.* FROM ride JOIN fresh ON fresh.id = ride.id
 		), record AS (
 			INSERT INTO staged_log_records (action, object, key, data, headers)
 			SELECT '` + recordAction + `', '` + recordObject + `', id::text, jsonb_build_object('id', id, 'distance', distance), coalesce(headers::jsonb, '{}')
-			FROM fresh
-			ORDER BY fresh.id -- a bare id would be the text above
+			FROM booked
+			ORDER BY booked.id -- a bare id would be the text above
 		), kept AS (
 			INSERT INTO idempotency_keys (slot, key, fingerprint, ride_id, created_at, distance)
-			SELECT today, key, fingerprint, id, now(), distance
-			FROM fresh CROSS JOIN once
+			SELECT today, key, fingerprint, id, created_at, distance
+			FROM booked CROSS JOIN once
 			WHERE key IS NOT NULL
 		)
-		SELECT n, ride.id, created_at
-		FROM ride JOIN fresh ON fresh.id = ride.id`
+		SELECT n, id, created_at
+		FROM booked`
 
 	// selectKeysSQL finds the answers to requests that were left out.
 	// Index: idempotency_keys_0_pkey and so on, given noSeqScanSQL.
