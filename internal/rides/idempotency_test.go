@@ -183,6 +183,24 @@ func TestKeysAreKeptForADay(t *testing.T) {
 	}
 }
 
+// TestKeysInEveryModeOfPgx books as default_query_exec_mode in the URL
+// says, which poolers make people set.
+func TestKeysInEveryModeOfPgx(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	} {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			pool := reconnect(t, newDatabase(t), func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
+			api, _ := newAPI(t, pool)
+			wantSame(t, postOnce(api, "12.50", "k"), postOnce(api, "12.50", "k"))
+			wantError(t, postOnce(api, "12.51", "k"), http.StatusUnprocessableEntity, "This Idempotency-Key came with another request before.")
+			wantRides(t, pool, 1)
+		})
+	}
+}
+
 // TestKeyOfARideThatIsNone has a trigger leave the ride out.
 func TestKeyOfARideThatIsNone(t *testing.T) {
 	t.Parallel()

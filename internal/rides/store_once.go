@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const (
@@ -91,8 +92,8 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 	var (
 		distances    = make([]string, len(orders))
 		locks        = make([]*int64, len(orders))
-		keys         = make([]*keyHash, len(orders))
-		fingerprints = make([]*[16]byte, len(orders))
+		keys         = make([]pgtype.UUID, len(orders)) // has a type in every mode of pgx
+		fingerprints = make([]pgtype.UUID, len(orders))
 		headers      = make([]*string, len(orders))
 		verdicts     = make([]verdict, len(orders))
 	)
@@ -100,7 +101,9 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 		distances[i], headers[i] = o.distance.String(), o.headers
 		if o.claim != nil {
 			lock := o.claim.key.lock()
-			locks[i], keys[i], fingerprints[i] = &lock, &o.claim.key, &o.claim.fingerprint
+			locks[i] = &lock
+			keys[i] = pgtype.UUID{Bytes: o.claim.key, Valid: true}
+			fingerprints[i] = pgtype.UUID{Bytes: o.claim.fingerprint, Valid: true}
 		}
 	}
 	// Not yet sent, so its outcome is known.
@@ -139,7 +142,7 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 // answered when they came first, if that is committed.
 func answerAgain(ctx context.Context, db *pgx.Conn, orders []order, verdicts []verdict) {
 	left := map[keyHash]int{}
-	var keys []keyHash
+	var keys []pgtype.UUID
 	for i, o := range orders {
 		switch {
 		case verdicts[i].booked:
@@ -147,7 +150,7 @@ func answerAgain(ctx context.Context, db *pgx.Conn, orders []order, verdicts []v
 			verdicts[i].err = errors.New("the database made no ride and no error")
 		default:
 			left[o.claim.key], verdicts[i].err = i, errInFlight
-			keys = append(keys, o.claim.key)
+			keys = append(keys, pgtype.UUID{Bytes: o.claim.key, Valid: true})
 		}
 	}
 	batch := &pgx.Batch{}
