@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/singleflight"
 )
 
 // Database is what the api needs of Postgres; a pgxpool.Pool is one.
@@ -74,6 +75,7 @@ type API struct {
 	cfg      APIConfig
 	tls      *tls.Config // nil for plain HTTP
 	bookings booker
+	looks    singleflight.Group // of Ready
 	outages  throttle
 	handler  http.Handler
 	tracer   trace.Tracer // nil for no traces
@@ -269,12 +271,13 @@ func (a *API) showRide(w http.ResponseWriter, r *http.Request) {
 }
 
 // Ready asks the database, and says why the api cannot serve, in the words that
-// its clients get, or nil.
+// its clients get, or nil. Who asks meanwhile gets the same answer: everyone may
+// ask, as often as he likes, and all together take no more than one connection.
 func (a *API) Ready(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, a.cfg.DBTimeout)
-	defer cancel()
-	var one int
-	err := a.cfg.DB.QueryRow(bounded, `SELECT 1`).Scan(&one)
+	var err error
+	for again := true; again; again = errors.Is(err, context.Canceled) && ctx.Err() == nil { // another one left
+		_, err, _ = a.looks.Do("", func() (any, error) { return nil, a.lookAtDatabase(ctx) })
+	}
 	if err == nil {
 		return nil
 	}
@@ -282,6 +285,13 @@ func (a *API) Ready(ctx context.Context) error {
 		a.cfg.Log.WarnContext(ctx, "not ready", "err", err, "more_since_last", dropped, "request_id", requestID(ctx))
 	}
 	return errors.New(cmp.Or(unavailable(err), "Internal server error."))
+}
+
+func (a *API) lookAtDatabase(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, a.cfg.DBTimeout)
+	defer cancel()
+	var one int
+	return a.cfg.DB.QueryRow(bounded, `SELECT 1`).Scan(&one)
 }
 
 func (a *API) dbContext(r *http.Request) (context.Context, context.CancelFunc) {

@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -155,5 +157,47 @@ func TestHealthAddressInUse(t *testing.T) {
 	_, err = (&Health{Addr: ln.Addr().String()}).Listen(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "choose another address with --admin-listen") {
 		t.Errorf("Listen returned %v", err)
+	}
+}
+
+// atOnce counts how many wait for a row at once.
+type atOnce struct {
+	Database
+	now, most atomic.Int64
+}
+
+func (d *atOnce) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	now := d.now.Add(1)
+	for most := d.most.Load(); now > most && !d.most.CompareAndSwap(most, now); most = d.most.Load() {
+	}
+	return countedRow{d.Database.QueryRow(ctx, sql, args...), d}
+}
+
+type countedRow struct {
+	pgx.Row
+	of *atOnce
+}
+
+func (r countedRow) Scan(dest ...any) error {
+	defer r.of.now.Add(-1)
+	return r.Row.Scan(dest...)
+}
+
+// TestStrangersTakeOneConnection has many ask at once, who need no token for that.
+func TestStrangersTakeOneConnection(t *testing.T) {
+	t.Parallel()
+	db := &atOnce{Database: Pool{newDatabase(t)}}
+	api, _ := newAPI(t, db)
+	var asked sync.WaitGroup
+	for range 100 {
+		asked.Go(func() {
+			if w := request(api, http.MethodGet, "/readyz", "", ""); w.Code != http.StatusOK {
+				t.Errorf("/readyz answered %d %s", w.Code, w.Body)
+			}
+		})
+	}
+	asked.Wait()
+	if most := db.most.Load(); most != 1 {
+		t.Errorf("%d looks at the database at once, want 1", most)
 	}
 }
