@@ -201,6 +201,31 @@ func TestKeysInEveryModeOfPgx(t *testing.T) {
 	}
 }
 
+// TestKeysAreReadCommitted has another isolation by default. At midnight, the
+// primary key would not keep out what such a transaction does not see.
+func TestKeysAreReadCommitted(t *testing.T) {
+	t.Parallel()
+	for _, isolation := range []string{"repeatable read", "serializable"} {
+		t.Run(isolation, func(t *testing.T) {
+			t.Parallel()
+			pool := reconnect(t, newDatabase(t), func(c *pgxpool.Config) {
+				c.ConnConfig.RuntimeParams["default_transaction_isolation"] = isolation
+			})
+			_, err := pool.Exec(t.Context(), `
+				ALTER TABLE idempotency_keys ADD isolation text DEFAULT current_setting('transaction_isolation')`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			api, _ := newAPI(t, pool)
+			wantSame(t, postOnce(api, "1", "k"), postOnce(api, "1", "k"))
+			var is string
+			if err := pool.QueryRow(t.Context(), `SELECT isolation FROM idempotency_keys`).Scan(&is); err != nil || is != "read committed" {
+				t.Errorf("a key was kept at %s, %v", is, err)
+			}
+		})
+	}
+}
+
 // TestKeyOfARideThatIsNone has a trigger leave the ride out.
 func TestKeyOfARideThatIsNone(t *testing.T) {
 	t.Parallel()

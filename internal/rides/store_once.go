@@ -16,6 +16,10 @@ const (
 	// whole.
 	noSeqScanSQL = `SELECT set_config('enable_seqscan', 'off', true)`
 
+	// readCommittedSQL is for this transaction, whatever the database's default is:
+	// else what it sees is older than its locks. It must come first.
+	readCommittedSQL = `SET transaction_isolation = 'read committed'`
+
 	// lockKeysSQL locks the keys that no other transaction has in hand, and notes
 	// which. It is a statement of its own: what the one that follows sees was
 	// committed before the locks were granted, or after, but not between.
@@ -111,6 +115,7 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 		return nil, fmt.Errorf("create rides: %w", err)
 	}
 	batch := &pgx.Batch{}
+	batch.Queue(readCommittedSQL)
 	batch.Queue(noSeqScanSQL)
 	batch.Queue(lockKeysSQL, locks)
 	booked := 0
