@@ -30,7 +30,7 @@ func (a *API) trace(provider trace.TracerProvider) {
 			r.Pattern = "POST /rides"
 		case r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/rides/"):
 			r.Pattern = "GET /rides/{id}"
-		default: // probes, and what is refused
+		default: // probes, and what is not there
 			plain.ServeHTTP(w, r)
 			return
 		}
