@@ -44,8 +44,9 @@ const (
 )
 
 // Inject puts the trace context of ctx, if there is one, into the headers of a
-// record, as traceparent and tracestate of W3C Trace Context. The map of headers
-// is the record's own afterwards.
+// record, as traceparent and tracestate of W3C Trace Context, without a tracestate
+// of over 512 bytes, which nobody has to pass on. The map of headers is the record's
+// own afterwards.
 func Inject(ctx context.Context, record *unilog.Record) {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return
@@ -55,6 +56,9 @@ func Inject(ctx context.Context, record *unilog.Record) {
 		headers[name] = value
 	}
 	propagation.TraceContext{}.Inject(ctx, headers)
+	if len(headers["tracestate"]) > 512 {
+		delete(headers, "tracestate")
+	}
 	record.Headers = headers
 }
 

@@ -63,10 +63,8 @@ func (c *apiCmd) Validate() error {
 // Run serves until ctx ends.
 func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 	hangups := make(chan os.Signal, 1)
-	if c.TokensFile != "" {
-		signal.Notify(hangups, syscall.SIGHUP)
-		defer signal.Stop(hangups)
-	}
+	signal.Notify(hangups, syscall.SIGHUP) // it ends no api that has no tokens
+	defer signal.Stop(hangups)
 	traces, flush, err := startTracing(ctx, log, "api")
 	if err != nil {
 		return err

@@ -55,11 +55,11 @@ BEGIN
 END
 $$;
 
--- By column, so that no writer can give a record an id that was passed already.
-GRANT SELECT, INSERT ON rides TO rocketrides_api;
+GRANT SELECT, INSERT (id, distance) ON rides TO rocketrides_api; -- it takes ids before it makes rides
 GRANT USAGE ON SEQUENCE rides_id_seq TO rocketrides_api;
 GRANT SELECT, INSERT ON idempotency_keys TO rocketrides_api;
 GRANT TRUNCATE ON idempotency_keys_0, idempotency_keys_1, idempotency_keys_2 TO rocketrides_api; -- when they are old
+-- By column, so that no writer can give a record an id that was passed already.
 GRANT INSERT (action, object, key, data, headers) ON staged_log_records TO rocketrides_api;
 -- To count what waits to be published, and nothing of what it says.
 GRANT SELECT (id) ON staged_log_records TO rocketrides_api;

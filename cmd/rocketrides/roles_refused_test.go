@@ -17,7 +17,7 @@ var refusedByPostgres = map[string][]string{
 		`TRUNCATE idempotency_keys`,
 		`UPDATE rides SET distance = 0`,
 		`DELETE FROM rides`,
-		`INSERT INTO rides (id, distance) OVERRIDING SYSTEM VALUE VALUES (1, 1)`,
+		`INSERT INTO rides (created_at, distance) VALUES (now(), 1)`,
 		`SELECT data FROM staged_log_records`,
 		`SELECT id FROM staged_log_records FOR UPDATE`,
 		`DELETE FROM staged_log_records`,

@@ -278,8 +278,8 @@ func (a *API) Ready(ctx context.Context) error {
 	for again := true; again; again = errors.Is(err, context.Canceled) && ctx.Err() == nil { // another one left
 		_, err, _ = a.looks.Do("", func() (any, error) { return nil, a.lookAtDatabase(ctx) })
 	}
-	if err == nil {
-		return nil
+	if err == nil || ctx.Err() != nil { // nobody hears it
+		return err
 	}
 	if dropped, ok := a.outages.pass(time.Now()); ok {
 		a.cfg.Log.WarnContext(ctx, "not ready", "err", err, "more_since_last", dropped, "request_id", requestID(ctx))

@@ -15,9 +15,10 @@ import (
 // recorder remembers how a request was answered, and what its client accepts.
 type recorder struct {
 	http.ResponseWriter
-	accept []string
-	status int
-	route  string // of those there are, or other
+	accept  []string
+	status  int
+	route   string // of those there are, or other
+	refused bool   // by [API.refuse]
 }
 
 func (r *recorder) WriteHeader(status int) {

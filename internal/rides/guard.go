@@ -33,6 +33,9 @@ var (
 // refuse answers every request that is turned away.
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, why *refusal) {
 	a.cfg.Metrics.refuse(why.reason)
+	if rec, ok := w.(*recorder); ok {
+		rec.refused = true
+	}
 	switch {
 	case why.reason != unauthorized:
 		w.Header().Set("Retry-After", "1")

@@ -1,6 +1,8 @@
 package rides
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -40,10 +42,10 @@ func NewAPIMetrics(reg prometheus.Registerer, pool *pgxpool.Pool) *APIMetrics {
 			Name: "rocketrides_http_requests_in_flight", Help: "Requests that have no answer yet.",
 		}),
 		requests: m.NewCounterVec(prometheus.CounterOpts{
-			Name: "rocketrides_http_requests_total", Help: "Requests that were answered; method and route are other where the api knows none such.",
+			Name: "rocketrides_http_requests_total", Help: "Requests that were answered; method and route are other where the api knows none such. Code 499 is for clients that left.",
 		}, []string{"method", "route", "code"}),
 		took: m.NewHistogramVec(histogram.Options("rocketrides_http_request_duration_seconds",
-			"Time from a request's header to its answer.", histogram.Seconds), []string{"route"}),
+			"Time from a request's header to its answer, but for those that were refused.", histogram.Seconds), []string{"route"}),
 		groups: m.NewHistogram(histogram.Options("rocketrides_booking_group_rides",
 			"Bookings that shared a transaction.", histogram.Sizes)),
 		booked: m.NewCounter(prometheus.CounterOpts{
@@ -60,6 +62,9 @@ func NewAPIMetrics(reg prometheus.Registerer, pool *pgxpool.Pool) *APIMetrics {
 	return out
 }
 
+// clientClosedRequest is nginx's number for requests whose clients have gone.
+const clientClosedRequest = 499
+
 // begin counts a request in; what it returns counts it out.
 func (m *APIMetrics) begin(rec *recorder, r *http.Request) (end func()) {
 	if m == nil {
@@ -69,8 +74,14 @@ func (m *APIMetrics) begin(rec *recorder, r *http.Request) (end func()) {
 	m.inFlight.Inc()
 	return func() {
 		m.inFlight.Dec()
-		m.requests.WithLabelValues(known(r.Method), rec.route, strconv.Itoa(rec.status)).Inc()
-		m.took.WithLabelValues(rec.route).Observe(time.Since(started).Seconds())
+		status := rec.status
+		if status == http.StatusServiceUnavailable && errors.Is(r.Context().Err(), context.Canceled) {
+			status = clientClosedRequest
+		}
+		m.requests.WithLabelValues(known(r.Method), rec.route, strconv.Itoa(status)).Inc()
+		if !rec.refused && r.Method != http.MethodOptions {
+			m.took.WithLabelValues(rec.route).Observe(time.Since(started).Seconds())
+		}
 	}
 }
 

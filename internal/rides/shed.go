@@ -9,7 +9,7 @@ import (
 
 const (
 	// What is staged is reckoned by its first and last id: to count a million rows
-	// takes a second, and this takes none. It says too much by the ids of those who
+	// can take a second, and this takes none. It says too much by the ids of those who
 	// rolled back, and for a moment when a long transaction commits.
 	// Index: log_partitions_pkey, staged_log_records_pkey twice, above the low-water
 	// mark, below which there are only dead rows.

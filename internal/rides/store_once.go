@@ -48,8 +48,8 @@ const (
 				WHERE slot IN (0, 1, 2) AND key = ANY ($2)
 			))
 		), ride AS (
-			INSERT INTO rides (id, created_at, distance) OVERRIDING SYSTEM VALUE
-			SELECT id, now(), distance FROM fresh
+			INSERT INTO rides (id, distance) OVERRIDING SYSTEM VALUE
+			SELECT id, distance FROM fresh
 			RETURNING id, created_at, distance
 		), booked AS MATERIALIZED ( -- not what a trigger has left out
 			SELECT n, key, fingerprint, headers, ride.* FROM ride JOIN fresh ON fresh.id = ride.id
@@ -188,9 +188,13 @@ const (
 	// keySlotTimeout bounds one.
 	keySlotTimeout = 5 * time.Second
 
-	// Reads the first row there is.
+	// Reads the first row there is. Its age is asked for because a clock may go back
+	// over midnight, as with a standby that is promoted: today's slot would be taken
+	// for the old one.
 	oldKeysSQL = `
-		SELECT old.slot, EXISTS (SELECT FROM idempotency_keys AS k WHERE k.slot = old.slot)
+		SELECT old.slot, coalesce((
+			SELECT created_at < now() - interval '1 day' FROM idempotency_keys AS k WHERE k.slot = old.slot LIMIT 1
+		), false)
 		FROM (SELECT (` + todaySQL + ` + 1) % 3 AS slot) AS old`
 
 	// It holds the lock that keeps writers out, so whether the slot is still the

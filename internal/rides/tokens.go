@@ -79,9 +79,12 @@ func parseTokens(text []byte) (map[[sha256.Size]byte]string, error) {
 	return callers, nil
 }
 
-// ReloadTokens reads TokensFile again, of which there must be one. A file that is
-// of no use changes nothing, and is logged.
+// ReloadTokens reads TokensFile again, if there is one. A file that is of no use
+// changes nothing, and is logged.
 func (a *API) ReloadTokens() {
+	if a.tokens == nil {
+		return
+	}
 	if err := a.tokens.load(); err != nil {
 		a.cfg.Log.Error("the tokens were not reloaded: those of before are still in force", "err", err)
 		return
