@@ -19,8 +19,9 @@ import (
 // process is one that runs, and the lines that it prints.
 type process struct {
 	*testing.T
-	cmd   *exec.Cmd
-	lines chan string
+	cmd     *exec.Cmd
+	lines   chan string
+	overdue *time.Timer
 }
 
 func start(t *testing.T, env []string, args ...string) *process {
@@ -35,15 +36,15 @@ func start(t *testing.T, env []string, args ...string) *process {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t, cmd, make(chan string, 10_000)} // more than it prints
+	// One that hangs is seen with what it has said.
+	overdue := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	p := &process{t, cmd, make(chan string, 10_000), overdue} // more than it prints
 	go func() {
 		defer close(p.lines)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			p.lines <- lines.Text()
 		}
 	}()
-	// One that hangs is seen with what it has said.
-	overdue := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() {
 		overdue.Stop()
 		_ = cmd.Process.Kill()

@@ -22,6 +22,7 @@ type remote struct {
 	*testing.T
 	client *http.Client
 	events chan event
+	socket string
 }
 
 type event struct {
@@ -42,7 +43,7 @@ func newRemote(t *testing.T, socket string) *remote {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
-	r := &remote{t, &http.Client{Transport: &http.Transport{DialContext: dial}}, make(chan event, 100_000)}
+	r := &remote{t, &http.Client{Transport: &http.Transport{DialContext: dial}}, make(chan event, 100_000), socket}
 	answer, err := r.client.Get("http://up/events")
 	if err != nil {
 		t.Fatal(err)

@@ -64,6 +64,7 @@ export class Controls {
         row.state,
         `${cut ? 'cut off' : p.state}${p.restarts ? `, ${count(p.restarts)} ${p.restarts === 1 ? 'restart' : 'restarts'}` : ''}`,
       );
+      if (!row.freeze) return;
       const action = p.state === 'frozen' ? 'thaw' : 'freeze';
       setData(row.freeze, 'action', action);
       setText(row.freeze, LABELS[action]);
@@ -96,8 +97,13 @@ export class Controls {
     name.append(make('i', 'lamp'), make('b', '', p.name), ' ', state);
     const buttons = make('div', 'buttons');
     const kill = this.#button('kill', p.name, LABELS.kill);
-    const freeze = this.#button('freeze', p.name, LABELS.freeze);
-    buttons.append(kill, freeze);
+    buttons.append(kill);
+    // A frozen dashboard could not be thawed from here; Postgres is many processes.
+    let freeze = null;
+    if (p.kind !== 'dashboard' && p.kind !== 'postgres') {
+      freeze = this.#button('freeze', p.name, LABELS.freeze);
+      buttons.append(freeze);
+    }
     if (p.kind === 'redis') {
       for (const action of ['empty-redis', 'cut-redis']) buttons.append(this.#button(action, p.name, LABELS[action]));
     }
@@ -180,9 +186,11 @@ export class Controls {
       touched = Date.now();
       write(toValue(Number(input.value)));
     });
+    let sent = Promise.resolve(); // one after the other, lest an earlier value arrive last
     input.addEventListener('change', async () => {
       this.#say(row, 'on its way …', 'pending');
-      const error = await this.#send(action, undefined, toValue(Number(input.value)));
+      sent = sent.then(() => this.#send(action, undefined, toValue(Number(input.value))));
+      const error = await sent;
       this.#say(row, error, error ? 'error' : 'done');
       if (error) touched = 0;
     });

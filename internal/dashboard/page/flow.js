@@ -78,8 +78,8 @@ export class Flow {
           ? `${s.head ? records(lost) : 'all'} lost: being built again`
           : 'what consumers read; if lost, built again',
     );
-    this.#zone('redis', s.redis ? 'cannot be reached' : lost ? 'lost its log' : null);
-    this.#zone('postgres', s.postgres ? 'cannot be reached' : null);
+    this.#zone('redis', s.redis ? 'cannot be read' : lost ? 'lost its log' : null);
+    this.#zone('postgres', s.postgres ? 'cannot be read' : null);
   }
 
   // #zone says what is wrong with a server: what was done to it, or what is seen.

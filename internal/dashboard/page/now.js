@@ -63,15 +63,14 @@ export class Now {
   #servers(s, system) {
     const list = [];
     const done = (kind) =>
-      ({ frozen: 'is frozen', restarting: 'has died and starts again' })[
+      ({ frozen: `${title(kind)} is frozen`, restarting: `${title(kind)} has died and starts again` })[
         system?.processes.find((p) => p.kind === kind)?.state
       ];
-    const postgres = done('postgres') ?? (s.postgres && `cannot be reached (${s.postgres})`);
-    const redis =
-      (system?.redis_cut && 'is cut off') || (done('redis') ?? (s.redis && `cannot be reached (${s.redis})`));
+    const postgres = done('postgres') ?? s.postgres;
+    const redis = system?.redis_cut ? 'Redis is cut off' : (done('redis') ?? s.redis);
     const as = s.postgres ? ` Figures as of ${time(s.read)}.` : '';
-    if (postgres) list.push(`Postgres ${postgres}. Nothing is lost, and nothing can be booked until it is back.${as}`);
-    if (redis) list.push(`Redis ${redis}. Rides are booked all the same; their records wait in Postgres.`);
+    if (postgres) list.push(`${postgres}. Nothing is lost, and nothing can be booked until it is back.${as}`);
+    if (redis) list.push(`${redis}. Rides are booked all the same; their records wait in Postgres.`);
     else if (s.lostLog > 0 && !s.postgres)
       list.push(
         `Redis has lost ${s.head ? records(s.lostLog) : 'the log'}; the streamer publishes again from Postgres what readers still need.`,

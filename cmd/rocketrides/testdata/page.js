@@ -1,0 +1,119 @@
+// What the tests in a browser need to know of the page. It runs before the page's
+// own scripts.
+'use strict';
+{
+  const all = (selector) => [...document.querySelectorAll(selector)];
+
+  window.text = (selector) => document.querySelector(selector)?.textContent.trim() ?? '';
+  window.num = (selector) => parseFloat(text(selector).replaceAll(',', ''));
+  window.data = (selector, name) => document.querySelector(selector)?.dataset[name] ?? '';
+
+  // seen is what the page has ever shown.
+  window.seen = { agrees: {}, now: {}, said: new Set() };
+  setInterval(() => {
+    const [audit, now] = [document.getElementById('audit'), document.getElementById('now')];
+    if (!audit) return;
+    seen.agrees[audit.dataset.agrees] = (seen.agrees[audit.dataset.agrees] ?? 0) + 1;
+    seen.now[now.dataset.level] = (seen.now[now.dataset.level] ?? 0) + 1;
+    seen.said.add(now.textContent);
+  }, 20);
+  window.said = (words) => [...seen.said].some((text) => text.includes(words));
+
+  // charts are the plots, as they come.
+  window.charts = [];
+  let Plot;
+  Object.defineProperty(window, 'uPlot', {
+    get: () => Plot,
+    set(original) {
+      Plot = class extends original {
+        constructor(...args) {
+          charts.push(super(...args));
+        }
+      };
+      Object.assign(Plot, original);
+    },
+  });
+  /** axis is the time axis of a plot that is shown. */
+  window.axis = () => charts.at(-1).data[0];
+
+  const rgba = (colour) => {
+    const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number);
+    return { rgb: [r, g, b], a };
+  };
+  const over = (colour, ground) => ground.map((g, i) => colour.rgb[i] * colour.a + g * (1 - colour.a));
+  const luminance = (rgb) =>
+    rgb
+      .map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4))
+      .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ratio = (a, b) => {
+    const [dark, light] = [luminance(a), luminance(b)].sort((x, y) => x - y);
+    return (light + 0.05) / (dark + 0.05);
+  };
+  const ground = (element) => {
+    const parent = element.parentElement ? ground(element.parentElement) : [255, 255, 255];
+    return over(rgba(getComputedStyle(element).backgroundColor), parent);
+  };
+
+  /**
+   * contrast looks at every text that is visible, and at what comes before it by
+   * style: how many there are, and those with less contrast than WCAG's AA.
+   */
+  window.contrast = () => {
+    const found = { texts: 0, low: [] };
+    const check = (element, style, what) => {
+      if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) return;
+      if (element.closest(':disabled')) return;
+      const size = parseFloat(style.fontSize);
+      const least = size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5;
+      const behind = ground(element);
+      const got = ratio(over(rgba(style.color), behind), behind);
+      found.texts++;
+      if (got < least) found.low.push(`${got.toFixed(2)} of ${least}: ${element.className || element.tagName} "${what}"`);
+    };
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const { data, parentElement } = texts.currentNode;
+      if (data.trim()) check(parentElement, getComputedStyle(parentElement), data.trim());
+    }
+    for (const element of all('body *')) {
+      const before = getComputedStyle(element, '::before');
+      if (/^"\s*\S+\s*"/.test(before.content)) check(element, before, before.content);
+    }
+    return found;
+  };
+
+  const name = (e) => e.getAttribute('aria-label') || e.id || e.textContent.trim();
+  /** stops are what the Tab key should reach, in this order. */
+  window.stops = () =>
+    all('a[href], button:enabled, input:enabled, [tabindex="0"]')
+      .filter((e) => e.checkVisibility())
+      .map(name);
+  /** focus is where it is, and whether that can be seen. */
+  window.focused = () => {
+    const e = document.activeElement;
+    const { outlineStyle, outlineWidth } = getComputedStyle(e);
+    const box = e.getBoundingClientRect();
+    const inView = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+    return { name: name(e), seen: outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2 && inView };
+  };
+
+  /** overflow names what makes the page wider than the window. */
+  window.overflow = () => {
+    const { scrollWidth, clientWidth } = document.documentElement;
+    if (scrollWidth <= clientWidth) return [];
+    return all('body *')
+      .filter((e) => e.getBoundingClientRect().right > clientWidth)
+      .map((e) => `${e.className || e.tagName} ${name(e).slice(0, 30)}`);
+  };
+
+  /** dots says whether a record is seen to move just now. */
+  window.dots = () =>
+    all('#dots canvas').some((canvas) =>
+      canvas.width && canvas.height
+        ? canvas
+            .getContext('2d', { willReadFrequently: true })
+            .getImageData(0, 0, canvas.width, canvas.height)
+            .data.some(Boolean)
+        : false,
+    );
+}
