@@ -4,12 +4,17 @@
 # after asking; root, YES=1 and CI are not asked.
 #
 #   scripts/setup.sh [go] [servers] [compiler] [model]
+#   scripts/setup.sh browser     does not fail: what needs one can be left out
 set -eu
 cd "$(dirname "$0")/.."
 needs=$*
 
 die() {
 	echo "setup: $*" >&2
+	if [ "$needs" = browser ]; then
+		echo "setup: going on without a browser: what looks at the dashboard in one is left out" >&2
+		exit 0
+	fi
 	exit 1
 }
 
@@ -64,6 +69,20 @@ has_java() {
 	PATH=/opt/homebrew/opt/openjdk/bin:/usr/local/opt/openjdk/bin:$PATH java -version >/dev/null 2>&1
 }
 
+# has_browser runs it: Ubuntu's chromium-browser may only say where to get one.
+has_browser() {
+	if [ -n "${CHROME:-}" ]; then
+		has "$CHROME"
+		return
+	fi
+	for program in chromium google-chrome google-chrome-stable chrome chromium-browser \
+		/Applications/Chromium.app/Contents/MacOS/Chromium \
+		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do
+		if has "$program" && "$program" --version >/dev/null 2>&1; then return; fi
+	done
+	false
+}
+
 # look sets what is missing, in words, and which packages that is.
 look() {
 	missing='' packages=''
@@ -81,6 +100,10 @@ look() {
 		has curl || has wget || has mvn || add curl "$curl"
 		;;
 	esac
+	case " $needs " in *" browser "*)
+		has_browser || add 'a browser (Chromium or Chrome)' "$browser"
+		;;
+	esac
 }
 
 add() {
@@ -90,14 +113,16 @@ add() {
 
 # manager sets how to install, and what things are called here.
 manager() {
-	root=1 postgres='' redis='' compiler='' java='' curl=curl
+	root=1 postgres='' redis='' compiler='' java='' curl=curl browser=chromium
 	if has apt-get; then
 		tool=apt-get install='apt-get install'
 		postgres=postgresql redis=redis-server compiler='gcc libc6-dev'
 		java=default-jre-headless curl='curl ca-certificates'
+		# Ubuntu's is a snap, which runs neither everywhere nor with files in /tmp.
+		if grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null; then browser=''; fi
 	elif has brew; then
 		tool=brew install='brew install' root=''
-		postgres=postgresql@17 redis=redis java=openjdk
+		postgres=postgresql@17 redis=redis java=openjdk browser='--cask google-chrome'
 	elif has dnf; then
 		tool=dnf install='dnf install'
 		postgres='postgresql postgresql-server' redis=valkey compiler='gcc glibc-devel'
@@ -169,6 +194,7 @@ esac
 if [ -z "$tool" ]; then
 	die "not found: $missing: install that and try again (on macOS, https://brew.sh helps)"
 fi
+if [ -z "$packages" ]; then die "not found: $missing: on Ubuntu, get Chrome's package from https://www.google.com/chrome"; fi
 by_hand="$sudo$install $packages"
 if [ -n "$sudo" ] && ! has sudo; then
 	die "not found: $missing: as root, run: $install $packages"

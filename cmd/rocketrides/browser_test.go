@@ -43,8 +43,10 @@ func newScreen(t *testing.T, args ...string) *screen {
 	s := &screen{T: t, data: filepath.Join(dir, "data"), browser: browser}
 	port := freePort(t)
 	s.url = fmt.Sprintf("http://127.0.0.1:%d", port)
-	s.up = start(t, nil, append([]string{"up", "--data-dir", s.data, fmt.Sprintf("--dashboard-port=%d", port),
-		fmt.Sprintf("--port=%d", freePort(t)), "--log-level=error"}, args...)...)
+	s.up = start(t, nil, append([]string{
+		"up", "--data-dir", s.data, fmt.Sprintf("--dashboard-port=%d", port),
+		fmt.Sprintf("--port=%d", freePort(t)), "--log-level=error",
+	}, args...)...)
 	s.up.says("look:")
 	s.up.overdue.Reset(5 * time.Minute)
 	go func() { // lest it wait for a reader
