@@ -1,6 +1,6 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run test build lint fmt model torture bench-once cover release alerts
+.PHONY: help run test build lint fmt model torture bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -62,6 +62,11 @@ cover: ## run the tests and write bin/cover.html
 	@mkdir -p bin
 	go test -coverprofile=bin/cover.out ./...
 	go tool cover -html=bin/cover.out -o bin/cover.html
+
+screenshots: ## picture the dashboard, for people to look at, in bin/screenshots, and for the README
+	@sh scripts/setup.sh go servers
+	@sh scripts/setup.sh browser
+	go test -run '^TestScreenshots$$' -count=1 ./cmd/rocketrides -screenshots='$(CURDIR)/bin/screenshots' -picture='$(CURDIR)/docs/dashboard.webp'
 
 release: ## cross-compile for Linux and macOS into dist/; VERSION=v1.2.3
 	@sh scripts/setup.sh go

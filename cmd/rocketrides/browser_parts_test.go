@@ -82,7 +82,7 @@ func (s *screen) consumers() {
 
 // loseDashboard kills the dashboard itself. What the page has shown stays.
 func (s *screen) loseDashboard() {
-	s.do(chromedp.ScrollIntoView(chromedp.CSS("#plots"))) // they are drawn where they are seen
+	s.scrollTo("#plots") // they are drawn where they are seen
 	s.sees(`axis().length > 5`)
 	axis := value[[]float64](s.page, `axis()`)
 	before := s.pid("dashboard")
@@ -90,7 +90,7 @@ func (s *screen) loseDashboard() {
 	s.sees(`said('This page has lost the dashboard at')`)
 	s.awaitProcess("dashboard", func(state string, pid, _ int) bool { return state == "running" && pid != before })
 	s.sees(`data('#connection', 'state') === 'open'`)
-	s.do(chromedp.ScrollIntoView(chromedp.CSS("#plots")))
+	s.scrollTo("#plots")
 	s.sees(fmt.Sprintf(`axis().at(-1) > %f + 1`, axis[len(axis)-1]))
 	after := value[[]float64](s.page, `axis()`)
 	for i, at := range after {

@@ -178,6 +178,12 @@ func (p *page) click(selector string) {
 	p.do(chromedp.Click(chromedp.CSS(selector)))
 }
 
+// scrollTo brings into view what is not drawn elsewhere.
+func (p *page) scrollTo(selector string) {
+	p.Helper()
+	p.do(chromedp.ScrollIntoView(chromedp.CSS(selector)))
+}
+
 // press presses keys where the focus is.
 func (p *page) press(keys string) {
 	p.Helper()

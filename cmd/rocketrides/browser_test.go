@@ -182,11 +182,11 @@ func TestBrowser(t *testing.T) {
 func (s *screen) figures() {
 	s.goesOn()
 	s.goesOn()
-	s.do(chromedp.ScrollIntoView(chromedp.CSS("#plots")))
+	s.scrollTo("#plots")
 	s.sees(`num('[data-rate="api"]') > 0`, `num('[data-station="consumer1"]') > 0`,
 		`num('[data-testid="audit-truth"]') > 0`, `text('[data-testid="leader"]').startsWith('leads for')`,
-		`!text('[data-plot="latency"] .legend').includes('–')`, `charts.length === 5`)
-	s.do(chromedp.ScrollIntoView(chromedp.CSS("#flow")))
+		`!text('[data-plot="latency"] .legend').includes('–')`, `charts.length >= 5`)
+	s.scrollTo("#flow")
 	s.sees(`dots()`)
 }
 
@@ -238,26 +238,33 @@ func (s *screen) kill(name string) {
 	s.goesOn()
 }
 
-// killPostgres keeps it from starting again until the page has told of it.
-func (s *screen) killPostgres() {
+// breakPostgres keeps it from starting until it is mended.
+func (s *screen) breakPostgres() (mend func()) {
+	s.Helper()
 	path := filepath.Join(s.data, "postgres", "data", "postgresql.conf")
 	conf, err := os.ReadFile(path)
 	if err != nil {
 		s.Fatal(err)
 	}
-	wrong := append(slices.Clone(conf), "nonsense\n"...)
-	if err := os.WriteFile(path, wrong, 0o600); err != nil {
-		s.Fatal(err)
+	write := func(conf []byte) {
+		if err := os.WriteFile(path, conf, 0o600); err != nil {
+			s.Fatal(err)
+		}
 	}
+	write(append(slices.Clone(conf), "nonsense\n"...))
+	return func() { write(conf) }
+}
+
+// killPostgres sees that the page tells of it for as long as it is down.
+func (s *screen) killPostgres() {
+	mend := s.breakPostgres()
 	s.click(button("kill", "postgres"))
 	s.sees(`data('#now', 'level') === 'trouble'`, `text('#now').includes('Postgres has died and starts again')`,
 		`text('#now').includes('Figures as of')`, `text('[data-testid="badge-postgres"]') === 'restarting'`,
 		`text('#connection').startsWith('live, figures as of')`, `data('#audit', 'agrees') === 'unknown'`,
 		`text('#verdict').startsWith('Unknown: ')`, `num('[data-station="published"]') > 0`)
 	s.readable()
-	if err := os.WriteFile(path, conf, 0o600); err != nil {
-		s.Fatal(err)
-	}
+	mend()
 	s.awaitProcess("postgres", func(state string, _, restarts int) bool { return state == "running" && restarts > 0 })
 	s.sees(note("recovered", "postgres"), `data('#audit', 'agrees') === 'true'`)
 	s.goesOn()

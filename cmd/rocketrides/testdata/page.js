@@ -97,13 +97,17 @@
     return { name: name(e), seen: outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2 && inView };
   };
 
-  /** overflow names what makes the page wider than the window. */
+  /** overflow names what is wider than the window, or than the frame that hides it. */
   window.overflow = () => {
     const { scrollWidth, clientWidth } = document.documentElement;
-    if (scrollWidth <= clientWidth) return [];
     return all('body *')
-      .filter((e) => e.getBoundingClientRect().right > clientWidth)
-      .map((e) => `${e.className || e.tagName} ${name(e).slice(0, 30)}`);
+      .filter((e) => e.checkVisibility() && !e.matches('.visually-hidden, .visually-hidden *, svg *'))
+      .filter((e) => {
+        const { overflowX, textOverflow } = getComputedStyle(e);
+        const hides = overflowX !== 'visible' && textOverflow !== 'ellipsis' && e.scrollWidth > e.clientWidth + 1;
+        return hides || (scrollWidth > clientWidth && e.getBoundingClientRect().right > clientWidth);
+      })
+      .map((e) => `${e.className || e.tagName} ${name(e).slice(0, 60)}`);
   };
 
   /** dots says whether a record is seen to move just now. */

@@ -4,7 +4,11 @@
 const NS = 'http://www.w3.org/2000/svg';
 const POINTS = 8; // along a bent path, for the dots
 const FLIGHT = 1500; // ms
-const FRAME = 100; // ms
+export const FRAME = 125; // ms
+
+/** untilNext is how long, in milliseconds, until a period begins. All that is drawn
+ * keeps to the same beat, because each frame costs, however little is new in it. */
+export const untilNext = (period) => period - (performance.now() % period);
 
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -31,7 +35,11 @@ export class Arrows {
       this.#seen = entry.isIntersecting;
     }).observe(flow);
     document.addEventListener('themechange', () => this.layout());
-    setInterval(() => this.#tick(), FRAME);
+    const tick = () => {
+      this.#tick();
+      setTimeout(tick, untilNext(FRAME));
+    };
+    tick();
   }
 
   /** layout draws the arrows anew: when sizes or the consumers have changed. */

@@ -1,6 +1,6 @@
 // The buttons that break things. They are there only if hello says so.
 
-import { count, duration, make, setData, setText } from './format.js';
+import { count, make, rate, setData, setText } from './format.js';
 
 const PENDING = 6000; // ms to wait for the note that shows the effect
 const LABELS = { kill: 'kill -9', freeze: 'Freeze', thaw: 'Thaw', 'empty-redis': 'Empty', 'cut-redis': 'Cut for 5 s' };
@@ -27,7 +27,7 @@ export class Controls {
     this.#remove = this.#button('remove-consumer', '', 'Remove one');
     row.append(this.#button('add-consumer', '', 'Add a consumer'), this.#remove, said);
     this.#rows.set('consumers', { said });
-    this.#slider('rate', 'Load', { min: 0, max: 100, step: 1 }, toRate, fromRate, (v) => `${count(v)} rides/s`);
+    this.#slider('rate', 'Load', { min: 0, max: 100, step: 1 }, toRate, fromRate, (v) => `${rate(v)} rides/s`);
     this.#slider(
       'failures',
       'Failure rate',

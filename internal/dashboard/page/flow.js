@@ -2,12 +2,12 @@
 
 import { Arrows } from './arrows.js';
 import { count, duration, longDuration, make, rate, records, setData, setText, time } from './format.js';
+import { failed } from './notes.js';
 
 // FULL is the backlog at which a bar is full; it fills by the logarithm.
 const FULL = 10_000;
 const SILENT = 60; // s; an idle consumer says every 30 s that it is alive
 const FLASH = 700; // ms
-const FAILURES = new Set(['simulated', 'crash', 'killed', 'halted']);
 
 export class Flow {
   #root = document.getElementById('flow');
@@ -164,13 +164,13 @@ export class Flow {
 
   /** note counts a failure where it happened, and flashes there if it is new. */
   note(note, fresh) {
-    if (!FAILURES.has(note.kind)) return;
+    if (!failed(note) && note.kind !== 'halted') return;
     const name = /^streamer/.test(note.source) ? 'streamer' : note.source;
     this.#failures.set(name, [(this.#failures.get(name)?.[0] ?? 0) + 1, note.t]);
     this.#showFailures(name);
     const element = this.#find(`[data-node="${CSS.escape(name)}"], [data-zone="${CSS.escape(name)}"]`);
     if (!element || !fresh || document.hidden) return;
-    element.dataset.flash = note.kind === 'simulated' ? 'soft' : 'hard';
+    element.dataset.flash = note.kind === 'simulated' || note.kind === 'refused' ? 'soft' : 'hard';
     clearTimeout(this.#flashes.get(name));
     this.#flashes.set(
       name,

@@ -1,5 +1,6 @@
 // Takes the events, and draws what they say at most four times a second.
 
+import { FRAME, untilNext } from './arrows.js';
 import { AuditView } from './audit.js';
 import { Controls } from './controls.js';
 import { connect } from './events.js';
@@ -10,7 +11,7 @@ import { Notes } from './notes.js';
 import { Now } from './now.js';
 import { Plots } from './plots.js';
 
-const TEXT = 250; // ms between two updates of the figures
+const TEXT = 2 * FRAME; // ms between two updates of the figures
 const PLOTS = 1000;
 
 const history = new History();
@@ -23,17 +24,19 @@ const state = { connection: 'connecting', lostAt: 0, skew: 0, sample: null, audi
 // now is the dashboard's clock, which the events go by.
 const now = () => Date.now() + state.skew;
 
+const arrived = []; // notes, which are drawn with the rest: each by itself would cost a frame
+
 let scheduled = false;
-let drawn = 0;
+let plotted = 0;
 function schedule() {
   if (scheduled || document.hidden) return;
   scheduled = true;
-  setTimeout(() => requestAnimationFrame(draw), Math.max(0, drawn + TEXT - performance.now()));
+  setTimeout(() => requestAnimationFrame(draw), untilNext(TEXT));
 }
 
 function draw() {
   scheduled = false;
-  drawn = performance.now();
+  for (const note of arrived.splice(0)) takeNote(note, true);
   const { connection, sample } = state;
   const view = {
     ...state,
@@ -48,6 +51,10 @@ function draw() {
   setData(element, 'state', connection);
   setData(document.body, 'connection', connection);
   setData(document.body, 'stale', view.stale ? '' : null);
+  if (performance.now() - plotted > PLOTS - FRAME) {
+    plotted = performance.now();
+    plots.render(history, now());
+  }
 }
 
 function take(sample) {
@@ -86,6 +93,7 @@ connect({
     if (hello.history.length) take(hello.history.at(-1));
     // The ids of a dashboard that has started again begin anew.
     if ((hello.notes.at(-1)?.id ?? 0) < state.lastNote) state.lastNote = 0;
+    arrived.length = 0; // they are among the hello's, or of before
     for (const note of hello.notes) takeNote(note, false);
     views.controls.hello(hello);
     plots.render(history, now());
@@ -100,7 +108,8 @@ connect({
     schedule();
   },
   note(note) {
-    takeNote(note, true);
+    arrived.push(note);
+    schedule();
   },
   system(system) {
     state.system = system;
@@ -108,8 +117,4 @@ connect({
   },
 });
 
-setInterval(() => {
-  if (document.hidden) return;
-  plots.render(history, now());
-  schedule();
-}, PLOTS);
+setInterval(schedule, PLOTS); // also while nothing comes: time goes on

@@ -1,6 +1,7 @@
 // One sentence that says how things are now: the worst first.
 
 import { duration, longDuration, rate, records, setData, setText, time, title } from './format.js';
+import { failed } from './notes.js';
 
 const BEHIND = 2; // s after which a consumer is worth a sentence
 const MINUTE = 60_000;
@@ -10,7 +11,7 @@ export class Now {
   #failures = []; // times of simulated failures and crashes within a minute
 
   note(note) {
-    if (note.kind !== 'simulated' && note.kind !== 'crash' && note.kind !== 'killed') return;
+    if (!failed(note)) return;
     this.#failures.push(note.t);
     if (this.#failures.length > 2000) this.#failures.shift();
   }

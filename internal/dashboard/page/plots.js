@@ -43,6 +43,7 @@ function colour(name) {
 export class Plots {
   #host = document.getElementById('plots');
   #marks = []; // of notes: {t, hard}, oldest first
+  #lastSoft = 0;
   #names = null;
   #plots = [];
   #columns = null;
@@ -65,7 +66,11 @@ export class Plots {
 
   note(note) {
     if (!HARD.has(note.kind) && !SOFT.has(note.kind)) return;
-    this.#marks.push({ t: note.t / 1000, hard: HARD.has(note.kind) });
+    const mark = { t: note.t / 1000, hard: HARD.has(note.kind) };
+    // One a second is as many as can be told apart.
+    if (!mark.hard && mark.t - this.#lastSoft < 1) return;
+    if (!mark.hard) this.#lastSoft = mark.t;
+    this.#marks.push(mark);
     if (this.#marks.length > MOST_MARKS) this.#marks.shift();
   }
 
