@@ -258,6 +258,7 @@ func (s *screen) breakPostgres() (mend func()) {
 // killPostgres sees that the page tells of it for as long as it is down.
 func (s *screen) killPostgres() {
 	mend := s.breakPostgres()
+	defer mend() // whatever fails
 	s.click(button("kill", "postgres"))
 	s.sees(`data('#now', 'level') === 'trouble'`, `text('#now').includes('Postgres has died and starts again')`,
 		`text('#now').includes('Figures as of')`, `text('[data-testid="badge-postgres"]') === 'restarting'`,

@@ -1,4 +1,4 @@
-// Takes the events, and draws what they say at most four times a second.
+// Takes the events, and draws what they say three times a second.
 
 import { FRAME, untilNext } from './arrows.js';
 import { AuditView } from './audit.js';

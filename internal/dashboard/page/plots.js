@@ -30,13 +30,18 @@ const KINDS = [
 // rem is the size of the text, which everything else goes by.
 const rem = () => parseFloat(getComputedStyle(document.documentElement).fontSize);
 
+const colours = new Map();
+document.addEventListener('themechange', () => colours.clear());
+
 // colour reads a custom property as the theme resolves it.
 function colour(name) {
+  if (colours.has(name)) return colours.get(name);
   const probe = make('i');
   probe.style.color = `var(--${name})`;
   document.body.append(probe);
   const value = getComputedStyle(probe).color;
   probe.remove();
+  colours.set(name, value);
   return value;
 }
 
