@@ -241,6 +241,8 @@ func (s *screen) keyboard() {
 
 // motion sees that nothing moves where that is not wanted.
 func (s *screen) motion() {
+	s.scrollTo("#flow") // where nobody looks, nothing is drawn
+	s.sees(`dots()`)
 	s.emulate("prefers-reduced-motion", "reduce")
 	s.sees(`!dots()`)
 	s.goesOn()
