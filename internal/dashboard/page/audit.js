@@ -4,15 +4,23 @@
 import { count, group, isZero, longDuration, make, setData, setText, time } from './format.js';
 
 const SIGNS = { true: '=', false: '≠', unknown: '?' };
-const LATE = 5000; // ms after which an audit is not of now
+// An audit is not of now after this many ms, or after three times the pause between
+// the last two: with many rides they are made more rarely.
+const LATE = 5000;
 
 export class AuditView {
   #root = document.getElementById('audit');
   #rows = new Map();
+  #last = 0;
+  #pause = 0;
 
   render({ audit, stale, now }) {
     if (!audit) return;
-    const late = stale || now - audit.t > LATE;
+    if (audit.t !== this.#last) {
+      this.#pause = this.#last && audit.t - this.#last;
+      this.#last = audit.t;
+    }
+    const late = stale || now - audit.t > Math.max(LATE, 3 * this.#pause);
     const known = !audit.error && !late;
     const state = !known ? 'unknown' : String(audit.agrees && audit.balances.length > 0);
     setData(this.#root, 'agrees', audit.balances.length ? state : 'unknown');
