@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -113,7 +114,14 @@ func (t *story) logged(l *logLine, at int64) {
 	}
 }
 
-// other notes warnings and errors as they are, once in a while.
+// failures says in words what processes log when a call of theirs has failed.
+var failures = map[string]string{
+	"streaming failed: trying again": " cannot go on, and tries again",
+	"consuming failed: trying again": " cannot go on, and tries again",
+	"request failed":                 " could not do what a client asked for",
+}
+
+// other notes warnings and errors, once in a while.
 func (t *story) other(l *logLine, at int64) {
 	if l.Level != "WARN" && l.Level != "ERROR" {
 		return
@@ -124,11 +132,11 @@ func (t *story) other(l *logLine, at int64) {
 	if repeats && at-before < repeatPause {
 		return
 	}
-	text := l.Source + ": " + l.Msg
+	text := cmp.Or(failures[l.Msg], ": "+l.Msg)
 	if err, ok := l.Attrs["err"]; ok {
-		text += fmt.Sprint(": ", err)
+		text += ": " + cause(fmt.Sprint(err))
 	}
-	t.say(at, "info", l.Source, "%s", text)
+	t.say(at, "info", l.Source, "%s%s", l.Source, text)
 }
 
 // refused joins a refusal with the simulated crash that it is due to. A batch may

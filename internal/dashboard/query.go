@@ -86,5 +86,8 @@ func (d *Dashboard) readRedis(ctx context.Context) (int64, error) {
 
 // said says in one line of bounded length why a server cannot be read.
 func said(server string, err error) error {
+	if lost(err.Error()) {
+		return fmt.Errorf("%s cannot be read: it does not answer", server)
+	}
 	return fmt.Errorf("%s cannot be read: %s", server, short(err.Error()))
 }

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,28 @@ func short(text string) string {
 		return string(line[:textMost-1]) + "…"
 	}
 	return string(line)
+}
+
+// lostWords are in errors of connections that are lost, or not to be had.
+var lostWords = []string{
+	"broken pipe", "connection refused", "connection reset", "unexpected EOF", "no such file", "conn closed",
+	"57P01", "57P02", "57P03",
+}
+
+func lost(err string) bool {
+	return slices.ContainsFunc(lostWords, func(word string) bool { return strings.Contains(err, word) })
+}
+
+// cause says what a process logs as an error in words, or as it is.
+func cause(err string) string {
+	switch {
+	case !lost(err):
+		return short(err)
+	case strings.Contains(err, "the log"):
+		return "Redis does not answer."
+	default:
+		return "Postgres does not answer."
+	}
 }
 
 // number writes 10214 as 10,214.
