@@ -1,6 +1,6 @@
 // One sentence that says how things are now: the worst first.
 
-import { duration, longDuration, rate, records, setData, setText, time, title } from './format.js';
+import { count, duration, longDuration, rate, records, setData, setText, time, title } from './format.js';
 import { failed } from './notes.js';
 
 const BEHIND = 2; // s after which a consumer is worth a sentence
@@ -52,7 +52,7 @@ export class Now {
   #allWell(sample, rates) {
     const n = this.#failures.length;
     const failed = n
-      ? ` ${n} ${n === 1 ? 'failure' : 'failures'} in the last minute, each made good.`
+      ? ` ${count(n)} ${n === 1 ? 'failure' : 'failures'} in the last minute, each made good.`
       : ' Nothing has failed in the last minute.';
     if (!rates || rates.staged === 0) return `All is well, and nobody books just now.${failed}`;
     const within = sample.latency
