@@ -20,7 +20,7 @@ help: ## list the targets
 
 run: ## install what is missing and run everything; ARGS="--rate 200 --for 30s"
 	@sh scripts/setup.sh go servers
-	go build -trimpath -o bin/rocketrides ./cmd/rocketrides
+	go build -o bin/rocketrides ./cmd/rocketrides
 	@exec bin/rocketrides up $(ARGS)
 
 test: ## install what is missing and run all tests
@@ -30,7 +30,7 @@ test: ## install what is missing and run all tests
 
 build: ## build bin/rocketrides
 	@sh scripts/setup.sh go
-	go build -trimpath -o bin/rocketrides ./cmd/rocketrides
+	go build -o bin/rocketrides ./cmd/rocketrides
 
 lint: ## check the formatting and the code, what is of the system for macOS too
 	@sh scripts/setup.sh go
