@@ -64,11 +64,12 @@ download() {
 		mvn -q -B "$plugin:copy" -Dartifact="$artifact" -DoutputDirectory="$temp") && genuine "$file"
 }
 
-# tlc CONFIG runs it with one thread: several checks run at once. They are too
-# short for the optimizing compiler to be worth its while.
+# tlc CONFIG runs it with one thread: several checks run at once, each with modules
+# of its own, which TLC unpacks and removes. They are too short for the optimizing
+# compiler to be worth its while.
 tlc() {
 	started=$(date +%s)
-	java -XX:+UseSerialGC -XX:TieredStopAtLevel="$tier" -Xmx1g -cp "$jar" tlc2.TLC -nowarning -workers 1 \
+	java -XX:+UseSerialGC -XX:TieredStopAtLevel="$tier" -Xmx1g -Djava.io.tmpdir="$dir" -cp "$jar" tlc2.TLC -nowarning -workers 1 \
 		-metadir "$dir/states" -config "$1" Unilog.tla >"$dir/out" 2>&1 || :
 	seconds=$(($(date +%s) - started))
 	rm -rf "$dir/states"
