@@ -4,7 +4,7 @@
 const NS = 'http://www.w3.org/2000/svg';
 const POINTS = 8; // along a bent path, for the dots
 const FLIGHT = 1500; // ms
-export const FRAME = 166; // ms
+export const FRAME = 200; // ms
 
 /** untilNext is how long, in milliseconds, until a period begins. All that is drawn
  * keeps to the same beat, because each frame costs, however little is new in it. */
