@@ -41,7 +41,7 @@ func startControl(ctx context.Context, dir *dataDir, events *events, act func(co
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /events", func(w http.ResponseWriter, _ *http.Request) { serveEvents(w, events) })
+	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { serveEvents(w, r, events) })
 	mux.HandleFunc("POST /actions", func(w http.ResponseWriter, r *http.Request) { serveAction(w, r, act) })
 	c.server = &http.Server{Handler: mux, ReadTimeout: 10 * time.Second}
 	go func() {
@@ -87,9 +87,11 @@ func (c *control) close() {
 	}
 }
 
-func serveEvents(w http.ResponseWriter, events *events) {
+func serveEvents(w http.ResponseWriter, r *http.Request, events *events) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	lines := events.subscribe()
+	// At once when he leaves: there may be nothing to tell him for long.
+	defer context.AfterFunc(r.Context(), func() { events.unsubscribe(lines) })()
 	defer events.unsubscribe(lines)
 	out := http.NewResponseController(w)
 	for line := range lines {

@@ -95,8 +95,19 @@ func now(t *testing.T, cfg Config) state {
 
 func awaitState(t *testing.T, cfg Config, name, state string) processState {
 	t.Helper()
-	for {
-		for _, p := range now(t, cfg).Processes {
+	answer, err := client(socketOf(cfg)).Get("http://up/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	for in := json.NewDecoder(answer.Body); ; {
+		var event struct {
+			System struct{ Processes []processState }
+		}
+		if err := in.Decode(&event); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range event.System.Processes {
 			if p.Name == name && p.State == state {
 				return p
 			}

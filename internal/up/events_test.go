@@ -2,6 +2,8 @@ package up
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,4 +40,31 @@ func TestLimit(t *testing.T) {
 			t.Errorf("heard %+v, then %+v", once, again)
 		}
 	})
+}
+
+// TestSubscriberLeaves sees that one who leaves is forgotten, although nothing
+// happens that he could be told.
+func TestSubscriberLeaves(t *testing.T) {
+	t.Parallel()
+	e := newEvents(func() state { return state{} })
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveEvents(w, r, e) }))
+	defer server.Close()
+	answer, err := http.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	subscribers := func() int {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return len(e.subscribers)
+	}
+	defer e.close()
+	for subscribers() > 0 {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("he is still subscribed")
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
