@@ -26,9 +26,9 @@ type Audit struct {
 	// Amount is an expression for what a record adds to the total, over its
 	// columns action, object, key, data and headers.
 	Amount string
-	// SetTotal is a statement that gives consumer $1 the total $2 + $3, both of
-	// them decimals as text. Only [Audit.Reconcile] and [Audit.Bootstrap] use it.
-	SetTotal string
+	// AddToTotal is a statement that adds $2, a decimal as text, to the total of
+	// consumer $1. Only [Audit.Reconcile] and [Audit.Bootstrap] use it.
+	AddToTotal string
 }
 
 // Balance is the equation of one consumer, as exact decimals.

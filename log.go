@@ -19,7 +19,7 @@ type Log interface {
 	// Claim announces a term: from then on, earlier epochs are refused. It returns
 	// the offset of the partition's head, or the errors of Append's fencing, or a
 	// [LogSettingError] if the log may drop what nobody has trimmed. Claiming a
-	// term again changes nothing.
+	// term again changes nothing, but for the number of partitions.
 	Claim(ctx context.Context, term Term) (head int64, err error)
 
 	// Append adds entries, whose offsets are consecutive, at the end of the
@@ -59,12 +59,16 @@ type Head struct {
 	// LogID and Epoch are those of the last term that claimed it, or zero.
 	LogID string `json:"log_id"`
 	Epoch int64  `json:"epoch"`
+	// Partitions is how many partitions the last claim gave the log, or 0.
+	Partitions int `json:"partitions"`
 }
 
 // Term is a streamer's time of leadership over a partition: what entitles it
 // to write.
 type Term struct {
 	Partition int
+	// Partitions is how many the log has; readers learn it from the log.
+	Partitions int
 	// LogID names the database's log, for ever.
 	LogID string
 	// Epoch is higher than any leader's before.

@@ -64,8 +64,8 @@ func (a Audit) Bootstrap(ctx context.Context, db Beginner, name string) (bool, e
 }
 
 func (a Audit) reconcile(ctx context.Context, tx pgx.Tx, name string) (Balance, error) {
-	if a.SetTotal == "" {
-		return Balance{}, errors.New("unilog: Audit.SetTotal is required")
+	if a.AddToTotal == "" {
+		return Balance{}, errors.New("unilog: Audit.AddToTotal is required")
 	}
 	tag, err := tx.Exec(ctx, sqlHoldConsumer, name)
 	if err != nil {
@@ -82,7 +82,7 @@ func (a Audit) reconcile(ctx context.Context, tx pgx.Tx, name string) (Balance, 
 		if b.Consumer != name {
 			continue
 		}
-		if _, err := tx.Exec(ctx, a.SetTotal, name, b.Total, b.Difference); err != nil {
+		if _, err := tx.Exec(ctx, a.AddToTotal, name, b.Difference); err != nil {
 			return Balance{}, fmt.Errorf("reconcile %s: %w", name, err)
 		}
 		return b, nil

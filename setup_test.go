@@ -54,9 +54,9 @@ var audit = unilog.Audit{
 	Truth:  `SELECT sum(amount) FROM amounts`,
 	Totals: `SELECT name, total FROM sums`,
 	Amount: `(data ->> 'amount')::numeric`,
-	SetTotal: `
-		INSERT INTO sums (name, total) VALUES ($1, $2::text::numeric + $3::text::numeric)
-		ON CONFLICT (name) DO UPDATE SET total = excluded.total`,
+	AddToTotal: `
+		INSERT INTO sums AS s (name, total) VALUES ($1, $2::text::numeric)
+		ON CONFLICT (name) DO UPDATE SET total = s.total + excluded.total`,
 }
 
 func migrateWorld(ctx context.Context, pool *pgxpool.Pool) error {

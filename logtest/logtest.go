@@ -213,6 +213,16 @@ func testClaim(t *testing.T, h *harness) {
 		t.Errorf("claim by the epoch before: %v", err)
 	}
 	h.append(2, 6, 6)
+	for _, n := range []int{8, 3} {
+		more := term(2)
+		more.Partitions = n
+		if head, err := h.Log.Claim(t.Context(), more); err != nil || head != 6 {
+			t.Fatalf("claim for %d partitions: head %d, %v", n, head, err)
+		}
+		if head, err := h.Log.Head(t.Context(), 0); err != nil || head.Partitions != n || head.Epoch != 2 {
+			t.Fatalf("after a claim for %d partitions: head %+v, %v", n, head, err)
+		}
+	}
 	h.Wipe(t)
 	if head, err := h.Log.Claim(t.Context(), term(2)); err != nil || head != 0 {
 		t.Fatalf("claim of a wiped log: head %d, %v", head, err)

@@ -1,10 +1,10 @@
 -- Announces a term.
 --
--- KEYS  1 stream, 2 leader (a hash: log_id, epoch)
--- ARGV  1 log_id, 2 epoch
+-- KEYS  1 stream, 2 leader (a hash: log_id, epoch, partitions)
+-- ARGV  1 log_id, 2 epoch, 3 the number of partitions
 -- Returns {answer, head} as append.lua does, or evicts and the policy, if Redis
 -- may drop the stream to make room.
-local leader = redis.call('HMGET', KEYS[2], 'log_id', 'epoch')
+local leader = redis.call('HMGET', KEYS[2], 'log_id', 'epoch', 'partitions')
 if leader[1] and leader[1] ~= ARGV[1] then
   return {'foreign', leader[1]}
 end
@@ -33,7 +33,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
     end
   end
 end
-if begins then
-  redis.call('HSET', KEYS[2], 'log_id', ARGV[1], 'epoch', ARGV[2])
+if begins or leader[3] ~= ARGV[3] then
+  redis.call('HSET', KEYS[2], 'log_id', ARGV[1], 'epoch', ARGV[2], 'partitions', ARGV[3])
 end
 return {'appended', head}

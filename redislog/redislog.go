@@ -7,7 +7,7 @@
 // they carry something.
 //
 // Beside each stream there is a hash, {stream}:leader, with the database and
-// the epoch that wrote last. Both keys are in one slot of a Redis Cluster.
+// the epoch that wrote last, and the number of the log's partitions. Both keys are in one slot of a Redis Cluster.
 //
 // # Caveats
 //
@@ -157,7 +157,7 @@ func (l *Log) leaderKey(partition int) string {
 func (l *Log) Head(ctx context.Context, partition int) (unilog.Head, error) {
 	var head unilog.Head
 	term := unilog.Term{Partition: partition}
-	reply, err := l.strings(partition, headScript.Exec(ctx, l.client, l.keys(term), nil), 3)
+	reply, err := l.strings(partition, headScript.Exec(ctx, l.client, l.keys(term), nil), 4)
 	if err != nil {
 		return head, err
 	}
@@ -168,8 +168,13 @@ func (l *Log) Head(ctx context.Context, partition int) (unilog.Head, error) {
 		}
 	}
 	if reply[2] != "" {
+		if head.Partitions, err = strconv.Atoi(reply[2]); err != nil {
+			return head, fmt.Errorf("redislog: the number of partitions in %s: %w", l.leaderKey(partition), err)
+		}
+	}
+	if last := reply[3]; last != "" {
 		// An id of another kind, such as XADD * makes, is a head beyond any offset.
-		ms, _, _ := strings.Cut(reply[2], "-")
+		ms, _, _ := strings.Cut(last, "-")
 		if head.Offset, err = strconv.ParseInt(ms, 10, 64); err != nil {
 			return head, fmt.Errorf("redislog: the last id of stream %s: %w", l.streamKey(partition), err)
 		}
@@ -192,7 +197,7 @@ func (l *Log) strings(partition int, result rueidis.RedisResult, n int) ([]strin
 
 // Claim implements [unilog.Log].
 func (l *Log) Claim(ctx context.Context, term unilog.Term) (int64, error) {
-	args := []string{term.LogID, strconv.FormatInt(term.Epoch, 10)}
+	args := []string{term.LogID, strconv.FormatInt(term.Epoch, 10), strconv.Itoa(term.Partitions)}
 	return l.answer(term, claimScript.Exec(ctx, l.client, l.keys(term), args))
 }
 

@@ -13,7 +13,7 @@ func TestLookingAfterConsumers(t *testing.T) {
 	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2)`)
 	exec1(t, pool, `UPDATE log_partitions SET next_offset = 3, published_offset = 2`)
 	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 2)`)
-	exec1(t, pool, `INSERT INTO consumer_states VALUES ('c', 77)`)
+	exec1(t, pool, `INSERT INTO consumer_states (name, total_distance) VALUES ('c', 77)`)
 
 	says := func(want string, args ...string) {
 		t.Helper()

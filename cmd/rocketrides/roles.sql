@@ -46,7 +46,7 @@ BEGIN
 
     -- What an older version has granted, or a hand.
     EXECUTE format('REVOKE ALL ON rides, idempotency_keys, idempotency_keys_0, idempotency_keys_1, idempotency_keys_2,
-        staged_log_records, log_partitions, checkpoints, dead_letters, consumer_states, unilog_log_migrations, unilog_consumer_migrations, rides_migrations FROM %s', roles);
+        staged_log_records, log_partitions, checkpoints, consumer_members, consumer_leases, dead_letters, consumer_states, unilog_log_migrations, unilog_consumer_migrations, rides_migrations FROM %s', roles);
     EXECUTE format('REVOKE ALL ON SEQUENCE rides_id_seq, staged_log_records_id_seq FROM %s', roles);
     REVOKE ALL ON log_records FROM rocketrides_api, rocketrides_consumer, rocketrides_reader;
 
@@ -76,10 +76,11 @@ GRANT SELECT (consumer, partition, discarded_at) ON dead_letters TO rocketrides_
 
 GRANT SELECT ON log_partitions, log_records TO rocketrides_consumer;
 GRANT SELECT, INSERT, UPDATE ON checkpoints, consumer_states TO rocketrides_consumer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON consumer_members, consumer_leases TO rocketrides_consumer;
 -- To park a record, not to discard it.
 GRANT SELECT, INSERT, UPDATE (error, parked_at) ON dead_letters TO rocketrides_consumer;
 
-GRANT SELECT ON rides, staged_log_records, log_partitions, log_records, checkpoints, dead_letters, consumer_states
+GRANT SELECT ON rides, staged_log_records, log_partitions, log_records, checkpoints, consumer_members, consumer_leases, dead_letters, consumer_states
     TO rocketrides_reader;
 
 COMMIT;

@@ -13,7 +13,7 @@ func TestVerify(t *testing.T) {
 
 	// Half of the way is applied, half is staged.
 	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2)`)
-	exec1(t, pool, `INSERT INTO consumer_states VALUES ('c', 1.50)`)
+	exec1(t, pool, `INSERT INTO consumer_states (name, total_distance) VALUES ('c', 1.50)`)
 	exec1(t, pool, `INSERT INTO checkpoints (name, partition) VALUES ('c', 0)`)
 	exec1(t, pool, `INSERT INTO staged_log_records (action, object, data) VALUES ('create', 'ride', '{"id": 2, "distance": 2}')`)
 	if r := execute(t, env, "verify"); r.code != 0 || !strings.Contains(r.out, "agrees") {

@@ -6,10 +6,10 @@ import "github.com/rocketrides/unilog"
 // consumer has added up and what is still on the way to it.
 var Audit = unilog.Audit{
 	Truth:  `SELECT sum(distance) FROM rides`,
-	Totals: `SELECT name, total_distance FROM consumer_states`,
+	Totals: `SELECT name, sum(total_distance) FROM consumer_states GROUP BY name`,
 	Amount: `CASE WHEN action = 'create' AND object = 'ride' AND jsonb_typeof(data -> 'distance') = 'number'
 		THEN (data ->> 'distance')::numeric END`,
-	SetTotal: `
-		INSERT INTO consumer_states (name, total_distance) VALUES ($1, $2::text::numeric + $3::text::numeric)
-		ON CONFLICT (name) DO UPDATE SET total_distance = excluded.total_distance`,
+	AddToTotal: `
+		INSERT INTO consumer_states AS s (name, total_distance) VALUES ($1, $2::text::numeric)
+		ON CONFLICT (name, partition) DO UPDATE SET total_distance = s.total_distance + excluded.total_distance`,
 }

@@ -33,9 +33,9 @@ type applied struct {
 
 // sqlAddDistances adds exactly, whatever the order. Index: consumer_states_pkey.
 const sqlAddDistances = `
-INSERT INTO consumer_states AS s (name, total_distance)
-SELECT $1, coalesce(sum(d::numeric), 0) FROM unnest($2::text[]) AS d
-ON CONFLICT (name) DO UPDATE SET total_distance = s.total_distance + excluded.total_distance
+INSERT INTO consumer_states AS s (name, partition, total_distance)
+SELECT $1, $2, coalesce(sum(d::numeric), 0) FROM unnest($3::text[]) AS d
+ON CONFLICT (name, partition) DO UPDATE SET total_distance = s.total_distance + excluded.total_distance
 RETURNING total_distance::text`
 
 // Handle is a [unilog.Handler]. It rejects a ride without a distance, and
@@ -55,7 +55,7 @@ func (c *Consumer) Handle(ctx context.Context, tx pgx.Tx, entries []unilog.Entry
 		}
 	}
 	var total string
-	if err := tx.QueryRow(ctx, sqlAddDistances, c.Name, added.parts()).Scan(&total); err != nil {
+	if err := tx.QueryRow(ctx, sqlAddDistances, c.Name, entries[0].Partition, added.parts()).Scan(&total); err != nil {
 		return fmt.Errorf("add to the total distance: %w", err)
 	}
 	if distances == nil {
