@@ -26,8 +26,8 @@ type ahead struct {
 
 // numberAhead begins to number the batches that follow, as long as they are
 // full.
-func (s *Streamer) numberAhead(ctx context.Context) {
-	l := s.lead
+func (p *publisher) numberAhead(ctx context.Context) {
+	l := p.lead
 	if l.ahead != nil {
 		return
 	}
@@ -42,7 +42,7 @@ func (s *Streamer) numberAhead(ctx context.Context) {
 	}
 	a.published.Store(l.published)
 	l.ahead = a
-	limit := s.limit
+	limit := p.limit
 	go func() {
 		defer close(a.done)
 		defer close(a.batches)
@@ -53,7 +53,7 @@ func (s *Streamer) numberAhead(ctx context.Context) {
 			case <-a.places:
 			}
 			published := a.published.Load()
-			entries, err := s.numberNext(ctx, limit, published)
+			entries, err := p.numberNext(ctx, limit, published)
 			if a.err = err; len(entries) == 0 {
 				return
 			}
@@ -67,13 +67,13 @@ func (s *Streamer) numberAhead(ctx context.Context) {
 }
 
 // numberNext numbers a batch, with the session to itself.
-func (s *Streamer) numberNext(ctx context.Context, limit int, published int64) ([]Entry, error) {
-	l := s.lead
+func (p *publisher) numberNext(ctx context.Context, limit int, published int64) ([]Entry, error) {
+	l := p.lead
 	l.busy.Lock()
 	defer l.busy.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := l.ensureRoom(ctx, limit, s.cfg.chunkRecords); err != nil {
+	if err := l.chunks.ensureRoom(ctx, l.conn, l.term, p.partition, l.numbered, int64(limit), p.cfg.chunkRecords); err != nil {
 		return nil, err
 	}
 	began := time.Now()
@@ -87,7 +87,7 @@ func (s *Streamer) numberNext(ctx context.Context, limit int, published int64) (
 	}
 	l.numbered = entries[len(entries)-1].Offset
 	l.low.passed(last)
-	s.cfg.Observer.numbered(entries, time.Since(began))
+	p.cfg.Observer.numbered(entries, time.Since(began))
 	return entries, nil
 }
 

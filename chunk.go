@@ -48,27 +48,29 @@ WHERE i.inhparent = 'log_records'::regclass`
 	sqlLockHead = `SELECT epoch FROM log_partitions WHERE partition = $1 FOR UPDATE`
 )
 
-func listChunks(ctx context.Context, db querier, partition int) (chunks, error) {
+// listChunks returns the chunks of each partition.
+func listChunks(ctx context.Context, db querier) (map[int]chunks, error) {
 	rows, err := db.Query(ctx, sqlChunks)
 	if err != nil {
 		return nil, fmt.Errorf("list the archive's chunks: %w", err)
 	}
-	var cs chunks
+	all := map[int]chunks{}
 	var name string
 	_, err = pgx.ForEachRow(rows, []any{&name}, func() error {
 		var c chunk
 		// A table of another name is somebody else's, and none of our business.
-		_, err := fmt.Sscanf(name, chunkName, &c.partition, &c.first, &c.last)
-		if err == nil && c.partition == partition {
-			cs = append(cs, c)
+		if _, err := fmt.Sscanf(name, chunkName, &c.partition, &c.first, &c.last); err == nil {
+			all[c.partition] = append(all[c.partition], c)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the archive's chunks: %w", err)
 	}
-	slices.SortFunc(cs, func(a, b chunk) int { return cmp.Compare(a.first, b.first) })
-	return cs, nil
+	for _, cs := range all {
+		slices.SortFunc(cs, func(a, b chunk) int { return cmp.Compare(a.first, b.first) })
+	}
+	return all, nil
 }
 
 // How long a change of the archive's tables waits for its lock. Whoever comes
@@ -79,12 +81,13 @@ const (
 	lockPatienceUrgent = "3s" // less than callTimeout
 )
 
-// addChunk appends a chunk. Attaching, unlike CREATE TABLE … PARTITION OF, lets
-// readers and writers of the archive go on.
-func (l *leadership) addChunk(ctx context.Context, records int64, patience string) error {
-	first := max(l.chunks.end(), l.numbered) + 1
-	c := chunk{l.term.Partition, first, first + records - 1}
-	err := l.alter(ctx, patience,
+// add appends a chunk to those of a partition that is numbered up to an offset.
+// Attaching, unlike CREATE TABLE … PARTITION OF, lets readers and writers of the
+// archive go on.
+func (cs *chunks) add(ctx context.Context, db Beginner, term Term, partition int, numbered, records int64, patience string) error {
+	first := max(cs.end(), numbered) + 1
+	c := chunk{partition, first, first + records - 1}
+	err := alter(ctx, db, term, patience,
 		// The chunk belongs to the archive's owner, whichever of his users leads.
 		`SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE oid = 'log_records'::regclass`,
 		fmt.Sprintf(`CREATE TABLE %s (LIKE log_records INCLUDING ALL)`, c),
@@ -93,26 +96,48 @@ func (l *leadership) addChunk(ctx context.Context, records int64, patience strin
 	if err != nil {
 		return fmt.Errorf("add an archive chunk: %w", err)
 	}
-	l.chunks = append(l.chunks, c)
+	*cs = append(*cs, c)
 	return nil
 }
 
+// ensureRoom adds a chunk if there is no place for so many more records.
+func (cs *chunks) ensureRoom(ctx context.Context, db Beginner, term Term, partition int, numbered, records, chunkRecords int64) error {
+	for cs.end() < numbered+records {
+		if err := cs.add(ctx, db, term, partition, numbered, chunkRecords, lockPatienceUrgent); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addAhead adds a chunk in time. If somebody holds the lock, next time will do.
+func (cs *chunks) addAhead(ctx context.Context, db Beginner, term Term, partition int, numbered, chunkRecords int64) error {
+	if cs.end()-numbered > chunkRecords/2 {
+		return nil
+	}
+	err := cs.add(ctx, db, term, partition, numbered, chunkRecords, lockPatience)
+	if isLockTimeout(err) {
+		return nil
+	}
+	return err
+}
+
 func (l *leadership) dropChunk(ctx context.Context, c chunk) error {
-	if err := l.alter(ctx, lockPatience, fmt.Sprintf(`DROP TABLE %s`, c)); err != nil {
+	if err := alter(ctx, l.conn, l.term, lockPatience, fmt.Sprintf(`DROP TABLE %s`, c)); err != nil {
 		return fmt.Errorf("drop an archive chunk: %w", err)
 	}
 	return nil
 }
 
 // alter changes the archive's tables, if this is still the leader.
-func (l *leadership) alter(ctx context.Context, patience string, statements ...string) error {
-	return pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
+func alter(ctx context.Context, db Beginner, term Term, patience string, statements ...string) error {
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		var epoch int64
-		if err := tx.QueryRow(ctx, sqlLockHead, l.term.Partition).Scan(&epoch); err != nil {
+		if err := tx.QueryRow(ctx, sqlLockHead, term.Partition).Scan(&epoch); err != nil {
 			return err
 		}
-		if epoch != l.term.Epoch {
-			return &FencedError{Partition: l.term.Partition, Epoch: l.term.Epoch, Newer: epoch}
+		if epoch != term.Epoch {
+			return &FencedError{Partition: term.Partition, Epoch: term.Epoch, Newer: epoch}
 		}
 		_, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '`+patience+`'`)
 		for _, sql := range statements {
@@ -122,14 +147,4 @@ func (l *leadership) alter(ctx context.Context, patience string, statements ...s
 		}
 		return err
 	})
-}
-
-// ensureRoom adds a chunk if the archive has no place for so many more records.
-func (l *leadership) ensureRoom(ctx context.Context, records int, chunkRecords int64) error {
-	for l.chunks.end() < l.numbered+int64(records) {
-		if err := l.addChunk(ctx, chunkRecords, lockPatienceUrgent); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -30,24 +30,30 @@ func WithoutClock(cfg StreamerConfig) StreamerConfig {
 }
 
 // Upkeep does what a leader does once a second.
-func (s *Streamer) Upkeep(ctx context.Context) error { return s.upkeep(ctx) }
+func (s *Streamer) Upkeep(ctx context.Context) error { return s.publishers[0].upkeep(ctx) }
 
 // SweepSoon makes the next upkeep look for rows below the low-water mark.
-func (s *Streamer) SweepSoon() { s.lead.low.swept = time.Time{} }
+func (s *Streamer) SweepSoon() { s.publishers[0].lead.low.swept = time.Time{} }
 
 // Term returns the term that the streamer believes it leads in.
-func (s *Streamer) Term() Term { return s.lead.term }
+func (s *Streamer) Term() Term { return s.publishers[0].lead.term }
 
 // Resign gives up the lead.
-func (s *Streamer) Resign() { s.stepDown() }
+func (s *Streamer) Resign() {
+	for _, p := range s.publishers {
+		p.stepDown()
+	}
+}
 
 // The statements that run in loops, for a look at their plans.
 const (
-	SQLNumber   = sqlNumber
-	SQLArchived = sqlArchived
-	SQLProbe    = sqlProbe
-	SQLRecord   = sqlRecord
-	SQLAdvance  = sqlAdvance
+	SQLNumber     = sqlNumber
+	SQLArchived   = sqlArchived
+	SQLNumberMany = sqlNumberMany
+	SQLStaged     = sqlStaged
+	SQLProbe      = sqlProbe
+	SQLRecord     = sqlRecord
+	SQLAdvance    = sqlAdvance
 
 	SQLTrouble   = sqlTrouble
 	SQLNoTrouble = sqlNoTrouble
@@ -57,7 +63,7 @@ const (
 func StoredJSONSize(doc []byte) (int, error) { return storedJSONSize(doc) }
 
 // Leads says whether the streamer believes that it leads.
-func (s *Streamer) Leads() bool { return s.lead != nil }
+func (s *Streamer) Leads() bool { return s.publishers[0].lead != nil }
 
 // RunQuiet is RunOnce for a consumer that waits, if not for long: when the log
 // gives it nothing, it looks whether there should be something.

@@ -16,28 +16,31 @@ const lockClass = 0x756c6f67 // "ulog"
 
 const (
 	// The lock and the session's limits are one statement: a leader that is frozen
-	// between two would hold the lock for ever. The session is the leader's own.
-	// It ends, and with it the lock, soon after its client has gone silent: frozen,
-	// or cut off without a word. Without JIT, see sqlNoJIT. Each statement of a batch
-	// must see what was committed before it. What is numbered must be on disk before
-	// the log has it.
+	// between two would hold the lock for ever.
 	sqlTryLead = `
 WITH lock AS MATERIALIZED (
-    SELECT pg_try_advisory_lock($1, $2) AS granted
+    SELECT pg_try_advisory_lock($1, $3) AS granted
 ), session AS MATERIALIZED (
-    SELECT set_config('idle_session_timeout', $3, false),
-        set_config('idle_in_transaction_session_timeout', $3, false),
+    SELECT ` + sqlSession + `
+    FROM lock WHERE granted
+)
+SELECT granted, to_regclass('checkpoints') IS NOT NULL, (SELECT count(*) FROM log_partitions)
+FROM lock LEFT JOIN session ON true`
+
+	// The session is a leader's own. It ends, and with it its locks, soon after its
+	// client has gone silent: frozen, or cut off without a word. Without JIT, see
+	// sqlNoJIT. Each statement of a batch must see what was committed before it. What
+	// is numbered must be on disk before the log has it.
+	sqlSession = `
+        set_config('idle_session_timeout', $2, false),
+        set_config('idle_in_transaction_session_timeout', $2, false),
         set_config('tcp_keepalives_idle', '5', false),
         set_config('tcp_keepalives_interval', '5', false),
         set_config('tcp_keepalives_count', '2', false),
         set_config('tcp_user_timeout', '5s', false),
         set_config('jit', 'off', false),
         set_config('default_transaction_isolation', 'read committed', false),
-        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
-    FROM lock WHERE granted
-)
-SELECT granted, to_regclass('checkpoints') IS NOT NULL
-FROM lock LEFT JOIN session ON true`
+        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END`
 
 	sqlUnlock = `SELECT pg_advisory_unlock($1, $2)`
 
@@ -56,6 +59,7 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datna
 UPDATE log_partitions SET epoch = greatest(epoch, $2) + 1
 WHERE partition = $1
 RETURNING log_id::text, epoch, next_offset - 1, published_offset, low_water, trouble IS NOT NULL,
+    (SELECT count(*) FROM log_partitions), (SELECT count(*) FROM log_partitions WHERE active),
     -- A transaction that has notified cannot be prepared.
     current_setting('max_prepared_transactions')::int = 0 AND EXISTS (
         SELECT FROM pg_trigger WHERE tgrelid = 'staged_log_records'::regclass
@@ -67,6 +71,9 @@ RETURNING log_id::text, epoch, next_offset - 1, published_offset, low_water, tro
 	sqlProbe = `
 SELECT epoch, (SELECT id FROM staged_log_records WHERE id > $2 ORDER BY id LIMIT 1) IS NOT NULL
 FROM log_partitions WHERE partition = $1`
+
+	// Index: log_partitions_pkey.
+	sqlHead = `SELECT epoch, next_offset - 1 FROM log_partitions WHERE partition = $1`
 
 	// The commit need not be flushed: what is lost of it is sent again and
 	// refused by the log. Index: log_partitions_pkey.
@@ -80,20 +87,21 @@ WHERE partition = $1 AND epoch = $2`
 // leadership is what the leader knows. Each field but conn and term can be had
 // again from Postgres and the log.
 type leadership struct {
-	// conn holds the lock: when it is lost, so is the lead.
-	conn    *pgx.Conn
-	term    Term
-	silence time.Duration // after which the session ends
+	// The session holds the lock: when it is lost, so is the lead.
+	waiter
+	term Term
+	// solo says that there is no other partition, so that this leader numbers what
+	// it publishes. Else the leader of the first one has a numberer for all.
+	solo     bool
+	numberer *numberer
 
 	numbered   int64 // the last offset given
 	published  int64 // the last offset that the log is known to hold
 	recorded   int64 // what the database knows of published
 	trimmed    int64 // the last offset that the log was told to trim
+	began      bool  // the observer has heard of the term
+	noticed    int64 // the last offset that the observer has heard of
 	chunks     chunks
-	low        lowWater
-	idle       bool // nothing was staged at the last look
-	wakes      bool // writers wake the leader, see sleep.go
-	asleep     bool // it has the lock that makes them
 	lastUpkeep time.Time
 	used       time.Time       // when RunOnce last succeeded
 	seen       time.Time       // when Postgres last saw the leader, at the latest
@@ -108,39 +116,39 @@ type leadership struct {
 }
 
 // takeLead tries to become the leader. It returns [ErrStandby] if there is one.
-func (s *Streamer) takeLead(ctx context.Context) error {
+func (p *publisher) takeLead(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	pooled, err := s.cfg.DB.Acquire(ctx)
+	pooled, err := p.cfg.DB.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	var locked, consumers bool
-	silence := fmt.Sprint(s.cfg.sessionTimeout.Milliseconds())
-	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), firstPartition, silence).Scan(&locked, &consumers); err != nil {
-		l := &leadership{conn: pooled.Hijack(), term: Term{Partition: firstPartition}}
+	silence := fmt.Sprint(p.cfg.sessionTimeout.Milliseconds())
+	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), silence, p.partition).Scan(&locked, &consumers, &p.partitions); err != nil {
+		l := &leadership{waiter: waiter{conn: pooled.Hijack()}, term: Term{Partition: p.partition}}
 		_ = l.close() // it may have the lock
 		return fmt.Errorf("take the lead: %w", err)
 	}
 	if !locked {
 		defer pooled.Release()
-		tag, err := pooled.Exec(ctx, sqlOust, lockClass, firstPartition, (callTimeout + time.Second).Seconds())
+		tag, err := pooled.Exec(ctx, sqlOust, lockClass, p.partition, (callTimeout + time.Second).Seconds())
 		if err != nil {
-			s.log.Debug("could not look whether the leader is frozen", "err", err)
+			p.log.Debug("could not look whether the leader is frozen", "err", err)
 		} else if tag.RowsAffected() > 0 {
-			s.log.Warn("the leader does not take what Postgres sends it: its session was ended")
+			p.log.Warn("the leader does not take what Postgres sends it: its session was ended")
 		}
 		return ErrStandby
 	}
 	// The lock belongs to the session, so the session must not return to the
 	// pool with it.
-	s.lead = &leadership{
-		conn: pooled.Hijack(), silence: s.cfg.sessionTimeout, used: time.Now(), seen: time.Now(),
-		term: Term{Partition: firstPartition}, expired: map[string]bool{}, consumers: consumers,
-		low: lowWater{swept: time.Now()},
+	p.lead = &leadership{
+		waiter: waiter{conn: pooled.Hijack(), silence: p.cfg.sessionTimeout, low: lowWater{swept: time.Now()}},
+		used:   time.Now(), seen: time.Now(),
+		term: Term{Partition: p.partition}, expired: map[string]bool{}, consumers: consumers,
 	}
-	if err := s.beginTerm(ctx); err != nil {
-		s.giveUp(ctx, err)
+	if err := p.beginTerm(ctx); err != nil {
+		p.giveUp(ctx, err)
 		return err
 	}
 	return nil
@@ -148,53 +156,63 @@ func (s *Streamer) takeLead(ctx context.Context) error {
 
 // beginTerm announces the new leader to the database and to the log, which
 // from then on refuse the one before, and then looks where they are.
-func (s *Streamer) beginTerm(ctx context.Context) error {
-	l := s.lead
+func (p *publisher) beginTerm(ctx context.Context) error {
+	l := p.lead
 	var before Head
 	err := l.awake(ctx, func(ctx context.Context) (err error) {
-		before, err = s.cfg.Log.Head(ctx, l.term.Partition)
+		before, err = p.cfg.Log.Head(ctx, l.term.Partition)
 		return err
 	})
 	if err != nil {
 		return &LogError{"read the log's head", err}
 	}
-	err = l.conn.QueryRow(ctx, sqlBeginTerm, l.term.Partition, before.Epoch).
-		Scan(&l.term.LogID, &l.term.Epoch, &l.numbered, &l.published, &l.low.mark, &l.troubled, &l.wakes)
+	var active int
+	err = l.conn.QueryRow(ctx, sqlBeginTerm, l.term.Partition, before.Epoch).Scan(&l.term.LogID, &l.term.Epoch,
+		&l.numbered, &l.published, &l.low.mark, &l.troubled, &l.term.Partitions, &active, &l.wakes)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("unilog: log_partitions has no row for partition %d", l.term.Partition)
 	}
 	if err != nil {
 		return fmt.Errorf("begin a term: %w", err)
 	}
-	l.recorded = l.published
-	// With a handler of the pool's own, what comes with another answer is not kept.
-	l.wakes = l.wakes && s.cfg.DB.Config().ConnConfig.OnNotification == nil
-	if l.wakes {
-		if _, err := l.conn.Exec(ctx, sqlListen); err != nil {
-			return fmt.Errorf("listen for staged records: %w", err)
+	l.recorded, l.noticed = l.published, l.numbered
+	p.partitions = l.term.Partitions
+	l.solo = p.partition == 0 && active == 1
+	if p.partition == 0 && !l.solo {
+		if l.numberer, err = p.newNumberer(ctx); err != nil {
+			return err
 		}
 	}
-	head, err := s.claim(ctx)
+	if err := l.listen(ctx, p.cfg.DB, l.solo); err != nil {
+		return err
+	}
+	head, err := p.claim(ctx)
 	if err != nil {
 		return err
 	}
 	if err := l.checkHead(ctx, head); err != nil {
 		return err
 	}
-	if l.chunks, err = listChunks(ctx, l.conn, l.term.Partition); err != nil {
+	chunks, err := listChunks(ctx, l.conn)
+	if err != nil {
 		return err
 	}
-	s.cfg.Observer.leading(l.term.Epoch)
-	s.log.Info("leading", "partition", l.term.Partition, "epoch", l.term.Epoch,
+	l.chunks = chunks[l.term.Partition]
+	if l.numberer != nil && p.runs {
+		l.numberer.start()
+	}
+	l.began = true
+	p.cfg.Observer.leading(p.partition, l.term.Epoch)
+	p.log.Info("leading", "epoch", l.term.Epoch,
 		"numbered", l.numbered, "published", l.published, "log", head)
 	return nil
 }
 
 // claim announces the leader to the log, or sees that it still is the leader,
 // and returns the log's head.
-func (s *Streamer) claim(ctx context.Context) (head int64, err error) {
-	err = s.lead.awake(ctx, func(ctx context.Context) (err error) {
-		head, err = s.cfg.Log.Claim(ctx, s.lead.term)
+func (p *publisher) claim(ctx context.Context) (head int64, err error) {
+	err = p.lead.awake(ctx, func(ctx context.Context) (err error) {
+		head, err = p.cfg.Log.Claim(ctx, p.lead.term)
 		return err
 	})
 	if err != nil {
@@ -230,6 +248,18 @@ func (l *leadership) scanProbe(row pgx.Row) (staged bool, err error) {
 	return staged, nil
 }
 
+// catchUp finds out how far the partition is numbered, by another session.
+func (l *leadership) catchUp(ctx context.Context) error {
+	var epoch int64
+	if err := l.conn.QueryRow(ctx, sqlHead, l.term.Partition).Scan(&epoch, &l.numbered); err != nil {
+		return fmt.Errorf("read how far the partition is numbered: %w", err)
+	}
+	if epoch != l.term.Epoch {
+		return &FencedError{Partition: l.term.Partition, Epoch: l.term.Epoch, Newer: epoch}
+	}
+	return nil
+}
+
 // record saves how far the log goes, if the database does not know.
 func (l *leadership) record(ctx context.Context) error {
 	if l.recorded == l.published {
@@ -250,26 +280,31 @@ func (l *leadership) record(ctx context.Context) error {
 }
 
 // giveUp steps down because of a failure, which it notes for others to see.
-func (s *Streamer) giveUp(ctx context.Context, err error) {
-	s.noteTrouble(ctx, err)
-	s.stepDown()
+func (p *publisher) giveUp(ctx context.Context, err error) {
+	p.noteTrouble(ctx, err)
+	p.stepDown()
 }
 
 // stepDown gives up the lead, if this streamer has it, and with it all that it
 // holds in memory.
-func (s *Streamer) stepDown() {
-	if s.lead == nil {
+func (p *publisher) stepDown() {
+	if p.lead == nil {
 		return
 	}
-	if s.lead.ahead != nil {
-		s.lead.ahead.cancel()
-		s.lead.settle()
+	if p.lead.ahead != nil {
+		p.lead.ahead.cancel()
+		p.lead.settle()
 	}
-	if err := s.lead.close(); err != nil {
-		s.log.Debug("the leader's session was lost, and its lock with it", "err", err)
+	if p.lead.numberer != nil {
+		p.lead.numberer.stop()
 	}
-	s.lead = nil
-	s.cfg.Observer.leading(0)
+	if err := p.lead.close(); err != nil {
+		p.log.Debug("the leader's session was lost, and its lock with it", "err", err)
+	}
+	if p.lead.began {
+		p.cfg.Observer.leading(p.partition, 0)
+	}
+	p.lead = nil
 }
 
 // close releases the lock, so that another streamer can lead at once, and ends

@@ -58,6 +58,14 @@ func (w *lowWater) passed(id int64) {
 // passedAll notes that nothing was visible.
 func (w *lowWater) passedAll() { w.passed(math.MaxInt64) }
 
+// move finds out how far the mark may go, and whether it went too far.
+func (w *lowWater) move(ctx context.Context, conn *pgx.Conn, db *pgxpool.Pool) error {
+	if err := w.look(ctx, conn); err != nil {
+		return err
+	}
+	return w.sweep(ctx, db)
+}
+
 // look finds out which ids are settled.
 func (w *lowWater) look(ctx context.Context, conn *pgx.Conn) error {
 	// Two statements: an id that is drawn between them belongs to a transaction

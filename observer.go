@@ -9,8 +9,10 @@ import "time"
 type StreamerObserver struct {
 	// Leading is called with the epoch when a term begins, and with 0 when it is
 	// over.
-	Leading func(epoch int64)
-	// Numbered is called when entries have got their offsets, committed.
+	Leading func(partition int, epoch int64)
+	// Numbered is called when entries have got their offsets, committed. Where there
+	// are several partitions, that is when the leader of theirs has read them, and
+	// took is the time of the reading.
 	Numbered func(entries []Entry, took time.Duration)
 	// Appended is called after each append, with its error: none,
 	// [ErrAlreadyAppended] for a double send, [ErrBehind] where the log has lost
@@ -18,7 +20,7 @@ type StreamerObserver struct {
 	Appended func(entries []Entry, took time.Duration, err error)
 	// LogLost is called when the log was found to have lost entries, by an append or
 	// by a look at an idle log. They are published again, and begin after head.
-	LogLost func(head int64)
+	LogLost func(partition int, head int64)
 	// Failed is called with each error after which the streamer starts again,
 	// [ErrSimulated] included.
 	Failed func(err error)
@@ -43,9 +45,9 @@ type ConsumerObserver struct {
 // And returns an observer that tells both.
 func (o StreamerObserver) And(other StreamerObserver) StreamerObserver {
 	return StreamerObserver{
-		Leading: func(epoch int64) {
-			o.leading(epoch)
-			other.leading(epoch)
+		Leading: func(partition int, epoch int64) {
+			o.leading(partition, epoch)
+			other.leading(partition, epoch)
 		},
 		Numbered: func(entries []Entry, took time.Duration) {
 			o.numbered(entries, took)
@@ -55,9 +57,9 @@ func (o StreamerObserver) And(other StreamerObserver) StreamerObserver {
 			o.appended(entries, took, err)
 			other.appended(entries, took, err)
 		},
-		LogLost: func(head int64) {
-			o.logLost(head)
-			other.logLost(head)
+		LogLost: func(partition int, head int64) {
+			o.logLost(partition, head)
+			other.logLost(partition, head)
 		},
 		Failed: func(err error) {
 			o.failed(err)
@@ -88,9 +90,9 @@ func (o ConsumerObserver) And(other ConsumerObserver) ConsumerObserver {
 	}
 }
 
-func (o *StreamerObserver) leading(epoch int64) {
+func (o *StreamerObserver) leading(partition int, epoch int64) {
 	if o.Leading != nil {
-		o.Leading(epoch)
+		o.Leading(partition, epoch)
 	}
 }
 
@@ -106,9 +108,9 @@ func (o *StreamerObserver) appended(entries []Entry, took time.Duration, err err
 	}
 }
 
-func (o *StreamerObserver) logLost(head int64) {
+func (o *StreamerObserver) logLost(partition int, head int64) {
 	if o.LogLost != nil {
-		o.LogLost(head)
+		o.LogLost(partition, head)
 	}
 }
 

@@ -25,14 +25,14 @@ func (h *heard) want(t *testing.T, who string, want ...string) {
 
 func (h *heard) streamer() unilog.StreamerObserver {
 	return unilog.StreamerObserver{
-		Leading: func(epoch int64) { h.add("leading %d", epoch) },
+		Leading: func(_ int, epoch int64) { h.add("leading %d", epoch) },
 		Numbered: func(entries []unilog.Entry, took time.Duration) {
 			h.add("numbered %s %v", span(entries), took > 0)
 		},
 		Appended: func(entries []unilog.Entry, took time.Duration, err error) {
 			h.add("appended %s %v %v", span(entries), took > 0, err)
 		},
-		LogLost: func(head int64) { h.add("lost after %d", head) },
+		LogLost: func(_ int, head int64) { h.add("lost after %d", head) },
 		Failed:  func(err error) { h.add("failed %v", errors.Is(err, unilog.ErrSimulated)) },
 	}
 }

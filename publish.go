@@ -12,11 +12,11 @@ var errRebuilding = errors.New("the log is being rebuilt")
 // publish appends a batch to the log, in parts. The log decides what it takes:
 // what it holds already it refuses, and what it has lost it is given again. The
 // database learns of it with the next batch, or when there is none.
-func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
-	l := s.lead
+func (p *publisher) publish(ctx context.Context, entries []Entry) error {
+	l := p.lead
 	for rest := entries; len(rest) > 0; {
-		part := rest[:min(len(rest), s.cfg.appendRecords, fit(rest, appendBytes))]
-		head, err := s.append(ctx, part)
+		part := rest[:min(len(rest), p.cfg.appendRecords, fit(rest, appendBytes))]
+		head, err := p.append(ctx, part)
 		switch {
 		case err == nil:
 			l.move(head)
@@ -25,12 +25,12 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 			if err := l.checkHead(ctx, head); err != nil {
 				return err
 			}
-			s.log.Info("double send refused: the log holds these records already",
+			p.log.Info("double send refused: the log holds these records already",
 				"records", len(part), "first", part[0].Offset, "last", part[len(part)-1].Offset, "head", head)
 			l.move(head)
 		case errors.Is(err, ErrBehind):
 			l.settle()
-			if err := s.rebuild(ctx, head); err != nil {
+			if err := p.rebuild(ctx, head); err != nil {
 				return err
 			}
 			return errRebuilding
@@ -39,27 +39,27 @@ func (s *Streamer) publish(ctx context.Context, entries []Entry) error {
 		}
 		rest = rest[min(len(rest), int(max(0, l.published-rest[0].Offset+1))):]
 		if len(rest) > 0 {
-			if err := callHook(ctx, s.cfg.Hooks.MidAppend, part); err != nil {
+			if err := callHook(ctx, p.cfg.Hooks.MidAppend, part); err != nil {
 				return err
 			}
 		}
 	}
-	if err := callHook(ctx, s.cfg.Hooks.AfterAppend, entries); err != nil {
+	if err := callHook(ctx, p.cfg.Hooks.AfterAppend, entries); err != nil {
 		return err
 	}
-	s.log.Debug("published", "records", len(entries), "first", entries[0].Offset, "last", l.published)
+	p.log.Debug("published", "records", len(entries), "first", entries[0].Offset, "last", l.published)
 	return nil
 }
 
-func (s *Streamer) append(ctx context.Context, part []Entry) (head int64, err error) {
+func (p *publisher) append(ctx context.Context, part []Entry) (head int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	began := time.Now()
-	err = s.lead.awake(ctx, func(ctx context.Context) (err error) {
-		head, err = s.cfg.Log.Append(ctx, s.lead.term, part)
+	err = p.lead.awake(ctx, func(ctx context.Context) (err error) {
+		head, err = p.cfg.Log.Append(ctx, p.lead.term, part)
 		return err
 	})
-	s.cfg.Observer.appended(part, time.Since(began), err)
+	p.cfg.Observer.appended(part, time.Since(began), err)
 	if err != nil {
 		return head, &LogError{"append to the log", err}
 	}

@@ -50,12 +50,6 @@ func (e oneLineError) Error() string { return strings.Join(strings.Fields(e.erro
 
 func (e oneLineError) Unwrap() error { return e.error }
 
-// Ready returns nil if the last batch, or look for one, went well, or if
-// another streamer leads. Else it says in one line why this one cannot publish.
-// A call that gets no answer is noticed when its time is over. Ready is safe for
-// concurrent use with everything else.
-func (s *Streamer) Ready() error { return s.readiness.ready() }
-
 // Ready returns nil if the last batch, or look for one, went well. Else it says
 // in one line why this consumer cannot read or apply. A call that gets no
 // answer is noticed when its time is over, a handler's after HandlerTimeout.

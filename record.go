@@ -1,6 +1,8 @@
 package unilog
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +20,7 @@ const MaxRecordBytes = 1 << 20
 type Record struct {
 	// Action is what happened: "create". Required.
 	Action string
-	// Object is the kind of thing it happened to: "ride". Required.
+	// Object is the kind of thing it happened to: "ride". Required, and not "unilog".
 	Object string
 	// Key names the thing itself. Optional. Records of one key stay in order
 	// however many partitions the log has.
@@ -48,9 +50,19 @@ type Entry struct {
 	Position string
 }
 
+// PartitionOf returns the partition of a key that is not empty, in a log of so many
+// active partitions: the first four bytes of the key's SHA-256, the most
+// significant first, modulo their number. A record without a key goes by the id of
+// its staged row, modulo the same.
+func PartitionOf(key string, partitions int) int {
+	hash := sha256.Sum256([]byte(key))
+	return int(binary.BigEndian.Uint32(hash[:]) % uint32(partitions))
+}
+
 // Why a record cannot be staged. A [RecordError] wraps one of them.
 var (
 	ErrEmpty       = errors.New("must not be empty")
+	ErrReserved    = errors.New(`must not be "unilog", which marks entries of the log's own`)
 	ErrTooLarge    = fmt.Errorf("takes the record over the limit of %d bytes", MaxRecordBytes)
 	ErrInvalidText = errors.New("must be valid UTF-8 without NUL characters")
 	ErrInvalidJSON = errors.New("must be valid JSON")
@@ -85,6 +97,9 @@ func (r *Record) check() (headers string, _ *RecordError) {
 		}
 		if !storableText(f.value) {
 			return "", &RecordError{Field: f.name, Err: ErrInvalidText}
+		}
+		if f.name == "Object" && f.value == reservedObject {
+			return "", &RecordError{Field: f.name, Err: ErrReserved}
 		}
 		if size += len(f.value); size > MaxRecordBytes {
 			return "", &RecordError{Field: f.name, Err: ErrTooLarge}

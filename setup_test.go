@@ -263,9 +263,9 @@ func (w *world) streamIDs() []string {
 func (w *world) checkArchive() {
 	w.Helper()
 	gaps := query[int](w, `
-		SELECT count(*) FROM (SELECT "offset" - lag("offset") OVER (ORDER BY "offset") AS step FROM log_records) AS r
+		SELECT count(*) FROM (SELECT "offset" - lag("offset") OVER (PARTITION BY partition ORDER BY "offset") AS step FROM log_records) AS r
 		WHERE step <> 1`)
-	last := query[int64](w, `SELECT coalesce(max("offset"), 0) FROM log_records`)
+	last := query[int64](w, `SELECT coalesce(max("offset"), 0) FROM log_records WHERE partition = 0`)
 	next := query[int64](w, `SELECT next_offset FROM log_partitions WHERE partition = 0`)
 	if gaps != 0 || last != 0 && last != next-1 {
 		w.Errorf("the archive has %d gaps and ends at %d, before next_offset %d", gaps, last, next)

@@ -7,76 +7,122 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// sleepClass is the first key of the advisory lock with which the leader sleeps;
-// the second is the partition. The trigger on the staging table, which wakes it,
-// has the same numbers: see the migration.
+// sleepClass is the first key of the advisory lock with which who numbers sleeps;
+// the second is 0. The trigger on the staging table, which wakes it, has the same
+// numbers: see the migration.
 const sleepClass = lockClass + 1
 
 const (
-	sqlListen = `LISTEN staged_log_records`
+	// Of writers, and of who numbers for other partitions than the own.
+	sqlListen         = `LISTEN staged_log_records`
+	sqlListenNumbered = `LISTEN log_records`
 
-	sqlLieDown = `SELECT pg_try_advisory_lock($1, $2)`
-	sqlGetUp   = `SELECT pg_advisory_unlock($1, $2)`
+	sqlLieDown = `SELECT pg_try_advisory_lock($1, 0)`
+	sqlGetUp   = `SELECT pg_advisory_unlock($1, 0)`
 )
 
-// look probes and, in Run, tries to fall asleep before it: what was committed
-// before the lock was granted the probe sees. While a writer is at work it fails.
-func (s *Streamer) look(ctx context.Context) (staged bool, err error) {
-	l := s.lead
-	if l.asleep || !l.wakes || !s.runs {
-		return l.probe(ctx)
-	}
-	batch := &pgx.Batch{}
-	batch.Queue(sqlLieDown, int32(sleepClass), l.term.Partition).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&l.asleep)
-	})
-	batch.Queue(sqlProbe, l.term.Partition, l.low.mark).QueryRow(func(row pgx.Row) (err error) {
-		staged, err = l.scanProbe(row)
-		return err
-	})
-	return staged, l.conn.SendBatch(ctx, batch).Close()
+// waiter is a session that waits for something to do.
+type waiter struct {
+	conn    *pgx.Conn
+	silence time.Duration // after which the session ends
+	low     lowWater
+	wakes   bool // others wake it
+	asleep  bool // it has the lock that makes writers do so
+	idle    bool // there was nothing at the last look
 }
 
-// getUp lets writers be, if the leader was asleep.
-func (l *leadership) getUp(ctx context.Context) error {
-	if !l.asleep {
+// listen makes others wake it: writers, or who numbers.
+func (w *waiter) listen(ctx context.Context, db *pgxpool.Pool, numbers bool) error {
+	// With a handler of the pool's own, what comes with another answer is not kept.
+	handled := db.Config().ConnConfig.OnNotification != nil
+	sql := sqlListenNumbered
+	if numbers {
+		sql = sqlListen
+	} else {
+		w.wakes = true
+	}
+	if w.wakes = w.wakes && !handled; !w.wakes {
 		return nil
 	}
-	if _, err := l.conn.Exec(ctx, sqlGetUp, int32(sleepClass), l.term.Partition); err != nil {
-		return fmt.Errorf("wake up: %w", err)
+	if _, err := w.conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("listen for records: %w", err)
 	}
-	l.asleep = false
 	return nil
 }
 
-// rest waits until something is staged, but no longer than the leader may be
-// silent. Not being asleep, it looks again after a while that grows.
-func (s *Streamer) rest(ctx context.Context, idle *backoff) {
-	l := s.lead
-	if l == nil || !l.asleep {
+// look probes and, if it may, tries to fall asleep before it: what was committed
+// before the lock was granted the probe sees. While a writer is at work it fails.
+func (w *waiter) look(ctx context.Context, sleeps bool, probe func(*pgx.Batch)) error {
+	batch := &pgx.Batch{}
+	if sleeps && w.wakes && !w.asleep {
+		batch.Queue(sqlLieDown, int32(sleepClass)).QueryRow(func(row pgx.Row) error { return row.Scan(&w.asleep) })
+	}
+	probe(batch)
+	return w.conn.SendBatch(ctx, batch).Close()
+}
+
+// look looks whether anything is staged, and falls asleep in Run if nothing is.
+func (p *publisher) look(ctx context.Context) (staged bool, err error) {
+	l := p.lead
+	err = l.waiter.look(ctx, p.runs, func(batch *pgx.Batch) {
+		batch.Queue(sqlProbe, l.term.Partition, l.low.mark).QueryRow(func(row pgx.Row) (err error) {
+			staged, err = l.scanProbe(row)
+			return err
+		})
+	})
+	return staged, err
+}
+
+// getUp lets writers be, if the session was asleep.
+func (w *waiter) getUp(ctx context.Context) error {
+	if !w.asleep {
+		return nil
+	}
+	if _, err := w.conn.Exec(ctx, sqlGetUp, int32(sleepClass)); err != nil {
+		return fmt.Errorf("wake up: %w", err)
+	}
+	w.asleep = false
+	return nil
+}
+
+// rest waits until there is something to do, but no longer than the leader may be
+// silent.
+func (p *publisher) rest(ctx context.Context, idle *backoff) {
+	l := p.lead
+	if l == nil || l.solo && !l.asleep {
 		idle.wait(ctx)
 		return
 	}
-	most := min(l.silence/2, max(0, s.cfg.upkeepPause-time.Since(l.lastUpkeep)))
-	if !l.notified(ctx, most) {
+	l.rest(ctx, idle, min(l.silence/2, max(0, p.cfg.upkeepPause-time.Since(l.lastUpkeep))))
+}
+
+// rest waits until it is woken, but no longer than most. If nobody wakes it, it
+// looks again after a while that grows.
+func (w *waiter) rest(ctx context.Context, idle *backoff, most time.Duration) {
+	if !w.wakes {
+		idle.wait(ctx)
+		return
+	}
+	if !w.notified(ctx, most) {
 		return // or the next call meets the error again
 	}
 	// One is enough.
 	over, cancel := context.WithCancel(ctx)
 	cancel()
 	for err := error(nil); err == nil; {
-		_, err = l.conn.WaitForNotification(over)
+		_, err = w.conn.WaitForNotification(over)
 	}
-	l.idle = false
+	w.idle = false
 }
 
 // notified waits for a notification. It ends the wait by the connection's deadline
 // and not by a context: at the end of one, the pool's connections may be set to ask
 // the server to cancel, and to wait for that longer than the leader may be silent.
-func (l *leadership) notified(ctx context.Context, most time.Duration) bool {
-	conn := l.conn.PgConn().Conn()
+func (w *waiter) notified(ctx context.Context, most time.Duration) bool {
+	conn := w.conn.PgConn().Conn()
 	ended := make(chan struct{})
 	if err := conn.SetReadDeadline(time.Now().Add(most)); err != nil {
 		return false
@@ -85,7 +131,7 @@ func (l *leadership) notified(ctx context.Context, most time.Duration) bool {
 		defer close(ended)
 		_ = conn.SetReadDeadline(time.Now())
 	})
-	_, err := l.conn.WaitForNotification(context.Background())
+	_, err := w.conn.WaitForNotification(context.Background())
 	if !stop() {
 		<-ended
 	}

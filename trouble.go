@@ -27,24 +27,24 @@ const (
 // other processes. It is a courtesy: whether it succeeds changes nothing. It
 // goes by the session that holds the leader's lock, so a leader that has been
 // replaced cannot do it.
-func (s *Streamer) noteTrouble(ctx context.Context, err error) {
+func (p *publisher) noteTrouble(ctx context.Context, err error) {
 	var fenced *FencedError
 	if errors.As(err, &fenced) || errors.Is(err, ErrSimulated) || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	s.lead.settle()
+	p.lead.settle()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
 	text := oneLineError{err}.Error()
 	text = strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), troubleBytes)], "\uFFFD"), "\x00", "\uFFFD")
-	if _, err := s.lead.conn.Exec(ctx, sqlTrouble, s.lead.term.Partition, text); err != nil {
-		s.log.Debug("could not note a trouble in the database", "err", err)
+	if _, err := p.lead.conn.Exec(ctx, sqlTrouble, p.lead.term.Partition, text); err != nil {
+		p.log.Debug("could not note a trouble in the database", "err", err)
 	}
 }
 
 // clearTrouble takes back what an attempt before this success has noted.
-func (s *Streamer) clearTrouble(ctx context.Context) {
-	l := s.lead
+func (p *publisher) clearTrouble(ctx context.Context) {
+	l := p.lead
 	if !l.troubled {
 		return
 	}
@@ -52,7 +52,7 @@ func (s *Streamer) clearTrouble(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
 	if _, err := l.conn.Exec(ctx, sqlNoTrouble, l.term.Partition); err != nil {
-		s.log.Debug("could not take back a trouble in the database", "err", err)
+		p.log.Debug("could not take back a trouble in the database", "err", err)
 		return
 	}
 	l.troubled = false

@@ -31,12 +31,12 @@ const logExcess = 100
 // nothing was published, what nobody needs, and room in the archive. Only the
 // first is a matter of the log being right; the rest is reported and tried
 // again.
-func (s *Streamer) upkeep(ctx context.Context) error {
-	l := s.lead
+func (p *publisher) upkeep(ctx context.Context) error {
+	l := p.lead
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	l.lastUpkeep = time.Now()
-	head, err := s.claim(ctx)
+	head, err := p.claim(ctx)
 	if err != nil {
 		return err
 	}
@@ -44,61 +44,65 @@ func (s *Streamer) upkeep(ctx context.Context) error {
 		return err
 	}
 	if head < l.published {
-		return s.rebuild(ctx, head)
+		return p.rebuild(ctx, head)
 	}
 	complaint := ""
 	// None waits for the success of another.
-	for _, f := range []func(context.Context) error{s.moveLowWater, s.tidy} {
+	for _, f := range []func(context.Context) error{p.moveLowWater, p.tidy} {
 		if err := f(ctx); err != nil {
 			complaint = err.Error()
 		}
 	}
 	if complaint != "" && complaint != l.complaint {
-		s.log.Warn("upkeep failed: records are published all the same", "err", complaint)
+		p.log.Warn("upkeep failed: records are published all the same", "err", complaint)
 	}
 	l.complaint = complaint
 	return nil
 }
 
-func (s *Streamer) moveLowWater(ctx context.Context) error {
-	if err := s.lead.low.look(ctx, s.lead.conn); err != nil {
-		return err
+func (p *publisher) moveLowWater(ctx context.Context) error {
+	if !p.lead.solo {
+		return nil // the numberer's
 	}
-	return s.lead.low.sweep(ctx, s.cfg.DB)
+	return p.lead.low.move(ctx, p.lead.conn, p.cfg.DB)
 }
 
 // tidy trims the log, drops old chunks of the archive and adds the next one.
-func (s *Streamer) tidy(ctx context.Context) error {
-	l := s.lead
-	needed, err := s.oldestNeeded(ctx)
+func (p *publisher) tidy(ctx context.Context) error {
+	l := p.lead
+	needed, err := p.oldestNeeded(ctx)
 	if err != nil {
 		return err
 	}
-	if upTo := s.trimTo(needed); upTo > l.trimmed {
-		err := l.awake(ctx, func(ctx context.Context) error { return s.cfg.Log.Trim(ctx, l.term.Partition, upTo) })
+	if upTo := p.trimTo(needed); upTo > l.trimmed {
+		err := l.awake(ctx, func(ctx context.Context) error { return p.cfg.Log.Trim(ctx, l.term.Partition, upTo) })
 		if err != nil {
 			return &LogError{"trim the log", err}
 		}
 		l.trimmed = upTo
 	}
-	if l.chunks.end()-l.numbered <= s.cfg.chunkRecords/2 {
-		// There is room left: if somebody holds the lock, next time will do.
-		if err := l.addChunk(ctx, s.cfg.chunkRecords, lockPatience); err != nil && !isLockTimeout(err) {
-			return err
-		}
+	if l.solo {
+		err = l.chunks.addAhead(ctx, l.conn, l.term, p.partition, l.numbered, p.cfg.chunkRecords)
+	} else { // by the numberer
+		var all map[int]chunks
+		all, err = listChunks(ctx, l.conn)
+		l.chunks = all[p.partition]
 	}
-	return s.dropChunks(ctx, needed)
+	if err != nil {
+		return err
+	}
+	return p.dropChunks(ctx, needed)
 }
 
 // oldestNeeded returns the first offset that is needed by a consumer of this
 // database, or that is among the last KeepRecords.
-func (s *Streamer) oldestNeeded(ctx context.Context) (int64, error) {
-	l := s.lead
-	applied := l.published - s.cfg.KeepRecords
+func (p *publisher) oldestNeeded(ctx context.Context) (int64, error) {
+	l := p.lead
+	applied := l.published - p.cfg.KeepRecords
 	if !l.consumers {
 		return max(applied, 0) + 1, nil
 	}
-	rows, err := l.conn.Query(ctx, sqlCheckpoints, l.term.Partition, s.cfg.ConsumerExpiry.Seconds())
+	rows, err := l.conn.Query(ctx, sqlCheckpoints, l.term.Partition, p.cfg.ConsumerExpiry.Seconds())
 	if err != nil {
 		return 0, fmt.Errorf("read the checkpoints: %w", err)
 	}
@@ -109,8 +113,8 @@ func (s *Streamer) oldestNeeded(ctx context.Context) (int64, error) {
 		if !expired {
 			applied = min(applied, offset)
 		} else if !l.expired[name] {
-			s.log.Warn("consumer has expired: nothing is kept for it any more",
-				"consumer", name, "offset", offset, "expiry", s.cfg.ConsumerExpiry)
+			p.log.Warn("consumer has expired: nothing is kept for it any more",
+				"consumer", name, "offset", offset, "expiry", p.cfg.ConsumerExpiry)
 		}
 		l.expired[name] = expired
 		return nil
@@ -122,19 +126,19 @@ func (s *Streamer) oldestNeeded(ctx context.Context) (int64, error) {
 }
 
 // trimTo returns the last offset that the log need not keep.
-func (s *Streamer) trimTo(needed int64) int64 {
-	l := s.lead
-	return max(needed, l.published-logExcess*s.cfg.KeepRecords, l.chunks.start()) - 1
+func (p *publisher) trimTo(needed int64) int64 {
+	l := p.lead
+	return max(needed, l.published-logExcess*p.cfg.KeepRecords, l.chunks.start()) - 1
 }
 
 // dropChunks drops the archive's first chunks while nobody needs them and they
 // are past the retention. A dropped chunk leaves nothing to vacuum.
-func (s *Streamer) dropChunks(ctx context.Context, needed int64) error {
-	l := s.lead
+func (p *publisher) dropChunks(ctx context.Context, needed int64) error {
+	l := p.lead
 	for len(l.chunks) > 1 && l.chunks[0].last < needed {
 		c := l.chunks[0]
 		var old bool
-		err := l.conn.QueryRow(ctx, sqlOlderThan, l.term.Partition, c.last, s.cfg.Retention.Seconds()).Scan(&old)
+		err := l.conn.QueryRow(ctx, sqlOlderThan, l.term.Partition, c.last, p.cfg.Retention.Seconds()).Scan(&old)
 		if err != nil {
 			return fmt.Errorf("read the age of an archive chunk: %w", err)
 		}
@@ -153,7 +157,7 @@ func (s *Streamer) dropChunks(ctx context.Context, needed int64) error {
 			return err
 		}
 		l.chunks = slices.Delete(l.chunks, 0, 1)
-		s.log.Info("archive chunk dropped: past its retention and applied by every consumer", "first", c.first, "last", c.last)
+		p.log.Info("archive chunk dropped: past its retention and applied by every consumer", "first", c.first, "last", c.last)
 	}
 	return nil
 }
@@ -161,25 +165,25 @@ func (s *Streamer) dropChunks(ctx context.Context, needed int64) error {
 // rebuild brings back a log that has lost records: the next batches come from
 // the archive, after the log's head. What no reader needs any more is left out,
 // and then the log begins later, without a hole.
-func (s *Streamer) rebuild(ctx context.Context, head int64) error {
-	l := s.lead
+func (p *publisher) rebuild(ctx context.Context, head int64) error {
+	l := p.lead
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	needed, err := s.oldestNeeded(ctx)
+	needed, err := p.oldestNeeded(ctx)
 	if err != nil {
 		return err
 	}
-	if upTo := s.trimTo(needed); head < upTo {
-		err := l.awake(ctx, func(ctx context.Context) error { return s.cfg.Log.Reset(ctx, l.term, upTo) })
+	if upTo := p.trimTo(needed); head < upTo {
+		err := l.awake(ctx, func(ctx context.Context) error { return p.cfg.Log.Reset(ctx, l.term, upTo) })
 		if err != nil {
 			return &LogError{"reset the log", err}
 		}
 		head = upTo
 	}
-	s.log.Warn("the log has lost records: publishing them again from the archive",
+	p.log.Warn("the log has lost records: publishing them again from the archive",
 		"first", head+1, "last", l.published)
 	l.published = head
-	s.cfg.Observer.logLost(head)
+	p.cfg.Observer.logLost(p.partition, head)
 	return nil
 }
 

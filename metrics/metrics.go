@@ -10,6 +10,7 @@ package metrics
 
 import (
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,8 +25,8 @@ import (
 func Streamer(reg prometheus.Registerer) unilog.StreamerObserver {
 	m := promauto.With(reg)
 	var (
-		leader    = m.NewGauge(gauge("unilog_leader", "1 while this process leads."))
-		epoch     = m.NewGauge(gauge("unilog_epoch", "The epoch of this process's term of leadership, 0 without one."))
+		leader    = m.NewGauge(gauge("unilog_leader", "Partitions that this process leads."))
+		epoch     = m.NewGaugeVec(gauge("unilog_epoch", "The epoch of this process's term of leadership over a partition, 0 without one."), []string{"partition"})
 		numbered  = m.NewCounter(counter("unilog_records_numbered_total", "Records that got their offsets."))
 		published = m.NewCounter(counter("unilog_records_published_total",
 			"Records that the log took. Those that it had lost are counted again."))
@@ -44,9 +45,13 @@ func Streamer(reg prometheus.Registerer) unilog.StreamerObserver {
 		failed = retries(m, "unilog_streamer_retries_total", "Times that the streamer started again after an error, by its cause.")
 	)
 	return unilog.StreamerObserver{
-		Leading: func(term int64) {
-			epoch.Set(float64(term))
-			leader.Set(float64(min(term, 1)))
+		Leading: func(partition int, term int64) {
+			epoch.WithLabelValues(strconv.Itoa(partition)).Set(float64(term))
+			if term > 0 {
+				leader.Inc()
+			} else {
+				leader.Dec()
+			}
 		},
 		Numbered: func(entries []unilog.Entry, took time.Duration) {
 			numbered.Add(float64(len(entries)))
@@ -63,7 +68,7 @@ func Streamer(reg prometheus.Registerer) unilog.StreamerObserver {
 				doubles.Inc()
 			}
 		},
-		LogLost: func(int64) { losses.Inc() },
+		LogLost: func(int, int64) { losses.Inc() },
 		Failed:  failed,
 	}
 }

@@ -1,0 +1,160 @@
+package unilog
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// MaxPartitions is the most partitions that a log may have.
+const MaxPartitions = 1024
+
+const (
+	sqlHoldHeads = `SELECT next_offset, active FROM log_partitions ORDER BY partition FOR UPDATE`
+
+	sqlAddPartitions = `
+INSERT INTO log_partitions (partition, log_id)
+SELECT n, (SELECT log_id FROM log_partitions WHERE partition = 0)
+FROM generate_series((SELECT count(*) FROM log_partitions), $1::integer - 1) AS n`
+
+	// Consumers that are not running now must not miss what is kept for them.
+	sqlRegisterConsumers = `
+INSERT INTO checkpoints (name, partition)
+SELECT name, partition FROM (SELECT DISTINCT name FROM checkpoints) AS c CROSS JOIN log_partitions
+ON CONFLICT (name, partition) DO NOTHING`
+
+	// A new epoch ends each term, in which the leader knows the old number.
+	sqlActivate = `UPDATE log_partitions SET active = partition < $1, epoch = epoch + 1, next_offset = next_offset + $2`
+
+	sqlInsertBarriers = `
+INSERT INTO log_records (partition, "offset", size, staged_at, action, object, key, data, headers)
+SELECT partition, next_offset - 1, octet_length($3), clock_timestamp(), $1, $2, '', $3::text::jsonb, '{}'
+FROM log_partitions`
+)
+
+// Repartition changes the number of the log's partitions, from 1 to
+// [MaxPartitions], while everything runs, and returns how many there were. It is
+// one short transaction.
+//
+// Records of a key may then go to another partition than before. Consumers keep
+// their order all the same: in each partition an entry marks the place, a barrier
+// that none of them passes before it has come to all the others.
+//
+// A partition that is no longer active keeps its records until nobody needs them.
+func Repartition(ctx context.Context, db Beginner, partitions int) (before int, err error) {
+	if partitions < 1 || partitions > MaxPartitions {
+		return 0, fmt.Errorf("unilog: the number of partitions is %d: it must be from 1 to %d", partitions, MaxPartitions)
+	}
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		before, err = repartition(ctx, tx, partitions)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("change the number of partitions: %w", err)
+	}
+	return before, nil
+}
+
+func repartition(ctx context.Context, tx pgx.Tx, partitions int) (before int, err error) {
+	if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '`+lockPatienceUrgent+`'`); err != nil {
+		return 0, err
+	}
+	rows, _ := tx.Query(ctx, sqlHoldHeads)
+	type head struct {
+		Next   int64
+		Active bool
+	}
+	heads, err := pgx.CollectRows(rows, pgx.RowToStructByPos[head])
+	if err != nil {
+		return 0, err
+	}
+	used := false
+	for _, h := range heads {
+		used = used || h.Next > 1
+		if h.Active {
+			before++
+		}
+	}
+	if before == partitions {
+		return before, nil
+	}
+	for len(heads) < partitions {
+		heads = append(heads, head{Next: 1})
+	}
+	if _, err := tx.Exec(ctx, sqlAddPartitions, partitions); err != nil {
+		return 0, err
+	}
+	var consumers bool
+	if err := tx.QueryRow(ctx, `SELECT to_regclass('checkpoints') IS NOT NULL`).Scan(&consumers); err != nil {
+		return 0, err
+	}
+	if consumers {
+		if _, err := tx.Exec(ctx, sqlRegisterConsumers); err != nil {
+			return 0, err
+		}
+	}
+	if !used { // there is no order yet to keep
+		_, err = tx.Exec(ctx, sqlActivate, partitions, 0)
+		return before, err
+	}
+	if _, err = tx.Exec(ctx, sqlActivate, partitions, 1); err != nil {
+		return 0, err
+	}
+	b := barrier{Partitions: partitions}
+	for _, h := range heads {
+		b.Offsets = append(b.Offsets, h.Next)
+	}
+	return before, b.insert(ctx, tx)
+}
+
+// barrier is what the entry holds that marks, in each partition, the place where
+// the number of partitions changed.
+type barrier struct {
+	Partitions int `json:"partitions"`
+	// Offsets are those of the barrier, by partition.
+	Offsets []int64 `json:"offsets"`
+}
+
+// The action and the object of a barrier. Nobody else may stage this object.
+const (
+	barrierAction  = "repartition"
+	reservedObject = "unilog"
+)
+
+// insert puts the barrier into the archive, at the end of each partition.
+func (b barrier) insert(ctx context.Context, tx pgx.Tx) error {
+	data, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	var term Term // in this transaction nobody else can begin one
+	if err := tx.QueryRow(ctx, sqlLockHead, term.Partition).Scan(&term.Epoch); err != nil {
+		return err
+	}
+	all, err := listChunks(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for partition, offset := range b.Offsets {
+		cs := all[partition]
+		if err := cs.ensureRoom(ctx, tx, term, partition, offset-1, 1, chunkRecords); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(ctx, sqlInsertBarriers, barrierAction, reservedObject, string(data)); err != nil {
+		return err
+	}
+	// Leaders that sleep look at once.
+	_, err = tx.Exec(ctx, `SELECT pg_notify('staged_log_records', ''), pg_notify('log_records', '')`)
+	return err
+}
+
+// barrierOf returns the barrier that an entry is, if it is one.
+func barrierOf(e *Entry) (b barrier, ok bool) {
+	if e.Object != reservedObject || e.Action != barrierAction {
+		return b, false
+	}
+	return b, json.Unmarshal(e.Data, &b) == nil
+}
