@@ -76,8 +76,12 @@ func (p *publisher) numberNext(ctx context.Context, limit int, published int64) 
 	if err := l.chunks.ensureRoom(ctx, l.conn, l.term, p.partition, l.numbered, int64(limit), p.cfg.chunkRecords); err != nil {
 		return nil, err
 	}
+	channel := ""
+	if log, ok := s.cfg.Log.(NotifiedLog); ok {
+		channel = log.Channel()
+	}
 	began := time.Now()
-	entries, last, err := number(ctx, l.conn, l.term, limit, published, l.low.mark)
+	entries, last, err := number(ctx, l.conn, l.term, limit, published, l.low.mark, channel)
 	if err != nil {
 		return nil, err
 	}

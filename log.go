@@ -52,6 +52,14 @@ type Log interface {
 	Trim(ctx context.Context, partition int, upTo int64) error
 }
 
+// NotifiedLog is a [Log] whose readers read the archive itself.
+type NotifiedLog interface {
+	Log
+	// Channel is one of Postgres. The streamer notifies it in the transaction that
+	// numbers records, with each of their partitions as a payload.
+	Channel() string
+}
+
 // Head says how far a partition's log goes.
 type Head struct {
 	// Offset is the last one ever appended, or 0.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // sqlNumber moves the oldest visible rows from the staging table to the
@@ -16,7 +17,8 @@ import (
 // in it nothing is: CTE head is then empty, and everything joins it. What is
 // deleted is what was selected, by its place in the table, which is quicker than
 // by its id; what is inserted is what was deleted. On the way it records how far
-// the log goes, which saves a transaction a batch.
+// the log goes, which saves a transaction a batch. Who listens on the channel, if
+// one is named, hears of it when it is committed.
 //
 // Index: staged_log_records_pkey, log_partitions_pkey.
 const sqlNumber = `
@@ -47,6 +49,7 @@ WITH head AS MATERIALIZED (
     SET next_offset = head.next_offset + (SELECT count(*) FROM moved), published_offset = $5, low_water = $6
     FROM head
     WHERE p.partition = $1 AND EXISTS (SELECT FROM moved)
+    RETURNING CASE WHEN $7::text <> '' THEN pg_notify($7, p.partition::text) END
 )
 SELECT next_offset, staged_at, action, object, key, data::text, headers::text, id
 FROM moved
@@ -76,8 +79,8 @@ type querier interface {
 
 // number gives the oldest staged records their offsets. It returns the last id
 // that it met. No entries means that nothing is staged, or that the term is over.
-func number(ctx context.Context, db querier, term Term, limit int, published, lowWater int64) (entries []Entry, last int64, err error) {
-	rows, err := db.Query(ctx, sqlNumber, term.Partition, term.Epoch, limit, batchBytes, published, lowWater)
+func number(ctx context.Context, db querier, term Term, limit int, published, lowWater int64, channel string) (entries []Entry, last int64, err error) {
+	rows, err := db.Query(ctx, sqlNumber, term.Partition, term.Epoch, limit, batchBytes, published, lowWater, channel)
 	if err == nil {
 		entries, last, err = collectEntries(rows, term.Partition)
 	}
@@ -101,6 +104,13 @@ func archived(ctx context.Context, db querier, partition int, after, upTo int64,
 		return nil, fmt.Errorf("read the archive: %w", err)
 	}
 	return entries, nil
+}
+
+// ReadArchive returns entries of a partition after one offset, up to another, in
+// order: up to limit of them, and fewer if they are large. It is for a
+// [NotifiedLog]; a [Consumer] reads the archive itself where its log has a gap.
+func ReadArchive(ctx context.Context, db *pgxpool.Pool, partition int, after, upTo int64, limit int) ([]Entry, error) {
+	return archived(ctx, db, partition, after, upTo, limit)
 }
 
 // EncodeHeaders writes headers as a JSON object, nil if there are none.

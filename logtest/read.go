@@ -10,6 +10,7 @@ import (
 )
 
 func testTrim(t *testing.T, h *harness) {
+	h.needsOwnEntries()
 	h.append(1, 1, 1000)
 	if err := h.Log.Trim(t.Context(), 0, 900); err != nil {
 		t.Fatal(err)

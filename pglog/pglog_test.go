@@ -1,0 +1,135 @@
+package pglog_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/pglog"
+)
+
+func (w *world) term() unilog.Term {
+	w.Helper()
+	return unilog.Term{
+		LogID: query[string](w, w.db, `SELECT log_id::text FROM log_partitions WHERE partition = 0`),
+		Epoch: query[int64](w, w.db, `SELECT epoch FROM log_partitions WHERE partition = 0`),
+	}
+}
+
+func (w *world) read(log *pglog.Log, after int64) []unilog.Entry {
+	w.Helper()
+	entries, err := log.Read(w.ctx, 0, unilog.Cursor{Offset: after}, 1000, 0)
+	w.must(err)
+	return entries
+}
+
+func TestNothingToLose(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.stage(1, 5)
+	w.drain(w.streamer())
+	w.must(w.log.Trim(w.ctx, 0, 5))
+	w.must(w.log.Reset(w.ctx, w.term(), 3))
+	if got := w.read(w.log, 0); len(got) != 5 || got[0].Offset != 1 {
+		t.Errorf("after a trim and a reset %v can be read, want all five", got)
+	}
+	if head, err := w.log.Head(w.ctx, 0); err != nil || head.Offset != 5 || head.Partitions != 1 {
+		t.Errorf("after a trim and a reset: head %+v, %v", head, err)
+	}
+}
+
+// TestAppendAsksNobody appends without a database.
+func TestAppendAsksNobody(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.stage(1, 5)
+	w.drain(w.streamer())
+	entries, term := w.read(w.log, 0), w.term()
+	pool := w.reader()
+	log := w.open(pool)
+	head, err := log.Claim(w.ctx, term)
+	if err != nil || head != 5 {
+		t.Fatalf("claim: head %d, %v", head, err)
+	}
+	pool.Close()
+	if head, err = log.Append(w.ctx, term, entries); !errors.Is(err, unilog.ErrAlreadyAppended) || head != 5 {
+		t.Errorf("what another process appended: head %d, %v", head, err)
+	}
+	next := entries[4]
+	next.Offset = 6
+	for _, want := range []error{nil, unilog.ErrAlreadyAppended} {
+		if head, err = log.Append(w.ctx, term, []unilog.Entry{next}); !errors.Is(err, want) || head != 6 {
+			t.Errorf("the next entry: head %d, %v, want %v", head, err, want)
+		}
+	}
+	term.Epoch++
+	if _, err = log.Append(w.ctx, term, []unilog.Entry{next}); err == nil {
+		t.Error("without a database, it appends for a term that it does not know")
+	}
+}
+
+// TestClaimIsNotAheadOfItsStreamer numbers entries that are not appended yet, as
+// the leader of the first partition does for all.
+func TestClaimIsNotAheadOfItsStreamer(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	crash := func(cfg *unilog.StreamerConfig) { cfg.Hooks.AfterNumber = unilog.SimulateFailures(1, 0) }
+	w.stage(1, 5)
+	if _, err := w.streamer(crash).RunOnce(w.ctx); !errors.Is(err, unilog.ErrSimulated) {
+		t.Fatal(err)
+	}
+	if head, err := w.log.Claim(w.ctx, w.term()); err != nil || head != 0 {
+		t.Errorf("claim before anything is appended: head %d, %v", head, err)
+	}
+	if got := w.read(w.log, 0); len(got) != 5 {
+		t.Errorf("what is numbered can be read: %d of 5 entries", len(got))
+	}
+	w.drain(w.streamer())
+	for name, log := range map[string]*pglog.Log{"this": w.log, "another": w.open(w.db)} {
+		if head, err := log.Claim(w.ctx, w.term()); err != nil || head != 5 {
+			t.Errorf("claim by %s process when all is appended: head %d, %v", name, head, err)
+		}
+	}
+	// The database was restored to an earlier time.
+	w.exec(`UPDATE log_partitions SET next_offset = 4, published_offset = 2`)
+	if head, err := w.log.Claim(w.ctx, w.term()); err != nil || head != 3 {
+		t.Errorf("claim in a restored database: head %d, %v, want what it has numbered", head, err)
+	}
+	w.exec(`UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
+}
+
+func TestClaimOfATermThatTheDatabaseDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	term := w.term()
+	term.Epoch = 7
+	if _, err := w.log.Claim(w.ctx, term); err == nil {
+		t.Error("a term was claimed that the database has not begun")
+	}
+	term.Partition = 9
+	if _, err := w.log.Claim(w.ctx, term); err == nil {
+		t.Error("a partition was claimed that the database does not have")
+	}
+	if head, err := w.log.Head(w.ctx, 9); err != nil || head != (unilog.Head{}) {
+		t.Errorf("the head of a partition that is not there: %+v, %v", head, err)
+	}
+}
+
+func TestOpenWithoutTheLog(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for name, pool := range map[string]func() error{
+		"a database without the log": func() error { _, err := pglog.Open(w.ctx, w.elsewhere()); return err },
+		"a closed pool": func() error {
+			pool := testenv.Database(t, "source", nil)
+			pool.Close()
+			_, err := pglog.Open(w.ctx, pool)
+			return err
+		},
+	} {
+		if pool() == nil {
+			t.Errorf("%s opened", name)
+		}
+	}
+}
