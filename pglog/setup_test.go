@@ -234,8 +234,10 @@ func (w *world) checkApplied(db *pgxpool.Pool, name string) {
 	}
 }
 
-// listeners is how many sessions wait for what is numbered.
+// listening are the sessions that wait for what is numbered.
+const listening = `datname = current_database() AND query = 'LISTEN log_records' AND state = 'idle'`
+
 func (w *world) listeners() int {
 	w.Helper()
-	return query[int](w, w.db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN log_records'`)
+	return query[int](w, w.db, `SELECT count(*) FROM pg_stat_activity WHERE `+listening)
 }

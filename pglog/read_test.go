@@ -1,0 +1,210 @@
+package pglog_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/pglog"
+)
+
+// long is longer than any test should take.
+const long = 5 * time.Minute
+
+// waiting reads what follows an offset in the background, for as long as it takes.
+func (w *world) waiting(log *pglog.Log, after int64) (result func() []unilog.Entry) {
+	type answer struct {
+		entries []unilog.Entry
+		err     error
+	}
+	answers := make(chan answer, 1)
+	ctx, cancel := context.WithCancel(w.ctx)
+	w.Cleanup(cancel)
+	go func() {
+		entries, err := log.Read(ctx, 0, unilog.Cursor{Offset: after}, 10, long)
+		answers <- answer{entries, err}
+	}()
+	return func() []unilog.Entry {
+		w.Helper()
+		select {
+		case a := <-answers:
+			w.must(a.err)
+			return a.entries
+		case <-time.After(time.Minute):
+			w.Fatalf("the read of what follows offset %d was not woken", after)
+			return nil
+		}
+	}
+}
+
+func (w *world) want(got []unilog.Entry, first, last int64) {
+	w.Helper()
+	if len(got) != int(last-first+1) || got[0].Offset != first {
+		w.Errorf("read %v, want offsets %d to %d", got, first, last)
+	}
+}
+
+// TestNumberedRecordsWakeReaders switches the clocks off.
+func TestNumberedRecordsWakeReaders(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	pglog.WithoutClock(w.log)
+	s := w.streamer()
+	w.drain(s)
+	first, second := w.waiting(w.log, 0), w.waiting(w.log, 0)
+	w.until("the log listens", func() bool { return w.listeners() == 1 })
+	w.stage(1, 3)
+	w.drain(s)
+	w.want(first(), 1, 3)
+	w.want(second(), 1, 3)
+	if !w.log.Hears() {
+		t.Error("a notification came, and the log does not know that it hears")
+	}
+}
+
+// muted is a log whose streamer may be told to notify nobody.
+type muted struct {
+	*pglog.Log
+	on atomic.Bool
+}
+
+func (m *muted) Channel() string {
+	if m.on.Load() {
+		return ""
+	}
+	return m.Log.Channel()
+}
+
+// TestMissedNotifications sees that a reader needs none.
+func TestMissedNotifications(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	mute := &muted{Log: w.log}
+	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Log = mute })
+	read := w.waiting(w.log, 0)
+	w.until("the log listens", func() bool { return w.listeners() == 1 })
+	w.stage(1, 1)
+	w.drain(s)
+	w.want(read(), 1, 1)
+	w.until("the log has heard it", w.log.Hears)
+
+	mute.on.Store(true)
+	read = w.waiting(w.log, 1)
+	w.stage(2, 2)
+	w.drain(s)
+	w.want(read(), 2, 2)
+	if w.log.Hears() {
+		t.Error("a notification was missed, and the log still trusts in them")
+	}
+}
+
+// TestKilledListenerComesBack ends the connection that hears, switching the
+// clocks off, so that only another one can wake the read.
+func TestKilledListenerComesBack(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	pglog.WithoutClock(w.log)
+	s := w.streamer()
+	w.drain(s)
+	read := w.waiting(w.log, 0)
+	w.until("the log listens", func() bool { return w.listeners() == 1 })
+	w.exec(`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE ` + listening)
+	w.until("it listens again", func() bool { return w.listeners() == 1 })
+	w.stage(1, 1)
+	w.drain(s)
+	w.want(read(), 1, 1)
+}
+
+// TestReadersWithoutAListener refuses every connection to listen on.
+func TestReadersWithoutAListener(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	config := w.reader().Config()
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(w.ctx, config)
+	w.must(err)
+	t.Cleanup(pool.Close)
+	log := w.open(pool) // which takes the connection
+	w.exec(`ALTER ROLE ` + config.ConnConfig.User + ` CONNECTION LIMIT 1`)
+	s := w.streamer()
+	for n := int64(1); n <= 3; n++ {
+		read := w.waiting(log, n-1)
+		w.stage(int(n), int(n))
+		w.drain(s)
+		w.want(read(), n, n)
+	}
+	if w.listeners() != 0 {
+		t.Error("the test let it listen")
+	}
+}
+
+// TestCloseEndsTheListener also reads on after it.
+func TestCloseEndsTheListener(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	read := w.waiting(w.log, 0)
+	w.until("the log listens", func() bool { return w.listeners() == 1 })
+	w.log.Close()
+	w.until("nobody listens", func() bool { return w.listeners() == 0 })
+	after := w.waiting(w.log, 0)
+	w.stage(1, 1)
+	w.drain(w.streamer())
+	w.want(read(), 1, 1)
+	w.want(after(), 1, 1)
+	if w.listeners() != 0 {
+		t.Error("a closed log listens")
+	}
+}
+
+func TestReadIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const size = 100_000
+	large := record(1)
+	large.Key = strings.Repeat("k", size)
+	w.must(unilog.Stage(w.ctx, w.db, slices.Repeat([]unilog.Record{large}, 100)...))
+	w.drain(w.streamer())
+	got := w.read(w.log, 0)
+	const limit = 4 << 20
+	if n := len(got) * size; n < limit/2 || n > limit+size {
+		t.Errorf("it read %d entries, %d bytes, want about %d bytes", len(got), n, limit)
+	}
+	w.want(got, 1, int64(len(got)))
+}
+
+// BenchmarkRead reads 4,000 entries.
+func BenchmarkRead(b *testing.B) {
+	w := setup(b)
+	const records = 4000
+	w.stage(1, records)
+	w.drain(w.streamer())
+	b.ReportAllocs()
+	for b.Loop() {
+		read, err := w.log.Read(w.ctx, 0, unilog.Cursor{}, records, 0)
+		if err != nil || len(read) != records {
+			b.Fatal(len(read), err)
+		}
+	}
+	b.ReportMetric(float64(b.N*records)/b.Elapsed().Seconds(), "records/s")
+}
+
+// BenchmarkWake commits a record at a time, with everyone else at rest, and waits
+// until it is read.
+func BenchmarkWake(b *testing.B) {
+	w := setup(b)
+	stop := w.run(w.streamer().Run)
+	defer stop()
+	after := int64(0)
+	for b.Loop() {
+		read := w.waiting(w.log, after)
+		w.stage(1, 1)
+		after = read()[0].Offset
+	}
+}
+
