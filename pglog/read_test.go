@@ -177,34 +177,3 @@ func TestReadIsBoundedInBytes(t *testing.T) {
 	}
 	w.want(got, 1, int64(len(got)))
 }
-
-// BenchmarkRead reads 4,000 entries.
-func BenchmarkRead(b *testing.B) {
-	w := setup(b)
-	const records = 4000
-	w.stage(1, records)
-	w.drain(w.streamer())
-	b.ReportAllocs()
-	for b.Loop() {
-		read, err := w.log.Read(w.ctx, 0, unilog.Cursor{}, records, 0)
-		if err != nil || len(read) != records {
-			b.Fatal(len(read), err)
-		}
-	}
-	b.ReportMetric(float64(b.N*records)/b.Elapsed().Seconds(), "records/s")
-}
-
-// BenchmarkWake commits a record at a time, with everyone else at rest, and waits
-// until it is read.
-func BenchmarkWake(b *testing.B) {
-	w := setup(b)
-	stop := w.run(w.streamer().Run)
-	defer stop()
-	after := int64(0)
-	for b.Loop() {
-		read := w.waiting(w.log, after)
-		w.stage(1, 1)
-		after = read()[0].Offset
-	}
-}
-

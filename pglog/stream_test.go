@@ -1,0 +1,189 @@
+package pglog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+)
+
+// TestEndToEnd has writers whose transactions overlap, two streamers of which one
+// leads, simulated failures everywhere, the end of every session in between, and
+// consumers in the same database and in another, which read as a user who may do
+// no more than that. One has no archive to fill a gap from. All but the writers
+// start before there is anything, the archive's first chunk included.
+func TestEndToEnd(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var refused atomic.Int64
+	for seed := range uint64(2) {
+		s := w.streamer(func(cfg *unilog.StreamerConfig) {
+			cfg.BatchRecords = 20
+			cfg.Hooks.AfterNumber = unilog.SimulateFailures(0.1, seed)
+			cfg.Hooks.AfterAppend = unilog.SimulateFailures(0.2, seed)
+			cfg.Observer.Appended = func(_ []unilog.Entry, _ time.Duration, err error) {
+				if errors.Is(err, unilog.ErrAlreadyAppended) {
+					refused.Add(1)
+				}
+			}
+		})
+		w.run(s.Run)
+	}
+	other, reader := w.elsewhere(), w.reader()
+	consumers := map[string]func(*unilog.ConsumerConfig){
+		"here": func(*unilog.ConsumerConfig) {},
+		"there": func(cfg *unilog.ConsumerConfig) {
+			cfg.DB, cfg.Archive, cfg.Log = other, nil, w.open(reader)
+		},
+		"there with an archive": func(cfg *unilog.ConsumerConfig) {
+			cfg.DB, cfg.Archive, cfg.Log = other, reader, w.open(reader)
+		},
+	}
+	for name, change := range consumers {
+		w.run(w.consumer(name, change, func(cfg *unilog.ConsumerConfig) {
+			cfg.BatchRecords = 50
+			cfg.Hooks.BeforeCommit = unilog.SimulateFailures(0.1, 3)
+		}).Run)
+	}
+
+	const writers, transactions, records = 4, 60, 5
+	config := w.db.Config()
+	config.ConnConfig.RuntimeParams["application_name"] = "writer"
+	pool, err := pgxpool.NewWithConfig(w.ctx, config)
+	w.must(err)
+	defer pool.Close()
+	var work sync.WaitGroup
+	for writer := range writers {
+		work.Go(func() {
+			for n := range transactions {
+				if err := w.write(pool, records, n%7 == 6); err != nil {
+					t.Errorf("writer %d: %v", writer, err)
+				}
+			}
+		})
+	}
+	w.until("half of it is applied", func() bool { return w.applied(w.db, "here") > writers*transactions*records/3 })
+	w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name <> 'writer' AND pid <> pg_backend_pid()`)
+	w.db.Reset()
+	work.Wait()
+
+	const all = writers * (transactions - transactions/7) * records
+	for name := range consumers {
+		db := w.db
+		if name != "here" {
+			db = other
+		}
+		w.until(fmt.Sprintf("%s has applied all", name), func() bool { return w.applied(db, name) >= all })
+		w.checkApplied(db, name)
+	}
+	if refused.Load() == 0 {
+		t.Error("no double send was refused")
+	}
+}
+
+// write stages records in a transaction that is open for a while, and that may be
+// rolled back in the end.
+func (w *world) write(pool *pgxpool.Pool, records int, undo bool) error {
+	tx, err := pool.Begin(w.ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	for n := range records {
+		if err := unilog.Stage(w.ctx, tx, record(n)); err != nil {
+			return err
+		}
+	}
+	if undo {
+		return nil
+	}
+	return tx.Commit(w.ctx)
+}
+
+// TestCommitOutOfOrder reads what a transaction staged first and committed last.
+func TestCommitOutOfOrder(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer()
+	late, err := w.db.Begin(w.ctx)
+	w.must(err)
+	defer func() { _ = late.Rollback(context.Background()) }()
+	w.must(unilog.Stage(w.ctx, late, record(1)))
+	w.stage(2, 2)
+	w.drain(s)
+	read := w.waiting(w.log, 1)
+	w.must(late.Commit(w.ctx))
+	w.drain(s)
+	got := append(w.read(w.log, 0)[:1], read()...)
+	w.want(got, 1, 2)
+	if string(got[0].Data) != `{"n": 2}` || string(got[1].Data) != `{"n": 1}` {
+		t.Errorf("read %s and %s, want them in the order of their commits", got[0].Data, got[1].Data)
+	}
+}
+
+// TestRetention drops chunks of the archive, which is the log, under consumers
+// that keep them there, that are past them, and that still need them from
+// elsewhere.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for first := 1; first < 60; first += 10 {
+		w.exec(fmt.Sprintf(`CREATE TABLE log_records_p0_%d_to_%d PARTITION OF log_records FOR VALUES FROM (0, %d) TO (0, %d)`,
+			first, first+9, first, first+10))
+	}
+	other, reader := w.elsewhere(), w.reader()
+	elsewhere := func(archive *pgxpool.Pool) func(*unilog.ConsumerConfig) {
+		log := w.open(reader)
+		return func(cfg *unilog.ConsumerConfig) {
+			cfg.DB, cfg.Archive, cfg.Log, cfg.BatchRecords = other, archive, log, 5
+		}
+	}
+	lagging := w.consumer("lagging", elsewhere(nil))
+	ahead := w.consumer("ahead", elsewhere(nil))
+	here := w.consumer("here", func(cfg *unilog.ConsumerConfig) { cfg.BatchRecords = 25 })
+	times := func(n int, c *unilog.Consumer) {
+		t.Helper()
+		for range n {
+			_, err := c.RunOnce(w.ctx)
+			w.must(err)
+		}
+	}
+	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Retention, cfg.KeepRecords = time.Nanosecond, 1 })
+	w.stage(1, 45)
+	w.drain(s)
+	times(1, lagging) // it is at 5
+	times(4, ahead)   // at 20
+	times(1, here)    // at 25
+	stop := w.run(s.Run)
+	w.until("chunks are dropped", func() bool {
+		return query[bool](w, w.db, `SELECT to_regclass('log_records_p0_11_to_20') IS NULL`)
+	})
+	stop()
+	w.want(w.read(w.log, 0), 21, 45)
+
+	times(6, ahead)
+	times(2, here)
+	for name, db := range map[string]*pgxpool.Pool{"ahead": other, "here": w.db} {
+		if n := w.applied(db, name); n != 45 {
+			t.Errorf("%s, which needed nothing of what was dropped, has applied %d of 45", name, n)
+		}
+	}
+	for archive, pool := range map[string]*pgxpool.Pool{"no archive": nil, "an archive": reader} {
+		_, err := w.consumer("lagging", elsewhere(pool)).RunOnce(w.ctx)
+		var gap *unilog.GapError
+		if !errors.As(err, &gap) || gap.From != 6 || gap.To != 20 {
+			t.Errorf("with %s, a consumer that needs what was dropped: %v, want a gap from 6 to 20", archive, err)
+		}
+	}
+	if n := w.applied(other, "lagging"); n != 5 {
+		t.Errorf("it has applied %d records, want the 5 before the gap", n)
+	}
+}
