@@ -187,3 +187,34 @@ func TestRetention(t *testing.T) {
 		t.Errorf("it has applied %d records, want the 5 before the gap", n)
 	}
 }
+
+// TestNoOffsetBeforeItsPredecessor numbers a record in a transaction that stays
+// open, as a leader in trouble might, and has a streamer number the next one.
+func TestNoOffsetBeforeItsPredecessor(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer()
+	w.drain(s)
+	slow, err := w.db.Begin(w.ctx)
+	w.must(err)
+	defer func() { _ = slow.Rollback(context.Background()) }()
+	_, err = slow.Exec(w.ctx, `
+		WITH head AS (UPDATE log_partitions SET next_offset = next_offset + 1 WHERE partition = 0)
+		INSERT INTO log_records VALUES (1, 0, 1, now(), now(), 'note', 'number', '', '{"n": 1}', '{}')`)
+	w.must(err)
+	read := w.waiting(w.log, 0)
+	w.stage(2, 2)
+	numbered := make(chan error, 1)
+	go func() { _, err := s.RunOnce(w.ctx); numbered <- err }()
+	w.until("the streamer waits for the head", func() bool {
+		return query[bool](w, w.db, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%WITH head AS MATERIALIZED%')`)
+	})
+	if got := w.read(w.log, 0); len(got) != 0 {
+		t.Errorf("before any commit it read %v", got)
+	}
+	w.must(slow.Commit(w.ctx))
+	w.want(read()[:1], 1, 1)
+	w.must(<-numbered)
+	w.want(w.read(w.log, 0), 1, 2)
+}
