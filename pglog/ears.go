@@ -31,7 +31,10 @@ const (
 // made when the first one waits. Reads do not depend on it: they look by the
 // clock as well, and more often while nothing proves that it hears.
 type ears struct {
-	pool   *pgxpool.Pool
+	pool *pgxpool.Pool
+	// silence and callTimeout are the constants of these names, but for tests.
+	silence, callTimeout time.Duration
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	begin  sync.Once
@@ -43,7 +46,7 @@ type ears struct {
 }
 
 func newEars(pool *pgxpool.Pool) *ears {
-	e := &ears{pool: pool, news: map[int]chan struct{}{}}
+	e := &ears{pool: pool, silence: silence, callTimeout: callTimeout, news: map[int]chan struct{}{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -125,7 +128,7 @@ func (e *ears) hear() (listened bool) {
 		return false
 	}
 	for {
-		ctx, cancel := context.WithTimeout(e.ctx, silence)
+		ctx, cancel := context.WithTimeout(e.ctx, e.silence)
 		n, err := conn.WaitForNotification(ctx)
 		cancel()
 		switch {
@@ -159,7 +162,7 @@ func (e *ears) connect() (conn *pgx.Conn, err error) {
 }
 
 func (e *ears) within(call func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(e.ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(e.ctx, e.callTimeout)
 	defer cancel()
 	return call(ctx)
 }

@@ -5,6 +5,9 @@ import "time"
 // WithoutClock makes reads of a log look again only when they are woken.
 func WithoutClock(l *Log) { l.heardPause, l.deafFirst, l.deafMost = time.Hour, time.Hour, time.Hour }
 
+// WithoutPatience makes a log notice soon that its listener's connection is dead.
+func WithoutPatience(l *Log) { l.ears.silence, l.ears.callTimeout = 100*time.Millisecond, time.Second }
+
 // Hears says whether the log's last news was a notification.
 func (l *Log) Hears() bool {
 	l.ears.mu.Lock()

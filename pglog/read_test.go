@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/pglog"
 )
 
@@ -119,6 +121,61 @@ func TestKilledListenerComesBack(t *testing.T) {
 	w.stage(1, 1)
 	w.drain(s)
 	w.want(read(), 1, 1)
+}
+
+// TestListenerInABlackHoleComesBack loses what is sent on the connection that
+// hears, which alone goes through a proxy, switching the clocks off.
+func TestListenerInABlackHoleComesBack(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	way, err := proxy.For(w.db.Config().ConnString())
+	w.must(err)
+	t.Cleanup(way.Close)
+	through, err := pgx.ParseConfig(way.URL())
+	w.must(err)
+	config := w.db.Config()
+	config.MaxConns = 1
+	var connections atomic.Int64
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		if connections.Add(1) > 1 {
+			c.Host, c.Port = through.Host, through.Port
+		}
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(w.ctx, config)
+	w.must(err)
+	t.Cleanup(pool.Close)
+	log := w.open(pool)
+	pglog.WithoutClock(log)
+	pglog.WithoutPatience(log)
+	s := w.streamer()
+	wakes := func() {
+		t.Helper()
+		head, err := log.Head(w.ctx, 0)
+		w.must(err)
+		woken := make(chan error, 1)
+		go func() {
+			_, err := log.Read(w.ctx, 0, unilog.Cursor{Offset: head.Offset}, 10, long)
+			woken <- err
+		}()
+		w.until("a read is woken", func() bool {
+			w.stage(1, 1)
+			w.drain(s)
+			select {
+			case err := <-woken:
+				w.must(err)
+				return true
+			default:
+				return false
+			}
+		})
+	}
+	wakes()
+	way.Blackhole(proxy.Both)
+	made := connections.Load()
+	w.until("the connection is given up", func() bool { return connections.Load() > made })
+	way.Blackhole(0)
+	wakes()
 }
 
 // TestReadersWithoutAListener refuses every connection to listen on.
