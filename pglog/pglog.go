@@ -20,17 +20,20 @@
 //
 // CONNECT, and SELECT on log_records and log_partitions: role rocketrides_consumer
 // has it. To listen needs no privilege. Each Log that waits keeps a connection of
-// its own for that, beside the pool. Where nothing can be heard, on a hot standby
-// or through a pooler in transaction mode, readers look four times a second and
-// more.
+// its own for that, beside the pool.
+//
+// Where it cannot listen, as on a hot standby, or hears nothing, as through a
+// pooler in transaction mode, each read looks again after 50 to 250 ms, and in any
+// case after a second. So a consumer may read from a standby, which spares the
+// primary; its Archive is then that same standby.
 //
 // # Caveats
 //
 // Every consumer's reading is work for the database: for each partition a
-// statement a batch, and some small ones a second when nothing happens. A few
-// consumers are cheap. Take redislog when there are many, when others than this
-// database's users read, or when reading gets in the way of writing. Offsets stay
-// the same, so consumers go on where they are.
+// statement a batch, and half a dozen small ones a second when nothing happens. A
+// few consumers are cheap. Take redislog when there are many, when others than
+// this database's users read, or when reading gets in the way of writing. Offsets
+// stay the same, so consumers go on where they are.
 //
 // A database that loses commits, as by failing over to an asynchronous standby,
 // loses them in the log at the same time. Consumers that keep their state
