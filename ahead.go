@@ -77,7 +77,7 @@ func (p *publisher) numberNext(ctx context.Context, limit int, published int64) 
 		return nil, err
 	}
 	channel := ""
-	if log, ok := s.cfg.Log.(NotifiedLog); ok {
+	if log, ok := p.cfg.Log.(NotifiedLog); ok {
 		channel = log.Channel()
 	}
 	began := time.Now()

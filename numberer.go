@@ -52,8 +52,9 @@ WITH heads AS MATERIALIZED (
     SET next_offset = p.next_offset + n.records, low_water = CASE p.partition WHEN 0 THEN $3 ELSE p.low_water END
     FROM (SELECT partition, count(*) AS records FROM moved GROUP BY partition) AS n
     WHERE p.partition = n.partition
+    RETURNING pg_notify('log_records', p.partition::text)
 )
-SELECT count(*), coalesce(max(id), 0), CASE WHEN count(*) > 0 THEN pg_notify('log_records', '') END IS NULL FROM moved`
+SELECT count(*), coalesce(max(id), 0) FROM moved`
 
 	sqlNumbered = `SELECT next_offset - 1 FROM log_partitions ORDER BY partition`
 
@@ -205,11 +206,10 @@ func (n *numberer) number(ctx context.Context, sleeps bool) (moved int, err erro
 		}
 	}
 	var last int64
-	var ignored bool
 	batch := &pgx.Batch{}
 	batch.Queue(sqlLockHeads)
 	batch.Queue(sqlNumberMany, n.limit, batchBytes, n.low.mark).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&moved, &last, &ignored)
+		return row.Scan(&moved, &last)
 	})
 	batch.Queue(sqlNumbered).Query(func(rows pgx.Rows) (err error) {
 		n.numbered, err = pgx.CollectRows(rows, pgx.RowTo[int64])
