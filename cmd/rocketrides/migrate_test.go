@@ -71,8 +71,10 @@ func TestProcessesRefuseAnotherSchema(t *testing.T) {
 func TestMigrateUpgrades(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
-	exec1(t, pool, `ALTER TABLE log_partitions DROP COLUMN trouble, DROP COLUMN troubled_at, DROP COLUMN low_water`)
+	exec1(t, pool, `ALTER TABLE log_partitions DROP COLUMN trouble, DROP COLUMN troubled_at, DROP COLUMN low_water, DROP COLUMN active`)
+	exec1(t, pool, `ALTER TABLE staged_log_records DROP CONSTRAINT staged_log_records_object_not_reserved`)
 	exec1(t, pool, `DROP FUNCTION wake_log_leader CASCADE`)
+	exec1(t, pool, `DROP TABLE log_places`)
 	exec1(t, pool, `DELETE FROM unilog_log_migrations WHERE version_id > 1`)
 	exec1(t, pool, `UPDATE log_partitions SET next_offset = 8, published_offset = 7`)
 	execute(t, env, "streamer").fails(t, 1, "migrate it first, by `rocketrides migrate`")
