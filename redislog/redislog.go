@@ -69,10 +69,14 @@ const (
 	// which is asked for a sign of life each second, unless the URL has a
 	// write_timeout. A call's own context may end it sooner.
 	replyTimeout = 10 * time.Second
+	// topologyInterval is how often sentinels, or a cluster's nodes, are asked who
+	// the masters are, besides whenever a connection is lost or a server refers to
+	// another: a master that was replaced and lives on may never say so.
+	topologyInterval = 2 * time.Second
+	// maxRedirections bounds how often one call is passed on: nodes that do not
+	// know yet of a change may refer to each other for a while.
+	maxRedirections = 5
 )
-
-// errURL does not quote the URL, which may hold a password.
-var errURL = errors.New("redislog: the Redis URL is not valid: it looks like redis://user:password@host:6379/0, rediss://… or unix:///path/redis.sock")
 
 // Open connects to Redis at a URL (redis://, rediss:// or unix://) and returns
 // the log in a stream. Redis must answer. For TLS, the URL may name files, as in
@@ -85,25 +89,33 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 	if tag, rest, ok := strings.Cut(stream, "{"); strings.Contains(tag, "}") || ok && strings.Index(rest, "}") < 1 {
 		return nil, fmt.Errorf("redislog: the stream's name %q has a brace that is not part of a {hash tag}", stream)
 	}
-	option, err := rueidis.ParseURL(url)
+	option, parameters, err := parseURL(url)
 	if err != nil {
-		return nil, errURL
+		return nil, err
 	}
-	if err := useFiles(option.TLSConfig, url); err != nil {
+	if err := useFiles(option.TLSConfig, parameters); err != nil {
 		return nil, err
 	}
 	option.Dialer.Timeout = cmp.Or(option.Dialer.Timeout, dialTimeout)
+	option.Dialer.KeepAlive = rueidis.DefaultTCPKeepAlive
 	option.ConnWriteTimeout = cmp.Or(option.ConnWriteTimeout, replyTimeout)
 	option.DisableCache = true
 	option.ClientSetInfo = rueidis.DisableClientSetInfo // a command that a user of Redis need not have
 	option.AlwaysPipelining = true                      // or else a cancelled context would not end a blocked read
-	option.ForceSingleClient = true                     // what the URL names, and no cluster that it may be part of
 	option.DisableRetry = true                          // streamers and consumers try again themselves, and say why
+	option.Sentinel.Dialer = option.Dialer              // the client has no defaults for it
+	option.Sentinel.TopologyRefreshInterval = topologyInterval
+	option.ClusterOption.ShardsRefreshInterval = topologyInterval
+	option.ClusterOption.MaxMovedRedirections = maxRedirections
 	lines := new(lines)
 	lines.follow(&option)
 	client, err := rueidis.NewClient(option)
 	if err != nil {
 		return nil, fmt.Errorf("redislog: connect to Redis: %w", discreet(err))
+	}
+	if !option.ForceSingleClient && client.Mode() == rueidis.ClientModeStandalone {
+		client.Close()
+		return nil, errors.New("redislog: the Redis URL is of a cluster, but the Redis there is not part of one: let it begin with redis:// or rediss://")
 	}
 	l := &Log{client: client, lines: lines, stream: stream}
 	if err := l.Ping(ctx); err != nil {
@@ -130,7 +142,11 @@ func (l *Log) Client() rueidis.Client { return l.client }
 
 // Ping returns an error unless Redis answers.
 func (l *Log) Ping(ctx context.Context) error {
-	if err := l.client.Do(ctx, l.client.B().Ping().Build()).Error(); err != nil {
+	ask := l.client.B().Ping().Build()
+	if l.client.Mode() == rueidis.ClientModeCluster {
+		ask = l.client.B().Exists().Key(l.stream).Build() // of the node that has the stream, not of any
+	}
+	if err := l.client.Do(ctx, ask).Error(); err != nil {
 		return fmt.Errorf("redislog: Redis does not answer: %w", discreet(err))
 	}
 	return nil

@@ -14,21 +14,16 @@ import (
 	"time"
 )
 
-// useFiles reads the files that a rediss:// URL names: in cacert the authorities
+// useFiles reads the files that a URL with TLS names: in cacert the authorities
 // to trust instead of the system's, in cert and key the client's certificate.
 // They are called as redis-cli calls them.
-func useFiles(config *tls.Config, redisURL string) error {
-	u, err := url.Parse(redisURL)
-	if err != nil {
-		return errURL
-	}
-	query := u.Query()
+func useFiles(config *tls.Config, query url.Values) error {
 	ca, cert, key := query.Get("cacert"), query.Get("cert"), query.Get("key")
 	switch {
 	case ca == "" && cert == "" && key == "":
 		return nil
 	case config == nil:
-		return errors.New("redislog: the Redis URL has cacert, cert or key, but is not of TLS: let it begin with rediss://")
+		return errors.New("redislog: the Redis URL has cacert, cert or key, but is not of TLS: let it begin with rediss")
 	case (cert == "") != (key == ""):
 		return errors.New("redislog: the Redis URL needs both cert and key, or neither")
 	}

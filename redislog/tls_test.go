@@ -60,7 +60,7 @@ func TestTLS(t *testing.T) {
 			address("rediss", "127.0.0.1", authority.File, strangerCert, strangerKey), "unknown certificate authority",
 		},
 		"files without TLS": {
-			address("redis", "127.0.0.1", authority.File, "", ""), "let it begin with rediss://",
+			address("redis", "127.0.0.1", authority.File, "", ""), "let it begin with rediss",
 		},
 		"a certificate without a key": {
 			address("rediss", "127.0.0.1", "", clientCert, ""), "needs both cert and key",

@@ -35,6 +35,10 @@ type Options struct {
 	Port int
 	// LogFile is where the server's own messages go. Default: in Dir.
 	LogFile string
+	// ConfigFile is read before all arguments: it may hold passwords, which
+	// arguments show to everyone. It must be there, and Sentinel writes to it.
+	// Redis only.
+	ConfigFile string
 	// ExtraArgs follow the server's other arguments, and win.
 	ExtraArgs []string
 

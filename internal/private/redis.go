@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // StartRedis starts a Redis, or a Valkey, on o.Dir and waits until it has
@@ -80,12 +81,18 @@ func redisArgs(o Options, socket string) []string {
 	} else {
 		args = append(args, "--appendonly", "no")
 	}
+	if o.ConfigFile != "" {
+		args = append([]string{o.ConfigFile}, args...)
+	}
 	return append(args, o.ExtraArgs...)
 }
 
 // ping returns nil once the server has its data in memory.
 func ping(ctx context.Context, socket string) error {
 	answer, err := redisDo(ctx, socket, "PING")
+	if err != nil && strings.Contains(err.Error(), "NOAUTH") {
+		return nil // it asks for a password, which only its configuration knows
+	}
 	if err == nil && answer != "+PONG" {
 		err = fmt.Errorf("redis says %s", answer)
 	}

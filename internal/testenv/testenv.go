@@ -30,26 +30,38 @@ var shared struct {
 	base     func() (*baseDir, error)
 	postgres func() (*private.Server, error)
 	redis    func() (*private.Server, error)
+	cluster  func() (*Nodes, error)
+	sentinel func() (*Nodes, error)
 
 	mu      sync.Mutex
 	servers []*private.Server
+	nodes   []*Nodes
 }
 
 func init() {
 	shared.base = sync.OnceValues(newBase)
 	shared.postgres = sync.OnceValues(func() (*private.Server, error) { return startShared(private.StartPostgres) })
 	shared.redis = sync.OnceValues(func() (*private.Server, error) { return startShared(private.StartRedis) })
+	shared.cluster = sync.OnceValues(func() (*Nodes, error) { return startNodes(startCluster) })
+	shared.sentinel = sync.OnceValues(func() (*Nodes, error) { return startNodes(startSentinel) })
 }
 
 // Main runs the tests, fails if goroutines are left behind, stops the shared
 // servers, removes their files, and exits.
 func Main(m *testing.M, opts ...goleak.Option) {
 	code := m.Run()
+	for _, n := range shared.nodes {
+		n.closeClients()
+	}
 	if code == 0 {
 		opts = append(opts,
 			// The shared servers are stopped below.
 			goleak.IgnoreAnyFunction("github.com/rocketrides/unilog/internal/private.(*Server).wait"),
-			goleak.IgnoreAnyFunction("github.com/rocketrides/unilog/internal/private/child.(*Process).run"))
+			goleak.IgnoreAnyFunction("github.com/rocketrides/unilog/internal/private/child.(*Process).run"),
+			// A closed client of a cluster sleeps before it sees that there is nothing to do.
+			goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
+			goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
+			goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient).redirectOrNew.func1"))
 		if err := goleak.Find(opts...); err != nil {
 			fmt.Fprintln(os.Stderr, "leaked goroutines:", err)
 			code = 1
@@ -63,6 +75,11 @@ func Main(m *testing.M, opts ...goleak.Option) {
 }
 
 func stop() error {
+	for _, n := range shared.nodes {
+		if err := n.Stop(); err != nil {
+			return err
+		}
+	}
 	for _, s := range shared.servers {
 		// Nothing of theirs is kept, so there is nothing to end in order.
 		if err := s.Kill(); err != nil {

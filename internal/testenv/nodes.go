@@ -1,0 +1,213 @@
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/internal/private"
+)
+
+// Nodes are Redis servers that belong together: the nodes of a cluster, or a
+// master, its replica and their sentinels. They talk to each other by TCP, so
+// whoever wants to talk to them needs a password, made up for each group.
+type Nodes struct {
+	// Servers are to be killed and frozen.
+	Servers  []*Node
+	password string
+	url      string
+	asks     func(ctx context.Context, node *Node, key string) (masterPort int64, err error)
+}
+
+// Node is one server of several.
+type Node struct {
+	*private.Server
+	Port   int
+	client rueidis.Client
+}
+
+// URL is what redislog.Open takes.
+func (n *Nodes) URL() string { return n.url }
+
+// Do asks one node, and no other that it may refer to.
+func (n *Node) Do(ctx context.Context, command ...string) rueidis.RedisResult {
+	return n.client.Do(ctx, n.client.B().Arbitrary(command...).Build())
+}
+
+// start adds a server that listens on a port, with lines of configuration.
+func (n *Nodes) start(port int, config string, args ...string) error {
+	base, err := shared.base()
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(base.path, "conf-")
+	if err == nil {
+		_, err = fmt.Fprintf(file, "requirepass %s\n%s", n.password, config)
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		return err
+	}
+	server, err := startIn(private.StartRedis, private.Options{
+		ConfigFile: file.Name(),
+		ExtraArgs:  append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port)}, args...),
+	})
+	if err != nil {
+		return err
+	}
+	node := &Node{Server: server, Port: port}
+	n.Servers = append(n.Servers, node)
+	node.client, err = rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{address(port)}, Password: n.password,
+		ForceSingleClient: true, DisableCache: true, DisableRetry: true,
+	})
+	return err
+}
+
+// replicated are what data nodes are started with. They keep nothing on disk:
+// what a killed one knew, its replica has or nobody, which is what tests of
+// failovers are about.
+func (n *Nodes) replicated() (config string, args []string) {
+	return "masterauth " + n.password + "\n", []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
+}
+
+// Stop kills the servers and removes their files.
+func (n *Nodes) Stop() error {
+	n.closeClients()
+	var errs []error
+	for _, node := range n.Servers {
+		errs = append(errs, node.Kill())
+		<-node.Done()
+		errs = append(errs, private.Remove(context.Background(), node.Options().Dir))
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Nodes) closeClients() {
+	for _, node := range n.Servers {
+		if node.client != nil {
+			node.client.Close()
+		}
+	}
+}
+
+// Restart starts a node again that was killed.
+func (n *Nodes) Restart(ctx context.Context, node *Node) error {
+	<-node.Done()
+	server, err := private.StartRedis(ctx, node.Options())
+	if err == nil {
+		node.Server = server
+	}
+	return err
+}
+
+// Master returns the node that has a key, as the first node sees it that answers,
+// and its replica.
+func (n *Nodes) Master(ctx context.Context, key string) (master, replica *Node, err error) {
+	err = errors.New("no node runs")
+	for _, node := range n.Servers {
+		ctx, cancel := context.WithTimeout(ctx, time.Second) // it may be frozen
+		defer cancel()
+		var port int64
+		if port, err = n.asks(ctx, node, key); err != nil {
+			continue
+		}
+		for _, other := range n.Servers {
+			if int64(other.Port) == port {
+				master = other
+			}
+			info, err := other.Do(ctx, "INFO", "replication").ToString()
+			if err == nil && strings.Contains(info, fmt.Sprintf("master_port:%d\r", port)) {
+				replica = other
+			}
+		}
+		return master, replica, nil
+	}
+	return nil, nil, err
+}
+
+func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func addresses(nodes []*Node) string {
+	var all []string
+	for _, node := range nodes {
+		all = append(all, address(node.Port))
+	}
+	return strings.Join(all, ",")
+}
+
+// freePorts returns ports below those that the system gives to clients: a server
+// that is started again must find its own free.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for len(ports) < n {
+		r, err := rand.Int(rand.Reader, big.NewInt(32768-10240))
+		if err != nil {
+			return nil, err
+		}
+		port := 10240 + int(r.Int64())
+		listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address(port))
+		if err != nil {
+			continue
+		}
+		defer listener.Close() // all are taken until all are found
+		ports = append(ports, port)
+	}
+	return ports, nil
+}
+
+// ownNodes starts several servers for one test.
+func ownNodes(t testing.TB, start func(context.Context) (*Nodes, error)) *Nodes {
+	t.Helper()
+	n, err := start(t.Context())
+	if n != nil {
+		t.Cleanup(func() {
+			if err := n.Stop(); err != nil {
+				t.Errorf("stop the nodes: %v", err)
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// startNodes starts several servers for all tests.
+func startNodes(start func(context.Context) (*Nodes, error)) (*Nodes, error) {
+	n, err := start(context.Background())
+	if n != nil {
+		shared.mu.Lock()
+		defer shared.mu.Unlock()
+		shared.nodes = append(shared.nodes, n)
+	}
+	return n, err
+}
+
+// until waits for what another server brings about, as long as one may take to
+// start.
+func until(ctx context.Context, what string, holds func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		err := holds(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	sentinels  = 3
+	masterName = "mymaster"
+)
+
+// SharedSentinel returns the URL, with Sentinel, of a master and a replica that
+// all tests of this process share. See SharedRedis.
+func SharedSentinel(t testing.TB) string {
+	t.Helper()
+	n, err := shared.sentinel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n.URL()
+}
+
+// Sentinel starts a master, a replica and three sentinels of the test's own. The
+// sentinels come first, and replace a master that is silent for a second.
+func Sentinel(t testing.TB) *Nodes {
+	t.Helper()
+	return ownNodes(t, startSentinel)
+}
+
+func startSentinel(ctx context.Context) (*Nodes, error) {
+	// Sentinels of their own password, as that may be so.
+	n := &Nodes{password: rand.Text(), asks: sentinelMaster}
+	watch := &Nodes{password: rand.Text()}
+	ports, err := freePorts(2 + sentinels)
+	if err != nil {
+		return nil, err
+	}
+	config, args := n.replicated()
+	for i := range 2 {
+		if i == 1 {
+			config += fmt.Sprintf("replicaof 127.0.0.1 %d\n", ports[0])
+		}
+		if err := n.start(ports[i], config, args...); err != nil {
+			return n, err
+		}
+	}
+	master, replica := n.Servers[0], n.Servers[1]
+	if err := until(ctx, "a replica that is up to date", func(ctx context.Context) error {
+		info, err := master.Do(ctx, "INFO", "replication").ToString()
+		if err == nil && !strings.Contains(info, "state=online") {
+			err = fmt.Errorf("the master says %s", info)
+		}
+		return err
+	}); err != nil {
+		return n, err
+	}
+	for i := range sentinels {
+		err := watch.start(ports[2+i], strings.Join([]string{
+			"sentinel sentinel-pass " + watch.password,
+			"sentinel monitor " + masterName + " 127.0.0.1 " + strconv.Itoa(ports[0]) + " 2",
+			"sentinel auth-pass " + masterName + " " + n.password,
+			"sentinel down-after-milliseconds " + masterName + " 1000",
+			"sentinel failover-timeout " + masterName + " 3000", "",
+		}, "\n"), "--sentinel")
+		if err != nil {
+			n.Servers = append(watch.Servers, n.Servers...)
+			return n, err
+		}
+	}
+	n.Servers = append(watch.Servers, n.Servers...)
+	n.url = fmt.Sprintf("redis+sentinel://default:%s@%s/%s?sentinel_user=default&sentinel_password=%s",
+		n.password, addresses(watch.Servers), masterName, watch.password)
+	for _, node := range watch.Servers {
+		if err := until(ctx, "sentinels that know each other", func(ctx context.Context) error {
+			return node.watches(ctx, strconv.Itoa(replica.Port))
+		}); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// watches returns nil when a sentinel knows the others, and the replica, which
+// it has to for a failover.
+func (n *Node) watches(ctx context.Context, replica string) error {
+	state, err := n.Do(ctx, "SENTINEL", "MASTER", masterName).AsStrMap()
+	if err != nil {
+		return err
+	}
+	replicas, err := n.Do(ctx, "SENTINEL", "REPLICAS", masterName).ToArray()
+	if err != nil {
+		return err
+	}
+	well := false
+	for _, each := range replicas {
+		state, err := each.AsStrMap()
+		well = well || err == nil && state["port"] == replica && state["flags"] == "slave" && state["master-link-status"] == "ok"
+	}
+	if state["num-other-sentinels"] != strconv.Itoa(sentinels-1) || !well {
+		return fmt.Errorf("sentinel %d knows %s others, and of replicas %v", n.Port, state["num-other-sentinels"], replicas)
+	}
+	return nil
+}
+
+// sentinelMaster is the master that one sentinel knows, whatever the key.
+func sentinelMaster(ctx context.Context, node *Node, _ string) (port int64, err error) {
+	address, err := node.Do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", masterName).AsStrSlice()
+	if err != nil {
+		return 0, err
+	}
+	if len(address) != 2 {
+		return 0, fmt.Errorf("a sentinel knows no address but %v", address)
+	}
+	return strconv.ParseInt(address[1], 10, 64)
+}
