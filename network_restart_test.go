@@ -80,6 +80,11 @@ func (w *world) startLoad() *load {
 // are there together or not at all.
 func (l *load) write(ctx context.Context) {
 	_ = pgx.BeginFunc(ctx, l.work, func(tx pgx.Tx) error {
+		// Far ahead of the consumers it waits: what piles up has to be worked off.
+		if _, err := tx.Exec(ctx, `
+			SELECT pg_sleep(0.05) WHERE (SELECT max(id) FROM amounts) - (SELECT min("offset") FROM checkpoints) > 500`); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, `INSERT INTO amounts (amount) VALUES (1), (2)`); err != nil {
 			return err
 		}

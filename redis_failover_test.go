@@ -1,0 +1,133 @@
+package unilog_test
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/redislog"
+)
+
+// several are the sorts of Redis in which a replica takes over.
+var several = map[string]func(testing.TB) *testenv.Nodes{
+	"a cluster": testenv.Cluster,
+	"Sentinel":  testenv.Sentinel,
+}
+
+// setupNodes makes a world on several servers, which the test may kill. See
+// setupOn.
+func setupNodes(t *testing.T, nodes *testenv.Nodes) *world {
+	t.Helper()
+	w := &world{tb: t, ctx: t.Context(), db: testenv.Database(t, "world", migrateWorld), stream: testenv.StreamName(t)}
+	open := func() *redislog.Log {
+		log, err := redislog.Open(w.ctx, nodes.URL(), w.stream)
+		w.must(err)
+		t.Cleanup(log.Close)
+		return log
+	}
+	w.log, w.redis = open(), open().Client()
+	return w
+}
+
+// master returns who has the stream, as soon as that is known.
+func (w *world) master(nodes *testenv.Nodes) (master, replica *testenv.Node) {
+	w.Helper()
+	w.eventually(func() bool {
+		var err error
+		master, replica, err = nodes.Master(w.ctx, w.stream)
+		return err == nil && master != nil
+	})
+	return master, replica
+}
+
+// replaced waits until somebody else has the stream.
+func (w *world) replaced(nodes *testenv.Nodes, old *testenv.Node) {
+	w.Helper()
+	w.eventually(func() bool {
+		master, _ := w.master(nodes)
+		return master != old
+	})
+}
+
+func TestMasterKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	for name, start := range several {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes := start(t)
+			w := setupNodes(t, nodes)
+			l := w.startLoad()
+			l.goOn()
+			master, _ := w.master(nodes)
+			w.must(master.Kill())
+			killed := time.Now()
+			l.goOn() // nobody but the replica can have done it
+			t.Logf("records go on %v after the master was killed", time.Since(killed))
+			w.replaced(nodes, master)
+			w.must(nodes.Restart(w.ctx, master))
+			w.reconnect()
+			l.goOn()
+			l.finish()
+		})
+	}
+}
+
+// TestMasterFrozenUnderLoad freezes the master, which does not know that it was
+// replaced when it goes on. Its clients must notice without an end of their
+// connections.
+func TestMasterFrozenUnderLoad(t *testing.T) {
+	t.Parallel()
+	for name, start := range several {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes := start(t)
+			w := setupNodes(t, nodes)
+			l := w.startLoad()
+			l.goOn()
+			master, _ := w.master(nodes)
+			w.must(master.Signal(syscall.SIGSTOP))
+			frozen := time.Now()
+			l.goOn()
+			t.Logf("records go on %v after the master was frozen", time.Since(frozen))
+			w.must(master.Signal(syscall.SIGCONT))
+			w.replaced(nodes, master)
+			l.goOn()
+			l.finish()
+		})
+	}
+}
+
+// TestFailoverLosesEntries kills a master whose replica lacks entries that all
+// consumers have applied.
+func TestFailoverLosesEntries(t *testing.T) {
+	t.Parallel()
+	for name, start := range several {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes := start(t)
+			w := setupNodes(t, nodes)
+			l := w.startLoad()
+			l.goOn()
+			master, replica := w.master(nodes)
+			// It lags from here on.
+			w.must(replica.Do(w.ctx, "CONFIG", "SET", "masterauth", "wrong").Error())
+			w.must(master.Do(w.ctx, "CLIENT", "KILL", "TYPE", "replica").Error())
+			entries, err := master.Do(w.ctx, "XREVRANGE", w.stream, "+", "-", "COUNT", "1").AsXRange()
+			w.must(err)
+			var has int // at most
+			_, err = fmt.Sscanf(entries[0].ID, "%d-0", &has)
+			w.must(err)
+			w.eventually(func() bool { return query[int](w, `SELECT min("offset") FROM checkpoints`) > has })
+			w.must(master.Kill())
+			killed := time.Now()
+			w.replaced(nodes, master)
+			l.goOn()
+			t.Logf("records go on %v after the master was killed", time.Since(killed))
+			w.must(nodes.Restart(w.ctx, master))
+			w.reconnect()
+			l.finish()
+		})
+	}
+}
