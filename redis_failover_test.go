@@ -131,3 +131,24 @@ func TestFailoverLosesEntries(t *testing.T) {
 		})
 	}
 }
+
+// TestSlotMovesUnderLoad moves the stream to another master of the cluster, and
+// back, while it is written and read.
+func TestSlotMovesUnderLoad(t *testing.T) {
+	t.Parallel()
+	nodes := testenv.Cluster(t)
+	w := setupNodes(t, nodes)
+	l := w.startLoad()
+	for range 2 {
+		l.goOn()
+		from, _ := w.master(nodes)
+		to := nodes.Servers[0]
+		if to == from {
+			to = nodes.Servers[1]
+		}
+		w.must(nodes.Move(w.ctx, w.stream, from, to, l.goOn))
+		w.replaced(nodes, from)
+	}
+	l.goOn()
+	l.finish()
+}

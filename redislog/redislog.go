@@ -7,7 +7,38 @@
 // they carry something.
 //
 // Beside each stream there is a hash, {stream}:leader, with the database and
-// the epoch that wrote last, and the number of the log's partitions. Both keys are in one slot of a Redis Cluster.
+// the epoch that wrote last, and the number of the log's partitions. Both keys
+// are in one slot of a Redis Cluster; each partition has a slot of its own.
+//
+// # Servers
+//
+// The URL says what is there:
+//
+//	redis://user:password@host:6379/0                                  one server
+//	unix:///path/redis.sock                                            one server
+//	redis+sentinel://user:password@host1:26379,host2:26379/mymaster/0  the master that sentinels name
+//	redis+cluster://user:password@host1:6379,host2:6379                a cluster
+//
+// rediss://, rediss+sentinel:// and rediss+cluster:// are the same with TLS, which
+// the sentinels need then, too. User and password are those of the Redis servers;
+// the sentinels' own are the parameters sentinel_user and sentinel_password. Not
+// all hosts need to be named, as those that answer know the others, by addresses
+// that clients must be able to reach. Certificates are compared with those
+// addresses.
+//
+// All goes to masters, also what is read: a replica may lag. When a master dies,
+// calls fail until the cluster, or the sentinels, have replaced it, and streamers
+// and consumers try again meanwhile. Who the masters are is asked every two
+// seconds, and when a connection is lost. One that is silent is given up after
+// three seconds, not ten. While a slot moves to another master, its log goes on,
+// but for the moment between its two keys. Nothing is sent twice: a call is passed
+// on only if a server has refused it because it has not the slot.
+//
+// A new master may lack entries that the old one had confirmed. The streamer
+// finds that and publishes them again, with the same ids.
+//
+// Of a user's permissions, Sentinel takes role, and a cluster "cluster|slots" and
+// from Redis 8 "cluster|shards", besides those for one server.
 //
 // # Caveats
 //
@@ -69,6 +100,11 @@ const (
 	// which is asked for a sign of life each second, unless the URL has a
 	// write_timeout. A call's own context may end it sooner.
 	replyTimeout = 10 * time.Second
+	// nodeDialTimeout and nodeReplyTimeout take their place where there are several
+	// servers: one that is silent may have been replaced, and a client that waits
+	// for it does not listen to the sentinels.
+	nodeDialTimeout  = 2 * time.Second
+	nodeReplyTimeout = 3 * time.Second
 	// topologyInterval is how often sentinels, or a cluster's nodes, are asked who
 	// the masters are, besides whenever a connection is lost or a server refers to
 	// another: a master that was replaced and lives on may never say so.
@@ -78,8 +114,8 @@ const (
 	maxRedirections = 5
 )
 
-// Open connects to Redis at a URL (redis://, rediss:// or unix://) and returns
-// the log in a stream. Redis must answer. For TLS, the URL may name files, as in
+// Open connects to Redis at a URL, of which the package's documentation says more,
+// and returns the log in a stream. Redis must answer. For TLS, the URL may name files, as in
 // rediss://host:6379/0?cacert=ca.crt&cert=client.crt&key=client.key; without
 // cacert the system's authorities are trusted. They are read once, here.
 func Open(ctx context.Context, url, stream string) (*Log, error) {
@@ -96,9 +132,13 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 	if err := useFiles(option.TLSConfig, parameters); err != nil {
 		return nil, err
 	}
-	option.Dialer.Timeout = cmp.Or(option.Dialer.Timeout, dialTimeout)
+	dial, reply := dialTimeout, replyTimeout
+	if !option.ForceSingleClient {
+		dial, reply = nodeDialTimeout, nodeReplyTimeout
+	}
+	option.Dialer.Timeout = cmp.Or(option.Dialer.Timeout, dial)
 	option.Dialer.KeepAlive = rueidis.DefaultTCPKeepAlive
-	option.ConnWriteTimeout = cmp.Or(option.ConnWriteTimeout, replyTimeout)
+	option.ConnWriteTimeout = cmp.Or(option.ConnWriteTimeout, reply)
 	option.DisableCache = true
 	option.ClientSetInfo = rueidis.DisableClientSetInfo // a command that a user of Redis need not have
 	option.AlwaysPipelining = true                      // or else a cancelled context would not end a blocked read

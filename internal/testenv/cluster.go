@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -35,20 +36,16 @@ func Cluster(t testing.TB) *Nodes {
 }
 
 func startCluster(ctx context.Context) (*Nodes, error) {
-	n := &Nodes{password: rand.Text(), asks: clusterMaster}
-	ports, err := freePorts(4 * masters)
-	if err != nil {
-		return nil, err
-	}
+	n := &Nodes{password: rand.Text(), isCluster: true, asks: clusterMaster}
 	config, args := n.replicated()
-	for i := range 2 * masters {
-		if err := n.start(ports[2*i], config, append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(ports[2*i+1]),
-			"--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0")...); err != nil {
+	args = append(args, "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0")
+	for range 2 * masters {
+		if err := n.start(config, args...); err != nil {
 			return n, err
 		}
 	}
 	n.url = "redis+cluster://default:" + n.password + "@" + addresses(n.Servers)
-	if err := n.introduce(ctx, ports); err != nil {
+	if err := n.introduce(ctx); err != nil {
 		return n, err
 	}
 	for i := range masters {
@@ -67,7 +64,7 @@ func startCluster(ctx context.Context) (*Nodes, error) {
 
 // introduce gives the masters their slots and lets each node meet each other,
 // lest they wait for gossip.
-func (n *Nodes) introduce(ctx context.Context, ports []int) error {
+func (n *Nodes) introduce(ctx context.Context) error {
 	for i, node := range n.Servers {
 		if i < masters {
 			first, last := i*slotCount/masters, (i+1)*slotCount/masters-1
@@ -81,8 +78,8 @@ func (n *Nodes) introduce(ctx context.Context, ports []int) error {
 		}
 	}
 	for i, node := range n.Servers {
-		for j := range i {
-			if err := node.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(ports[2*j]), strconv.Itoa(ports[2*j+1])).Error(); err != nil {
+		for _, other := range n.Servers[:i] {
+			if err := node.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(other.Port), strconv.Itoa(other.bus)).Error(); err != nil {
 				return err
 			}
 		}
@@ -164,4 +161,43 @@ func clusterMaster(ctx context.Context, node *Node, key string) (port int64, err
 		return 0, fmt.Errorf("CLUSTER SLOTS names a master in %d parts: %w", len(master), err)
 	}
 	return master[1].AsInt64()
+}
+
+// Move gives the slot of a key to another master, as a person would with
+// redis-cli: keys go one by one. Meanwhile is called when some have gone.
+func (n *Nodes) Move(ctx context.Context, key string, from, to *Node, meanwhile func()) error {
+	number, err := from.Do(ctx, "CLUSTER", "KEYSLOT", key).AsInt64()
+	if err != nil {
+		return err
+	}
+	slot := strconv.FormatInt(number, 10)
+	fromID, err := from.Do(ctx, "CLUSTER", "MYID").ToString()
+	if err != nil {
+		return err
+	}
+	toID, err := to.Do(ctx, "CLUSTER", "MYID").ToString()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		to.Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromID).Error(),
+		from.Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", toID).Error(),
+	); err != nil {
+		return err
+	}
+	meanwhile()
+	keys, err := from.Do(ctx, "CLUSTER", "GETKEYSINSLOT", slot, "100").AsStrSlice()
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := from.Do(ctx, "MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), key, "0", "5000", "AUTH", n.password).Error(); err != nil {
+			return err
+		}
+	}
+	meanwhile()
+	return errors.Join(
+		to.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", toID).Error(),
+		from.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", toID).Error(),
+	)
 }

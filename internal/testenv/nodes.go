@@ -24,16 +24,17 @@ import (
 type Nodes struct {
 	// Servers are to be killed and frozen.
 	Servers  []*Node
-	password string
-	url      string
-	asks     func(ctx context.Context, node *Node, key string) (masterPort int64, err error)
+	password  string
+	url       string
+	isCluster bool
+	asks      func(ctx context.Context, node *Node, key string) (masterPort int64, err error)
 }
 
 // Node is one server of several.
 type Node struct {
 	*private.Server
-	Port   int
-	client rueidis.Client
+	Port, bus int
+	client    rueidis.Client
 }
 
 // URL is what redislog.Open takes.
@@ -44,8 +45,8 @@ func (n *Node) Do(ctx context.Context, command ...string) rueidis.RedisResult {
 	return n.client.Do(ctx, n.client.B().Arbitrary(command...).Build())
 }
 
-// start adds a server that listens on a port, with lines of configuration.
-func (n *Nodes) start(port int, config string, args ...string) error {
+// start adds a server with lines of configuration, on ports of its own.
+func (n *Nodes) start(config string, args ...string) error {
 	base, err := shared.base()
 	if err != nil {
 		return err
@@ -55,22 +56,30 @@ func (n *Nodes) start(port int, config string, args ...string) error {
 		_, err = fmt.Fprintf(file, "requirepass %s\n%s", n.password, config)
 		err = errors.Join(err, file.Close())
 	}
-	if err != nil {
+	for err == nil {
+		node := &Node{}
+		if node.Port, node.bus, err = freePorts(); err != nil {
+			return err
+		}
+		listen := []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(node.Port)}
+		if n.isCluster {
+			listen = append(listen, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(node.bus))
+		}
+		node.Server, err = startIn(private.StartRedis, private.Options{ConfigFile: file.Name(), ExtraArgs: append(listen, args...)})
+		if err != nil && strings.Contains(err.Error(), "Failed listening") {
+			err = nil // somebody was faster to take the port
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		n.Servers = append(n.Servers, node)
+		node.client, err = rueidis.NewClient(rueidis.ClientOption{
+			InitAddress: []string{address(node.Port)}, Password: n.password,
+			ForceSingleClient: true, DisableCache: true, DisableRetry: true,
+		})
 		return err
 	}
-	server, err := startIn(private.StartRedis, private.Options{
-		ConfigFile: file.Name(),
-		ExtraArgs:  append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port)}, args...),
-	})
-	if err != nil {
-		return err
-	}
-	node := &Node{Server: server, Port: port}
-	n.Servers = append(n.Servers, node)
-	node.client, err = rueidis.NewClient(rueidis.ClientOption{
-		InitAddress: []string{address(port)}, Password: n.password,
-		ForceSingleClient: true, DisableCache: true, DisableRetry: true,
-	})
 	return err
 }
 
@@ -146,24 +155,23 @@ func addresses(nodes []*Node) string {
 	return strings.Join(all, ",")
 }
 
-// freePorts returns ports below those that the system gives to clients: a server
-// that is started again must find its own free.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for len(ports) < n {
+// freePorts returns two ports below those that the system gives to clients: a
+// server that is started again must find its own free.
+func freePorts() (one, two int, err error) {
+	for one == 0 || two == 0 {
 		r, err := rand.Int(rand.Reader, big.NewInt(32768-10240))
 		if err != nil {
-			return nil, err
+			return 0, 0, err
 		}
 		port := 10240 + int(r.Int64())
 		listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address(port))
 		if err != nil {
 			continue
 		}
-		defer listener.Close() // all are taken until all are found
-		ports = append(ports, port)
+		defer listener.Close() // both are taken until both are found
+		one, two = port, one
 	}
-	return ports, nil
+	return one, two, nil
 }
 
 // ownNodes starts several servers for one test.

@@ -36,16 +36,12 @@ func startSentinel(ctx context.Context) (*Nodes, error) {
 	// Sentinels of their own password, as that may be so.
 	n := &Nodes{password: rand.Text(), asks: sentinelMaster}
 	watch := &Nodes{password: rand.Text()}
-	ports, err := freePorts(2 + sentinels)
-	if err != nil {
-		return nil, err
-	}
 	config, args := n.replicated()
 	for i := range 2 {
 		if i == 1 {
-			config += fmt.Sprintf("replicaof 127.0.0.1 %d\n", ports[0])
+			config += fmt.Sprintf("replicaof 127.0.0.1 %d\n", n.Servers[0].Port)
 		}
-		if err := n.start(ports[i], config, args...); err != nil {
+		if err := n.start(config, args...); err != nil {
 			return n, err
 		}
 	}
@@ -59,13 +55,13 @@ func startSentinel(ctx context.Context) (*Nodes, error) {
 	}); err != nil {
 		return n, err
 	}
-	for i := range sentinels {
-		err := watch.start(ports[2+i], strings.Join([]string{
+	for range sentinels {
+		err := watch.start(strings.Join([]string{
 			"sentinel sentinel-pass " + watch.password,
-			"sentinel monitor " + masterName + " 127.0.0.1 " + strconv.Itoa(ports[0]) + " 2",
+			"sentinel monitor " + masterName + " 127.0.0.1 " + strconv.Itoa(master.Port) + " 2",
 			"sentinel auth-pass " + masterName + " " + n.password,
 			"sentinel down-after-milliseconds " + masterName + " 1000",
-			"sentinel failover-timeout " + masterName + " 3000", "",
+			"sentinel failover-timeout " + masterName + " 1000", "",
 		}, "\n"), "--sentinel")
 		if err != nil {
 			n.Servers = append(watch.Servers, n.Servers...)
