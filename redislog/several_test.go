@@ -1,8 +1,11 @@
 package redislog_test
 
 import (
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/redislog"
@@ -37,5 +40,68 @@ func TestConformanceOfSeveralServers(t *testing.T) {
 				}}
 			})
 		})
+	}
+}
+
+// TestUnansweredCallIsNotSentAgain freezes a master, asks it to append, and kills
+// it: whoever takes its place must not be asked behind the caller's back.
+func TestUnansweredCallIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	for name, servers := range several {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes, stream := servers.own(t), testenv.StreamName(t)
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			log, err := redislog.Open(t.Context(), nodes.URL(), stream)
+			must(err)
+			t.Cleanup(log.Close)
+			term := unilog.Term{LogID: "a", Epoch: 1}
+			_, err = log.Append(t.Context(), term, []unilog.Entry{entry(1)})
+			must(err)
+			master, replica, err := nodes.Master(t.Context(), stream)
+			must(err)
+			eventually(t, func() bool { // the replica has it, too
+				keys, err := replica.Do(t.Context(), "DBSIZE").AsInt64()
+				return err == nil && keys == 2
+			})
+
+			must(master.Signal(syscall.SIGSTOP))
+			answer := make(chan error)
+			go func() {
+				_, err := log.Append(t.Context(), term, []unilog.Entry{entry(2)})
+				answer <- err
+			}()
+			must(master.Kill())
+			if err := <-answer; err == nil {
+				t.Error("a dead master has answered")
+			}
+			var head unilog.Head
+			eventually(t, func() bool {
+				head, err = log.Head(t.Context(), 0)
+				return err == nil
+			})
+			if head.Offset != 1 {
+				t.Errorf("the new master's head is %+v, want it at 1", head)
+			}
+		})
+	}
+}
+
+// eventually waits until a condition holds that servers bring about.
+func eventually(t *testing.T, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("it did not come about")
+		case <-tick.C:
+		}
 	}
 }
