@@ -23,7 +23,7 @@ import (
 // whoever wants to talk to them needs a password, made up for each group.
 type Nodes struct {
 	// Servers are to be killed and frozen.
-	Servers  []*Node
+	Servers   []*Node
 	password  string
 	url       string
 	isCluster bool
