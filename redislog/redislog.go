@@ -48,7 +48,6 @@
 package redislog
 
 import (
-	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -100,18 +99,6 @@ const (
 	// which is asked for a sign of life each second, unless the URL has a
 	// write_timeout. A call's own context may end it sooner.
 	replyTimeout = 10 * time.Second
-	// nodeDialTimeout and nodeReplyTimeout take their place where there are several
-	// servers: one that is silent may have been replaced, and a client that waits
-	// for it does not listen to the sentinels.
-	nodeDialTimeout  = 2 * time.Second
-	nodeReplyTimeout = 3 * time.Second
-	// topologyInterval is how often sentinels, or a cluster's nodes, are asked who
-	// the masters are, besides whenever a connection is lost or a server refers to
-	// another: a master that was replaced and lives on may never say so.
-	topologyInterval = 2 * time.Second
-	// maxRedirections bounds how often one call is passed on: nodes that do not
-	// know yet of a change may refer to each other for a while.
-	maxRedirections = 5
 )
 
 // Open connects to Redis at a URL, of which the package's documentation says more,
@@ -132,21 +119,11 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 	if err := useFiles(option.TLSConfig, parameters); err != nil {
 		return nil, err
 	}
-	dial, reply := dialTimeout, replyTimeout
-	if !option.ForceSingleClient {
-		dial, reply = nodeDialTimeout, nodeReplyTimeout
-	}
-	option.Dialer.Timeout = cmp.Or(option.Dialer.Timeout, dial)
-	option.Dialer.KeepAlive = rueidis.DefaultTCPKeepAlive
-	option.ConnWriteTimeout = cmp.Or(option.ConnWriteTimeout, reply)
+	useBounds(&option)
 	option.DisableCache = true
 	option.ClientSetInfo = rueidis.DisableClientSetInfo // a command that a user of Redis need not have
 	option.AlwaysPipelining = true                      // or else a cancelled context would not end a blocked read
 	option.DisableRetry = true                          // streamers and consumers try again themselves, and say why
-	option.Sentinel.Dialer = option.Dialer              // the client has no defaults for it
-	option.Sentinel.TopologyRefreshInterval = topologyInterval
-	option.ClusterOption.ShardsRefreshInterval = topologyInterval
-	option.ClusterOption.MaxMovedRedirections = maxRedirections
 	lines := new(lines)
 	lines.follow(&option)
 	client, err := rueidis.NewClient(option)
