@@ -132,8 +132,8 @@ func TestFailoverLosesEntries(t *testing.T) {
 	}
 }
 
-// TestSlotMovesUnderLoad moves the stream to another master of the cluster, and
-// back, while it is written and read.
+// TestSlotMovesUnderLoad moves the stream to another master of the cluster, twice,
+// while it is written and read.
 func TestSlotMovesUnderLoad(t *testing.T) {
 	t.Parallel()
 	nodes := testenv.Cluster(t)
