@@ -93,6 +93,15 @@ func TestMasterFrozenUnderLoad(t *testing.T) {
 			t.Logf("records go on %v after the master was frozen", time.Since(frozen))
 			w.must(master.Signal(syscall.SIGCONT))
 			w.replaced(nodes, master)
+			w.eventually(func() bool { // it knows, and has cut its clients off
+				role, err := master.Do(w.ctx, "ROLE").ToArray()
+				if err != nil {
+					return false
+				}
+				name, _ := role[0].ToString()
+				return name == "slave"
+			})
+			w.reconnect()
 			l.goOn()
 			l.finish()
 		})
