@@ -55,7 +55,9 @@ func (w *world) startLoad() *load {
 	ctx, stop := context.WithCancel(w.ctx)
 	l.stop = stop
 	for i := range 2 {
-		s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.DB, cfg.BatchRecords = l.work, 20 })
+		s := w.streamer(func(cfg *unilog.StreamerConfig) {
+			cfg.DB, cfg.BatchRecords, cfg.KeepRecords = l.work, 20, 1<<30 // finish looks for all of them
+		})
 		c := w.consumer(fmt.Sprint("sum", i), func(cfg *unilog.ConsumerConfig) {
 			cfg.DB, cfg.Archive, cfg.BatchRecords = l.work, l.work, 20
 		})
