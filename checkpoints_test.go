@@ -1,0 +1,244 @@
+package unilog_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+)
+
+func openFile(t *testing.T, path string) *unilog.FileCheckpoints {
+	t.Helper()
+	c, err := unilog.OpenFileCheckpoints(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestCheckpointsAreGuarded(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	file := openFile(t, filepath.Join(t.TempDir(), "checkpoints"))
+	defer file.Close()
+	for name, c := range map[string]unilog.Checkpoints{"Postgres": unilog.PostgresCheckpoints(w.db), "file": file} {
+		t.Run(name, func(t *testing.T) {
+			key := unilog.CheckpointKey{Name: "hook", LogID: "mine", Partition: 2}
+			two, four := unilog.Cursor{Offset: 2, Position: "p2"}, unilog.Cursor{Offset: 4}
+			want := func(key unilog.CheckpointKey, want unilog.Cursor) {
+				t.Helper()
+				if at, err := c.Load(t.Context(), key); err != nil || at != want {
+					t.Errorf("the checkpoint of partition %d is %+v, %v; want %+v", key.Partition, at, err, want)
+				}
+			}
+			save := func(from, to unilog.Cursor, want error) {
+				t.Helper()
+				if err := c.Save(t.Context(), key, from, to); !errors.Is(err, want) {
+					t.Errorf("from %d to %d: %v, want %v", from.Offset, to.Offset, err, want)
+				}
+			}
+			want(key, unilog.Cursor{})
+			save(unilog.Cursor{}, two, nil)
+			save(unilog.Cursor{}, four, unilog.ErrOvertaken)
+			want(key, two)
+			save(two, two, nil)
+			save(two, four, nil)
+			save(two, two, unilog.ErrOvertaken)
+			want(key, four)
+			other := key
+			other.Partition = 0
+			want(other, unilog.Cursor{})
+			key.LogID = "another"
+			var foreign *unilog.ForeignCheckpointError
+			if _, err := c.Load(t.Context(), key); !errors.As(err, &foreign) || foreign.Theirs != "mine" {
+				t.Errorf("of another log it says %v", err)
+			}
+			if err := c.Save(t.Context(), key, four, two); err == nil {
+				t.Error("another log moves it")
+			}
+		})
+	}
+}
+
+func TestFileCheckpointsSurviveACrash(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "checkpoints")
+	key := unilog.CheckpointKey{Name: "hook", LogID: "mine"}
+	first := openFile(t, path)
+	if err := first.Save(t.Context(), key, unilog.Cursor{}, unilog.Cursor{Offset: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unilog.OpenFileCheckpoints(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another instance") {
+		t.Errorf("to a second instance it says %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Save(t.Context(), key, unilog.Cursor{Offset: 7}, unilog.Cursor{Offset: 8}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("closed, it saves: %v", err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What a crash in the middle of writing leaves behind.
+	if err := os.WriteFile(path+".tmp", whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := openFile(t, path)
+	if at, err := second.Load(t.Context(), key); err != nil || at.Offset != 7 {
+		t.Errorf("after a crash it is at %+v, %v", at, err)
+	}
+	if err := second.Save(t.Context(), key, unilog.Cursor{Offset: 7}, unilog.Cursor{Offset: 9}); err != nil {
+		t.Error(err)
+	}
+	if _, err := second.Load(t.Context(), unilog.CheckpointKey{Name: "other", LogID: "mine"}); err == nil || !strings.Contains(err.Error(), "those of hook") {
+		t.Errorf("to another name it says %v", err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	whole, err = os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{
+		"cut short":    string(whole[:len(whole)-3]),
+		"empty":        "",
+		"one bit gone": strings.Replace(string(whole), `"offset":9`, `"offset":8`, 1),
+		"one more":     string(whole) + "\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unilog.OpenFileCheckpoints(path); err == nil || !strings.Contains(err.Error(), path+" are damaged") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// TestDelivererSeesThatItsFileCannotBeWritten takes the directory away.
+func TestDelivererSeesThatItsFileCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.publish(3)
+	dir := filepath.Join(t.TempDir(), "state")
+	w.must(os.Mkdir(dir, 0o700))
+	file := openFile(t, filepath.Join(dir, "checkpoints"))
+	defer file.Close()
+	var outside arrivals
+	d := w.deliverer(outside.deliver, func(cfg *unilog.DelivererConfig) { cfg.Checkpoints = file })
+	w.must(os.Rename(dir, dir+"-away"))
+	if n, err := d.RunOnce(w.ctx); n != 0 || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without its directory: %d, %v", n, err)
+	}
+	w.must(os.Rename(dir+"-away", dir))
+	w.repeat(d.RunOnce)
+	outside.want(w, 1, 1, 2, 3)
+}
+
+// TestDelivererReadsAllPartitions gives a log more partitions while it is read,
+// and then another process the file.
+func TestDelivererReadsAllPartitions(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	append_ := func(partition, partitions int, offsets ...int64) {
+		w.Helper()
+		term := unilog.Term{Partition: partition, Partitions: partitions, LogID: "three", Epoch: 1}
+		_, err := w.log.Claim(w.ctx, term)
+		w.must(err)
+		for _, offset := range offsets {
+			_, err := w.log.Append(w.ctx, term, []unilog.Entry{{Record: record("1"), Partition: partition, Offset: offset}})
+			w.must(err)
+		}
+	}
+	var outside arrivals
+	path := filepath.Join(t.TempDir(), "checkpoints")
+	run := func(arrived int) {
+		w.Helper()
+		file := openFile(t, path)
+		ctx, stop := context.WithCancel(w.ctx)
+		defer stop()
+		d := w.deliverer(outside.deliver, func(cfg *unilog.DelivererConfig) { cfg.Checkpoints, cfg.Archive = file, nil })
+		var process errgroup.Group
+		process.Go(func() error { return d.Run(ctx) })
+		w.eventually(func() bool {
+			outside.mu.Lock()
+			defer outside.mu.Unlock()
+			return len(outside.entries) == 3
+		})
+		for partition := range 3 {
+			append_(partition, 3, 4, 5)
+		}
+		w.eventually(func() bool {
+			outside.mu.Lock()
+			defer outside.mu.Unlock()
+			return len(outside.entries) == arrived
+		})
+		stop()
+		w.must(process.Wait())
+		w.must(file.Close())
+	}
+	append_(1, 1, 1, 2, 3)
+	append_(2, 1, 1, 2, 3)
+	append_(0, 1, 1, 2, 3)
+	run(15)
+	for partition := range 3 {
+		outside.wantAll(w, partition, 5)
+	}
+	w.command("DEL", w.stream)
+}
+
+// TestTwoDeliverers runs two instances of a name that crash after they have
+// delivered and before they save.
+func TestTwoDeliverers(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.exec(`
+		CREATE TABLE moves (n bigint GENERATED ALWAYS AS IDENTITY, old bigint, new bigint);
+		CREATE FUNCTION note_move() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN INSERT INTO moves (old, new) VALUES (OLD."offset", NEW."offset"); RETURN NEW; END $$;
+		CREATE TRIGGER moves AFTER UPDATE ON checkpoints FOR EACH ROW EXECUTE FUNCTION note_move()`)
+	w.publish(100)
+	ctx, stop := context.WithCancel(w.ctx)
+	defer stop()
+	var all arrivals
+	var alone [2]arrivals
+	var processes errgroup.Group
+	for i := range alone {
+		var mu sync.Mutex
+		crash := unilog.SimulateFailures(0.3, uint64(i))
+		d := w.deliverer(func(ctx context.Context, logID string, entries []unilog.Entry) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return errors.Join(alone[i].deliver(ctx, logID, entries), all.deliver(ctx, logID, entries))
+		}, func(cfg *unilog.DelivererConfig) {
+			cfg.BatchRecords = 1 + 2*i
+			cfg.Checkpoints = crashing{cfg.Checkpoints, func() error { return crash(ctx, nil) }, func() error { return nil }}
+		})
+		processes.Go(func() error { return d.Run(ctx) })
+	}
+	w.eventually(func() bool { return w.delivered() == 100 })
+	stop()
+	w.must(processes.Wait())
+	all.wantAll(w, 0, 100)
+	w.wantCount("moves back", query[int](w, `SELECT count(*) FROM moves WHERE new < old`), 0)
+	w.wantCount("moves over a hole", query[int](w, `
+		SELECT count(*) FROM (SELECT old, lag(new, 1, 0) OVER (ORDER BY n) AS before FROM moves) AS m WHERE old <> before`), 0)
+	if n := len(all.offsets(0)); n <= 100 {
+		t.Errorf("%d deliveries of 100 entries: no crash has repeated one", n)
+	}
+	for i := range alone {
+		if len(alone[i].offsets(0)) == 0 {
+			t.Errorf("instance %d has delivered nothing", i)
+		}
+	}
+}
