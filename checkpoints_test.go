@@ -96,8 +96,15 @@ func TestFileCheckpointsSurviveACrash(t *testing.T) {
 	if at, err := second.Load(t.Context(), key); err != nil || at.Offset != 7 {
 		t.Errorf("after a crash it is at %+v, %v", at, err)
 	}
+	// The old file is replaced, not written over: under another name it is whole.
+	if err := os.Link(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
 	if err := second.Save(t.Context(), key, unilog.Cursor{Offset: 7}, unilog.Cursor{Offset: 9}); err != nil {
 		t.Error(err)
+	}
+	if old, err := os.ReadFile(path + ".old"); err != nil || string(old) != string(whole) {
+		t.Errorf("a save has changed the old file to %q, %v", old, err)
 	}
 	if _, err := second.Load(t.Context(), unilog.CheckpointKey{Name: "other", LogID: "mine"}); err == nil || !strings.Contains(err.Error(), "those of hook") {
 		t.Errorf("to another name it says %v", err)

@@ -94,6 +94,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		r.failed++
 		panic(http.ErrAbortHandler)
 	}
+	fmt.Fprintln(w, strings.Repeat("thanks ", 1000)) // unless it is read, the connection is lost
 }
 
 // take has the effect of a request, unless it was there.
