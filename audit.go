@@ -61,7 +61,7 @@ WITH truth (amount) AS MATERIALIZED (
 ), consumer AS MATERIALIZED (
     SELECT name, coalesce(t.total, 0) AS total
     FROM totals AS t
-    FULL JOIN (SELECT DISTINCT name FROM checkpoints WHERE log_id IS NULL) AS c USING (name)
+    FULL JOIN (SELECT DISTINCT name FROM checkpoints WHERE NOT outside) AS c USING (name)
 ), ahead AS MATERIALIZED (
     SELECT c.name, sum(r.amount) AS amount, sum(p.next_offset - 1 - coalesce(k."offset", 0))::bigint AS lag,
         sum(r.records)::bigint AS records

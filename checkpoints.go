@@ -61,14 +61,14 @@ func (e *ForeignCheckpointError) Error() string {
 const (
 	// Index: checkpoints_pkey, for all of these.
 	sqlRegisterDeliverer = `
-INSERT INTO checkpoints (name, partition, log_id) VALUES ($1, $2, $3)
+INSERT INTO checkpoints (name, partition, log_id, outside) VALUES ($1, $2, $3, true)
 ON CONFLICT (name, partition) DO NOTHING`
 
-	sqlDelivered = `SELECT "offset", position, coalesce(log_id, '') FROM checkpoints WHERE name = $1 AND partition = $2`
+	sqlDelivered = `SELECT "offset", position, CASE WHEN outside THEN log_id ELSE '' END FROM checkpoints WHERE name = $1 AND partition = $2`
 
 	sqlSaveDelivered = `
 UPDATE checkpoints SET "offset" = $5, position = $6, updated_at = clock_timestamp()
-WHERE name = $1 AND partition = $2 AND log_id = $3 AND "offset" = $4`
+WHERE name = $1 AND partition = $2 AND outside AND log_id = $3 AND "offset" = $4`
 )
 
 // PostgresCheckpoints keeps checkpoints in a database's table checkpoints; see
