@@ -4,45 +4,18 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
-	"strings"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/tlsfiles"
 )
 
-// useFiles reads the files that a URL with TLS names: in cacert the authorities
-// to trust instead of the system's, in cert and key the client's certificate.
-// They are called as redis-cli calls them.
+// useFiles reads the files that a URL with TLS names.
 func useFiles(config *tls.Config, query url.Values) error {
-	ca, cert, key := query.Get("cacert"), query.Get("cert"), query.Get("key")
-	switch {
-	case ca == "" && cert == "" && key == "":
-		return nil
-	case config == nil:
-		return errors.New("redislog: the Redis URL has cacert, cert or key, but is not of TLS: let it begin with rediss")
-	case (cert == "") != (key == ""):
-		return errors.New("redislog: the Redis URL needs both cert and key, or neither")
-	}
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
-		if err != nil {
-			return fmt.Errorf("redislog: cacert in the Redis URL: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("redislog: cacert in the Redis URL: %s has no certificate in PEM form", ca)
-		}
-	}
-	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return fmt.Errorf("redislog: cert %s and key %s in the Redis URL: %s", cert, key, strings.TrimPrefix(err.Error(), "tls: "))
-		}
-		config.Certificates = []tls.Certificate{pair}
+	if err := tlsfiles.Use(config, query, "Redis", "rediss"); err != nil {
+		return fmt.Errorf("redislog: %w", err)
 	}
 	return nil
 }

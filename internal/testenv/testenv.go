@@ -80,6 +80,7 @@ func stop() error {
 			return err
 		}
 	}
+	stopKafka()
 	for _, s := range shared.servers {
 		// Nothing of theirs is kept, so there is nothing to end in order.
 		if err := s.Kill(); err != nil {
