@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -153,17 +154,26 @@ func (l *Log) withWriter(ctx context.Context, partition int, f func(*writer) err
 	}
 }
 
-// write calls f with the partition's writer, and once more if it fails without
-// an answer of the log: the second time the writer begins with a new producer,
-// which finds out what became of the first try.
+// tries is how often a call may be fenced by another writer before it fails.
+const tries = 5
+
+// write calls f with the partition's writer, and again if it fails without an
+// answer of the log: then the writer begins with a new producer, which finds out
+// what became of the last try.
 func (l *Log) write(ctx context.Context, term unilog.Term, what string, f func(*writer) error) error {
 	err := l.withWriter(ctx, term.Partition, func(w *writer) error {
-		err := f(w)
-		if err != nil && !answers(err) && ctx.Err() == nil {
+		for try := 1; ; try++ {
+			err := f(w)
+			if err == nil || answers(err) || ctx.Err() != nil || try == tries {
+				return err
+			}
 			w.drop()
-			err = f(w)
+			if w.state.head.Epoch == term.Epoch {
+				// It led. Whoever fenced it may be about to say that it leads now, and
+				// would be fenced in its turn.
+				_ = pause(ctx, time.Duration(1+rand.IntN(2*try))*retryPause)
+			}
 		}
-		return err
 	})
 	if err == nil || answers(err) {
 		return err

@@ -2,8 +2,10 @@ package kafkalog_test
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -82,4 +84,73 @@ func TestConformance(t *testing.T) {
 		f := setup(t)
 		return logtest.Harness{Log: f.log, Wipe: func(*testing.T) { f.wipe() }}
 	})
+}
+
+// committed returns the offsets that any client sees which reads what is committed.
+func (f *fixture) committed(partition int32) (offsets []string) {
+	f.Helper()
+	ends, err := f.admin.ListCommittedOffsets(f.Context(), f.topic)
+	f.must(err)
+	end, _ := ends.Lookup(f.topic, partition)
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(strings.Split(f.brokers, ",")...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{f.topic: {partition: kgo.NewOffset().AtStart()}}))
+	f.must(err)
+	defer client.Close()
+	for at := int64(0); at < end.Offset; {
+		fetches := client.PollFetches(f.Context())
+		f.must(fetches.Err())
+		fetches.EachRecord(func(r *kgo.Record) {
+			at = r.Offset + 1
+			if len(r.Value) > 0 && !r.Attrs.IsControl() {
+				offsets = append(offsets, string(r.Headers[0].Value))
+			}
+		})
+	}
+	return offsets
+}
+
+// wantCommitted sees that any client sees the offsets up to one, each once and
+// in order.
+func (f *fixture) wantCommitted(last int) {
+	f.Helper()
+	got := f.committed(0)
+	for i, offset := range got {
+		if offset != strconv.Itoa(i+1) {
+			f.Fatalf("entry number %d has the offset %s", i+1, offset)
+		}
+	}
+	if len(got) != last {
+		f.Fatalf("%d entries, want %d", len(got), last)
+	}
+}
+
+func entries(first, last int64) (all []unilog.Entry) {
+	for offset := first; offset <= last; offset++ {
+		all = append(all, entry(offset))
+	}
+	return all
+}
+
+func term(epoch int64) unilog.Term { return unilog.Term{LogID: "a", Epoch: epoch, Partitions: 1} }
+
+func BenchmarkAppendAndRead(b *testing.B) {
+	f := setup(b)
+	const batch = 2500
+	next := int64(1)
+	began := time.Now()
+	for b.Loop() {
+		_, err := f.log.Append(b.Context(), term(1), entries(next, next+batch-1))
+		f.must(err)
+		next += batch
+	}
+	b.ReportMetric(float64(next-1)/time.Since(began).Seconds(), "appended/s")
+	began = time.Now()
+	var at unilog.Cursor
+	for at.Offset < next-1 {
+		read, err := f.log.Read(b.Context(), 0, at, 5000, 0)
+		f.must(err)
+		at = unilog.Cursor{Offset: read[len(read)-1].Offset, Position: read[len(read)-1].Position}
+	}
+	b.ReportMetric(float64(next-1)/time.Since(began).Seconds(), "read/s")
 }

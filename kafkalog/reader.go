@@ -28,7 +28,7 @@ const (
 	fetchBytes = 1 << 20
 	// patience bounds how long a request is tried again whose broker does not
 	// lead the partition, or does not answer, unless its context ends sooner.
-	patience = 3 * time.Second
+	patience = 10 * time.Second
 	// retryPause is between two tries.
 	retryPause = 50 * time.Millisecond
 )

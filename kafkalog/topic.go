@@ -25,13 +25,13 @@ const maxMessageBytes = "max.message.bytes"
 func (l *Log) ensure(ctx context.Context, term unilog.Term) error {
 	need := max(term.Partitions, term.Partition+1)
 	for {
-		p, err := lookUp(ctx, l.client, l.topic, int32(need-1))
+		_, err := lookUp(ctx, l.client, l.topic, int32(need-1))
 		if err == nil {
 			return nil
 		}
 		if errors.Is(err, errAbsent) {
-			if p, err = lookUp(ctx, l.client, l.topic, 0); err == nil {
-				_, err = l.admin.CreatePartitions(ctx, need-p.partitions, l.topic)
+			if _, err = lookUp(ctx, l.client, l.topic, 0); err == nil {
+				err = l.extend(ctx, need)
 			} else if errors.Is(err, errAbsent) {
 				err = l.create(ctx, need)
 			}
@@ -44,6 +44,21 @@ func (l *Log) ensure(ctx context.Context, term unilog.Term) error {
 			return err
 		}
 	}
+}
+
+// extend adds partitions to the topic. It may have them by then.
+func (l *Log) extend(ctx context.Context, partitions int) error {
+	answers, err := l.admin.UpdatePartitions(ctx, partitions, l.topic)
+	if err == nil {
+		err = answers.Error()
+	}
+	if errors.Is(err, kerr.InvalidPartitions) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("extend the topic to %d partitions: %w", partitions, err)
+	}
+	return nil
 }
 
 // create makes the topic. It may exist by then.

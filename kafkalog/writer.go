@@ -12,12 +12,14 @@ import (
 )
 
 const (
-	// batchBytes must hold the largest record with its headers.
-	batchBytes = 2 << 20
+	// batchBytes holds the largest record with its headers.
+	batchBytes = unilog.MaxRecordBytes + 1<<16
 	// transactionTimeout is after how long a broker ends the transaction of a
 	// leader that died in it, unless the next leader does sooner. Readers wait
 	// for that.
 	transactionTimeout = 10 * time.Second
+	// commitWait bounds one request that waits for a transaction's end.
+	commitWait = 500 * time.Millisecond
 )
 
 // errElsewhere says that a record got another place than the one that follows
@@ -148,7 +150,7 @@ func (w *writer) commit(ctx context.Context, records []*kgo.Record) (err error) 
 	end := w.state.end + int64(len(records))
 	return w.reader.retry(ctx, func() error {
 		for {
-			f, err := w.reader.fetch(ctx, end, 1, longestFetch)
+			f, err := w.reader.fetch(ctx, end, 1, commitWait)
 			if err != nil {
 				return err
 			}

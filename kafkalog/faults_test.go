@@ -1,0 +1,166 @@
+package kafkalog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/kafka"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/kafkalog"
+	"github.com/rocketrides/unilog/logtest"
+)
+
+// appendAll appends entries up to one, in batches, as a streamer does: it tries
+// again until the log has each.
+func appendAll(ctx context.Context, log *kafkalog.Log, epoch, last, batch int64) error {
+	for first := int64(1); first <= last; first += batch {
+		for {
+			call, cancel := context.WithTimeout(ctx, 5*time.Second)
+			head, err := log.Append(call, term(epoch), entries(first, min(last, first+batch-1)))
+			cancel()
+			if err == nil || errors.Is(err, unilog.ErrAlreadyAppended) && head >= min(last, first+batch-1) {
+				break
+			}
+			var fenced *unilog.FencedError
+			if ctx.Err() != nil || errors.As(err, &fenced) || errors.Is(err, unilog.ErrBehind) {
+				return fmt.Errorf("append from %d on: head %d: %w", first, head, err)
+			}
+		}
+	}
+	return nil
+}
+
+// TestTwoOfOneEpoch lets two processes append the same at once. Each fences the
+// other's transactions again and again.
+func TestTwoOfOneEpoch(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	var group errgroup.Group
+	for _, log := range []*kafkalog.Log{f.log, f.another()} {
+		group.Go(func() error { return appendAll(t.Context(), log, 1, 60, 3) })
+	}
+	f.must(group.Wait())
+	f.wantCommitted(60)
+}
+
+// TestLeadersInTurn hands the lead over while the leader before goes on.
+func TestLeadersInTurn(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	var fenced atomic.Int32
+	var group errgroup.Group
+	for epoch := range int64(6) {
+		log := f.another()
+		head, err := log.Claim(t.Context(), term(epoch+1))
+		f.must(err)
+		passed := make(chan struct{})
+		group.Go(func() error {
+			for n := head + 1; ; n++ {
+				_, err := log.Append(t.Context(), term(epoch+1), entries(n, n))
+				if n == head+5 {
+					close(passed)
+				}
+				var newer *unilog.FencedError
+				if errors.As(err, &newer) {
+					fenced.Add(1)
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+			}
+		})
+		<-passed
+	}
+	head, err := f.log.Claim(t.Context(), term(100))
+	f.must(err)
+	f.must(group.Wait())
+	if n := fenced.Load(); n != 6 {
+		t.Errorf("%d of 6 leaders were fenced", n)
+	}
+	f.wantCommitted(int(head))
+}
+
+// three is a cluster of three brokers.
+func three(t *testing.T) *kafka.Cluster {
+	t.Helper()
+	return testenv.Kafka(t, kafka.Options{Brokers: 3})
+}
+
+// TestConformanceWhileABrokerDies kills one of three brokers in the middle of
+// the suite.
+func TestConformanceWhileABrokerDies(t *testing.T) {
+	t.Parallel()
+	cluster := three(t)
+	var tests atomic.Int32
+	logtest.Run(t, func(t *testing.T) logtest.Harness {
+		f := open(t, cluster.Addresses())
+		if tests.Add(1) == 10 {
+			cluster.Brokers[1].Kill()
+		}
+		return logtest.Harness{Log: f.log, Wipe: func(*testing.T) { f.wipe() }}
+	})
+}
+
+// TestLeaderOfThePartitionDies appends and reads while the broker that leads the
+// partition is killed.
+func TestLeaderOfThePartitionDies(t *testing.T) {
+	t.Parallel()
+	cluster := three(t)
+	f := open(t, cluster.Addresses())
+	const last = 20_000
+	var group errgroup.Group
+	group.Go(func() error { return appendAll(t.Context(), f.log, 1, last, 50) })
+
+	reader := f.another()
+	var at unilog.Cursor
+	killed := false
+	for at.Offset < last {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		read, err := reader.Read(ctx, 0, at, 1000, time.Second)
+		cancel()
+		if err != nil {
+			f.must(t.Context().Err())
+			t.Logf("after %d: %v", at.Offset, err)
+			continue
+		}
+		for _, e := range read {
+			if e.Offset != at.Offset+1 {
+				t.Fatalf("offset %d follows %d", e.Offset, at.Offset)
+			}
+			at = unilog.Cursor{Offset: e.Offset, Position: e.Position}
+		}
+		if at.Offset > last/4 && !killed {
+			killed = true
+			f.leader(cluster, 0).Kill()
+		}
+	}
+	f.must(group.Wait())
+	f.wantCommitted(last)
+}
+
+// leader returns the broker that leads a partition.
+func (f *fixture) leader(cluster *kafka.Cluster, partition int32) *kafka.Broker {
+	f.Helper()
+	metadata, err := f.admin.Metadata(f.Context(), f.topic)
+	f.must(err)
+	id := metadata.Topics[f.topic].Partitions[partition].Leader
+	i := slices.IndexFunc(metadata.Brokers, func(b kadm.BrokerDetail) bool { return b.NodeID == id })
+	address := fmt.Sprintf("%s:%d", metadata.Brokers[i].Host, metadata.Brokers[i].Port)
+	for _, b := range cluster.Brokers {
+		if b.Address == address {
+			return b
+		}
+	}
+	f.Fatalf("no broker is at %s", address)
+	return nil
+}
