@@ -90,48 +90,48 @@ func TestLeadersInTurn(t *testing.T) {
 	f.wantCommitted(int(head))
 }
 
-// three is a cluster of three brokers.
-func three(t *testing.T) *kafka.Cluster {
-	t.Helper()
-	return testenv.Kafka(t, kafka.Options{Brokers: 3})
-}
-
-// TestConformanceWhileABrokerDies kills one of three brokers in the middle of
-// the suite.
-func TestConformanceWhileABrokerDies(t *testing.T) {
+// TestBrokersDie kills brokers of three, once each, with SIGKILL.
+func TestBrokersDie(t *testing.T) {
 	t.Parallel()
-	cluster := three(t)
-	var tests atomic.Int32
-	logtest.Run(t, func(t *testing.T) logtest.Harness {
-		f := open(t, cluster.Addresses())
-		if tests.Add(1) == 10 {
-			cluster.Brokers[1].Kill()
-		}
-		return logtest.Harness{Log: f.log, Wipe: func(*testing.T) { f.wipe() }}
+	cluster := testenv.Kafka(t, kafka.Options{Brokers: 3})
+	t.Run("that leads the partition", func(t *testing.T) { testLeaderDies(t, cluster) })
+	if t.Failed() {
+		return
+	}
+	t.Run("in the middle of the suite", func(t *testing.T) {
+		var tests atomic.Int32
+		logtest.Run(t, func(t *testing.T) logtest.Harness {
+			f := open(t, cluster.Addresses())
+			if tests.Add(1) == 10 {
+				cluster.Brokers[2].Kill()
+			}
+			return logtest.Harness{Log: f.log, Wipe: func(*testing.T) { f.wipe() }}
+		})
 	})
 }
 
-// TestLeaderOfThePartitionDies appends and reads while the broker that leads the
-// partition is killed.
-func TestLeaderOfThePartitionDies(t *testing.T) {
-	t.Parallel()
-	cluster := three(t)
+// testLeaderDies appends and reads while the broker that leads the partition is
+// killed.
+func testLeaderDies(t *testing.T, cluster *kafka.Cluster) {
 	f := open(t, cluster.Addresses())
-	const last = 20_000
+	leader := f.leader(cluster)
+	for leader == cluster.Brokers[0] { // the controller, which must live
+		f = open(t, cluster.Addresses())
+		leader = f.leader(cluster)
+	}
+	const last = 6000
 	var group errgroup.Group
 	group.Go(func() error { return appendAll(t.Context(), f.log, 1, last, 50) })
 
 	reader := f.another()
 	var at unilog.Cursor
-	killed := false
-	for at.Offset < last {
+	for killed := false; at.Offset < last; {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		read, err := reader.Read(ctx, 0, at, 1000, time.Second)
 		cancel()
 		if err != nil {
 			f.must(t.Context().Err())
-			t.Logf("after %d: %v", at.Offset, err)
-			continue
+			continue // while nobody leads the partition
 		}
 		for _, e := range read {
 			if e.Offset != at.Offset+1 {
@@ -141,19 +141,20 @@ func TestLeaderOfThePartitionDies(t *testing.T) {
 		}
 		if at.Offset > last/4 && !killed {
 			killed = true
-			f.leader(cluster, 0).Kill()
+			leader.Kill()
 		}
 	}
 	f.must(group.Wait())
 	f.wantCommitted(last)
+	f.must(leader.Restart(t.Context()))
 }
 
-// leader returns the broker that leads a partition.
-func (f *fixture) leader(cluster *kafka.Cluster, partition int32) *kafka.Broker {
+// leader returns the broker that leads the topic's first partition.
+func (f *fixture) leader(cluster *kafka.Cluster) *kafka.Broker {
 	f.Helper()
 	metadata, err := f.admin.Metadata(f.Context(), f.topic)
 	f.must(err)
-	id := metadata.Topics[f.topic].Partitions[partition].Leader
+	id := metadata.Topics[f.topic].Partitions[0].Leader
 	i := slices.IndexFunc(metadata.Brokers, func(b kadm.BrokerDetail) bool { return b.NodeID == id })
 	address := fmt.Sprintf("%s:%d", metadata.Brokers[i].Host, metadata.Brokers[i].Port)
 	for _, b := range cluster.Brokers {

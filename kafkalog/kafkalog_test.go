@@ -39,7 +39,8 @@ func open(t testing.TB, brokers string) *fixture {
 	f := &fixture{TB: t, brokers: brokers, topic: testenv.StreamName(t)}
 	f.log = f.another()
 	var err error
-	f.client, err = kgo.NewClient(kgo.SeedBrokers(strings.Split(brokers, ",")...))
+	f.client, err = kgo.NewClient(kgo.SeedBrokers(strings.Split(brokers, ",")...),
+		kgo.MetadataMinAge(10*time.Millisecond)) // for which kadm remembers
 	f.must(err)
 	t.Cleanup(f.client.Close)
 	f.admin = kadm.NewClient(f.client)

@@ -49,7 +49,8 @@ type Cluster struct {
 	java, classes string
 }
 
-// Broker is one of a cluster, which is also a controller.
+// Broker is one of a cluster. The first one is also the controller of all, which
+// they cannot do without: a quorum of three would take long to come together.
 type Broker struct {
 	// Address is where clients connect.
 	Address string
@@ -71,23 +72,19 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	n := max(1, o.Brokers)
-	ports, err := freePorts(ctx, 3*n)
+	ports, err := freePorts(ctx, 2*n+1)
 	if err != nil {
 		return nil, err
-	}
-	var voters []string
-	for i := range n {
-		voters = append(voters, fmt.Sprintf("%d@%s", i+1, ports[3*i+2]))
 	}
 	group, started := errgroup.WithContext(ctx)
 	for i := range n {
 		b := &Broker{
-			Address: ports[3*i], inner: ports[3*i+1],
+			Address: ports[2*i+1], inner: ports[2*i+2],
 			cluster: c, dir: filepath.Join(o.Dir, fmt.Sprintf("broker-%d", i+1)),
 		}
 		c.Brokers = append(c.Brokers, b)
 		group.Go(func() error {
-			if err := b.format(started, o, i+1, n, ports[3*i+2], strings.Join(voters, ",")); err != nil {
+			if err := b.format(started, o, i+1, n, ports[0]); err != nil {
 				return err
 			}
 			return b.launch()
@@ -140,16 +137,20 @@ func freePorts(ctx context.Context, n int) (addresses []string, err error) {
 }
 
 // format writes the broker's configuration and makes its storage.
-func (b *Broker) format(ctx context.Context, o Options, id, brokers int, controller, voters string) error {
+func (b *Broker) format(ctx context.Context, o Options, id, brokers int, controller string) error {
 	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		return err
 	}
 	inSync := min(2, brokers)
+	roles, listeners := "broker", fmt.Sprintf("CLIENTS://%s,BROKERS://%s", b.Address, b.inner)
+	if id == 1 {
+		roles, listeners = "broker,controller", listeners+",CONTROLLERS://"+controller
+	}
 	lines := []string{
-		"process.roles=broker,controller",
+		"process.roles=" + roles,
 		fmt.Sprintf("node.id=%d", id),
-		"controller.quorum.voters=" + voters,
-		fmt.Sprintf("listeners=CLIENTS://%s,BROKERS://%s,CONTROLLERS://%s", b.Address, b.inner, controller),
+		"controller.quorum.voters=1@" + controller,
+		"listeners=" + listeners,
 		fmt.Sprintf("advertised.listeners=CLIENTS://%s,BROKERS://%s", b.Address, b.inner),
 		"inter.broker.listener.name=BROKERS",
 		"controller.listener.names=CONTROLLERS",
@@ -165,8 +166,6 @@ func (b *Broker) format(ctx context.Context, o Options, id, brokers int, control
 		// A broker that was killed is missed soon.
 		"broker.session.timeout.ms=2000",
 		"broker.heartbeat.interval.ms=300",
-		"controller.quorum.election.timeout.ms=500",
-		"controller.quorum.fetch.timeout.ms=1000",
 		"replica.lag.time.max.ms=2000",
 	}
 	text := strings.Join(append(lines, o.Properties...), "\n") + "\n"
@@ -203,10 +202,12 @@ func (b *Broker) launch() error {
 	return err
 }
 
-// Restart starts the broker again, after Kill, without waiting for it to join.
-func (b *Broker) Restart() error {
-	<-b.process.Done()
-	return b.launch()
+// Restart starts the broker again, after Kill, and waits until it has joined.
+func (b *Broker) Restart(ctx context.Context) error {
+	if err := b.launch(); err != nil {
+		return err
+	}
+	return b.cluster.wait(ctx)
 }
 
 // Kill ends the broker with SIGKILL and waits until it is gone.

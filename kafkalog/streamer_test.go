@@ -1,0 +1,79 @@
+package kafkalog_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/migration"
+)
+
+// TestDeletedTopicIsRebuilt deletes the topic under a streamer and its consumer.
+func TestDeletedTopicIsRebuilt(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	db := testenv.Database(t, "kafkalog", func(ctx context.Context, pool *pgxpool.Pool) error {
+		if err := migration.Up(ctx, pool, migration.Log, migration.Consumer); err != nil {
+			return err
+		}
+		_, err := pool.Exec(ctx, `CREATE TABLE applied ("offset" bigint PRIMARY KEY)`)
+		return err
+	})
+	quiet := slog.New(slog.DiscardHandler)
+	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: db, Log: f.log, Logger: quiet})
+	f.must(err)
+	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{
+		Name: "consumer", DB: db, Log: f.another(), Logger: quiet,
+		Handler: unilog.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
+			_, err := tx.Exec(ctx, `INSERT INTO applied VALUES ($1)`, e.Offset)
+			return err
+		}),
+	})
+	f.must(err)
+	commit := func(n int) {
+		f.must(pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) error {
+			return unilog.Stage(t.Context(), tx, newRecords(n)...)
+		}))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var group errgroup.Group
+	group.Go(func() error { return streamer.Run(ctx) })
+	group.Go(func() error { return consumer.Run(ctx) })
+	total := 0
+	for range 3 {
+		commit(100)
+		total += 100
+		for applied := 0; applied < total; { // the primary key sees that none is twice
+			f.must(db.QueryRow(t.Context(), `SELECT count(*) FROM applied`).Scan(&applied))
+		}
+		_, err := f.admin.DeleteTopic(t.Context(), f.topic)
+		f.must(err)
+		commit(100)
+		total += 100
+	}
+	for head := int64(0); head < int64(total); {
+		h, err := f.log.Head(t.Context(), 0)
+		f.must(err)
+		head = h.Offset
+	}
+	for applied := 0; applied < total; {
+		f.must(db.QueryRow(t.Context(), `SELECT count(*) FROM applied`).Scan(&applied))
+	}
+	f.wantCommitted(total)
+	cancel()
+	f.must(group.Wait())
+}
+
+func newRecords(n int) []unilog.Record {
+	records := make([]unilog.Record, n)
+	for i := range records {
+		records[i] = entry(1).Record
+	}
+	return records
+}
