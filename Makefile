@@ -26,6 +26,7 @@ run: ## install what is missing and run everything; ARGS="--rate 200 --for 30s"
 test: ## install what is missing and run all tests
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/setup.sh browser
+	@sh scripts/setup.sh kafka
 	CGO_ENABLED=1 go test $(TESTFLAGS) ./...
 
 build: ## build bin/rocketrides

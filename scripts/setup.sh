@@ -5,6 +5,7 @@
 #
 #   scripts/setup.sh [go] [servers] [compiler] [model]
 #   scripts/setup.sh browser     does not fail: what needs one can be left out
+#   scripts/setup.sh kafka       nor does this
 set -eu
 cd "$(dirname "$0")/.."
 needs=$*
@@ -13,6 +14,10 @@ die() {
 	echo "setup: $*" >&2
 	if [ "$needs" = browser ]; then
 		echo "setup: going on without a browser: what looks at the dashboard in one is left out" >&2
+		exit 0
+	fi
+	if [ "$needs" = kafka ]; then
+		echo "setup: going on without Kafka: the log in Kafka is not tested" >&2
 		exit 0
 	fi
 	exit 1
@@ -104,6 +109,11 @@ look() {
 		has_browser || add 'a browser (Chromium or Chrome)' "$browser"
 		;;
 	esac
+	case " $needs " in *" kafka "*)
+		has_java || add Java "$java"
+		has mvn || add Maven maven
+		;;
+	esac
 }
 
 add() {
@@ -183,10 +193,16 @@ ask() {
 	esac
 }
 
+# finish gets what no package manager has.
+finish() {
+	case " $needs " in *" kafka "*) sh scripts/kafka.sh || die 'could not get Kafka' ;; esac
+	exit 0
+}
+
 case " $needs " in *" go "*) need_go ;; esac
 manager
 look
-if [ -z "$missing" ]; then exit 0; fi
+if [ -z "$missing" ]; then finish; fi
 
 case $(uname),$missing in Darwin,*compiler*)
 	die "not found: a C compiler: run 'xcode-select --install', then try again" ;;
@@ -212,3 +228,4 @@ if ! run_install $packages >"$log" 2>&1; then
 fi
 look
 if [ -n "$missing" ]; then die "installed $packages, but still not found: $missing"; fi
+finish
