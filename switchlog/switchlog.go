@@ -118,7 +118,10 @@ func (l *Log) look(ctx context.Context) error {
 		l.mu.Lock()
 		l.looked = time.Time{}
 		l.mu.Unlock()
-		return fmt.Errorf("switchlog: open the log where it is since generation %d: %w", generation, err)
+		if generation == 0 {
+			return err // it has never moved
+		}
+		return fmt.Errorf("the log has moved there by generation %d: %w", generation, err)
 	}
 	l.mu.Lock()
 	l.at = &place{Engine: engine, generation: generation}

@@ -52,7 +52,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer closePool(db)
-	stream, err := c.logFlags.open(ctx)
+	stream, err := c.logFlags.open(ctx, db)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func (c *dashboardCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer closePool(db)
-	stream, err := c.logFlags.open(ctx)
+	stream, err := c.logFlags.open(ctx, db)
 	if err != nil {
 		return err
 	}

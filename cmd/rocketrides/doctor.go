@@ -13,10 +13,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog/internal/doctor"
-	"github.com/rocketrides/unilog/redislog"
+	"github.com/rocketrides/unilog/switchlog"
 )
 
 type doctorCmd struct {
@@ -58,7 +57,7 @@ func (c *doctorCmd) look(ctx context.Context) ([]doctor.Finding, error) {
 		return nil, err
 	}
 	defer closePool(db)
-	log, err := c.logFlags.open(ctx)
+	log, err := c.logFlags.openAt(ctx, db, "")
 	if err != nil {
 		return nil, err
 	}
@@ -71,13 +70,9 @@ func (c *doctorCmd) look(ctx context.Context) ([]doctor.Finding, error) {
 	return append(findings, tables), unanswered(err, moreTime)
 }
 
-// findings are those about Postgres, and Redis if stream is not nil.
-func findings(ctx context.Context, db *pgxpool.Pool, stream *redislog.Log) ([]doctor.Finding, error) {
-	var redis rueidis.Client
-	if stream != nil {
-		redis = stream.Client()
-	}
-	found, err := doctor.Examine(ctx, db, redis)
+// findings are those about Postgres, and Redis if the log is there.
+func findings(ctx context.Context, db *pgxpool.Pool, stream switchlog.Engine) ([]doctor.Finding, error) {
+	found, err := doctor.Examine(ctx, db, redisOf(stream))
 	if err != nil {
 		return nil, fmt.Errorf("cannot see whether the servers are safe; see that they answer: %w", err)
 	}
@@ -119,7 +114,7 @@ type safetyFlags struct {
 }
 
 // examine refuses servers that are unsafe for a process. Advice is logged.
-func (f *safetyFlags) examine(ctx context.Context, log *slog.Logger, p doctor.Process, db *pgxpool.Pool, stream *redislog.Log) error {
+func (f *safetyFlags) examine(ctx context.Context, log *slog.Logger, p doctor.Process, db *pgxpool.Pool, stream switchlog.Engine) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	all, err := findings(ctx, db, stream)

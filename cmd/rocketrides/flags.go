@@ -14,12 +14,15 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/engine"
 	"github.com/rocketrides/unilog/internal/rides"
 	"github.com/rocketrides/unilog/internal/up"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
+	"github.com/rocketrides/unilog/switchlog"
 )
 
 const (
@@ -140,22 +143,53 @@ func (f *taskFlags) do(ctx context.Context, wait time.Duration, task func(ctx co
 	return unanswered(task(ctx, db), moreTime)
 }
 
+// postgresAlone is the URL of a log that is the database's own archive.
+const postgresAlone = "postgres:"
+
 type logFlags struct {
+	LogURL     string `name:"log-url" env:"LOG_URL" placeholder:"URL" help:"Where the log is, if not in the Redis of REDIS_URL: redis+cluster://, redis+sentinel://, kafka://host:9092/topic, or postgres: for the database itself."`
 	RedisURL   string `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis, such as redis://host:6379/0 or unix:///path/redis.sock; for TLS, rediss://host:6380/0 with cacert, cert, key as in ?cacert=FILE."`
 	StreamName string `name:"stream-name" env:"STREAM_NAME" default:"rocket-rides-log" help:"The Redis stream that is the log."`
 }
 
-func (f *logFlags) open(ctx context.Context) (*redislog.Log, error) {
-	if f.RedisURL == "" {
-		return nil, errors.New("REDIS_URL is not set: set it, or run `rocketrides up`, which starts a private Redis")
+// open opens the log where it is: at the URL, unless it was moved.
+func (f *logFlags) open(ctx context.Context, db *pgxpool.Pool) (*switchlog.Log, error) {
+	if f.LogURL == "" && f.RedisURL == "" {
+		return nil, errors.New("REDIS_URL is not set: set it or LOG_URL, or run `rocketrides up`, which starts a private Redis")
+	}
+	return switchlog.Open(ctx, db, func(ctx context.Context, url string) (switchlog.Engine, error) {
+		return f.openAt(ctx, db, url)
+	})
+}
+
+// openAt opens the log at a URL, or at the one that was set.
+func (f *logFlags) openAt(ctx context.Context, db *pgxpool.Pool, url string) (switchlog.Engine, error) {
+	variable, what := "log_places", "the log"
+	switch {
+	case url != "":
+	case f.LogURL != "":
+		url, variable = f.LogURL, "LOG_URL"
+	default:
+		url, variable, what = f.RedisURL, "REDIS_URL", "Redis"
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	log, err := redislog.Open(ctx, f.RedisURL, f.StreamName)
+	log, err := engine.Open(ctx, url, f.StreamName, db)
 	if err != nil {
-		return nil, fmt.Errorf("no answer from Redis; check REDIS_URL: %w", err)
+		return nil, fmt.Errorf("no answer from %s; check %s: %w", what, variable, err)
 	}
 	return log, nil
+}
+
+// redisOf returns the client of a log that is in Redis, else nil.
+func redisOf(log switchlog.Engine) rueidis.Client {
+	if moving, ok := log.(*switchlog.Log); ok {
+		log = moving.Engine()
+	}
+	if redis, ok := log.(*redislog.Log); ok {
+		return redis.Client()
+	}
+	return nil
 }
 
 type failureFlags struct {

@@ -38,6 +38,7 @@ type commands struct {
 	Bench     benchCmd     `cmd:"" help:"Measure everything, next to what the servers can do at the most."`
 
 	Consumers   consumersCmd   `cmd:"" help:"List or forget consumers."`
+	Log         logCmd         `cmd:"" help:"Move the log to another place or engine."`
 	Deadletters deadLettersCmd `cmd:"" help:"List, retry or discard records that consumers have parked."`
 
 	Probe   probeCmd   `cmd:"" help:"Ask the process of the same environment whether it is alive: for containers without a shell."`

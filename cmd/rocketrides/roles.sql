@@ -46,7 +46,7 @@ BEGIN
 
     -- What an older version has granted, or a hand.
     EXECUTE format('REVOKE ALL ON rides, idempotency_keys, idempotency_keys_0, idempotency_keys_1, idempotency_keys_2,
-        staged_log_records, log_partitions, checkpoints, consumer_members, consumer_leases, dead_letters, consumer_states, unilog_log_migrations, unilog_consumer_migrations, rides_migrations FROM %s', roles);
+        staged_log_records, log_partitions, log_places, checkpoints, consumer_members, consumer_leases, dead_letters, consumer_states, unilog_log_migrations, unilog_consumer_migrations, rides_migrations FROM %s', roles);
     EXECUTE format('REVOKE ALL ON SEQUENCE rides_id_seq, staged_log_records_id_seq FROM %s', roles);
     REVOKE ALL ON log_records FROM rocketrides_api, rocketrides_consumer, rocketrides_reader;
 
@@ -70,17 +70,17 @@ GRANT SELECT, DELETE ON staged_log_records TO rocketrides_streamer;
 GRANT SELECT ON SEQUENCE staged_log_records_id_seq TO rocketrides_streamer;
 GRANT SELECT, UPDATE (next_offset, published_offset, epoch, trouble, troubled_at, low_water) ON log_partitions
     TO rocketrides_streamer;
-GRANT SELECT ON checkpoints TO rocketrides_streamer;
+GRANT SELECT ON checkpoints, log_places TO rocketrides_streamer;
 -- To count them for its metrics.
 GRANT SELECT (consumer, partition, discarded_at) ON dead_letters TO rocketrides_streamer;
 
-GRANT SELECT ON log_partitions, log_records TO rocketrides_consumer;
+GRANT SELECT ON log_partitions, log_records, log_places TO rocketrides_consumer;
 GRANT SELECT, INSERT, UPDATE ON checkpoints, consumer_states TO rocketrides_consumer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON consumer_members, consumer_leases TO rocketrides_consumer;
 -- To park a record, not to discard it.
 GRANT SELECT, INSERT, UPDATE (error, parked_at) ON dead_letters TO rocketrides_consumer;
 
-GRANT SELECT ON rides, staged_log_records, log_partitions, log_records, checkpoints, consumer_members, consumer_leases, dead_letters, consumer_states
+GRANT SELECT ON rides, staged_log_records, log_partitions, log_places, log_records, checkpoints, consumer_members, consumer_leases, dead_letters, consumer_states
     TO rocketrides_reader;
 
 COMMIT;

@@ -15,7 +15,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/dashboard"
-	"github.com/rocketrides/unilog/redislog"
+	"github.com/rocketrides/unilog/switchlog"
 )
 
 type statusCmd struct {
@@ -59,7 +59,7 @@ func isScreen(f *os.File) bool {
 
 // show shows it until somebody ends it.
 func (c *statusCmd) show(ctx context.Context, db *pgxpool.Pool) error {
-	log := newLateLog(&c.logFlags)
+	log := newLateLog(&c.logFlags, db)
 	defer log.close()
 	return dashboard.Watch(ctx, dashboard.Config{DB: db, Log: log}, os.Stdin, os.Stdout, wantColor())
 }
@@ -67,18 +67,19 @@ func (c *statusCmd) show(ctx context.Context, db *pgxpool.Pool) error {
 // lateLog is a log that need not answer at first. It is opened while others ask
 // for its head, by one goroutine at a time, which is all that it can do.
 type lateLog struct {
-	*redislog.Log // nil until Redis has answered
-	flags         *logFlags
-	opened        chan openedLog // has a value when an attempt is over
+	*switchlog.Log // nil until it has answered
+	flags          *logFlags
+	db             *pgxpool.Pool
+	opened         chan openedLog // has a value when an attempt is over
 }
 
 type openedLog struct {
-	log *redislog.Log
+	log *switchlog.Log
 	err error
 }
 
-func newLateLog(flags *logFlags) *lateLog {
-	l := &lateLog{flags: flags, opened: make(chan openedLog, 1)}
+func newLateLog(flags *logFlags, db *pgxpool.Pool) *lateLog {
+	l := &lateLog{flags: flags, db: db, opened: make(chan openedLog, 1)}
 	l.open()
 	return l
 }
@@ -86,7 +87,7 @@ func newLateLog(flags *logFlags) *lateLog {
 // open begins an attempt, which may take longer than a context allows.
 func (l *lateLog) open() {
 	go func() {
-		log, err := l.flags.open(context.Background())
+		log, err := l.flags.open(context.Background(), l.db)
 		l.opened <- openedLog{log, err}
 	}()
 }
@@ -95,7 +96,7 @@ func (l *lateLog) Head(ctx context.Context, partition int) (unilog.Head, error) 
 	if l.Log == nil {
 		select {
 		case <-ctx.Done():
-			return unilog.Head{}, errors.New("no answer from Redis; check REDIS_URL")
+			return unilog.Head{}, errors.New("no answer from the log; check REDIS_URL or LOG_URL")
 		case o := <-l.opened:
 			if o.err != nil {
 				l.open()
@@ -116,7 +117,7 @@ func (l *lateLog) close() {
 // look prints the status once. That Redis is down is part of it.
 func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
 	var log unilog.Log
-	stream, logErr := c.logFlags.open(ctx)
+	stream, logErr := c.logFlags.open(ctx, db)
 	if logErr == nil {
 		defer stream.Close()
 		log = stream

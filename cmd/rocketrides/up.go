@@ -21,6 +21,7 @@ const simulatedFailures = 0.1
 type upCmd struct {
 	DatabaseURL string        `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres to use; without it, a private one is started."`
 	RedisURL    string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis to use; without it, a private one is started."`
+	LogURL      string        `name:"log-url" env:"LOG_URL" placeholder:"URL" help:"Where the log is, if not in Redis: kafka://host:9092/topic, redis+cluster://, redis+sentinel://, or postgres: for the database itself. No Redis is started then."`
 	StreamName  string        `name:"stream-name" env:"STREAM_NAME" default:"rocket-rides-log" help:"The Redis stream that is the log."`
 	Port        uint16        `env:"API_PORT" default:"5005" help:"TCP port of the api."`
 	Dashboard   uint16        `name:"dashboard-port" env:"DASHBOARD_PORT" default:"5006" help:"TCP port of the dashboard; 0 for none."`
@@ -83,9 +84,10 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 		Fresh:         c.Fresh,
 		DatabaseURL:   c.DatabaseURL,
 		RedisURL:      c.RedisURL,
+		NoRedis:       c.LogURL != "",
 		Port:          int(c.Port),
 		DashboardPort: int(c.Dashboard),
-		Vars:          []string{"STREAM_NAME=" + c.StreamName, "API_PORT=" + strconv.Itoa(int(c.Port))},
+		Vars:          []string{"LOG_URL=" + c.LogURL, "STREAM_NAME=" + c.StreamName, "API_PORT=" + strconv.Itoa(int(c.Port))},
 		Prepare:       run.prepare,
 		Writers:       writers,
 		Readers:       readers,

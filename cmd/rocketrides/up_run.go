@@ -36,8 +36,8 @@ func (c *upRun) controls() *up.Controls {
 
 // prepare sees that the servers given are there, and migrates.
 func (c *upRun) prepare(ctx context.Context, databaseURL, _ string) error {
-	if c.RedisURL != "" {
-		stream, err := c.log().open(ctx)
+	if c.RedisURL != "" || c.LogURL != "" && c.LogURL != postgresAlone {
+		stream, err := c.log().openAt(ctx, nil, "")
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (c *upRun) prepare(ctx context.Context, databaseURL, _ string) error {
 }
 
 func (c *upRun) log() *logFlags {
-	return &logFlags{RedisURL: c.RedisURL, StreamName: c.StreamName}
+	return &logFlags{LogURL: c.LogURL, RedisURL: c.RedisURL, StreamName: c.StreamName}
 }
 
 func (c *upRun) ask(ctx context.Context, question func(*pgxpool.Pool) error) error {
@@ -84,12 +84,15 @@ func (c *upRun) forget(ctx context.Context, name string) error {
 
 // emptyLog removes the stream, and the hash beside it that names its leader.
 func (c *upRun) emptyLog(ctx context.Context) error {
-	stream, err := c.log().open(ctx)
+	if c.LogURL != "" {
+		return errors.New("the log can be emptied only where it is in the Redis of REDIS_URL")
+	}
+	stream, err := c.log().openAt(ctx, nil, "")
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	redis := stream.Client()
+	redis := redisOf(stream)
 	var errs []error
 	for _, key := range []string{c.StreamName, "{" + c.StreamName + "}:leader"} {
 		errs = append(errs, redis.Do(ctx, redis.B().Del().Key(key).Build()).Error())

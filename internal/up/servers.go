@@ -30,7 +30,7 @@ func (s *supervisor) startServers(ctx context.Context) (urls, error) {
 			return err
 		})
 	}
-	if u.redis == "" {
+	if u.redis == "" && !s.cfg.NoRedis {
 		g.Go(func() (err error) {
 			redis, err = private.StartRedis(ctx, s.options("redis"))
 			return err

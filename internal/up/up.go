@@ -28,6 +28,8 @@ type Config struct {
 	Fresh   bool
 	// DatabaseURL and RedisURL are servers to use; "" is a private one.
 	DatabaseURL, RedisURL string
+	// NoRedis says that the log is elsewhere, so that no Redis is started.
+	NoRedis bool
 	// Port is where the api will listen, DashboardPort where the dashboard will, 0
 	// if there is none. They must be free.
 	Port, DashboardPort int
@@ -186,7 +188,9 @@ func (s *supervisor) announce(urls urls, env string) {
 		s.out.say("try:       curl -d distance=123 %s/rides", api)
 	}
 	s.out.say("postgres:  %s", urls.attachDatabase)
-	s.out.say("redis:     %s", urls.attachRedis)
+	if urls.redis != "" {
+		s.out.say("redis:     %s", urls.attachRedis)
+	}
 	s.out.say("look:      (set -a; . %s; %s status)", quote(env), quote(os.Args[0]))
 }
 
