@@ -51,7 +51,7 @@ var errOvertaken = errors.New("another instance of this consumer was faster")
 
 // loadCheckpoint reads the checkpoint if it is not known, and registers a
 // consumer that has none.
-func (c *Consumer) loadCheckpoint(ctx context.Context) error {
+func (c *partitionConsumer) loadCheckpoint(ctx context.Context) error {
 	if c.at != nil {
 		return nil
 	}
@@ -59,7 +59,7 @@ func (c *Consumer) loadCheckpoint(ctx context.Context) error {
 	defer cancel()
 	at, err := c.checkpoint(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
-		if _, err = c.cfg.DB.Exec(ctx, sqlRegister, c.cfg.Name, firstPartition); err == nil {
+		if _, err = c.cfg.DB.Exec(ctx, sqlRegister, c.cfg.Name, c.partition); err == nil {
 			at, err = c.checkpoint(ctx)
 		}
 	}
@@ -76,19 +76,19 @@ func (c *Consumer) loadCheckpoint(ctx context.Context) error {
 	return err
 }
 
-func (c *Consumer) checkpoint(ctx context.Context) (at Cursor, err error) {
-	err = c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, firstPartition).Scan(&at.Offset, &at.Position)
+func (c *partitionConsumer) checkpoint(ctx context.Context) (at Cursor, err error) {
+	err = c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, c.partition).Scan(&at.Offset, &at.Position)
 	return at, err
 }
 
 // beat shows from time to time that a consumer without work is alive.
-func (c *Consumer) beat(ctx context.Context) error {
+func (c *partitionConsumer) beat(ctx context.Context) error {
 	if time.Since(c.heartbeat) < heartbeat {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if _, err := c.cfg.DB.Exec(ctx, sqlBeat, c.cfg.Name, firstPartition); err != nil {
+	if _, err := c.cfg.DB.Exec(ctx, sqlBeat, c.cfg.Name, c.partition); err != nil {
 		return fmt.Errorf("show that the consumer is alive: %w", err)
 	}
 	c.heartbeat = time.Now()
@@ -98,7 +98,7 @@ func (c *Consumer) beat(ctx context.Context) error {
 // apply applies entries, which follow the checkpoint, and returns how many it
 // applied or parked. If the handler rejects them it halves them, until it knows
 // which one is rejected; those before it are then applied.
-func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
+func (c *partitionConsumer) apply(ctx context.Context, entries []Entry) (int, error) {
 	err := c.commit(ctx, entries, c.handle)
 	var rejection *rejection
 	if errors.As(err, &rejection) && len(entries) == 1 {
@@ -123,7 +123,7 @@ func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
 		m, err := c.apply(ctx, entries[half:])
 		return n + m, err
 	case !c.cfg.ParkRejected:
-		return 0, &RejectedError{Consumer: c.cfg.Name, Partition: firstPartition, Offset: entries[0].Offset, Err: rejection.err}
+		return 0, &RejectedError{Consumer: c.cfg.Name, Partition: c.partition, Offset: entries[0].Offset, Err: rejection.err}
 	}
 	err = c.commit(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []Entry) error {
 		return c.park(ctx, tx, entries[0], rejection.err)
@@ -143,7 +143,7 @@ func (c *Consumer) apply(ctx context.Context, entries []Entry) (int, error) {
 // commit advances the checkpoint over the entries and calls f, in one
 // transaction. The checkpoint comes first: its row's lock lets instances of one
 // consumer take turns before they do any work.
-func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error {
+func (c *partitionConsumer) commit(ctx context.Context, entries []Entry, f Handler) error {
 	last := entries[len(entries)-1]
 	began := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
@@ -184,11 +184,11 @@ func (c *Consumer) commit(ctx context.Context, entries []Entry, f Handler) error
 
 // begin begins a transaction and advances the checkpoint in it, in one round
 // trip. The transaction is to be rolled back in any case.
-func (c *Consumer) begin(ctx context.Context, last Entry) (tx pgx.Tx, advanced bool, err error) {
+func (c *partitionConsumer) begin(ctx context.Context, last Entry) (tx pgx.Tx, advanced bool, err error) {
 	silence := fmt.Sprint(c.cfg.HandlerTimeout.Milliseconds())
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
-	batch.Queue(sqlAdvance, c.cfg.Name, firstPartition, c.at.Offset, last.Offset, last.Position, silence, c.unsynced())
+	batch.Queue(sqlAdvance, c.cfg.Name, c.partition, c.at.Offset, last.Offset, last.Position, silence, c.unsynced())
 	results := c.cfg.DB.SendBatch(ctx, &batch)
 	if _, err = results.Exec(); err != nil {
 		err = fmt.Errorf("begin: %w", err)
@@ -207,7 +207,7 @@ func (c *Consumer) begin(ctx context.Context, last Entry) (tx pgx.Tx, advanced b
 // database, a crash that undoes the last commits undoes state and checkpoint
 // together, and what they had applied is still in the archive: a chunk is
 // dropped by a later commit, which is never on disk without the earlier ones.
-func (c *Consumer) unsynced() bool { return c.cfg.Archive == c.cfg.DB }
+func (c *partitionConsumer) unsynced() bool { return c.cfg.Archive == c.cfg.DB }
 
 // rollback ends a transaction that was not committed. If it fails, so has the
 // connection, and the server rolls back.
@@ -222,7 +222,7 @@ type rejection struct{ err error }
 
 func (r *rejection) Error() string { return r.err.Error() }
 
-func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, entries []Entry) error {
+func (c *partitionConsumer) handle(ctx context.Context, tx pgx.Tx, entries []Entry) error {
 	bounded, cancel := context.WithTimeout(ctx, c.cfg.HandlerTimeout)
 	defer cancel()
 	err := callHandler(bounded, c.cfg.Handler, c.log, tx, entries)
@@ -284,7 +284,7 @@ func isTransient(err error) bool {
 	return false
 }
 
-func (c *Consumer) park(ctx context.Context, tx pgx.Tx, e Entry, why error) error {
+func (c *partitionConsumer) park(ctx context.Context, tx pgx.Tx, e Entry, why error) error {
 	headers, err := EncodeHeaders(e.Headers)
 	if err != nil {
 		return err

@@ -42,8 +42,8 @@ type Balance struct {
 	// Difference is truth less all the rest: "0" if the consumer agrees.
 	Difference string `json:"difference"`
 	Agrees     bool   `json:"agrees"`
-	// Lag is the number of records between the log's head and the checkpoint,
-	// and Backlog the number of those that are staged.
+	// Lag is the number of records between the log's head and the checkpoint, of all
+	// partitions together, and Backlog the number of those that are staged.
 	Lag     int64 `json:"lag"`
 	Backlog int64 `json:"backlog"`
 }
@@ -64,7 +64,7 @@ WITH truth (amount) AS MATERIALIZED (
     FULL JOIN (SELECT DISTINCT name FROM checkpoints WHERE NOT outside) AS c USING (name)
 ), ahead AS MATERIALIZED (
     SELECT c.name, sum(r.amount) AS amount, sum(p.next_offset - 1 - coalesce(k."offset", 0))::bigint AS lag,
-        sum(r.records)::bigint AS records
+        bool_and(r.records = greatest(p.next_offset - 1 - coalesce(k."offset", 0), 0)) AS complete
     FROM consumer AS c
     CROSS JOIN log_partitions AS p
     LEFT JOIN checkpoints AS k ON k.name = c.name AND k.partition = p.partition
@@ -82,13 +82,13 @@ WITH truth (amount) AS MATERIALIZED (
     GROUP BY consumer
 ), balance AS MATERIALIZED (
     SELECT name, coalesce(truth.amount, 0) AS truth, c.total, ahead.amount AS ahead, staged.amount AS staged,
-        coalesce(parked.amount, 0) AS parked, lag, backlog, records
+        coalesce(parked.amount, 0) AS parked, lag, backlog, complete
     FROM consumer AS c JOIN ahead USING (name) LEFT JOIN parked USING (name) CROSS JOIN staged CROSS JOIN truth
 )
 SELECT name, truth::text, total::text, ahead::text, staged::text, parked::text,
     trim_scale((truth - total - ahead - staged - parked)::numeric)::text AS difference,
     truth = total + ahead + staged + parked AS agrees,
-    lag, backlog, records
+    lag, backlog, complete
 FROM balance
 ORDER BY name`
 
@@ -120,7 +120,7 @@ func (a Audit) Check(ctx context.Context, db Batcher) ([]Balance, error) {
 }
 
 // look evaluates the equation once. It is complete if it has seen as many
-// records as there are offsets. If not, records may be missing, or the statement
+// records as there are offsets, in each partition. If not, records may be missing, or the statement
 // was planned before the archive got the chunk that they are in: Postgres plans
 // first and takes the snapshot then.
 func (a Audit) look(ctx context.Context, db Batcher) (balances []Balance, complete bool, err error) {
@@ -130,12 +130,12 @@ func (a Audit) look(ctx context.Context, db Batcher) (balances []Balance, comple
 	batch.Queue(fmt.Sprintf(sqlAudit, a.Truth, a.Totals, a.Amount)).Query(func(rows pgx.Rows) error {
 		type counted struct {
 			Balance
-			Records int64
+			Complete bool
 		}
 		seen, err := pgx.CollectRows(rows, pgx.RowToStructByPos[counted])
 		for _, c := range seen {
 			balances = append(balances, c.Balance)
-			complete = complete && c.Records == max(c.Lag, 0)
+			complete = complete && c.Complete
 		}
 		return err
 	})

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +15,10 @@ import (
 )
 
 // Handler applies entries, one or more, in their order, to a consumer's state.
+// All of a call's are of one partition. Calls for different partitions may come at
+// the same time, those for one partition never do: what a Handler shares between
+// calls needs a mutex, and a row that all partitions write to makes them wait for
+// each other.
 // It must write through tx and only through tx: the checkpoint is saved in the
 // same transaction, so each entry takes effect exactly once.
 //
@@ -43,10 +49,14 @@ func Each(f func(ctx context.Context, tx pgx.Tx, entry Entry) error) Handler {
 // ConsumerConfig says what a consumer reads and where its state is. Name, DB,
 // Log and Handler are required.
 type ConsumerConfig struct {
-	// Name is the consumer's: its checkpoint is kept under it. Several
-	// instances of one name may run; together they apply each entry once.
+	// Name is the consumer's: its checkpoints are kept under it. Several
+	// processes of one name share the log's partitions, and together they apply
+	// each entry once.
 	Name string
-	// DB is the database of the state that Handler writes to.
+	// DB is the database of the state that Handler writes to. Run takes a
+	// connection for each partition that it is applying entries of, and one
+	// more now and then: with fewer, partitions wait for each other, and during
+	// handlers that take seconds others may take this process for dead.
 	DB *pgxpool.Pool
 	// Log is where the entries are read.
 	Log Log
@@ -80,22 +90,19 @@ type ConsumerConfig struct {
 	Observer ConsumerObserver
 }
 
-// Consumer reads a log and applies it to a state in Postgres.
+// Consumer reads a log and applies it to a state in Postgres: the entries of a
+// partition in their order, those of different partitions at the same time.
 //
 // A Consumer is not safe for concurrent use, but for its Ready.
 type Consumer struct {
-	cfg       ConsumerConfig
-	log       *slog.Logger
-	readiness readiness
+	cfg ConsumerConfig
+	log *slog.Logger
+	// partitions are those that are known, by their numbers.
+	partitions []*partitionConsumer
 
-	// at is the checkpoint, and nil when it has to be read again.
-	at *Cursor
-	// limit is how many entries the next read asks for: fewer after a failure.
-	limit     int
-	heartbeat time.Time
-
-	readsAhead bool // Run does, RunOnce does not
-	ahead      *readAhead
+	readiness readiness // but for that of the partitions
+	mu        sync.Mutex
+	working   []*partitionConsumer // whose readiness counts
 }
 
 const (
@@ -126,124 +133,69 @@ func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
 		return nil, fmt.Errorf("unilog: ConsumerConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
 	}
-	return &Consumer{
-		cfg:   cfg,
-		log:   cfg.Logger.With("consumer", cfg.Name),
-		limit: cfg.BatchRecords,
-	}, nil
+	return &Consumer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
 }
 
-// firstPartition is the only one so far.
+// firstPartition is there always.
 const firstPartition = 0
 
-// Run consumes until ctx ends. Then it finishes the batch in hand, within
-// 5 seconds, and returns nil.
-//
-// It goes on through the loss of Postgres and of the log, and returns an error
-// only where a person must decide: a [RejectedError], a [GapError] or a
-// [CheckpointAheadError]. While the log is ahead of its source, it waits, and
-// logs a [LogAheadError].
-func (c *Consumer) Run(ctx context.Context) error {
-	work, stop := outlive(ctx, shutdownTimeout)
-	defer stop()
-	c.readsAhead = true
-	defer func() {
-		c.readsAhead = false
-		c.dropAhead()
-	}()
-	retry := backoff{first: 10 * time.Millisecond, most: time.Second}
-	for ctx.Err() == nil {
-		_, err := c.step(ctx, work, readWait)
-		var rejected *RejectedError
-		var gap *GapError
-		var ahead *CheckpointAheadError
-		switch {
-		case err == nil:
-			retry.reset()
-		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead):
-			return err
-		case errors.Is(err, ErrSimulated):
-			c.log.Debug("simulated failure: starting again from the checkpoint")
-		case ctx.Err() != nil:
-		default:
-			c.log.Warn("consuming failed: trying again", "err", err)
-			retry.wait(ctx)
-		}
-	}
-	return nil
-}
+// RunOnce reads one batch of each partition without waiting for it and applies
+// what of it is new, up to the first entry that is missing. It returns how many
+// entries it applied. Called again after an error, it goes on from the
+// checkpoints. It heeds no leases: what other processes apply at the same time is
+// applied once all the same.
+func (c *Consumer) RunOnce(ctx context.Context) (int, error) { return c.stepAll(ctx, 0) }
 
-// RunOnce reads one batch without waiting for it and applies what of it is new,
-// up to the first entry that is missing. It returns how many entries it
-// applied. Called again after an error, it goes on from the checkpoint.
-func (c *Consumer) RunOnce(ctx context.Context) (int, error) {
-	return c.step(ctx, ctx, 0)
-}
-
-// step reads one batch, as long as ctx lives, and applies it, as long as work
-// does.
-func (c *Consumer) step(ctx, work context.Context, wait time.Duration) (n int, err error) {
-	defer func() {
-		if err != nil {
-			c.at = nil // what was committed is not known
-			if ctx.Err() == nil {
-				c.cfg.Observer.failed(err)
-			}
-		}
-		if c.at == nil {
-			c.dropAhead()
-		}
-		c.readiness.note(ctx, err)
-	}()
-	if err := c.loadCheckpoint(ctx); err != nil {
-		return 0, err
-	}
-	if err := c.beat(ctx); err != nil {
-		return 0, err
-	}
-	entries, err := c.read(ctx, wait)
+func (c *Consumer) stepAll(ctx context.Context, wait time.Duration) (n int, err error) {
+	number, err := c.count(ctx)
+	c.readiness.note(ctx, err)
 	if err != nil {
-		if ctx.Err() == nil {
-			c.limit = max(1, c.limit/2)
-		}
-		return 0, &LogError{"read the log", err}
-	}
-	entries = c.skipApplied(ctx, entries)
-	if entries, err = c.fillGap(ctx, entries, wait > 0); err != nil {
 		return 0, err
 	}
-	if len(entries) == 0 {
-		return 0, nil
-	}
-	c.startAhead(ctx, entries)
-	n, err = c.apply(work, entries)
-	// What is too much for one transaction succeeds in parts.
-	if errors.Is(err, context.DeadlineExceeded) {
-		c.limit = min(c.limit, len(entries))
-	}
-	if err != nil {
-		c.limit = max(1, c.limit/2)
-	} else {
-		c.limit = min(2*c.limit, c.cfg.BatchRecords)
+	c.know(number)
+	c.setWorking(c.partitions)
+	for _, p := range c.partitions {
+		applied, stepErr := p.step(ctx, ctx, wait)
+		n += applied
+		err = errors.Join(err, stepErr)
 	}
 	return n, err
 }
 
-// skipApplied drops the entries up to the checkpoint. A log that holds each
-// offset once gives none; reading on after them costs nothing either way.
-func (c *Consumer) skipApplied(ctx context.Context, entries []Entry) []Entry {
-	n := 0
-	for n < len(entries) && entries[n].Offset <= c.at.Offset {
-		n++
-	}
-	if n > 0 {
-		c.log.Info("skipped duplicates", "records", n, "first", entries[0].Offset, "last", entries[n-1].Offset)
-		if c.cfg.Hooks.Skipped != nil {
-			c.cfg.Hooks.Skipped(ctx, entries[:n])
+// Index: log_partitions_pkey, of which it reads the last entry.
+const sqlPartitions = `SELECT coalesce(max(partition), 0) + 1 FROM log_partitions`
+
+// count finds out how many partitions there are. Those that are not active any more
+// count, too: they have a history to be read.
+func (c *Consumer) count(ctx context.Context) (number int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if c.cfg.Archive != nil {
+		if err := c.cfg.Archive.QueryRow(ctx, sqlPartitions).Scan(&number); err != nil {
+			return 0, fmt.Errorf("count the partitions: %w", err)
 		}
-		if n == len(entries) {
-			c.at.Position = entries[n-1].Position
-		}
+		return number, nil
 	}
-	return entries[n:]
+	head, err := c.cfg.Log.Head(ctx, firstPartition)
+	if err != nil {
+		return 0, &LogError{"read the number of partitions", err}
+	}
+	return max(head.Partitions, 1), nil // a log that was never claimed does not say it
+}
+
+// know adds the partitions up to a number of them, which is never taken back.
+func (c *Consumer) know(number int) {
+	for p := len(c.partitions); p < number; p++ {
+		log := c.log
+		if number > 1 {
+			log = log.With("partition", p)
+		}
+		c.partitions = append(c.partitions, &partitionConsumer{cfg: &c.cfg, partition: p, log: log, limit: c.cfg.BatchRecords})
+	}
+}
+
+func (c *Consumer) setWorking(partitions []*partitionConsumer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.working = slices.Clone(partitions)
 }

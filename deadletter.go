@@ -29,26 +29,26 @@ const (
 	sqlDeadLetters = `
 SELECT partition, "offset", staged_at, action, object, key, data::text, headers::text, consumer, error, parked_at
 FROM dead_letters
-WHERE discarded_at IS NULL AND ($1 = '' OR consumer = $1) AND ($2 = 0 OR "offset" = $2)
+WHERE discarded_at IS NULL AND ($1 = '' OR consumer = $1) AND ($3 = 0 OR partition = $2 AND "offset" = $3)
 ORDER BY consumer, partition, "offset"`
 
 	sqlUnpark = `
 DELETE FROM dead_letters
-WHERE consumer = $1 AND "offset" = $2 AND discarded_at IS NULL
+WHERE consumer = $1 AND partition = $2 AND "offset" = $3 AND discarded_at IS NULL
     AND "offset" <= (SELECT "offset" FROM checkpoints AS c WHERE c.name = consumer AND c.partition = dead_letters.partition)`
 
 	sqlDiscard = `
 UPDATE dead_letters SET discarded_at = clock_timestamp()
-WHERE consumer = $1 AND "offset" = $2 AND discarded_at IS NULL`
+WHERE consumer = $1 AND partition = $2 AND "offset" = $3 AND discarded_at IS NULL`
 )
 
 // DeadLetters returns those of a consumer, or of all with "", in their order.
 func DeadLetters(ctx context.Context, db querier, consumer string) ([]DeadLetter, error) {
-	return deadLetters(ctx, db, consumer, 0)
+	return deadLetters(ctx, db, consumer, 0, 0)
 }
 
-func deadLetters(ctx context.Context, db querier, consumer string, offset int64) ([]DeadLetter, error) {
-	rows, err := db.Query(ctx, sqlDeadLetters, consumer, offset)
+func deadLetters(ctx context.Context, db querier, consumer string, partition int, offset int64) ([]DeadLetter, error) {
+	rows, err := db.Query(ctx, sqlDeadLetters, consumer, partition, offset)
 	if err != nil {
 		return nil, fmt.Errorf("read dead_letters: %w", err)
 	}
@@ -75,16 +75,16 @@ func deadLetters(ctx context.Context, db querier, consumer string, offset int64)
 // though out of its order. The consumer may be running: it waits meanwhile. If
 // the handler rejects the record again, it stays where it is, and its error is
 // returned.
-func RetryDeadLetter(ctx context.Context, db Beginner, consumer string, offset int64, handler Handler) error {
+func RetryDeadLetter(ctx context.Context, db Beginner, consumer string, partition int, offset int64, handler Handler) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlHoldConsumer, consumer); err != nil {
 			return fmt.Errorf("retry a dead letter: %w", err)
 		}
-		letters, err := deadLetters(ctx, tx, consumer, offset)
+		letters, err := deadLetters(ctx, tx, consumer, partition, offset)
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, sqlUnpark, consumer, offset)
+		tag, err := tx.Exec(ctx, sqlUnpark, consumer, partition, offset)
 		if err != nil {
 			return fmt.Errorf("retry a dead letter: %w", err)
 		}
@@ -97,8 +97,8 @@ func RetryDeadLetter(ctx context.Context, db Beginner, consumer string, offset i
 
 // DiscardDeadLetter gives a parked record up. It is kept as discarded, so that
 // an audit goes on counting it as parked.
-func DiscardDeadLetter(ctx context.Context, db Execer, consumer string, offset int64) error {
-	tag, err := db.Exec(ctx, sqlDiscard, consumer, offset)
+func DiscardDeadLetter(ctx context.Context, db Execer, consumer string, partition int, offset int64) error {
+	tag, err := db.Exec(ctx, sqlDiscard, consumer, partition, offset)
 	if err != nil {
 		return fmt.Errorf("discard a dead letter: %w", err)
 	}

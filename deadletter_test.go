@@ -27,19 +27,19 @@ func TestDeadLettersAreRetriedOrDiscarded(t *testing.T) {
 	}
 
 	good := unilog.Each(w.add("sum"))
-	if err := unilog.RetryDeadLetter(w.ctx, w.db, "sum", 2, rejecting(good, func() {}, "2")); err == nil || err.Error() != "poison" {
+	if err := unilog.RetryDeadLetter(w.ctx, w.db, "sum", 0, 2, rejecting(good, func() {}, "2")); err == nil || err.Error() != "poison" {
 		t.Errorf("rejected again, it says %v", err)
 	}
 	w.wantTotal("sum", "9")
-	w.must(unilog.RetryDeadLetter(w.ctx, w.db, "sum", 2, good))
+	w.must(unilog.RetryDeadLetter(w.ctx, w.db, "sum", 0, 2, good))
 	w.wantTotal("sum", "11")
-	w.must(unilog.DiscardDeadLetter(w.ctx, w.db, "sum", 4-1))
+	w.must(unilog.DiscardDeadLetter(w.ctx, w.db, "sum", 0, 3))
 	w.wantTotal("sum", "11")
 	for what, err := range map[string]error{
-		"retry what was retried":     unilog.RetryDeadLetter(w.ctx, w.db, "sum", 2, good),
-		"retry what was discarded":   unilog.RetryDeadLetter(w.ctx, w.db, "sum", 3, good),
-		"discard what was discarded": unilog.DiscardDeadLetter(w.ctx, w.db, "sum", 3),
-		"discard what never was":     unilog.DiscardDeadLetter(w.ctx, w.db, "sum", 1),
+		"retry what was retried":     unilog.RetryDeadLetter(w.ctx, w.db, "sum", 0, 2, good),
+		"retry what was discarded":   unilog.RetryDeadLetter(w.ctx, w.db, "sum", 0, 3, good),
+		"discard what was discarded": unilog.DiscardDeadLetter(w.ctx, w.db, "sum", 0, 3),
+		"discard what never was":     unilog.DiscardDeadLetter(w.ctx, w.db, "sum", 0, 1),
 	} {
 		if !errors.Is(err, unilog.ErrNoDeadLetter) {
 			t.Errorf("%s: %v", what, err)

@@ -54,6 +54,8 @@ const (
 	SQLProbe      = sqlProbe
 	SQLRecord     = sqlRecord
 	SQLAdvance    = sqlAdvance
+	SQLRenew      = sqlRenew
+	SQLTake       = sqlTake
 
 	SQLTrouble   = sqlTrouble
 	SQLNoTrouble = sqlNoTrouble
@@ -68,11 +70,19 @@ func (s *Streamer) Leads() bool { return s.publishers[0].lead != nil }
 // RunQuiet is RunOnce for a consumer that waits, if not for long: when the log
 // gives it nothing, it looks whether there should be something.
 func (c *Consumer) RunQuiet(ctx context.Context) (int, error) {
-	return c.step(ctx, ctx, time.Millisecond)
+	return c.stepAll(ctx, time.Millisecond)
 }
 
 // BeSilentFor makes the consumer's last sign of life older.
-func (c *Consumer) BeSilentFor(d time.Duration) { c.heartbeat = c.heartbeat.Add(-d) }
+func (c *Consumer) BeSilentFor(d time.Duration) {
+	for _, p := range c.partitions {
+		p.heartbeat = p.heartbeat.Add(-d)
+	}
+}
 
-// Forget makes the consumer read its checkpoint again.
-func (c *Consumer) Forget() { c.at = nil }
+// Forget makes the consumer read its checkpoints again.
+func (c *Consumer) Forget() {
+	for _, p := range c.partitions {
+		p.at = nil
+	}
+}

@@ -17,7 +17,7 @@ const sqlHeads = `SELECT next_offset - 1, published_offset FROM log_partitions W
 //
 // With quiet, the log had time to give entries and gave none: if there are some
 // all the same, the log has lost them.
-func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]Entry, error) {
+func (c *partitionConsumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]Entry, error) {
 	next := c.at.Offset + 1
 	if len(entries) > 0 && entries[0].Offset == next {
 		return entries[:consecutive(entries)], nil
@@ -43,14 +43,14 @@ func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]
 	if upTo < next {
 		return nil, nil
 	}
-	gap := &GapError{Consumer: c.cfg.Name, Partition: firstPartition, From: next, To: upTo, Archive: c.cfg.Archive != nil}
+	gap := &GapError{Consumer: c.cfg.Name, Partition: c.partition, From: next, To: upTo, Archive: c.cfg.Archive != nil}
 	if c.cfg.Archive == nil {
 		return nil, c.confirm(ctx, gap)
 	}
-	found, err := archived(ctx, c.cfg.Archive, firstPartition, c.at.Offset, upTo, c.cfg.BatchRecords)
+	found, err := archived(ctx, c.cfg.Archive, c.partition, c.at.Offset, upTo, c.cfg.BatchRecords)
 	if err == nil && (len(found) == 0 || found[0].Offset != next) {
 		// Again: it may have been planned before the archive got the chunk.
-		found, err = archived(ctx, c.cfg.Archive, firstPartition, c.at.Offset, upTo, c.cfg.BatchRecords)
+		found, err = archived(ctx, c.cfg.Archive, c.partition, c.at.Offset, upTo, c.cfg.BatchRecords)
 	}
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func (c *Consumer) fillGap(ctx context.Context, entries []Entry, quiet bool) ([]
 
 // confirm returns the gap, unless another instance of the consumer has passed
 // it: then this one overslept, and reads the checkpoint again.
-func (c *Consumer) confirm(ctx context.Context, gap *GapError) error {
+func (c *partitionConsumer) confirm(ctx context.Context, gap *GapError) error {
 	before := *c.at
 	c.at = nil
 	if err := c.loadCheckpoint(ctx); err != nil {
@@ -84,7 +84,7 @@ func (c *Consumer) confirm(ctx context.Context, gap *GapError) error {
 // undone says whether the checkpoint is no longer what it was, as when Postgres
 // has crashed before a commit was on disk. Without entries, nothing else would
 // tell. It is then read again.
-func (c *Consumer) undone(ctx context.Context) (bool, error) {
+func (c *partitionConsumer) undone(ctx context.Context) (bool, error) {
 	if !c.unsynced() {
 		return false, nil
 	}
@@ -111,12 +111,12 @@ func consecutive(entries []Entry) int {
 
 // archiveHead returns what the source has numbered and published, and checks
 // that this consumer is not ahead of it.
-func (c *Consumer) archiveHead(ctx context.Context) (numbered, published int64, err error) {
-	if err := c.cfg.Archive.QueryRow(ctx, sqlHeads, firstPartition).Scan(&numbered, &published); err != nil {
+func (c *partitionConsumer) archiveHead(ctx context.Context) (numbered, published int64, err error) {
+	if err := c.cfg.Archive.QueryRow(ctx, sqlHeads, c.partition).Scan(&numbered, &published); err != nil {
 		return 0, 0, fmt.Errorf("read the source's head: %w", err)
 	}
 	if c.at.Offset > numbered {
-		return 0, 0, &CheckpointAheadError{Consumer: c.cfg.Name, Partition: firstPartition, Checkpoint: c.at.Offset, Database: numbered}
+		return 0, 0, &CheckpointAheadError{Consumer: c.cfg.Name, Partition: c.partition, Checkpoint: c.at.Offset, Database: numbered}
 	}
 	return numbered, published, nil
 }
@@ -125,15 +125,15 @@ func (c *Consumer) archiveHead(ctx context.Context) (numbered, published int64, 
 // source. After a restore to an earlier time the log holds records that no
 // longer are, until it is deleted: a consumer that was restored, too, would
 // apply them.
-func (c *Consumer) checkSource(ctx context.Context) error {
+func (c *partitionConsumer) checkSource(ctx context.Context) error {
 	// The log first: what it holds by now the source has numbered by then.
-	head, err := c.cfg.Log.Head(ctx, firstPartition)
+	head, err := c.cfg.Log.Head(ctx, c.partition)
 	if err != nil {
 		return &LogError{"read the log's head", err}
 	}
 	numbered, _, err := c.archiveHead(ctx)
 	if err == nil && head.Offset > numbered {
-		err = &LogAheadError{Partition: firstPartition, Log: head.Offset, Database: numbered}
+		err = &LogAheadError{Partition: c.partition, Log: head.Offset, Database: numbered}
 	}
 	return err
 }

@@ -23,7 +23,9 @@ type StreamerHooks struct {
 	AfterAppend func(ctx context.Context, entries []Entry) error
 }
 
-// ConsumerHooks are called between a consumer's steps; see [StreamerHooks].
+// ConsumerHooks are called between a consumer's steps; see [StreamerHooks]. Like a
+// [Handler] they are called for one partition at a time, and for different ones at
+// the same time.
 type ConsumerHooks struct {
 	// BeforeCommit is called when the handler has applied the entries and
 	// nothing is committed. An error from it rolls everything back.

@@ -26,7 +26,8 @@ type StreamerObserver struct {
 	Failed func(err error)
 }
 
-// ConsumerObserver is told what a consumer does; see [StreamerObserver].
+// ConsumerObserver is told what a consumer does; see [StreamerObserver]. Entries
+// that come together are of one partition.
 type ConsumerObserver struct {
 	// Committed is called when entries are applied, or parked, and saved; it took
 	// as long from the beginning of the transaction to the end of its commit. See
@@ -40,6 +41,9 @@ type ConsumerObserver struct {
 	// Failed is called with each error after which the consumer starts again from
 	// its checkpoint, [ErrSimulated] included.
 	Failed func(err error)
+	// Leases is called with the partitions that this process reads in Run, in
+	// their order, when they change: none of them when Run ends.
+	Leases func(partitions []int)
 }
 
 // And returns an observer that tells both.
@@ -86,6 +90,10 @@ func (o ConsumerObserver) And(other ConsumerObserver) ConsumerObserver {
 		Failed: func(err error) {
 			o.failed(err)
 			other.failed(err)
+		},
+		Leases: func(partitions []int) {
+			o.leases(partitions)
+			other.leases(partitions)
 		},
 	}
 }
@@ -141,5 +149,11 @@ func (o *ConsumerObserver) parked(entry Entry, err error) {
 func (o *ConsumerObserver) failed(err error) {
 	if o.Failed != nil {
 		o.Failed(err)
+	}
+}
+
+func (o *ConsumerObserver) leases(partitions []int) {
+	if o.Leases != nil {
+		o.Leases(partitions)
 	}
 }

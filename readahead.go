@@ -18,7 +18,7 @@ type readAhead struct {
 // startAhead begins to read what follows a batch that is about to be applied.
 // A batch that is not full has found the end of the log; and after a failure the
 // next limit is known only when the batch is done.
-func (c *Consumer) startAhead(ctx context.Context, batch []Entry) {
+func (c *partitionConsumer) startAhead(ctx context.Context, batch []Entry) {
 	if !c.readsAhead || c.limit < c.cfg.BatchRecords || !c.full(batch) {
 		return
 	}
@@ -28,12 +28,12 @@ func (c *Consumer) startAhead(ctx context.Context, batch []Entry) {
 	c.ahead = a
 	go func() {
 		defer close(a.done)
-		a.entries, a.err = c.cfg.Log.Read(ctx, firstPartition, Cursor{last.Offset, last.Position}, c.cfg.BatchRecords, 0)
+		a.entries, a.err = c.cfg.Log.Read(ctx, c.partition, Cursor{last.Offset, last.Position}, c.cfg.BatchRecords, 0)
 	}()
 }
 
 // full says whether a batch has come to its limit, in records or in bytes.
-func (c *Consumer) full(batch []Entry) bool {
+func (c *partitionConsumer) full(batch []Entry) bool {
 	size := 0
 	for i := range batch {
 		size += len(batch[i].Data)
@@ -42,7 +42,7 @@ func (c *Consumer) full(batch []Entry) bool {
 }
 
 // read returns the next entries: those read ahead, if there are any.
-func (c *Consumer) read(ctx context.Context, wait time.Duration) ([]Entry, error) {
+func (c *partitionConsumer) read(ctx context.Context, wait time.Duration) ([]Entry, error) {
 	if a := c.ahead; a != nil {
 		<-a.done
 		c.dropAhead()
@@ -52,11 +52,11 @@ func (c *Consumer) read(ctx context.Context, wait time.Duration) ([]Entry, error
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait+callTimeout)
 	defer cancel()
-	return c.cfg.Log.Read(ctx, firstPartition, *c.at, c.limit, wait)
+	return c.cfg.Log.Read(ctx, c.partition, *c.at, c.limit, wait)
 }
 
 // dropAhead ends what is being read ahead, and forgets it.
-func (c *Consumer) dropAhead() {
+func (c *partitionConsumer) dropAhead() {
 	if c.ahead != nil {
 		c.ahead.cancel()
 		<-c.ahead.done

@@ -31,6 +31,13 @@ func (r *readiness) note(ctx context.Context, err error) {
 	r.looked, r.err = true, err
 }
 
+// forget is for work that another process does now.
+func (r *readiness) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked, r.err = false, nil
+}
+
 func (r *readiness) ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,8 +57,21 @@ func (e oneLineError) Error() string { return strings.Join(strings.Fields(e.erro
 
 func (e oneLineError) Unwrap() error { return e.error }
 
-// Ready returns nil if the last batch, or look for one, went well. Else it says
+// Ready returns nil if the last batch, or look for one, went well in each
+// partition that this process reads, or if others read them all. Else it says
 // in one line why this consumer cannot read or apply. A call that gets no
 // answer is noticed when its time is over, a handler's after HandlerTimeout.
 // Ready is safe for concurrent use with everything else.
-func (c *Consumer) Ready() error { return c.readiness.ready() }
+func (c *Consumer) Ready() error {
+	if err := c.readiness.ready(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.working {
+		if err := p.readiness.ready(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

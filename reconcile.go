@@ -17,15 +17,23 @@ type Beginner interface {
 var ErrUnknownConsumer = errors.New("unilog: no consumer of that name has a checkpoint")
 
 const (
-	// The lock makes the consumer wait, and everyone else go on.
+	// The lock makes the consumer wait, and everyone else go on. A partition that
+	// it has not registered for is not held, and need not be: what it applies of
+	// it meanwhile changes the total and what is ahead by the same.
 	// Index: checkpoints_pkey.
-	sqlHoldConsumer = `SELECT FROM checkpoints WHERE name = $1 FOR UPDATE`
+	sqlHoldConsumer = `SELECT FROM checkpoints WHERE name = $1 ORDER BY partition FOR UPDATE`
 
-	// Index: checkpoints_pkey; a row per partition.
+	// Index: checkpoints_pkey; a row per partition. If the consumer registers for
+	// one of them at the same time, there are fewer rows than partitions.
 	sqlRegisterAtHead = `
-INSERT INTO checkpoints (name, partition, "offset")
-SELECT $1, partition, next_offset - 1 FROM log_partitions
-ON CONFLICT (name, partition) DO NOTHING`
+WITH registered AS (
+    INSERT INTO checkpoints (name, partition, "offset")
+    SELECT $1, partition, next_offset - 1 FROM log_partitions
+    WHERE NOT EXISTS (SELECT FROM checkpoints WHERE name = $1)
+    ON CONFLICT (name, partition) DO NOTHING
+    RETURNING partition
+)
+SELECT (SELECT count(*) FROM registered) = (SELECT count(*) FROM log_partitions)`
 )
 
 // Reconcile sets a consumer's total to what the equation demands, while
@@ -46,22 +54,28 @@ func (a Audit) Reconcile(ctx context.Context, db Beginner, name string) (Balance
 
 // Bootstrap starts a new consumer at the log's head with the total that it
 // would have if it had applied everything before, without reading any of it. It
-// returns false, and changes nothing, if the consumer has a checkpoint already.
+// returns false, and changes nothing, if the consumer has a checkpoint already, in
+// any partition.
 func (a Audit) Bootstrap(ctx context.Context, db Beginner, name string) (bool, error) {
-	created := false
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sqlRegisterAtHead, name)
-		if err != nil {
+		created := false
+		if err := tx.QueryRow(ctx, sqlRegisterAtHead, name).Scan(&created); err != nil {
 			return fmt.Errorf("bootstrap %s: %w", name, err)
 		}
-		if created = tag.RowsAffected() > 0; !created {
-			return nil
+		if !created {
+			return errRegistered
 		}
-		_, err = a.reconcile(ctx, tx, name)
+		_, err := a.reconcile(ctx, tx, name)
 		return err
 	})
-	return created && err == nil, err
+	if errors.Is(err, errRegistered) {
+		return false, nil
+	}
+	return err == nil, err
 }
+
+// errRegistered takes back what was registered of a consumer that is not new.
+var errRegistered = errors.New("the consumer has a checkpoint")
 
 func (a Audit) reconcile(ctx context.Context, tx pgx.Tx, name string) (Balance, error) {
 	if a.AddToTotal == "" {

@@ -38,18 +38,19 @@ func (c *deadLettersListCmd) Run(ctx context.Context) error {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "consumer\toffset\tparked\trecord\treason")
+	fmt.Fprintln(w, "consumer\tpartition\toffset\tparked\trecord\treason")
 	for _, l := range letters {
 		reason, _, _ := strings.Cut(l.Reason, "\n")
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s %s %.60s\t%s\n", l.Consumer, l.Offset, l.ParkedAt.Format(time.DateTime), l.Action, l.Object, l.Data, reason)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s %s %.60s\t%s\n", l.Consumer, l.Partition, l.Offset, l.ParkedAt.Format(time.DateTime), l.Action, l.Object, l.Data, reason)
 	}
 	return w.Flush()
 }
 
-// parked names records by consumer and offset.
+// parked names records by consumer, partition and offset.
 type parked struct {
 	taskFlags `embed:""`
 	Consumer  string  `arg:"" help:"The consumer that parked them."`
+	Partition int     `help:"Their partition, as listed."`
 	Offsets   []int64 `arg:"" help:"Their offsets, as listed."`
 }
 
@@ -59,7 +60,7 @@ func (p *parked) each(ctx context.Context, done string, do func(ctx context.Cont
 		for _, offset := range p.Offsets {
 			err := do(ctx, db, offset)
 			if errors.Is(err, unilog.ErrNoDeadLetter) {
-				return fmt.Errorf("%s has parked no record at offset %d: see `rocketrides deadletters list`", p.Consumer, offset)
+				return fmt.Errorf("%s has parked no record at offset %d of partition %d: see `rocketrides deadletters list`", p.Consumer, offset, p.Partition)
 			}
 			if err != nil {
 				return fmt.Errorf("offset %d: %w", offset, err)
@@ -75,7 +76,7 @@ type deadLettersRetryCmd struct{ parked }
 func (c *deadLettersRetryCmd) Run(ctx context.Context, log *slog.Logger) error {
 	consumer := rides.Consumer{Name: c.Consumer, Logger: log}
 	return c.each(ctx, "is applied", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
-		return unilog.RetryDeadLetter(ctx, db, c.Consumer, offset, consumer.Handle)
+		return unilog.RetryDeadLetter(ctx, db, c.Consumer, c.Partition, offset, consumer.Handle)
 	})
 }
 
@@ -83,6 +84,6 @@ type deadLettersDiscardCmd struct{ parked }
 
 func (c *deadLettersDiscardCmd) Run(ctx context.Context) error {
 	return c.each(ctx, "is discarded", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
-		return unilog.DiscardDeadLetter(ctx, db, c.Consumer, offset)
+		return unilog.DiscardDeadLetter(ctx, db, c.Consumer, c.Partition, offset)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/big"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,14 +16,18 @@ import (
 )
 
 // Consumer computes the total distance of all rides from the log. Its state is
-// one row, which is saved together with the checkpoint.
+// one row for each partition, which is saved together with the checkpoint.
 //
-// It is not safe for concurrent use.
+// It is safe for concurrent use, by one caller for each partition.
 type Consumer struct {
 	Name   string
 	Logger *slog.Logger
 
-	applied []applied // of the transaction in hand, until it commits
+	mu sync.Mutex
+	// applied is, by partition, what the transaction in hand has, until it commits.
+	applied map[int][]applied
+	// several says that there are partitions but the first.
+	several bool
 	pace    pace
 }
 
@@ -41,7 +46,8 @@ RETURNING total_distance::text`
 // Handle is a [unilog.Handler]. It rejects a ride without a distance, and
 // ignores records about anything but new rides.
 func (c *Consumer) Handle(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
-	c.applied = c.applied[:0]
+	partition := entries[0].Partition
+	c.keep(partition, nil)
 	var added sum
 	var distances []string // if each is reported
 	for i := range entries {
@@ -55,15 +61,25 @@ func (c *Consumer) Handle(ctx context.Context, tx pgx.Tx, entries []unilog.Entry
 		}
 	}
 	var total string
-	if err := tx.QueryRow(ctx, sqlAddDistances, c.Name, entries[0].Partition, added.parts()).Scan(&total); err != nil {
+	if err := tx.QueryRow(ctx, sqlAddDistances, c.Name, partition, added.parts()).Scan(&total); err != nil {
 		return fmt.Errorf("add to the total distance: %w", err)
 	}
 	if distances == nil {
-		c.applied = append(c.applied, applied{total: total})
+		c.keep(partition, []applied{{total: total}})
 		return nil
 	}
-	c.applied = running(distances, total)
+	c.keep(partition, running(distances, total))
 	return nil
+}
+
+func (c *Consumer) keep(partition int, done []applied) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.applied == nil {
+		c.applied = map[int][]applied{}
+	}
+	c.applied[partition] = done
+	c.several = c.several || partition > 0
 }
 
 // addedDistance returns what an entry adds to the total, as a JSON number.
@@ -107,19 +123,28 @@ func decimals(number string) int {
 }
 
 // Report prints what was applied, when it is saved: each record, or one line a
-// batch when they come faster than a person reads. It belongs into
+// batch when they come faster than a person reads. Where there are several
+// partitions, it names theirs, and the total is that partition's. It belongs into
 // [unilog.ConsumerHooks.AfterCommit].
 func (c *Consumer) Report(_ context.Context, entries []unilog.Entry) {
-	if len(c.applied) == 0 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	partition := entries[0].Partition
+	applied := c.applied[partition]
+	if len(applied) == 0 {
 		return // it was parked, not applied
 	}
-	if len(c.applied) < len(entries) || !c.pace.allow(len(entries), time.Now()) {
-		c.Logger.Info("consumed", "records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset,
-			"total_distance", c.applied[len(c.applied)-1].total+"m")
+	log := c.Logger
+	if c.several {
+		log = log.With("partition", partition)
+	}
+	if len(applied) < len(entries) || !c.pace.allow(len(entries), time.Now()) {
+		log.Info("consumed", "records", len(entries), "first", entries[0].Offset, "last", entries[len(entries)-1].Offset,
+			"total_distance", applied[len(applied)-1].total+"m")
 		return
 	}
 	for i, e := range entries {
-		c.Logger.Info("consumed", "offset", e.Offset, "distance", c.applied[i].distance+"m", "total_distance", c.applied[i].total+"m")
+		log.Info("consumed", "offset", e.Offset, "distance", applied[i].distance+"m", "total_distance", applied[i].total+"m")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
 )
@@ -52,6 +53,36 @@ func TestConsumerReportsEachRecordWithItsTotal(t *testing.T) {
 		"offset=2 distance=1000000000m total_distance=1000000000.1",
 		"offset=3 distance=0.000000000000000000000000000001m total_distance=1000000000.100000000000000000000000000001m",
 		"offset=4 distance=2.50m total_distance=1000000002.600000000000000000000000000001m",
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %q in\n%s", want, log.String())
+		}
+	}
+}
+
+// TestConsumerOfPartitions applies and reports two partitions at the same time.
+func TestConsumerOfPartitions(t *testing.T) {
+	t.Parallel()
+	c, log := newConsumer()
+	first, second := rideEntries("1"), rideEntries("20", "300")
+	second[0].Partition, second[1].Partition = 1, 1
+	db := newDatabase(t)
+	var both errgroup.Group
+	for _, entries := range [][]unilog.Entry{first, second} {
+		both.Go(func() error {
+			return pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) error { return c.Handle(t.Context(), tx, entries) })
+		})
+	}
+	if err := both.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	both.Go(func() error { c.Report(t.Context(), first); return nil })
+	both.Go(func() error { c.Report(t.Context(), second); return nil })
+	_ = both.Wait()
+	for _, want := range []string{
+		"partition=0 offset=1 distance=1m total_distance=1m",
+		"partition=1 offset=1 distance=20m total_distance=20m",
+		"partition=1 offset=2 distance=300m total_distance=320m",
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %q in\n%s", want, log.String())
