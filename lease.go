@@ -27,7 +27,8 @@ const (
 
 	// Index: consumer_members_pkey, consumer_leases_pkey, and here those below
 	// their names alone; the update is HOT. A crash may undo it: what is lost is a
-	// lease. The member itself is not in the snapshot when it is new.
+	// lease. Those come first who have been members for longest; the member itself
+	// is not in the snapshot when it is new.
 	sqlRenew = `
 WITH unsynced AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
@@ -36,9 +37,10 @@ WITH unsynced AS MATERIALIZED (
     ON CONFLICT (name, member) DO UPDATE SET seen_at = excluded.seen_at
 )
 SELECT member, coalesce(alive, false), coalesce(partitions, '{}')
-FROM (SELECT member, ` + sqlAlive + ` AS alive FROM consumer_members AS m WHERE name = $1) AS seen
+FROM (SELECT member, joined_at, ` + sqlAlive + ` AS alive FROM consumer_members AS m WHERE name = $1) AS seen
 FULL JOIN (SELECT member, array_agg(partition) AS partitions FROM consumer_leases WHERE name = $1 GROUP BY member) AS lease
-    USING (member)`
+    USING (member)
+ORDER BY joined_at, member`
 
 	// Index: consumer_leases_pkey, consumer_members_pkey. Of two who take the
 	// same one, the second waits, and finds that it is held.
@@ -119,7 +121,7 @@ func (m *membership) look(ctx context.Context, number int) (d division, dead boo
 	if err != nil {
 		return d, false, err
 	}
-	members := []string{m.member}
+	members, rank := 0, -1
 	held := map[int]bool{}
 	var member string
 	var alive bool
@@ -128,13 +130,13 @@ func (m *membership) look(ctx context.Context, number int) (d division, dead boo
 		d.number = max(d.number, slices.Max(append(partitions, -1))+1)
 		switch {
 		case member == m.member:
+			rank = members
 			d.mine = slices.Sorted(slices.Values(partitions))
-		case alive:
-			members = append(members, member)
-		default:
+		case !alive:
 			dead = true
 			return nil
 		}
+		members++
 		for _, p := range partitions {
 			held[p] = true
 		}
@@ -146,14 +148,17 @@ func (m *membership) look(ctx context.Context, number int) (d division, dead boo
 			d.free = append(d.free, p)
 		}
 	}
-	slices.Sort(members)
-	d.share = share(d.number, len(members), slices.Index(members, m.member))
+	if rank < 0 { // new
+		rank = members
+		members++
+	}
+	d.share = share(d.number, members, rank)
 	return d, dead, err
 }
 
 // share is how many partitions the member of a rank may hold: together all of them,
-// and none of them two more than another. Each reckons it for itself, so a member
-// gives back only what another one lacks.
+// and nobody two more than another. The eldest have the more, so that nothing
+// changes hands but what a new one needs.
 func share(partitions, members, rank int) int {
 	share := partitions / members
 	if rank < partitions%members {

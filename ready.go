@@ -1,6 +1,7 @@
 package unilog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -68,10 +69,13 @@ func (c *Consumer) Ready() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var notReady error
 	for _, p := range c.working {
-		if err := p.readiness.ready(); err != nil {
+		err := p.readiness.ready()
+		if err != nil && !errors.Is(err, errNotLooked) {
 			return err
 		}
+		notReady = cmp.Or(notReady, err)
 	}
-	return nil
+	return notReady
 }
