@@ -156,7 +156,7 @@ func (p *partitioned) checkPartitions() {
 func (p *partitioned) appliedAll(name string) bool {
 	p.Helper()
 	return query[bool](p.world, `
-		SELECT coalesce(bool_and(c."offset" = p.next_offset - 1), false)
+		SELECT bool_and(coalesce(c."offset", 0) = p.next_offset - 1)
 		FROM log_partitions AS p LEFT JOIN checkpoints AS c ON c.name = $1 AND c.partition = p.partition`, name)
 }
 
