@@ -221,7 +221,7 @@ func (r *crew) tell() {
 	}
 	switch {
 	case len(leases) == 0:
-		r.log.Info("standing by: other processes of this consumer read all partitions")
+		r.log.Info("standing by: other processes of this consumer read all partitions, or did so within the last 2 s")
 	case r.told || len(r.partitions) > 1:
 		r.log.Info("reading", "partitions", leases, "of", len(r.partitions))
 	}

@@ -21,16 +21,19 @@ type DeadLetter struct {
 	ParkedAt time.Time
 }
 
-// ErrNoDeadLetter is returned where there is none at an offset.
+// ErrNoDeadLetter is returned where there is none at an offset of a partition.
 var ErrNoDeadLetter = errors.New("unilog: there is no such dead letter")
 
-// Index: dead_letters_pkey, for all of these.
+// Index: dead_letters_pkey, but where another is named.
 const (
 	sqlDeadLetters = `
 SELECT partition, "offset", staged_at, action, object, key, data::text, headers::text, consumer, error, parked_at
 FROM dead_letters
 WHERE discarded_at IS NULL AND ($1 = '' OR consumer = $1) AND ($3 = 0 OR partition = $2 AND "offset" = $3)
 ORDER BY consumer, partition, "offset"`
+
+	// The lock makes the consumer wait in this partition. Index: checkpoints_pkey.
+	sqlHoldPartition = `SELECT FROM checkpoints WHERE name = $1 AND partition = $2 FOR UPDATE`
 
 	sqlUnpark = `
 DELETE FROM dead_letters
@@ -72,12 +75,12 @@ func deadLetters(ctx context.Context, db querier, consumer string, partition int
 
 // RetryDeadLetter gives a parked record to a handler again, and removes it from
 // dead_letters in the same transaction. The record takes effect exactly once,
-// though out of its order. The consumer may be running: it waits meanwhile. If
-// the handler rejects the record again, it stays where it is, and its error is
-// returned.
+// though out of its order. The consumer may be running: it waits meanwhile, in this
+// partition. If the handler rejects the record again, it stays where it is, and its
+// error is returned.
 func RetryDeadLetter(ctx context.Context, db Beginner, consumer string, partition int, offset int64, handler Handler) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sqlHoldConsumer, consumer); err != nil {
+		if _, err := tx.Exec(ctx, sqlHoldPartition, consumer, partition); err != nil {
 			return fmt.Errorf("retry a dead letter: %w", err)
 		}
 		letters, err := deadLetters(ctx, tx, consumer, partition, offset)

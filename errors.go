@@ -118,7 +118,7 @@ type GapError struct {
 func (e *GapError) Error() string {
 	why := "the log no longer holds them, and this consumer has no access to the archive: give it the source's database as its archive"
 	if e.Archive {
-		why = "neither the log nor the archive holds them any more: retention was shorter than this consumer's absence, or it is new: delete its row in checkpoints, then bootstrap it"
+		why = "neither the log nor the archive holds them any more: retention was shorter than this consumer's absence, or it is new: delete its rows in checkpoints, then bootstrap it"
 	}
 	return fmt.Sprintf("unilog: consumer %s cannot have offsets %d to %d of partition %d: %s", e.Consumer, e.From, e.To, e.Partition, why)
 }
