@@ -102,6 +102,24 @@ func TestStandbyTakesOver(t *testing.T) {
 	}
 }
 
+// TestNewMemberTakesNothingItDoesNotNeed has a member join, a row only, whose name
+// comes before all others.
+func TestNewMemberTakesNothingItDoesNotNeed(t *testing.T) {
+	t.Parallel()
+	p := setupPartitions(t, 3)
+	m := p.run()
+	p.eventually(func() bool { return m.reads(0, 1, 2) })
+	join := func() {
+		p.exec(`INSERT INTO consumer_members (name, member) VALUES ('sum', '0')
+			ON CONFLICT (name, member) DO UPDATE SET seen_at = clock_timestamp()`)
+	}
+	p.eventually(func() bool { join(); return m.changes.Load() > 1 })
+	if !m.reads(0, 1) {
+		t.Errorf("the eldest of two reads %v of three partitions", *m.leases.Load())
+	}
+	m.stop()
+}
+
 // TestLeaseLostWithinABatch lets a process oversleep its lease while a handler of
 // its own takes its only connection. Whoever commits first, the other one finds
 // that its batch is applied.

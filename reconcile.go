@@ -23,13 +23,12 @@ const (
 	// Index: checkpoints_pkey.
 	sqlHoldConsumer = `SELECT FROM checkpoints WHERE name = $1 ORDER BY partition FOR UPDATE`
 
-	// Index: checkpoints_pkey; a row per partition. If the consumer registers for
-	// one of them at the same time, there are fewer rows than partitions.
+	// Index: checkpoints_pkey; a row per partition. A consumer that is not new has
+	// one already, or registers one at the same time, which this waits for.
 	sqlRegisterAtHead = `
 WITH registered AS (
     INSERT INTO checkpoints (name, partition, "offset")
     SELECT $1, partition, next_offset - 1 FROM log_partitions
-    WHERE NOT EXISTS (SELECT FROM checkpoints WHERE name = $1)
     ON CONFLICT (name, partition) DO NOTHING
     RETURNING partition
 )
