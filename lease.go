@@ -25,10 +25,10 @@ const (
 	// alive until it has caught up.
 	sqlAlive = `m.seen_at BETWEEN clock_timestamp() - interval '2 s' AND clock_timestamp() + interval '2 s'`
 
-	// Index: consumer_members_pkey, consumer_leases_pkey, and here those below
-	// their names alone; the update is HOT. A crash may undo it: what is lost is a
-	// lease. Those come first who have been members for longest; the member itself
-	// is not in the snapshot when it is new.
+	// Those come first who have been members for longest; the member itself is not
+	// in the snapshot when it is new. A crash may undo the renewal: nothing but a
+	// lease is lost. Index: consumer_members_pkey, consumer_leases_pkey, a name's
+	// rows. The update is HOT.
 	sqlRenew = `
 WITH unsynced AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
@@ -48,8 +48,7 @@ ORDER BY joined_at, member`
 INSERT INTO consumer_leases AS l (name, partition, member)
 SELECT $1, partition, $2 FROM unnest($3::integer[]) AS partition
 ON CONFLICT (name, partition) DO UPDATE SET member = excluded.member
-WHERE NOT EXISTS (SELECT FROM consumer_members AS m WHERE m.name = l.name AND m.member = l.member AND ` + sqlAlive + `)
-RETURNING partition`
+WHERE NOT EXISTS (SELECT FROM consumer_members AS m WHERE m.name = l.name AND m.member = l.member AND ` + sqlAlive + `)`
 
 	// Index: consumer_leases_pkey.
 	sqlGiveBack = `DELETE FROM consumer_leases WHERE name = $1 AND member = $2 AND partition = $3`

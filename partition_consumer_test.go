@@ -106,7 +106,7 @@ func TestProcessesUnderLoad(t *testing.T) {
 			return nil
 		})
 	}
-	for n := range 12 {
+	for n := range 9 {
 		m := &processes[rand.IntN(len(processes))]
 		switch n % 3 {
 		case 0:
