@@ -291,7 +291,7 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 			if len(letters) != 1 || letters[0].Offset != 6 || letters[0].Reason != "gone" {
 				t.Fatalf("parked: %+v", letters)
 			}
-			w.must(unilog.RetryDeadLetter(w.ctx, w.db, "hook", 6, func(ctx context.Context, _ pgx.Tx, entries []unilog.Entry) error {
+			w.must(unilog.RetryDeadLetter(w.ctx, w.db, "hook", 0, 6, func(ctx context.Context, _ pgx.Tx, entries []unilog.Entry) error {
 				return outside.deliver(ctx, "", entries)
 			}))
 			outside.want(w, 1, 2, 3, 4, 5, 7, 8, 9, 10, 6)
