@@ -20,7 +20,7 @@ const (
 INSERT INTO checkpoints (name, partition) VALUES ($1, $2)
 ON CONFLICT (name, partition) DO NOTHING`
 
-	sqlCheckpoint = `SELECT "offset", position FROM checkpoints WHERE name = $1 AND partition = $2`
+	sqlCheckpoint = `SELECT "offset", position, coalesce(log_id, '') FROM checkpoints WHERE name = $1 AND partition = $2`
 
 	// The comparison with where the batch began is what makes two instances of
 	// one consumer harmless: the second finds no row, and rolls back.
@@ -30,7 +30,8 @@ WITH bounded AS MATERIALIZED (
     SELECT set_config('idle_in_transaction_session_timeout', $6, true),
         CASE WHEN $7 THEN set_config('synchronous_commit', 'off', true) END
 )
-UPDATE checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp()
+UPDATE checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp(),
+    log_id = nullif($8, '')
 FROM bounded
 WHERE name = $1 AND partition = $2 AND "offset" = $3`
 
@@ -77,7 +78,7 @@ func (c *partitionConsumer) loadCheckpoint(ctx context.Context) error {
 }
 
 func (c *partitionConsumer) checkpoint(ctx context.Context) (at Cursor, err error) {
-	err = c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, c.partition).Scan(&at.Offset, &at.Position)
+	err = c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, c.partition).Scan(&at.Offset, &at.Position, &c.logID)
 	return at, err
 }
 
@@ -188,7 +189,7 @@ func (c *partitionConsumer) begin(ctx context.Context, last Entry) (tx pgx.Tx, a
 	silence := fmt.Sprint(c.cfg.HandlerTimeout.Milliseconds())
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
-	batch.Queue(sqlAdvance, c.cfg.Name, c.partition, c.at.Offset, last.Offset, last.Position, silence, c.unsynced())
+	batch.Queue(sqlAdvance, c.cfg.Name, c.partition, c.at.Offset, last.Offset, last.Position, silence, c.unsynced(), c.logID)
 	results := c.cfg.DB.SendBatch(ctx, &batch)
 	if _, err = results.Exec(); err != nil {
 		err = fmt.Errorf("begin: %w", err)

@@ -51,8 +51,8 @@ var errExit = errors.New("unilog: the handler has called runtime.Goexit")
 // A partition that is added to the log is read within a second.
 //
 // It goes on through the loss of Postgres and of the log, and returns an error
-// only where a person must decide: a [RejectedError], a [GapError] or a
-// [CheckpointAheadError]. Such an error in one partition ends Run for all, and
+// only where a person must decide: a [RejectedError], a [GapError], a
+// [CheckpointAheadError] or a [ForeignLogError]. Such an error in one partition ends Run for all, and
 // other processes of the consumer take that partition over, and end likewise: see
 // [ConsumerConfig.ParkRejected]. While the log is ahead of its source, it waits,
 // and logs a [LogAheadError].

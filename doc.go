@@ -40,7 +40,7 @@
 // a connection to the server itself or to a pooler in session mode.
 //
 // A copy of a database has the log_id of the original: give the copy a stream
-// of its own, or a new log_id in log_partitions.
+// of its own, or a new log_id in log_partitions and null in its checkpoints.
 //
 // The archive keeps records for [StreamerConfig.Retention] at least; a consumer
 // that is added later than that cannot have the earlier ones.

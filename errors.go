@@ -34,13 +34,22 @@ func (e *FencedError) Error() string {
 	return fmt.Sprintf("unilog: partition %d: epoch %d is over, epoch %d leads", e.Partition, e.Epoch, e.Newer)
 }
 
-// ForeignLogError says that a log was written from another database.
+// ForeignLogError says that a log was written from another database: than the
+// streamer's, or than the one whose records a consumer has applied.
 type ForeignLogError struct {
+	// Consumer is empty if a streamer says it.
+	Consumer      string
 	Partition     int
 	LogID, Theirs string
 }
 
 func (e *ForeignLogError) Error() string {
+	if e.Consumer != "" {
+		return fmt.Sprintf("unilog: consumer %s meets the logs of two databases in partition %d (its log_id is %s, and now it reads %s): "+
+			"give it the log and the archive that it has read so far, or another name; "+
+			"or, if the new log has the same records up to its checkpoint, set log_id to null in its rows of checkpoints",
+			e.Consumer, e.Partition, e.LogID, e.Theirs)
+	}
 	return fmt.Sprintf("unilog: the log of partition %d belongs to another database (its log_id is %s, this database's is %s): "+
 		"give each database a stream name of its own, or, if this database replaces that one, delete the stream and its leader key",
 		e.Partition, e.Theirs, e.LogID)

@@ -9,7 +9,7 @@ import (
 )
 
 // Index: log_partitions_pkey.
-const sqlHeads = `SELECT next_offset - 1, published_offset FROM log_partitions WHERE partition = $1`
+const sqlHeads = `SELECT next_offset - 1, published_offset, log_id::text FROM log_partitions WHERE partition = $1`
 
 // fillGap returns the entries that directly follow the checkpoint: those given,
 // up to the first one missing, or, if the missing ones come first, those from
@@ -110,10 +110,14 @@ func consecutive(entries []Entry) int {
 }
 
 // archiveHead returns what the source has numbered and published, and checks
-// that this consumer is not ahead of it.
+// that it is this consumer's, which is not ahead of it.
 func (c *partitionConsumer) archiveHead(ctx context.Context) (numbered, published int64, err error) {
-	if err := c.cfg.Archive.QueryRow(ctx, sqlHeads, c.partition).Scan(&numbered, &published); err != nil {
+	var logID string
+	if err := c.cfg.Archive.QueryRow(ctx, sqlHeads, c.partition).Scan(&numbered, &published, &logID); err != nil {
 		return 0, 0, fmt.Errorf("read the source's head: %w", err)
+	}
+	if err := c.belong(logID); err != nil {
+		return 0, 0, err
 	}
 	if c.at.Offset > numbered {
 		return 0, 0, &CheckpointAheadError{Consumer: c.cfg.Name, Partition: c.partition, Checkpoint: c.at.Offset, Database: numbered}

@@ -17,6 +17,8 @@ type partitionConsumer struct {
 
 	// at is the checkpoint, and nil when it has to be read again.
 	at *Cursor
+	// logID names the log that the checkpoint belongs to; empty until it is known.
+	logID string
 	// limit is how many entries the next read asks for: fewer after a failure.
 	limit     int
 	heartbeat time.Time
@@ -40,10 +42,11 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 		var rejected *RejectedError
 		var gap *GapError
 		var ahead *CheckpointAheadError
+		var foreign *ForeignLogError
 		switch {
 		case err == nil:
 			retry.reset()
-		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead):
+		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead), errors.As(err, &foreign):
 			return err
 		case errors.Is(err, ErrSimulated):
 			c.log.Debug("simulated failure: starting again from the checkpoint")
@@ -83,6 +86,9 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 			c.limit = max(1, c.limit/2)
 		}
 		return 0, &LogError{"read the log", err}
+	}
+	if err := c.checkLog(ctx); err != nil {
+		return 0, err
 	}
 	entries = c.skipApplied(ctx, entries)
 	if entries, err = c.fillGap(ctx, entries, wait > 0); err != nil {

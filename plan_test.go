@@ -37,7 +37,7 @@ func TestPlansOnLargeTables(t *testing.T) {
 			{unilog.SQLNumber, []any{0, term.Epoch, 1000, 4 << 20, 0, 0, ""}, "Index Scan using staged_log_records_pkey"},
 			{unilog.SQLProbe, []any{0, 0}, "staged_log_records_pkey"},
 			{unilog.SQLArchived, []any{0, 30_000, 60_000, 1000, 4 << 20}, "Index Scan using log_records_p0_25001_to_50000_pkey"},
-			{unilog.SQLAdvance, []any{"c7", 0, 0, 1, "", "60000", true}, "Index Scan using checkpoints_pkey"},
+			{unilog.SQLAdvance, []any{"c7", 0, 0, 1, "", "60000", true, ""}, "Index Scan using checkpoints_pkey"},
 		} {
 			plan := w.explain(c.sql, c.args...)
 			if !strings.Contains(plan, c.uses) {
