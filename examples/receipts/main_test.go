@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/redislog"
+)
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	testenv.Main(m)
+}
+
+// world is Rocket Rides' database and log, and the receipts' own database.
+type world struct {
+	*testing.T
+	source, own *pgxpool.Pool
+	log         *redislog.Log
+	service     service
+}
+
+// setup lets the service log in as a user that may not enter the source.
+func setup(t *testing.T) *world {
+	ctx := t.Context()
+	user := "receipts_" + strings.ToLower(rand.Text()[:8])
+	adminURL, _, err := testenv.URLs()
+	must(t, err)
+	admin, err := pgx.Connect(ctx, adminURL)
+	must(t, err)
+	_, err = admin.Exec(ctx, `CREATE USER `+user)
+	must(t, err)
+	t.Cleanup(func() { // when its tables are gone
+		_, err := admin.Exec(context.Background(), `DROP USER `+user)
+		must(t, errors.Join(err, admin.Close(context.Background())))
+	})
+	w := &world{
+		T: t,
+		source: testenv.Database(t, "source", func(ctx context.Context, pool *pgxpool.Pool) error {
+			rides := migration.Set{Name: "rides", FS: os.DirFS("../../internal/rides/migrations")}
+			return migration.Up(ctx, pool, migration.Log, migration.Consumer, rides)
+		}),
+		own: testenv.Database(t, "own", func(context.Context, *pgxpool.Pool) error { return nil }),
+	}
+	w.exec(w.source, `REVOKE CONNECT ON DATABASE `+w.source.Config().ConnConfig.Database+` FROM PUBLIC`)
+	w.exec(w.own, `GRANT CREATE ON SCHEMA public TO `+user)
+	redis := testenv.Redis(t)
+	w.service = service{as(t, w.own, user), redis.URL(), testenv.StreamName(t), unilog.ConsumerHooks{}}
+	w.log, err = redislog.Open(ctx, redis.URL(), w.service.stream)
+	must(t, err)
+	t.Cleanup(w.log.Close)
+
+	var refused *pgconn.PgError
+	if _, err := pgx.Connect(ctx, as(t, w.source, user)); !errors.As(err, &refused) || refused.Code != "42501" {
+		t.Fatalf("at the source's door the service hears %v, want that it has no right to enter", err)
+	}
+	return w
+}
+
+// as returns the URL of a pool's database for another user.
+func as(t *testing.T, pool *pgxpool.Pool, user string) string {
+	u, err := url.Parse(pool.Config().ConnString())
+	must(t, err)
+	u.User = url.User(user)
+	return u.String()
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) exec(db *pgxpool.Pool, sql string, args ...any) {
+	w.Helper()
+	_, err := db.Exec(w.Context(), sql, args...)
+	must(w.T, err)
+}
+
+// book books rides as the api does.
+func (w *world) book(n int) {
+	w.Helper()
+	for range n {
+		must(w.T, pgx.BeginFunc(w.Context(), w.source, func(tx pgx.Tx) error {
+			var id int64
+			var distance string
+			err := tx.QueryRow(w.Context(), `
+				INSERT INTO rides (distance) SELECT 1234.5678 + count(*) / 10.0 FROM rides
+				RETURNING id, distance::text`).Scan(&id, &distance)
+			if err != nil {
+				return err
+			}
+			return unilog.Stage(w.Context(), tx, unilog.Record{
+				Action: "create", Object: "ride", Key: fmt.Sprint(id),
+				Data: json.RawMessage(fmt.Sprintf(`{"id":%d,"distance":%s}`, id, distance)),
+			})
+		}))
+	}
+}
+
+func (w *world) streamer(change func(*unilog.StreamerConfig)) *unilog.Streamer {
+	cfg := unilog.StreamerConfig{DB: w.source, Log: w.log}
+	change(&cfg)
+	s, err := unilog.NewStreamer(cfg)
+	must(w.T, err)
+	return s
+}
+
+// rows returns a query's rows as text.
+func (w *world) rows(db *pgxpool.Pool, sql string) string {
+	w.Helper()
+	var text string
+	must(w.T, db.QueryRow(w.Context(), `SELECT coalesce(string_agg(r::text, E'\n' ORDER BY r.id), '') FROM (`+sql+`) AS r`).Scan(&text))
+	return text
+}
+
+// agree says whether receipts and rides are the same, each once.
+func (w *world) agree() bool {
+	return w.rows(w.own, `SELECT ride_id AS id, distance, cents FROM receipts`) ==
+		w.rows(w.source, `SELECT id, distance, distance * 1.5 AS cents FROM rides`)
+}
+
+// receipts counts them; there are none before the service has made the table.
+func (w *world) receipts() (n int) {
+	_ = w.own.QueryRow(w.Context(), `SELECT count(*) FROM receipts`).Scan(&n)
+	return n
+}
+
+func (w *world) eventually(what string, holds func() bool) {
+	w.Helper()
+	bounded, cancel := context.WithTimeout(w.Context(), time.Minute)
+	defer cancel()
+	for !holds() {
+		select {
+		case <-bounded.Done():
+			w.Fatalf("in vain: %s", what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// TestReceipts runs everything with failures, and Redis loses all it has.
+func TestReceipts(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var failures atomic.Int32
+	fail := unilog.SimulateFailures(0.5, 1)
+	w.service.hooks.BeforeCommit = func(ctx context.Context, entries []unilog.Entry) error {
+		err := fail(ctx, entries)
+		if err != nil {
+			failures.Add(1)
+		}
+		return err
+	}
+	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Hooks.AfterAppend = unilog.SimulateFailures(0.3, 2) })
+	var running errgroup.Group
+	running.Go(func() error { return s.Run(ctx) })
+	running.Go(func() error { return w.service.run(ctx) })
+
+	w.book(30)
+	w.eventually("receipts before the loss", func() bool { return w.receipts() > 0 })
+	must(t, w.log.Client().Do(ctx, w.log.Client().B().Flushall().Build()).Error())
+	w.book(30)
+	w.eventually("a receipt for each ride", w.agree)
+	stop()
+	must(t, running.Wait())
+	if failures.Load() == 0 {
+		t.Error("the service never failed")
+	}
+}
