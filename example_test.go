@@ -21,7 +21,7 @@ import (
 // published, and applied together with the consumer's checkpoint.
 func Example() {
 	ctx := context.Background()
-	db, stream, closeAll := exampleServers(ctx)
+	db, stream, closeAll := exampleServers(ctx, "example")
 	defer closeAll()
 
 	// The writer: the order and its record commit together or not at all.
@@ -76,19 +76,19 @@ func Example() {
 	// revenue has 995 of 995 and agrees: true
 }
 
-// exampleServers gives the example a database and a stream of its own, on
+// exampleServers gives an example a database and a stream of its own, on
 // servers that the tests have started.
-func exampleServers(ctx context.Context) (*pgxpool.Pool, *redislog.Log, func()) {
+func exampleServers(ctx context.Context, name string) (*pgxpool.Pool, *redislog.Log, func()) {
 	postgresURL, redisURL, err := testenv.URLs()
 	check(err)
 	admin, err := pgxpool.New(ctx, postgresURL)
 	check(err)
-	_, err = admin.Exec(ctx, `CREATE DATABASE example`)
+	_, err = admin.Exec(ctx, `CREATE DATABASE `+name)
 	check(err)
 	admin.Close()
 	u, err := url.Parse(postgresURL)
 	check(err)
-	u.Path = "/example"
+	u.Path = "/" + name
 	db, err := pgxpool.New(ctx, u.String())
 	check(err)
 	check(migration.Up(ctx, db, migration.Log, migration.Consumer))
@@ -97,7 +97,7 @@ func exampleServers(ctx context.Context) (*pgxpool.Pool, *redislog.Log, func()) 
 		CREATE TABLE revenue (cents bigint NOT NULL);
 		INSERT INTO revenue VALUES (0)`)
 	check(err)
-	stream, err := redislog.Open(ctx, redisURL, "example")
+	stream, err := redislog.Open(ctx, redisURL, name)
 	check(err)
 	return db, stream, func() { stream.Close(); db.Close() }
 }

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -36,6 +38,7 @@ type world struct {
 	source, own *pgxpool.Pool
 	log         *redislog.Log
 	service     service
+	dir         string
 }
 
 // setup lets the service log in as a user that may not enter the source.
@@ -53,7 +56,7 @@ func setup(t *testing.T) *world {
 		must(t, errors.Join(err, admin.Close(context.Background())))
 	})
 	w := &world{
-		T: t,
+		T: t, dir: t.TempDir(),
 		source: testenv.Database(t, "source", func(ctx context.Context, pool *pgxpool.Pool) error {
 			rides := migration.Set{Name: "rides", FS: os.DirFS("../../internal/rides/migrations")}
 			return migration.Up(ctx, pool, migration.Log, migration.Consumer, rides)
@@ -117,10 +120,8 @@ func (w *world) book(n int) {
 	}
 }
 
-func (w *world) streamer(change func(*unilog.StreamerConfig)) *unilog.Streamer {
-	cfg := unilog.StreamerConfig{DB: w.source, Log: w.log}
-	change(&cfg)
-	s, err := unilog.NewStreamer(cfg)
+func (w *world) streamer(hooks unilog.StreamerHooks) *unilog.Streamer {
+	s, err := unilog.NewStreamer(unilog.StreamerConfig{DB: w.source, Log: w.log, Hooks: hooks})
 	must(w.T, err)
 	return s
 }
@@ -135,7 +136,7 @@ func (w *world) rows(db *pgxpool.Pool, sql string) string {
 
 // agree says whether receipts and rides are the same, each once.
 func (w *world) agree() bool {
-	return w.rows(w.own, `SELECT ride_id AS id, distance, cents FROM receipts`) ==
+	return w.receipts() > 0 && w.rows(w.own, `SELECT ride_id AS id, distance, cents FROM receipts`) ==
 		w.rows(w.source, `SELECT id, distance, distance * 1.5 AS cents FROM rides`)
 }
 
@@ -145,14 +146,14 @@ func (w *world) receipts() (n int) {
 	return n
 }
 
-func (w *world) eventually(what string, holds func() bool) {
+func (w *world) eventually(holds func() bool) {
 	w.Helper()
 	bounded, cancel := context.WithTimeout(w.Context(), time.Minute)
 	defer cancel()
 	for !holds() {
 		select {
 		case <-bounded.Done():
-			w.Fatalf("in vain: %s", what)
+			w.Fatal("it did not come about")
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -173,19 +174,86 @@ func TestReceipts(t *testing.T) {
 		}
 		return err
 	}
-	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Hooks.AfterAppend = unilog.SimulateFailures(0.3, 2) })
+	s := w.streamer(unilog.StreamerHooks{AfterAppend: unilog.SimulateFailures(0.3, 2)})
 	var running errgroup.Group
 	running.Go(func() error { return s.Run(ctx) })
 	running.Go(func() error { return w.service.run(ctx) })
 
 	w.book(30)
-	w.eventually("receipts before the loss", func() bool { return w.receipts() > 0 })
+	w.eventually(func() bool { return w.receipts() > 0 })
 	must(t, w.log.Client().Do(ctx, w.log.Client().B().Flushall().Build()).Error())
 	w.book(30)
-	w.eventually("a receipt for each ride", w.agree)
+	w.eventually(w.agree)
 	stop()
 	must(t, running.Wait())
 	if failures.Load() == 0 {
 		t.Error("the service never failed")
+	}
+}
+
+// TestAfterAGap does what the service's error and README.md say.
+func TestAfterAGap(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.book(10)
+	w.stream(func() bool { return w.published() == 10 })
+	w.serve(w.agree)
+	w.book(90)
+	w.stream(func() bool { return w.published() == 100 })
+	redis := w.log.Client()
+	must(t, redis.Do(t.Context(), redis.B().Xtrim().Key(w.service.stream).Maxlen().Threshold("5").Build()).Error())
+	w.book(3) // which the snapshot must leave to the log
+	const want = "the log has dropped the records 11 to 95 of partition 0 before they were read: "
+	if err := w.service.run(t.Context()); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Fatalf("the service says %v, want %s…", err, want)
+	}
+	w.psql(w.source.Config().ConnString(), "snapshot.sql")
+	w.psql(w.service.databaseURL, "after_a_gap.sql")
+	if n := w.receipts(); n != 100 {
+		t.Errorf("%d receipts after the snapshot, want 100", n)
+	}
+	w.stream(func() bool { return w.published() == 103 })
+	w.serve(w.agree)
+}
+
+// published is the log's head.
+func (w *world) published() int64 {
+	head, err := w.log.Head(w.Context(), 0)
+	must(w.T, err)
+	return head.Offset
+}
+
+// stream runs a streamer until something holds.
+func (w *world) stream(holds func() bool) {
+	w.Helper()
+	w.until(w.streamer(unilog.StreamerHooks{}).Run, holds)
+}
+
+// serve runs the service until something holds.
+func (w *world) serve(holds func() bool) {
+	w.Helper()
+	w.until(w.service.run, holds)
+}
+
+func (w *world) until(run func(context.Context) error, holds func() bool) {
+	w.Helper()
+	ctx, stop := context.WithCancel(w.Context())
+	defer stop()
+	var running errgroup.Group
+	running.Go(func() error { return run(ctx) })
+	w.eventually(holds)
+	stop()
+	must(w.T, running.Wait())
+}
+
+// psql runs a file in the directory that is the test's.
+func (w *world) psql(url, file string) {
+	w.Helper()
+	path, err := filepath.Abs(file)
+	must(w.T, err)
+	cmd := exec.CommandContext(w.Context(), "psql", url, "-X", "-v", "ON_ERROR_STOP=1", "-f", path)
+	cmd.Dir = w.dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		w.Fatalf("%s: %v\n%s", file, err, out)
 	}
 }
