@@ -146,14 +146,16 @@ func (w *world) receipts() (n int) {
 	return n
 }
 
-func (w *world) eventually(holds func() bool) {
+// eventually waits until something holds, as long as ctx lives.
+func (w *world) eventually(ctx context.Context, holds func() bool) {
 	w.Helper()
-	bounded, cancel := context.WithTimeout(w.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for !holds() {
 		select {
-		case <-bounded.Done():
-			w.Fatal("it did not come about")
+		case <-ctx.Done():
+			w.Error("it did not come about")
+			return
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -175,15 +177,15 @@ func TestReceipts(t *testing.T) {
 		return err
 	}
 	s := w.streamer(unilog.StreamerHooks{AfterAppend: unilog.SimulateFailures(0.3, 2)})
-	var running errgroup.Group
+	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.Run(ctx) })
 	running.Go(func() error { return w.service.run(ctx) })
 
 	w.book(30)
-	w.eventually(func() bool { return w.receipts() > 0 })
+	w.eventually(ctx, func() bool { return w.receipts() > 0 })
 	must(t, w.log.Client().Do(ctx, w.log.Client().B().Flushall().Build()).Error())
 	w.book(30)
-	w.eventually(w.agree)
+	w.eventually(ctx, w.agree)
 	stop()
 	must(t, running.Wait())
 	if failures.Load() == 0 {
@@ -239,9 +241,9 @@ func (w *world) until(run func(context.Context) error, holds func() bool) {
 	w.Helper()
 	ctx, stop := context.WithCancel(w.Context())
 	defer stop()
-	var running errgroup.Group
+	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return run(ctx) })
-	w.eventually(holds)
+	w.eventually(ctx, holds)
 	stop()
 	must(w.T, running.Wait())
 }
