@@ -51,7 +51,8 @@ func Each(f func(ctx context.Context, tx pgx.Tx, entry Entry) error) Handler {
 type ConsumerConfig struct {
 	// Name is the consumer's: its checkpoints are kept under it. Several
 	// processes of one name share the log's partitions, and together they apply
-	// each entry once.
+	// each entry once. To read the logs of several databases, run a consumer for
+	// each, with names such as totals/eu and totals/us.
 	Name string
 	// DB is the database of the state that Handler writes to. Run takes a
 	// connection for each partition that it is applying entries of, and one

@@ -8,6 +8,7 @@ replace github.com/rocketrides/unilog => ../..
 require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/rocketrides/unilog v0.0.0-00010101000000-000000000000
+	golang.org/x/sync v0.24.0
 )
 
 require (
@@ -20,7 +21,6 @@ require (
 	github.com/sethvargo/go-retry v0.5.0 // indirect
 	go.uber.org/goleak v1.3.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
-	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 )

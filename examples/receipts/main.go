@@ -7,7 +7,6 @@ import (
 	"context"
 	"embed"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -24,11 +23,11 @@ import (
 )
 
 func main() {
-	var s service
-	flag.StringVar(&s.databaseURL, "database", os.Getenv("DATABASE_URL"), "the `URL` of its own Postgres database (DATABASE_URL)")
-	flag.StringVar(&s.redisURL, "redis", os.Getenv("REDIS_URL"), "the `URL` of the log's Redis (REDIS_URL)")
-	flag.StringVar(&s.stream, "stream", cmp.Or(os.Getenv("STREAM_NAME"), "rocket-rides-log"), "the log's `name` (STREAM_NAME)")
-	flag.Parse()
+	s := service{
+		databaseURL: os.Getenv("DATABASE_URL"), // its own
+		redisURL:    os.Getenv("REDIS_URL"),
+		stream:      cmp.Or(os.Getenv("STREAM_NAME"), "rocket-rides-log"),
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := s.run(ctx)
 	stop()
@@ -47,7 +46,7 @@ type service struct {
 // run writes receipts until ctx ends. Any number of processes may do so at once.
 func (s service) run(ctx context.Context) error {
 	if s.databaseURL == "" || s.redisURL == "" {
-		return errors.New("set DATABASE_URL and REDIS_URL, or give -database and -redis")
+		return errors.New("set DATABASE_URL, to a database of its own, and REDIS_URL")
 	}
 	db, err := pgxpool.New(ctx, s.databaseURL)
 	if err != nil {
