@@ -110,9 +110,7 @@ func (c *partitionConsumer) apply(ctx context.Context, entries []Entry) (int, er
 	case err == nil:
 		return len(entries), nil
 	case errors.Is(err, errOvertaken):
-		c.log.Info("another instance was faster: reading the checkpoint again", "offset", c.at.Offset)
-		c.at = nil
-		return 0, nil
+		return 0, c.unlessOvertaken(err)
 	case !errors.As(err, &rejection):
 		return 0, err
 	case len(entries) > 1:
@@ -129,24 +127,49 @@ func (c *partitionConsumer) apply(ctx context.Context, entries []Entry) (int, er
 	err = c.commit(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []Entry) error {
 		return c.park(ctx, tx, entries[0], rejection.err)
 	})
-	if errors.Is(err, errOvertaken) {
-		c.at = nil
-		return 0, nil
-	}
 	if err != nil {
-		return 0, err
+		return 0, c.unlessOvertaken(err)
 	}
 	c.cfg.Observer.parked(entries[0], rejection.err)
 	c.log.Error("record rejected: parked in dead_letters", "offset", entries[0].Offset, "err", rejection.err)
 	return 1, nil
 }
 
-// commit advances the checkpoint over the entries and calls f, in one
-// transaction. The checkpoint comes first: its row's lock lets instances of one
-// consumer take turns before they do any work.
+// unlessOvertaken returns an error, unless it says that another instance was faster:
+// then the checkpoint is read again.
+func (c *partitionConsumer) unlessOvertaken(err error) error {
+	if !errors.Is(err, errOvertaken) {
+		return err
+	}
+	c.log.Info("another instance was faster: reading the checkpoint again", "offset", c.at.Offset)
+	c.at = nil
+	return nil
+}
+
+// commit saves entries with what f makes of them, and tells of it.
 func (c *partitionConsumer) commit(ctx context.Context, entries []Entry, f Handler) error {
-	last := entries[len(entries)-1]
 	began := time.Now()
+	err := c.save(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []Entry) error {
+		if err := f(ctx, tx, entries); err != nil {
+			return err
+		}
+		return callHook(ctx, c.cfg.Hooks.BeforeCommit, entries)
+	})
+	if err != nil {
+		return err
+	}
+	c.cfg.Observer.committed(entries, time.Since(began))
+	if c.cfg.Hooks.AfterCommit != nil {
+		c.cfg.Hooks.AfterCommit(ctx, entries)
+	}
+	return nil
+}
+
+// save advances the checkpoint over the entries and calls f, in one transaction.
+// The checkpoint comes first: its row's lock lets instances of one consumer take
+// turns before they do any work.
+func (c *partitionConsumer) save(ctx context.Context, entries []Entry, f Handler) error {
+	last := entries[len(entries)-1]
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	tx, advanced, err := c.begin(bounded, last)
@@ -158,9 +181,6 @@ func (c *partitionConsumer) commit(ctx context.Context, entries []Entry, f Handl
 		return errOvertaken
 	}
 	if err := f(ctx, tx, entries); err != nil {
-		return err
-	}
-	if err := callHook(ctx, c.cfg.Hooks.BeforeCommit, entries); err != nil {
 		return err
 	}
 	bounded, cancel = context.WithTimeout(ctx, callTimeout)
@@ -176,10 +196,6 @@ func (c *partitionConsumer) commit(ctx context.Context, entries []Entry, f Handl
 	}
 	c.at = &Cursor{Offset: last.Offset, Position: last.Position}
 	c.heartbeat = time.Now()
-	c.cfg.Observer.committed(entries, time.Since(began))
-	if c.cfg.Hooks.AfterCommit != nil {
-		c.cfg.Hooks.AfterCommit(ctx, entries)
-	}
 	return nil
 }
 

@@ -127,7 +127,11 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 			return 0, err
 		}
 	}
-	return p.deliver(work, p.pending[:min(p.limit, len(p.pending))])
+	entries, barrier := upToBarrier(p.pending[:min(p.limit, len(p.pending))])
+	if barrier != nil {
+		return p.passBarrier(ctx, work, barrier, p.pending[0], wait)
+	}
+	return p.deliver(work, entries)
 }
 
 // deliver delivers the first of the pending entries and saves that it did.

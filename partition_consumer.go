@@ -97,6 +97,11 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 	if len(entries) == 0 {
 		return 0, nil
 	}
+	first := entries[0]
+	entries, barrier := upToBarrier(entries)
+	if barrier != nil {
+		return c.passBarrier(ctx, work, barrier, first, wait)
+	}
 	c.startAhead(ctx, entries)
 	n, err = c.apply(work, entries)
 	// What is too much for one transaction succeeds in parts.

@@ -1,0 +1,138 @@
+package unilog_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+)
+
+// keyOrder is what a consumer has applied of each key. Its handler refuses what
+// comes out of turn.
+func (w *world) keyOrder(name string) unilog.Handler {
+	w.Helper()
+	w.exec(`CREATE TABLE IF NOT EXISTS key_order (name text, key text, n bigint, PRIMARY KEY (name, key))`)
+	return unilog.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
+		var data struct{ N int }
+		if err := json.Unmarshal(e.Data, &data); err != nil {
+			return err
+		}
+		var n int
+		err := tx.QueryRow(ctx, `INSERT INTO key_order AS k VALUES ($1, $2, 1)
+			ON CONFLICT (name, key) DO UPDATE SET n = k.n + 1 RETURNING n`, name, e.Key).Scan(&n)
+		if err == nil && n != data.N {
+			err = fmt.Errorf("record %d of key %s comes as number %d", data.N, e.Key, n)
+		}
+		return err
+	})
+}
+
+// TestKeysKeepTheirOrderWhenPartitionsChange changes the number of partitions while
+// processes of a consumer read, and lets another consumer read all of it afterwards.
+func TestKeysKeepTheirOrderWhenPartitionsChange(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	all := keys(12)
+	consumer := func(name string, seed uint64) *unilog.Consumer {
+		return w.consumer(name, func(cfg *unilog.ConsumerConfig) {
+			cfg.Handler = w.keyOrder(name)
+			cfg.BatchRecords = 7
+			cfg.Hooks.BeforeCommit = unilog.SimulateFailures(0.1, seed)
+		})
+	}
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	var group errgroup.Group
+	run := func(run func(context.Context) error) {
+		group.Go(func() error {
+			err := run(ctx)
+			if err != nil {
+				t.Error(err)
+			}
+			return nil
+		})
+	}
+	run(w.streamer().Run)
+	run(consumer("sum", 1).Run)
+	run(consumer("sum", 2).Run)
+	done := func(name string, n int) {
+		w.eventually(func() bool {
+			return t.Failed() || query[int](w, `SELECT coalesce(sum(n), 0)::int FROM key_order WHERE name = $1`, name) == n
+		})
+	}
+	steps := []int{1, 4, 2, 7, 1, 3}
+	for i, partitions := range steps {
+		if i == 1 {
+			done("sum", 10*len(all)) // or else there would be nothing to keep apart
+		}
+		if i > 0 {
+			w.repartition(partitions, steps[i-1])
+		}
+		w.commitKeyed(10*i+1, 10*i+10, all...)
+	}
+	done("sum", 10*len(all)*len(steps))
+	run(consumer("late", 3).Run)
+	done("late", 10*len(all)*len(steps))
+	cancel()
+	w.must(group.Wait())
+	w.exec(`TRUNCATE checkpoints`) // these keep no sums to be audited
+}
+
+// TestBarrierHoldsOnePartition lets one partition be slow, and sees that what comes
+// after the barrier in another one waits for it, without being handed out.
+func TestBarrierHoldsOnePartition(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.repartition(2, 1)
+	all := keys(6)
+	s := w.streamer()
+	w.commitKeyed(1, 1, all...)
+	w.drain(s)
+	w.repartition(3, 2)
+	s.Resign() // or the next call would find its term over
+	w.commitKeyed(2, 2, all...)
+	w.drain(s)
+
+	var mu sync.Mutex
+	held, handled := true, map[int][]int64{}
+	handler := unilog.Handler(func(_ context.Context, _ pgx.Tx, entries []unilog.Entry) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, e := range entries {
+			if e.Partition == 1 && held {
+				return unilog.ErrSimulated
+			}
+			handled[e.Partition] = append(handled[e.Partition], e.Offset)
+		}
+		return nil
+	})
+	c := w.consumer("sum", func(cfg *unilog.ConsumerConfig) { cfg.Handler = handler })
+	before := len(w.readPartition(1))
+	for range 5 {
+		_, _ = c.RunOnce(w.ctx)
+	}
+	barrier := query[int64](w, `SELECT "offset" FROM log_records WHERE partition = 0 AND object = 'unilog'`)
+	mu.Lock()
+	for partition, offsets := range handled {
+		if partition != 0 || offsets[len(offsets)-1] >= barrier {
+			t.Errorf("partition 1 of %d records is at its beginning, and of partition %d the offsets %v are handled", before, partition, offsets)
+		}
+	}
+	held = false
+	mu.Unlock()
+	w.consume(c)
+	n := 0
+	for _, offsets := range handled {
+		n += len(offsets)
+	}
+	w.wantCount("handled", n, 2*len(all))
+	w.wantCount("checkpoints at the head", query[int](w, `
+		SELECT count(*)::int FROM checkpoints AS c JOIN log_partitions AS p USING (partition) WHERE c."offset" = p.next_offset - 1`), 3)
+	w.exec(`TRUNCATE checkpoints`)
+}
