@@ -1,4 +1,4 @@
-// Package kafkalog keeps a unilog log in Kafka.
+// Package kafkalog keeps a unilog log in Kafka 3.1 or newer.
 //
 // The log is a topic, and a partition of the log is the topic's partition of the
 // same number. Any Kafka client in any language can read it with

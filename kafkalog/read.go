@@ -94,12 +94,6 @@ func (r *reader) fill(ctx context.Context, wait time.Duration) error {
 	if len(found) == 0 && err != nil {
 		return err
 	}
-	if len(found) > 0 && found[0].Offset > r.last+1 && !r.searched {
-		return r.search(ctx) // what is missing is lost, or elsewhere
-	}
-	if len(found) > 0 {
-		r.searched = false
-	}
 	r.ahead, r.next, r.stable = found, f.next, f.stable
 	if err != nil { // after what came before it
 		r.next = r.stable
@@ -147,7 +141,7 @@ func (r *reader) seek(ctx context.Context) error {
 	if e, ok, err := decode(record); err != nil || !ok || e.Offset != r.last {
 		return r.search(ctx)
 	}
-	r.next, r.stable, r.warm, r.searched = at+1, at+1, true, false
+	r.next, r.stable, r.warm = at+1, at+1, true
 	return nil
 }
 
@@ -157,7 +151,7 @@ func (r *reader) search(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.next, r.stable, r.warm, r.searched = next, end, true, true
+	r.next, r.stable, r.warm = next, end, true
 	return nil
 }
 

@@ -49,11 +49,11 @@ type reader struct {
 	position string         // that entry's, if it is known
 	next     int64          // the Kafka offset of what it fetches next
 	stable   int64          // what can be fetched ends before it
-	searched bool           // the entry after last is at next or later: none before was missed
 	ahead    []unilog.Entry // fetched already
 }
 
-// place is where a partition is.
+// place is where a partition is. A broker refuses requests for another topic, or
+// another time of its leading: as long as it does not, no record has changed.
 type place struct {
 	topicID       [16]byte
 	leader, epoch int32

@@ -60,23 +60,21 @@ func (w *writer) drop() {
 	}
 }
 
-// check looks at the log, and gives the producer up if the log is not as it
-// left it.
+// check looks at the log, and whether a term may write to it. If it is not as
+// the producer left it, that one can commit no more: another was begun, or it is
+// another topic.
 func (w *writer) check(ctx context.Context, term unilog.Term) error {
 	s, err := w.reader.look(ctx)
+	if errors.Is(err, errAbsent) {
+		s, err = state{at: -1}, nil
+	}
 	if err == nil {
 		err = refusal(term, s.head)
 	}
-	if err != nil && !errors.Is(err, errAbsent) {
-		return err
-	}
-	if err != nil || w.term.LogID != term.LogID || w.term.Epoch != term.Epoch || s.topicID != w.state.topicID || s.end != w.state.end || s.at != w.state.at {
-		w.drop()
-	}
-	if w.producer != nil {
+	if err == nil {
 		w.state = s
 	}
-	return nil
+	return err
 }
 
 // begin makes a producer for a term, unless there is one.
@@ -109,10 +107,7 @@ func (w *writer) begin(ctx context.Context, term unilog.Term) error {
 	}
 	w.producer, w.term = producer, term
 	if _, _, err = producer.ProducerID(ctx); err == nil {
-		w.state, err = w.reader.look(ctx)
-	}
-	if err == nil {
-		err = refusal(term, w.state.head) // it may have been claimed meanwhile
+		err = w.check(ctx, term) // it may have been claimed meanwhile
 	}
 	if err == nil && w.state.marker == markerReset && w.state.start < w.state.at {
 		err = w.reader.delete(ctx, w.state.at) // a reset was cut short
