@@ -1,7 +1,6 @@
 package kafkalog_test
 
 import (
-	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/testenv"
@@ -68,10 +68,17 @@ func (f *fixture) wipe() {
 	f.Helper()
 	_, err := f.admin.DeleteTopic(f.Context(), f.topic)
 	f.must(err)
-	for !errors.Is(err, kerr.UnknownTopicOrPartition) { // until the brokers know
-		topics, listErr := f.admin.ListTopics(f.Context(), f.topic)
-		f.must(listErr)
-		err = topics[f.topic].Err
+	for _, broker := range f.client.DiscoveredBrokers() { // until each knows that lives
+		for {
+			req := kmsg.NewPtrMetadataRequest()
+			topic := kmsg.NewMetadataRequestTopic()
+			topic.Topic = &f.topic
+			req.Topics = append(req.Topics, topic)
+			resp, err := req.RequestWith(f.Context(), broker)
+			if err != nil || resp.Topics[0].ErrorCode == kerr.UnknownTopicOrPartition.Code {
+				break
+			}
+		}
 	}
 }
 

@@ -175,6 +175,14 @@ func (r *reader) locate(ctx context.Context) error {
 		return nil
 	}
 	p, err := lookUp(ctx, r.client, r.topic, r.partition)
+	if errors.Is(err, errAbsent) { // or this broker was not told yet
+		for _, broker := range r.client.DiscoveredBrokers() {
+			if found, lookErr := lookUp(ctx, broker, r.topic, r.partition); lookErr == nil {
+				p, err = found, nil
+				break
+			}
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -183,12 +191,12 @@ func (r *reader) locate(ctx context.Context) error {
 }
 
 // lookUp asks where a partition is.
-func lookUp(ctx context.Context, client *kgo.Client, topic string, partition int32) (*place, error) {
+func lookUp(ctx context.Context, broker kmsg.Requestor, topic string, partition int32) (*place, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	asked := kmsg.NewMetadataRequestTopic()
 	asked.Topic = &topic
 	req.Topics = append(req.Topics, asked)
-	resp, err := req.RequestWith(ctx, client)
+	resp, err := req.RequestWith(ctx, broker)
 	if err != nil {
 		return nil, err
 	}
