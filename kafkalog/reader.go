@@ -155,7 +155,8 @@ func passing(err error) bool {
 		return code.Retriable || errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.OffsetOutOfRange)
 	}
 	var dial *net.OpError
-	return errors.Is(err, errNothing) || kgo.IsRetryableBrokerErr(err) || errors.As(err, &dial)
+	var ended *kgo.ErrFirstReadEOF // a broker that dies as it is greeted
+	return errors.Is(err, errNothing) || kgo.IsRetryableBrokerErr(err) || errors.As(err, &dial) || errors.As(err, &ended)
 }
 
 func pause(ctx context.Context, d time.Duration) error {
