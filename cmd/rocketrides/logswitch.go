@@ -111,12 +111,13 @@ const (
 	sqlPublishedAll = `SELECT partition, published_offset FROM log_partitions ORDER BY partition`
 	sqlNotMoved     = `
 SELECT count(*) FROM checkpoints
-WHERE split_part(position, '/', 1) <> $1 AND updated_at > clock_timestamp() - interval '1 minute'
-    AND "offset" < (SELECT next_offset - 1 FROM log_partitions AS p WHERE p.partition = checkpoints.partition)`
+WHERE split_part(position, '/', 1) <> $1 AND (updated_at > clock_timestamp() - interval '2 s'
+    OR updated_at > clock_timestamp() - interval '1 minute'
+        AND "offset" < (SELECT next_offset - 1 FROM log_partitions AS p WHERE p.partition = checkpoints.partition))`
 )
 
 // await waits until the log is written in its new place, and read by those
-// consumers that have something to read.
+// consumers that run and have something to read.
 func (c *logSwitchCmd) await(ctx context.Context, log *slog.Logger, db *pgxpool.Pool, generation int, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
