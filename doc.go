@@ -11,7 +11,8 @@
 // A writer calls [Stage] in the transaction that changes its own tables. A
 // [Streamer] moves the staged records to the log, in order. A [Consumer] reads
 // the log and calls a [Handler] in the transaction that saves its checkpoint.
-// Package redislog is a log in Redis Streams.
+// Package redislog is a log in Redis Streams, kafkalog one in Kafka, and pglog the
+// database's own archive; switchlog moves from one to another.
 //
 // # Guarantees
 //
@@ -25,6 +26,10 @@
 //     handler writes through its transaction alone. It never passes over a
 //     record that it cannot have: it stops and says so.
 //   - Any process may die at any moment, run twice, or wake up late.
+//   - A log may have partitions: offsets and order are then those of a partition,
+//     and the records of a key stay in order, also when their number changes.
+//   - A [Deliverer] carries records to where no transaction reaches: each at least
+//     once, in order within a partition, and none is passed over.
 //
 // All of this is checked by an [Audit], an equation that holds at every instant
 // and in the middle of every failure.
@@ -36,8 +41,9 @@
 // log of record too, and a log that remembers it makes the streamer refuse to
 // run, with a [LogAheadError].
 //
-// The streamer keeps one session of Postgres for its advisory lock, so it needs
-// a connection to the server itself or to a pooler in session mode.
+// The streamer keeps a session of Postgres for the advisory lock of each partition
+// that it leads, so it needs connections to the server itself or to a pooler in
+// session mode.
 //
 // A copy of a database has the log_id of the original: give the copy a stream
 // of its own, or a new log_id in log_partitions and null in its checkpoints.
