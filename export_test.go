@@ -57,6 +57,9 @@ const (
 	SQLRenew      = sqlRenew
 	SQLTake       = sqlTake
 
+	SQLPartitions = sqlPartitions
+	SQLConsumers  = sqlConsumers
+
 	SQLTrouble   = sqlTrouble
 	SQLNoTrouble = sqlNoTrouble
 )

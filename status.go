@@ -1,33 +1,30 @@
 package unilog
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Status says where everything stands, as the database that records are staged
-// in knows it. All of it but Log is read in one snapshot.
+// in knows it. All of it but Log is read in one snapshot. Of several partitions,
+// offsets are added up: what was numbered, published and applied in all of them.
 type Status struct {
 	LogID string `json:"log_id"`
-	Epoch int64  `json:"epoch"`
-	// Leader is the session that leads, or nil.
+	// Leader is the session that leads the first partition, and so numbers for all
+	// of them, or nil. Epoch is that partition's, too.
+	Epoch  int64    `json:"epoch"`
 	Leader *Session `json:"leader"`
 	// Staged records are not numbered yet; the oldest one waits for StagedFor
 	// seconds.
 	Staged    int64   `json:"staged"`
 	StagedFor float64 `json:"staged_for"`
 	// Numbered and Published are the last offsets that were; First is the first
-	// that the archive holds.
+	// that the archive holds: the archive has Numbered-First+1 records.
 	Numbered  int64 `json:"numbered"`
 	Published int64 `json:"published"`
 	First     int64 `json:"first"`
 	// Trouble is the error by which the streamer's last attempt to publish
 	// failed, and TroubledFor for how many seconds none has succeeded. It is
-	// empty when the last one did.
+	// empty when the last one did. Of several partitions it is the oldest trouble.
 	Trouble     string           `json:"trouble,omitempty"`
 	TroubledFor float64          `json:"troubled_for,omitempty"`
 	Consumers   []ConsumerStatus `json:"consumers"`
@@ -36,6 +33,24 @@ type Status struct {
 	// Log is the log's head, unless LogError says why it cannot be had.
 	Log      Head   `json:"log"`
 	LogError string `json:"log_error,omitempty"`
+	// Partitions are all that the log has, in their order.
+	Partitions []PartitionStatus `json:"partitions"`
+}
+
+// PartitionStatus is the [Status] of one partition.
+type PartitionStatus struct {
+	Partition int `json:"partition"`
+	// Active is false where no new records come.
+	Active      bool     `json:"active"`
+	Epoch       int64    `json:"epoch"`
+	Leader      *Session `json:"leader"`
+	Numbered    int64    `json:"numbered"`
+	Published   int64    `json:"published"`
+	First       int64    `json:"first"`
+	Trouble     string   `json:"trouble,omitempty"`
+	TroubledFor float64  `json:"troubled_for,omitempty"`
+	Log         Head     `json:"log"`
+	LogError    string   `json:"log_error,omitempty"`
 }
 
 // Session is a session of Postgres.
@@ -54,124 +69,72 @@ type ConsumerStatus struct {
 	Name       string `json:"name"`
 	Checkpoint int64  `json:"checkpoint"`
 	// Lag is in records, and LagSeconds is how long the next one waits for it,
-	// or, of those that wait, the first that the archive still holds.
+	// or, of those that wait, the first that the archive still holds. Of several
+	// partitions it is the longest time, and Slowest the partition.
 	Lag        int64   `json:"lag"`
 	LagSeconds float64 `json:"lag_seconds"`
+	Slowest    int     `json:"slowest_partition"`
 	// Silent is how many seconds ago it last showed that it is alive.
 	Silent      float64 `json:"silent"`
 	DeadLetters int64   `json:"dead_letters"`
+	// Processes is how many run that share its partitions, 0 if that is not known.
+	Processes int `json:"processes"`
+	// Behind are the partitions that it has not applied to the end.
+	Behind []ConsumerPartition `json:"behind"`
 }
 
-const (
-	// Index: log_partitions_pkey, staged_log_records_pkey, log_records_pkey; the
-	// staged rows are counted by reading them all.
-	sqlStatus = `
-SELECT log_id::text, epoch, next_offset - 1, published_offset,
-    (SELECT count(*) FROM staged_log_records),
-    coalesce((SELECT extract(epoch FROM clock_timestamp() - staged_at) FROM staged_log_records ORDER BY id LIMIT 1), 0)::float8,
-    coalesce((SELECT "offset" FROM log_records WHERE partition = $1 ORDER BY partition, "offset" LIMIT 1), next_offset),
-    coalesce(trouble, ''), coalesce(extract(epoch FROM clock_timestamp() - troubled_at), 0)::float8
-FROM log_partitions WHERE partition = $1`
-
-	// Index: checkpoints_pkey, log_records_pkey, dead_letters_pkey.
-	sqlConsumers = `
-SELECT c.name, c."offset", p.next_offset - 1 - c."offset",
-    coalesce((SELECT extract(epoch FROM clock_timestamp() - r.staged_at) FROM log_records AS r
-        WHERE r.partition = c.partition AND r."offset" > c."offset" ORDER BY r.partition, r."offset" LIMIT 1), 0)::float8,
-    extract(epoch FROM clock_timestamp() - c.updated_at)::float8,
-    (SELECT count(*) FROM dead_letters AS d WHERE d.consumer = c.name AND d.partition = c.partition AND d.discarded_at IS NULL)
-FROM checkpoints AS c JOIN log_partitions AS p USING (partition)
-WHERE partition = $1
-ORDER BY c.name`
-
-	sqlSessions = `
-SELECT a.pid, coalesce(a.usename, ''), a.application_name, coalesce(host(a.client_addr), 'local'),
-    coalesce(extract(epoch FROM clock_timestamp() - %[1]s), 0)::float8
-FROM pg_stat_activity AS a
-WHERE a.datname = current_database() AND %[2]s
-ORDER BY %[1]s
-LIMIT 5`
-
-	sqlIsLeader = `a.pid IN (
-    SELECT pid FROM pg_locks
-    WHERE locktype = 'advisory' AND granted AND database = a.datid AND classid = $1 AND objid = $2 AND objsubid = 2)`
-
-	sqlIsOld = `a.pid <> pg_backend_pid() AND a.xact_start < clock_timestamp() - make_interval(secs => $1)`
-)
-
-// oldTransaction is when an open transaction is worth mentioning.
-const oldTransaction = time.Minute
-
-// ReadStatus reads the status. An error means that the database could not be
-// read; that the log cannot be is part of the status.
-func ReadStatus(ctx context.Context, db Beginner, log Log) (*Status, error) {
-	s := new(Status)
-	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`); err != nil {
-			return err
-		}
-		return s.read(ctx, tx)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the status: %w", err)
-	}
-	if log == nil {
-		return s, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	if s.Log, err = log.Head(ctx, firstPartition); err != nil {
-		s.LogError = err.Error()
-	}
-	return s, nil
-}
-
-// statusTimeout bounds the wait for the log, which may be why someone looks.
-const statusTimeout = 2 * time.Second
-
-func (s *Status) read(ctx context.Context, tx pgx.Tx) error {
-	err := tx.QueryRow(ctx, sqlStatus, firstPartition).
-		Scan(&s.LogID, &s.Epoch, &s.Numbered, &s.Published, &s.Staged, &s.StagedFor, &s.First, &s.Trouble, &s.TroubledFor)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("log_partitions has no row for partition %d", firstPartition)
-	}
-	if err != nil {
-		return err
-	}
-	leaders, err := collect[Session](ctx, tx, fmt.Sprintf(sqlSessions, "a.backend_start", sqlIsLeader), lockClass, firstPartition)
-	if err != nil {
-		return err
-	}
-	if len(leaders) > 0 {
-		s.Leader = &leaders[0]
-	}
-	if s.Consumers, err = collect[ConsumerStatus](ctx, tx, sqlConsumers, firstPartition); err != nil {
-		return err
-	}
-	s.Old, err = collect[Session](ctx, tx, fmt.Sprintf(sqlSessions, "a.xact_start", sqlIsOld), oldTransaction.Seconds())
-	return err
-}
-
-func collect[T any](ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]T, error) {
-	rows, err := tx.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+// ConsumerPartition is the [ConsumerStatus] of one partition.
+type ConsumerPartition struct {
+	Partition  int     `json:"partition"`
+	Checkpoint int64   `json:"checkpoint"`
+	Lag        int64   `json:"lag"`
+	LagSeconds float64 `json:"lag_seconds"`
+	Silent     float64 `json:"silent"`
 }
 
 // slow is how many seconds a record may wait before that is worth mentioning.
 const slow = 5
 
-// Troubles says in words what is stuck, and why. None is good news.
+// Leaders is how many partitions a streamer leads.
+func (s *Status) Leaders() (n int) {
+	for i := range s.Partitions {
+		if s.Partitions[i].Leader != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// sum adds partitions up. Of an empty log, the first offset is 1.
+func sum(partitions []PartitionStatus) PartitionStatus {
+	all := partitions[0]
+	for _, p := range partitions[1:] {
+		all.Numbered += p.Numbered
+		all.Published += p.Published
+		all.First += p.First - 1
+		all.Log.Offset += p.Log.Offset
+		if all.Trouble == "" || p.TroubledFor > all.TroubledFor {
+			all.Trouble, all.TroubledFor = p.Trouble, p.TroubledFor
+		}
+		if all.LogError == "" {
+			all.LogError = p.LogError
+		}
+	}
+	return all
+}
+
+// Troubles says in words what is stuck, and why. None is good news. Of several
+// partitions it names those that are meant.
 func (s *Status) Troubles() []string {
 	out := append(s.streamerTroubles(), s.logTroubles()...)
-	last := s.Numbered // what every consumer has applied
+	most := map[int]int64{} // by partition, the lag of who is furthest behind
 	for _, c := range s.Consumers {
-		last = min(last, c.Checkpoint)
+		for _, p := range c.Behind {
+			most[p.Partition] = max(most[p.Partition], p.Lag)
+		}
 	}
 	for _, c := range s.Consumers {
-		out = append(out, c.troubles(s, c.Checkpoint == last)...)
+		out = append(out, c.troubles(s, most)...)
 	}
 	for _, t := range s.Old {
 		out = append(out, fmt.Sprintf("session %d (%s) has been in one transaction for %.0f s: "+
@@ -180,57 +143,135 @@ func (s *Status) Troubles() []string {
 	return out
 }
 
-func (s *Status) streamerTroubles() []string {
-	waiting := s.Staged + s.Numbered - s.Published
-	switch {
-	case s.Trouble != "" && s.Leader == nil:
-		return []string{fmt.Sprintf("the streamer has failed for %.0f s and %d records wait; it tries again, if one is running: %s",
-			s.TroubledFor, waiting, s.Trouble)}
-	case s.Trouble != "":
-		return []string{fmt.Sprintf("the streamer has failed for %.0f s and %d records wait: %s", s.TroubledFor, waiting, s.Trouble)}
-	case s.Leader == nil:
-		return []string{fmt.Sprintf("no streamer leads: %d records wait; start one with `rocketrides streamer`", waiting)}
-	case s.StagedFor > slow:
-		return []string{fmt.Sprintf("staged records wait for %.0f s to be numbered: see what the streamer logs (session %d)", s.StagedFor, s.Leader.PID)}
+func (s *Status) streamerTroubles() (out []string) {
+	type state struct {
+		trouble string
+		led     bool
 	}
-	return nil
+	fine := state{led: true}
+	for of, group := range grouped(s.Partitions, func(p *PartitionStatus) state { return state{p.Trouble, p.Leader != nil} }) {
+		all := sum(group)
+		waiting := all.Numbered - all.Published
+		if all.Partition == 0 { // whose leader numbers for all
+			waiting += s.Staged
+		}
+		in := where(s, group)
+		switch {
+		case of == fine:
+		case of.led:
+			out = append(out, in+fmt.Sprintf("the streamer has failed for %.0f s and %d records wait: %s", all.TroubledFor, waiting, of.trouble))
+		case of.trouble != "":
+			out = append(out, in+fmt.Sprintf("the streamer has failed for %.0f s and %d records wait; it tries again, if one is running: %s",
+				all.TroubledFor, waiting, of.trouble))
+		default:
+			out = append(out, in+fmt.Sprintf("no streamer leads: %d records wait; start one with `rocketrides streamer`", waiting))
+		}
+	}
+	if s.StagedFor > slow && s.Leader != nil && s.Partitions[0].Trouble == "" {
+		out = append(out, fmt.Sprintf("staged records wait for %.0f s to be numbered: see what the streamer logs (session %d)", s.StagedFor, s.Leader.PID))
+	}
+	return out
 }
 
-func (s *Status) logTroubles() []string {
-	switch {
-	case s.LogError != "":
-		return []string{"the log cannot be read: " + s.LogError}
-	case s.Log.LogID != "" && s.Log.LogID != s.LogID:
-		return []string{"the stream belongs to another database: give each database a stream of its own"}
-	case s.Log.Offset > s.Numbered:
-		return []string{fmt.Sprintf("the log is at offset %d and the database only at %d: was it restored to an earlier time?", s.Log.Offset, s.Numbered)}
-	case s.Log.Offset < s.Published:
-		return []string{fmt.Sprintf("the log has lost records: it is at offset %d of %d, and the streamer publishes them again", s.Log.Offset, s.Published)}
+// standing is how the log, or a consumer, stands to the database.
+type standing int
+
+const (
+	isEven standing = iota
+	isUnread
+	isForeign
+	isAhead
+	isShort
+	isSlow
+	isSilent
+)
+
+func (s *Status) logTroubles() (out []string) {
+	type state struct {
+		standing
+		err string
 	}
-	return nil
+	for of, group := range grouped(s.Partitions, func(p *PartitionStatus) state { return state{p.logStanding(s.LogID), p.LogError} }) {
+		all, in := sum(group), where(s, group)
+		switch of.standing {
+		case isUnread:
+			out = append(out, in+"the log cannot be read: "+of.err)
+		case isForeign:
+			out = append(out, in+"the stream belongs to another database: give each database a stream of its own")
+		case isAhead:
+			out = append(out, in+fmt.Sprintf("the log is at offset %d and the database only at %d: was it restored to an earlier time?", all.Log.Offset, all.Numbered))
+		case isShort:
+			out = append(out, in+fmt.Sprintf("the log has lost records: it is at offset %d of %d, and the streamer publishes them again", all.Log.Offset, all.Published))
+		}
+	}
+	return out
+}
+
+func (p *PartitionStatus) logStanding(logID string) standing {
+	switch {
+	case p.LogError != "":
+		return isUnread
+	case p.Log.LogID != "" && p.Log.LogID != logID:
+		return isForeign
+	case p.Log.Offset > p.Numbered:
+		return isAhead
+	case p.Log.Offset < p.Published:
+		return isShort
+	}
+	return isEven
 }
 
 // troubles are those of a consumer, which may be the last of all.
-func (c ConsumerStatus) troubles(s *Status, last bool) (out []string) {
-	behind := fmt.Sprintf("%s is behind by %d records, %.0f s", c.Name, c.Lag, c.LagSeconds)
-	keeps := ""
-	if last {
-		keeps = fmt.Sprintf("; it holds the retention back, unless it has expired: the archive keeps offset %d and later for it", c.Checkpoint+1)
-	}
-	switch {
-	case c.Lag < 0:
-		out = append(out, fmt.Sprintf("%s is ahead of the database, at offset %d of %d: was that restored to an earlier time?", c.Name, c.Checkpoint, s.Numbered))
-	case c.Lag > 0 && c.Checkpoint+1 < s.First:
-		out = append(out, fmt.Sprintf("%s is behind by %d records and the archive begins at offset %d, after its next one: "+
-			"unless the log still holds that, forget the consumer and start it anew with --bootstrap", c.Name, c.Lag, s.First))
-	case c.LagSeconds <= slow, c.Checkpoint >= s.Published: // it has all there is, or will soon
-	case c.Silent > 2*heartbeat.Seconds():
-		out = append(out, fmt.Sprintf("%s, and has been silent for %.0f s: it halted or is not running%s", behind, c.Silent, keeps))
-	default:
-		out = append(out, fmt.Sprintf("%s: see what it logs%s", behind, keeps))
+func (c *ConsumerStatus) troubles(s *Status, most map[int]int64) (out []string) {
+	for of, group := range grouped(c.Behind, func(p *ConsumerPartition) standing { return p.standing(s) }) {
+		all, last := ConsumerPartition{}, false
+		for _, p := range group {
+			all.Lag, all.Checkpoint = all.Lag+p.Lag, all.Checkpoint+p.Checkpoint
+			all.LagSeconds, all.Silent = max(all.LagSeconds, p.LagSeconds), max(all.Silent, p.Silent)
+			last = last || p.Lag == most[p.Partition]
+		}
+		in := where(s, group)
+		from, keeps := "", ""
+		if last {
+			keeps = "; it holds the retention back, unless it has expired"
+		}
+		if len(group) == 1 {
+			from = fmt.Sprintf("at offset %d, ", s.Partitions[group[0].Partition].First)
+		}
+		if last && len(group) == 1 {
+			keeps += fmt.Sprintf(": the archive keeps offset %d and later for it", all.Checkpoint+1)
+		}
+		behind := in + fmt.Sprintf("%s is behind by %d records, %.0f s", c.Name, all.Lag, all.LagSeconds)
+		switch of {
+		case isAhead:
+			out = append(out, in+fmt.Sprintf("%s is ahead of the database, at offset %d of %d: was that restored to an earlier time?",
+				c.Name, all.Checkpoint, all.Checkpoint+all.Lag))
+		case isShort:
+			out = append(out, in+fmt.Sprintf("%s is behind by %d records and the archive begins %safter its next one: "+
+				"unless the log still holds that, forget the consumer and start it anew with --bootstrap", c.Name, all.Lag, from))
+		case isSilent:
+			out = append(out, fmt.Sprintf("%s, and has been silent for %.0f s: it halted or is not running%s", behind, all.Silent, keeps))
+		case isSlow:
+			out = append(out, fmt.Sprintf("%s: see what it logs%s", behind, keeps))
+		}
 	}
 	if c.DeadLetters > 0 {
 		out = append(out, fmt.Sprintf("%s has parked %d records: see `rocketrides deadletters list %s`", c.Name, c.DeadLetters, c.Name))
 	}
 	return out
+}
+
+func (p *ConsumerPartition) standing(s *Status) standing {
+	of := &s.Partitions[p.Partition]
+	switch {
+	case p.Lag < 0:
+		return isAhead
+	case p.Lag > 0 && p.Checkpoint+1 < of.First:
+		return isShort
+	case p.LagSeconds <= slow, p.Checkpoint >= of.Published: // it has all there is, or will soon
+		return isEven
+	case p.Silent > 2*heartbeat.Seconds():
+		return isSilent
+	}
+	return isSlow
 }

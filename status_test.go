@@ -65,16 +65,18 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 		},
 		"sum is behind by 3 records and the archive begins at offset 3, after its next one": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
 			w.fallBehind("5 minutes")
-			return func(s *unilog.Status) { s.First = 3 }
+			return func(s *unilog.Status) { s.Partitions[0].First = 3 }
 		},
 		"the streamer has failed for 60 s and 1 records wait: unilog: no way": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
 			w.commit("1")
-			return func(s *unilog.Status) { s.Trouble, s.TroubledFor, s.StagedFor = "unilog: no way", 60, 60 }
+			return func(s *unilog.Status) {
+				s.Partitions[0].Trouble, s.Partitions[0].TroubledFor, s.StagedFor = "unilog: no way", 60, 60
+			}
 		},
 		"1 records wait; it tries again, if one is running: unilog: no way": func(w *world, s *unilog.Streamer) func(*unilog.Status) {
 			s.Resign()
 			w.commit("1")
-			return func(s *unilog.Status) { s.Trouble = "unilog: no way" }
+			return func(s *unilog.Status) { s.Partitions[0].Trouble = "unilog: no way" }
 		},
 		"sum has parked 1 records": func(w *world, _ *unilog.Streamer) func(*unilog.Status) {
 			w.exec(`

@@ -1,0 +1,134 @@
+package unilog_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rocketrides/unilog"
+)
+
+// partitioned makes a world of 4 partitions that have records, all of which a
+// consumer has applied.
+func partitioned(t *testing.T) (*world, *unilog.Streamer) {
+	t.Helper()
+	w := setup(t)
+	w.repartition(4, 1)
+	s := w.streamer()
+	w.commitKeyed(1, 5, keys(20)...)
+	w.drain(s)
+	w.exec(`INSERT INTO checkpoints (name, partition, "offset") SELECT 'sum', partition, next_offset - 1 FROM log_partitions`)
+	w.exec(`INSERT INTO sums VALUES ('sum', 100)`)
+	return w, s
+}
+
+// forget leaves nothing for the audit.
+func (w *world) forget() {
+	w.Helper()
+	w.exec(`DELETE FROM checkpoints`)
+	w.exec(`DELETE FROM sums`)
+}
+
+func TestStatusAddsPartitionsUp(t *testing.T) {
+	t.Parallel()
+	w, _ := partitioned(t)
+	defer w.forget()
+	w.commit("1", "2")
+	w.exec(`DELETE FROM checkpoints WHERE partition = 1`) // not registered there yet
+	w.exec(`UPDATE checkpoints SET "offset" = "offset" - 3 WHERE partition = 2`)
+	w.exec(`UPDATE log_records SET staged_at = now() - interval '4 s' WHERE partition = 2`)
+	w.exec(`INSERT INTO consumer_members (name, member, seen_at) VALUES
+		('sum', gen_random_uuid(), now()), ('sum', gen_random_uuid(), now()), ('sum', gen_random_uuid(), now() - interval '1 minute')`)
+	s := w.status()
+	if s.Numbered != 100 || s.Published != 100 || s.Log.Offset != 100 || s.First != 1 || s.Staged != 2 || s.Log.Partitions != 4 || s.Leaders() != 4 {
+		t.Errorf("the status is %+v", s)
+	}
+	var numbered, published, head int64
+	for i, p := range s.Partitions {
+		numbered, published, head = numbered+p.Numbered, published+p.Published, head+p.Log.Offset
+		if p.Partition != i || !p.Active || p.Leader == nil || p.Epoch == 0 || p.First != 1 || p.Numbered == 0 || p.Trouble != "" || p.LogError != "" {
+			t.Errorf("partition %d: %+v", i, p)
+		}
+	}
+	if len(s.Partitions) != 4 || numbered != 100 || published != 100 || head != 100 {
+		t.Errorf("the partitions are %+v", s.Partitions)
+	}
+	lag := s.Partitions[1].Numbered
+	c := s.Consumers[0]
+	if len(s.Consumers) != 1 || c.Checkpoint != 97-lag || c.Lag != lag+3 || c.Slowest != 2 || c.LagSeconds < 4 || c.Processes != 2 {
+		t.Errorf("the consumer is %+v", c)
+	}
+	if len(c.Behind) != 2 || c.Behind[0].Partition != 1 || c.Behind[0].Lag != lag || c.Behind[1].Partition != 2 || c.Behind[1].Lag != 3 {
+		t.Errorf("the consumer is behind in %+v", c.Behind)
+	}
+	if troubles := s.Troubles(); len(troubles) > 0 {
+		t.Errorf("the troubles are %q", troubles)
+	}
+}
+
+func TestTroublesNameThePartitions(t *testing.T) {
+	t.Parallel()
+	for says, change := range map[string]func(w *world, s *unilog.Streamer){
+		"partitions 0, 1, 2 and 3: no streamer leads: 1 records wait": func(w *world, s *unilog.Streamer) { s.Resign(); w.commit("1") },
+		"partition 3: the streamer has failed for": func(w *world, _ *unilog.Streamer) {
+			w.exec(`UPDATE log_partitions SET trouble = 'no way', troubled_at = now() WHERE partition = 3`)
+		},
+		"partition 1: the log has lost records: it is at offset 0 of": func(w *world, _ *unilog.Streamer) {
+			w.command("DEL", w.stream+":1", "{"+w.stream+":1}:leader")
+		},
+		"partition 2: the stream belongs to another database": func(w *world, _ *unilog.Streamer) {
+			w.command("HSET", "{"+w.stream+":2}:leader", "log_id", "another")
+		},
+		"partition 3: the log is at offset 900 and the database only at": func(w *world, _ *unilog.Streamer) {
+			w.command("XADD", w.stream+":3", "900-0", "data", "1")
+		},
+		"partitions 1 and 3: sum is behind by 5 records, 300 s: see what it logs; it holds the retention back": func(w *world, _ *unilog.Streamer) {
+			w.exec(`UPDATE log_records SET staged_at = now() - interval '5 minutes'`)
+			w.exec(`UPDATE checkpoints SET "offset" = "offset" - 2 - partition / 2 WHERE partition IN (1, 3)`)
+		},
+		"partition 2: sum is behind by 1 records, 300 s, and has been silent for 120 s": func(w *world, _ *unilog.Streamer) {
+			w.exec(`UPDATE log_records SET staged_at = now() - interval '5 minutes'`)
+			w.exec(`UPDATE checkpoints SET "offset" = "offset" - 1, updated_at = now() - interval '2 minutes' WHERE partition = 2`)
+		},
+		"partition 1: sum is ahead of the database": func(w *world, _ *unilog.Streamer) {
+			w.exec(`UPDATE checkpoints SET "offset" = "offset" + 1 WHERE partition = 1`)
+		},
+	} {
+		t.Run(says, func(t *testing.T) {
+			t.Parallel()
+			w, s := partitioned(t)
+			defer w.forget()
+			change(w, s)
+			if troubles := w.status().Troubles(); len(troubles) != 1 || !strings.HasPrefix(troubles[0], says) {
+				t.Errorf("the troubles are %q, want one that begins with %q", troubles, says)
+			}
+		})
+	}
+}
+
+// TestStatusOfManyPartitions sees that each look at the archive goes to the chunks
+// of its partition alone.
+func TestStatusOfManyPartitions(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const partitions = 12
+	w.repartition(partitions, 1)
+	w.commitMany(10 * partitions)
+	w.drain(w.streamer())
+	w.exec(`INSERT INTO checkpoints (name, partition, "offset") SELECT 'sum', partition, 1 FROM log_partitions`)
+	defer w.forget()
+	for name, sql := range map[string]string{"partitions": unilog.SQLPartitions, "consumers": unilog.SQLConsumers} {
+		plan := w.explain(sql)
+		looks := regexp.MustCompile(`.* on log_records_p.*`).FindAllString(plan, -1)
+		w.wantCount(name+": chunks", len(looks), partitions)
+		for _, look := range looks {
+			if !strings.Contains(look, "Index") || !strings.Contains(look, "loops=1)") {
+				t.Errorf("%s: %s", name, look)
+			}
+		}
+	}
+	s := w.status()
+	if s.Numbered != 10*partitions || len(s.Partitions) != partitions || len(s.Consumers[0].Behind) != partitions {
+		t.Errorf("the status is %+v", s)
+	}
+}
