@@ -51,7 +51,7 @@ func TestCounts(t *testing.T) {
 		"unilog_numbered_batch_records_count":  3, "unilog_numbered_batch_records_sum": 5,
 		"unilog_append_duration_seconds_count": 5, // the double and the one that met the loss, too
 		"unilog_appended_batch_records_count":  3, "unilog_appended_batch_records_sum": 8,
-		"unilog_leader": 1, "unilog_epoch": 2,
+		"unilog_leader": 1, `unilog_epoch{partition="0"}`: 2,
 		`unilog_streamer_retries_total{cause="simulated"}`: 1, `unilog_streamer_retries_total{cause="log"}`: 0,
 	})
 

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 
@@ -39,13 +40,13 @@ type status struct {
 // reading is nil where something could not be read.
 type reading struct {
 	database *unilog.Status
-	head     *unilog.Head
+	heads    []unilog.Head // by partition
 }
 
 var (
 	statusUp = describe("unilog_status_up", "1 if the database could be read; what it knows is left out if not.")
 	logUp    = describe("unilog_log_up", "1 if the log can be read.")
-	logHead  = describe("unilog_log_head_offset", "The last offset of the log.")
+	logHead  = describe("unilog_log_head_offset", "The last offset of the log, added up over its partitions.")
 
 	inDatabase = []struct {
 		*prometheus.Desc
@@ -60,28 +61,27 @@ var (
 			func(s *unilog.Status) float64 { return s.StagedFor },
 		},
 		{
-			describe("unilog_numbered_offset", "The last offset that was given."),
+			describe("unilog_numbered_offset", "The last offset that was given, added up over the partitions."),
 			func(s *unilog.Status) float64 { return float64(s.Numbered) },
 		},
 		{
-			describe("unilog_published_offset", "The last offset that the database knows to be in the log."),
+			describe("unilog_published_offset", "The last offset that the database knows to be in the log, added up over the partitions."),
 			func(s *unilog.Status) float64 { return float64(s.Published) },
 		},
 		{
-			describe("unilog_archive_first_offset", "The first offset that the archive holds, or will."),
+			describe("unilog_archive_first_offset", "The first offset that the archive holds, or will; of several partitions, one more than the records that it no longer holds."),
 			func(s *unilog.Status) float64 { return float64(s.First) },
 		},
 		{
-			describe("unilog_leaders", "1 if a streamer leads, 0 if none does."),
-			func(s *unilog.Status) float64 {
-				if s.Leader == nil {
-					return 0
-				}
-				return 1
-			},
+			describe("unilog_partitions", "Partitions that the log has."),
+			func(s *unilog.Status) float64 { return float64(len(s.Partitions)) },
 		},
 		{
-			describe("unilog_trouble_seconds", "For how long no attempt to publish has succeeded, 0 when the last one did."),
+			describe("unilog_leaders", "Partitions that a streamer leads."),
+			func(s *unilog.Status) float64 { return float64(s.Leaders()) },
+		},
+		{
+			describe("unilog_trouble_seconds", "For how long no attempt to publish has succeeded in any one partition, 0 when the last one did."),
 			func(s *unilog.Status) float64 { return s.TroubledFor },
 		},
 		{
@@ -90,12 +90,38 @@ var (
 		},
 	}
 
+	partitionHead = describe("unilog_partition_log_head_offset", "The last offset of the partition's log.", "partition")
+	partitionLag  = describe("unilog_consumer_partition_lag_records", "Numbered records of the partition that the consumer has not applied.", "consumer", "partition")
+
+	ofPartition = []struct {
+		*prometheus.Desc
+		value func(*unilog.PartitionStatus) float64
+	}{
+		{
+			describe("unilog_partition_leaders", "1 if a streamer leads the partition, 0 if none does.", "partition"),
+			func(p *unilog.PartitionStatus) float64 {
+				if p.Leader == nil {
+					return 0
+				}
+				return 1
+			},
+		},
+		{
+			describe("unilog_partition_numbered_offset", "The last offset that was given in the partition.", "partition"),
+			func(p *unilog.PartitionStatus) float64 { return float64(p.Numbered) },
+		},
+		{
+			describe("unilog_partition_published_offset", "The last offset of the partition that the database knows to be in the log.", "partition"),
+			func(p *unilog.PartitionStatus) float64 { return float64(p.Published) },
+		},
+	}
+
 	ofConsumer = []struct {
 		*prometheus.Desc
 		value func(unilog.ConsumerStatus) float64
 	}{
 		{
-			describe("unilog_consumer_checkpoint_offset", "The last offset that the consumer has applied.", "consumer"),
+			describe("unilog_consumer_checkpoint_offset", "The last offset that the consumer has applied, added up over the partitions.", "consumer"),
 			func(c unilog.ConsumerStatus) float64 { return float64(c.Checkpoint) },
 		},
 		{
@@ -103,7 +129,7 @@ var (
 			func(c unilog.ConsumerStatus) float64 { return float64(c.Lag) },
 		},
 		{
-			describe("unilog_consumer_lag_seconds", "How long the consumer's next record has waited since it was staged, 0 without one.", "consumer"),
+			describe("unilog_consumer_lag_seconds", "How long the consumer's next record has waited since it was staged, in the partition where that is longest; 0 without one.", "consumer"),
 			func(c unilog.ConsumerStatus) float64 { return c.LagSeconds },
 		},
 		{
@@ -123,10 +149,13 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (s *status) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{statusUp, logUp, logHead} {
+	for _, desc := range []*prometheus.Desc{statusUp, logUp, logHead, partitionHead, partitionLag} {
 		out <- desc
 	}
 	for _, m := range inDatabase {
+		out <- m.Desc
+	}
+	for _, m := range ofPartition {
 		out <- m.Desc
 	}
 	for _, m := range ofConsumer {
@@ -140,11 +169,16 @@ func (s *status) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
 	r := s.recent()
-	if r.head == nil {
+	if r.heads == nil {
 		tell(logUp, 0)
 	} else {
 		tell(logUp, 1)
-		tell(logHead, float64(r.head.Offset))
+		var all int64
+		for i, head := range r.heads {
+			all += head.Offset
+			tell(partitionHead, float64(head.Offset), strconv.Itoa(i))
+		}
+		tell(logHead, float64(all))
 	}
 	if r.database == nil {
 		tell(statusUp, 0)
@@ -154,9 +188,21 @@ func (s *status) Collect(out chan<- prometheus.Metric) {
 	for _, m := range inDatabase {
 		tell(m.Desc, m.value(r.database))
 	}
+	for i := range r.database.Partitions {
+		for _, m := range ofPartition {
+			tell(m.Desc, m.value(&r.database.Partitions[i]), strconv.Itoa(i))
+		}
+	}
 	for _, c := range r.database.Consumers {
 		for _, m := range ofConsumer {
 			tell(m.Desc, m.value(c), c.Name)
+		}
+		lag := make([]int64, len(r.database.Partitions))
+		for _, p := range c.Behind {
+			lag[p.Partition] = p.Lag
+		}
+		for i, records := range lag {
+			tell(partitionLag, float64(records), c.Name, strconv.Itoa(i))
 		}
 	}
 }
@@ -170,6 +216,10 @@ func (s *status) recent() reading {
 	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
 	defer cancel()
 	// At the same time: one that is silent takes nothing from the other's.
+	known := 1
+	if s.last.database != nil {
+		known = len(s.last.database.Partitions)
+	}
 	s.last = reading{}
 	var asked sync.WaitGroup
 	asked.Go(func() {
@@ -178,8 +228,8 @@ func (s *status) recent() reading {
 		}
 	})
 	asked.Go(func() {
-		if head, err := s.log.Head(ctx, 0); err == nil {
-			s.last.head = &head
+		if heads, err := unilog.ReadHeads(ctx, s.log, known); err == nil {
+			s.last.heads = heads
 		}
 	})
 	asked.Wait()

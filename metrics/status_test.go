@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,6 +43,37 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%s is %v", name, got[name])
 		}
 	}
+}
+
+// What an operator needs to know of each partition, he is told.
+func TestStatusOfPartitions(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	if _, err := unilog.Repartition(t.Context(), w.near, 4); err != nil {
+		t.Fatal(err)
+	}
+	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Observer = metrics.Streamer(w.reg) })
+	w.stage(`1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9`) // without keys: by their ids, 1 to 9
+	w.drain(s.RunOnce)
+	if _, err := w.near.Exec(t.Context(), `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 2), ('c', 1, 1)`); err != nil {
+		t.Fatal(err)
+	}
+	w.reg.MustRegister(metrics.Status(w.db, w.log))
+	want := map[string]float64{
+		"unilog_partitions": 4, "unilog_leaders": 4, "unilog_leader": 4, "unilog_numbered_offset": 9, "unilog_published_offset": 9,
+		"unilog_log_head_offset": 9, "unilog_archive_first_offset": 1,
+		`unilog_consumer_checkpoint_offset{consumer="c"}`: 3, `unilog_consumer_lag_records{consumer="c"}`: 6,
+	}
+	for partition, records := range []float64{2, 3, 2, 2} {
+		label := fmt.Sprintf(`{partition="%d"}`, partition)
+		for _, name := range []string{"numbered_offset", "published_offset", "log_head_offset"} {
+			want["unilog_partition_"+name+label] = records
+		}
+		want["unilog_partition_leaders"+label] = 1
+		lag := []float64{0, 2, 2, 2}[partition]
+		want[fmt.Sprintf(`unilog_consumer_partition_lag_records{consumer="c",partition="%d"}`, partition)] = lag
+	}
+	w.want(want)
 }
 
 // A scrape has an answer, and no figure that is not known, whatever is lost. It

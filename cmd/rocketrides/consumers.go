@@ -41,10 +41,14 @@ func printConsumers(out io.Writer, consumers []unilog.ConsumerStatus) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "consumer\tcheckpoint\tlag\tlag (s)\tdead letters\tlast seen\t")
+	fmt.Fprintln(w, "consumer\tcheckpoint\tlag\tlag (s)\tdead letters\tlast seen\tprocesses\t")
 	for _, c := range consumers {
 		seen := time.Duration(c.Silent * float64(time.Second)).Round(time.Second)
-		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%d\t%v ago\t\n", c.Name, c.Checkpoint, c.Lag, c.LagSeconds, c.DeadLetters, seen)
+		processes := "-" // not known, or none
+		if c.Processes > 0 {
+			processes = fmt.Sprint(c.Processes)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%d\t%v ago\t%s\t\n", c.Name, c.Checkpoint, c.Lag, c.LagSeconds, c.DeadLetters, seen, processes)
 	}
 	return w.Flush()
 }

@@ -14,6 +14,8 @@ func TestLookingAfterConsumers(t *testing.T) {
 	exec1(t, pool, `UPDATE log_partitions SET next_offset = 3, published_offset = 2`)
 	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 2)`)
 	exec1(t, pool, `INSERT INTO consumer_states (name, total_distance) VALUES ('c', 77)`)
+	exec1(t, pool, `INSERT INTO consumer_members (name, member) VALUES ('c', gen_random_uuid())`)
+	exec1(t, pool, `INSERT INTO consumer_leases (name, partition, member, until) VALUES ('c', 0, gen_random_uuid(), now())`)
 
 	says := func(want string, args ...string) {
 		t.Helper()
@@ -26,6 +28,10 @@ func TestLookingAfterConsumers(t *testing.T) {
 	says("c agreed already: its total is 3.5 m", "reconcile", "c")
 	says("c 3.50 3.5 0 0 0 0 agrees", "verify")
 	says("c is forgotten", "consumers", "forget", "c")
+	var left int
+	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM consumer_members) + (SELECT count(*) FROM consumer_leases)`).Scan(&left); err != nil || left > 0 {
+		t.Errorf("%d members and leases are left, %v", left, err)
+	}
 	execute(t, env, "reconcile", "c").fails(t, 1, "no consumer c has registered")
 	execute(t, env, "consumers", "forget", "c").fails(t, 1, "no consumer c has registered")
 }

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -17,6 +19,7 @@ type migrateCmd struct {
 	databaseFlags `embed:""`
 	SQL           bool          `name:"sql" help:"Print the statements instead of running them."`
 	Roles         bool          `help:"Also create or update the roles with what each process needs."`
+	Partitions    int           `default:"0" help:"Also give the log so many partitions, from 1 to 1,024, while everything runs; 0 keeps those that it has."`
 	Timeout       time.Duration `default:"10m" help:"Give up, and undo what is not done, when Postgres takes longer."`
 }
 
@@ -34,6 +37,21 @@ For example: CREATE USER api PASSWORD '…' IN ROLE rocketrides_api
 Give all streamers one user, so that a standby may end the session of a leader that is frozen. "consumer --bootstrap" needs the reader's role too. Repairs (reconcile, deadletters, "consumers forget") and migrations are for the user who runs this: a superuser, or the database's owner with CREATEROLE and the right to grant pg_read_all_stats.
 
 Redis has the like in deploy/redis/users.acl.`
+}
+
+// Validate refuses what the library would refuse, before anything is done.
+func (c *migrateCmd) Validate() error {
+	if c.Partitions != 0 && c.SQL {
+		return errors.New("--partitions is not for --sql: run migrate again without it")
+	}
+	return checkPartitions(c.Partitions)
+}
+
+func checkPartitions(n int) error {
+	if n < 0 || n > unilog.MaxPartitions {
+		return fmt.Errorf("--partitions is %d: it must be from 1 to %d", n, unilog.MaxPartitions)
+	}
+	return nil
 }
 
 func (c *migrateCmd) Run(ctx context.Context, log *slog.Logger) error {
@@ -55,7 +73,7 @@ func (c *migrateCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if c.Roles {
 		log.Info("the roles are up to date")
 	}
-	return nil
+	return c.repartition(ctx, log, c.Timeout, c.Partitions)
 }
 
 func (f *databaseFlags) migrate(ctx context.Context, timeout time.Duration, roles bool) error {
@@ -71,6 +89,38 @@ func (f *databaseFlags) migrate(ctx context.Context, timeout time.Duration, role
 		err = makeRoles(ctx, pool)
 	}
 	return unanswered(err, moreTime)
+}
+
+// repartition gives the log so many partitions, unless that is 0, and says what
+// it had.
+func (f *databaseFlags) repartition(ctx context.Context, log *slog.Logger, timeout time.Duration, partitions int) error {
+	if partitions == 0 {
+		return nil
+	}
+	pool, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer closePool(pool)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	before, err := unilog.Repartition(ctx, pool, partitions)
+	switch {
+	case err != nil:
+		return unanswered(err, moreTime)
+	case before == partitions:
+		log.Info(fmt.Sprintf("the log has %s already", counted(partitions)))
+	default:
+		log.Info(fmt.Sprintf("the log has %s now (%d before): records of a key keep their order", counted(partitions), before))
+	}
+	return nil
+}
+
+func counted(partitions int) string {
+	if partitions == 1 {
+		return "1 partition"
+	}
+	return fmt.Sprintf("%d partitions", partitions)
 }
 
 // migrateAll brings a database's tables to the newest version.

@@ -86,6 +86,29 @@ func TestMigrateUpgrades(t *testing.T) {
 	}
 }
 
+func TestMigratePartitions(t *testing.T) {
+	t.Parallel()
+	_, env := emptyDatabase(t)
+	for _, step := range []struct{ flag, says string }{
+		{"--partitions=4", "the log has 4 partitions now (1 before): records of a key keep their order"},
+		{"--partitions=4", "the log has 4 partitions already"},
+		{"--partitions=0", "the database's tables are up to date"},
+		{"--partitions=1", "the log has 1 partition now (4 before)"},
+		{"--partitions=6", "the log has 6 partitions now (1 before)"},
+	} {
+		if r := execute(t, env, "migrate", step.flag); r.code != 0 || !strings.Contains(r.out, step.says) {
+			t.Errorf("migrate %s: %+v, want %q", step.flag, r, step.says)
+		}
+	}
+	r := execute(t, append(env, "REDIS_URL="+testenv.SharedRedis(t)), "status")
+	if r.code != 0 || !strings.Contains(r.out, "0 of 6 partitions have one") || !strings.Contains(r.out, "- partitions 0, 1, 2, 3, 4 and 5: no streamer leads") {
+		t.Errorf("status: %+v", r)
+	}
+	execute(t, env, "migrate", "--partitions=1025").fails(t, 2, "--partitions is 1025: it must be from 1 to 1024")
+	execute(t, env, "up", "--partitions=-1").fails(t, 2, "--partitions is -1: it must be from 1 to 1024")
+	execute(t, env, "migrate", "--partitions=2", "--sql").fails(t, 2, "--partitions is not for --sql")
+}
+
 func TestProcessesSayWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	_, env := database(t)

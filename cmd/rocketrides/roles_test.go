@@ -197,6 +197,32 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 	r.checkNothingWasRefused()
 }
 
+// TestRepartitionUnderLeastPrivilege changes the number of partitions as the owner
+// of the database, to whom the archive does not belong.
+func TestRepartitionUnderLeastPrivilege(t *testing.T) {
+	t.Parallel()
+	r := newRoles(t)
+	r.migrate("--roles")
+	r.makeUsers()
+	streamer := start(t, r.env("streamer"), "streamer")
+	streamer.says("leading")
+	api := start(t, r.env("api"), "api", "--port=0", "--max-backlog=1000")
+	book := r.booker(api)
+	book()
+	for _, partitions := range []int{4, 2} {
+		r.migrate(fmt.Sprintf("--partitions=%d", partitions))
+		book()
+	}
+	awaitStatus(t, r.env("reader"), func(s *unilog.Status) bool {
+		return s.Leaders() == 4 && len(s.Troubles()) == 0 && s.Staged == 0 && s.Published == s.Numbered && s.Log.Offset == s.Numbered
+	})
+	for _, p := range []*process{streamer, api} {
+		p.stop()
+	}
+	r.checkStreamer()
+	r.checkNothingWasRefused()
+}
+
 // booker returns a function that books a few rides at the api.
 func (r *roles) booker(api *process) func() {
 	r.Helper()

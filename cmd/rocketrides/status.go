@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"text/tabwriter"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -148,19 +149,17 @@ func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
 }
 
 func printStatus(out io.Writer, s *unilog.Status) error {
-	leader := "none"
-	if l := s.Leader; l != nil {
-		leader = fmt.Sprintf("session %d of %s", l.PID, l.User)
-		if l.Seconds > 0 {
-			leader += fmt.Sprintf(" at %s, for %v", l.Address, time.Duration(l.Seconds*float64(time.Second)).Round(time.Second))
-		}
+	leader, head := leaderOf(s.Leader), headOf(s.Log, s.LogError)
+	retained := fmt.Sprintf("%d, from offset %d", s.Numbered-s.First+1, s.First)
+	if len(s.Partitions) > 1 {
+		leader = fmt.Sprintf("%d of %d partitions have one", s.Leaders(), len(s.Partitions))
+		retained = fmt.Sprint(s.Numbered - s.First + 1) // each partition has its own offset
 	}
-	head := fmt.Sprint(s.Log.Offset)
-	if s.LogError != "" {
-		head = "unknown"
+	fmt.Fprintf(out, "leader     %s\nepoch      %d\nstaged     %d\nnumbered   %d\npublished  %d\nlog head   %s\nretained   %s\n\n",
+		leader, s.Epoch, s.Staged, s.Numbered, s.Published, head, retained)
+	if err := printPartitions(out, s.Partitions); err != nil {
+		return err
 	}
-	fmt.Fprintf(out, "leader     %s\nepoch      %d\nstaged     %d\nnumbered   %d\npublished  %d\nlog head   %s\nretained   %d, from offset %d\n\n",
-		leader, s.Epoch, s.Staged, s.Numbered, s.Published, head, s.Numbered-s.First+1, s.First)
 	if err := printConsumers(out, s.Consumers); err != nil {
 		return err
 	}
@@ -173,4 +172,40 @@ func printStatus(out io.Writer, s *unilog.Status) error {
 		fmt.Fprintln(out, "-", t)
 	}
 	return nil
+}
+
+func leaderOf(l *unilog.Session) string {
+	if l == nil {
+		return "none"
+	}
+	leader := fmt.Sprintf("session %d of %s", l.PID, l.User)
+	if l.Seconds > 0 {
+		leader += fmt.Sprintf(" at %s, for %v", l.Address, time.Duration(l.Seconds*float64(time.Second)).Round(time.Second))
+	}
+	return leader
+}
+
+func headOf(head unilog.Head, err string) string {
+	if err != "" {
+		return "unknown"
+	}
+	return fmt.Sprint(head.Offset)
+}
+
+// printPartitions prints a line for each partition, if there are several.
+func printPartitions(out io.Writer, partitions []unilog.PartitionStatus) error {
+	if len(partitions) == 1 {
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "partition\tepoch\tnumbered\tpublished\tlog head\tretained\tleader\t")
+	for _, p := range partitions {
+		leader := leaderOf(p.Leader)
+		if !p.Active {
+			leader += ", not active"
+		}
+		fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%s\t%d\t%s\t\n", p.Partition, p.Epoch, p.Numbered, p.Published, headOf(p.Log, p.LogError), p.Numbered-p.First+1, leader)
+	}
+	fmt.Fprintln(w)
+	return w.Flush()
 }

@@ -29,6 +29,7 @@ type upCmd struct {
 	Fresh       bool          `help:"Remove the private servers' state first."`
 	Rate        float64       `default:"10" help:"Rides a second."`
 	Consumers   int           `default:"2" help:"How many consumers to run: consumer0, consumer1, …"`
+	Partitions  int           `default:"0" help:"Give the log so many partitions, from 1 to 1,024; 0 keeps those that it has."`
 	ServersOnly bool          `help:"Start the servers and migrate, but no processes."`
 	NoFailures  bool          `help:"Simulate no failures; else every tenth batch fails."`
 	Seed        uint64        `default:"0" help:"Makes random choices repeatable; 0 takes new seeds."`
@@ -56,7 +57,7 @@ func (c *upCmd) Validate() error {
 	case c.For < 0:
 		return fmt.Errorf("--for is %v: it must not be negative", c.For)
 	}
-	return nil
+	return checkPartitions(c.Partitions)
 }
 
 // Run runs until ctx ends, or for the time asked for.

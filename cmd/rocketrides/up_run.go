@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 
@@ -47,6 +48,9 @@ func (c *upRun) prepare(ctx context.Context, databaseURL, _ string) error {
 		return err
 	}
 	c.database.DatabaseURL = databaseURL
+	if err := c.database.repartition(ctx, slog.Default(), migrateTimeout, c.Partitions); err != nil {
+		return err
+	}
 	return c.ask(ctx, func(db *pgxpool.Pool) error {
 		return db.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM rides`).Scan(&c.lastRide)
 	})
@@ -82,10 +86,18 @@ func (c *upRun) forget(ctx context.Context, name string) error {
 	})
 }
 
-// emptyLog removes the stream, and the hash beside it that names its leader.
+// emptyLog removes each partition's stream, and the hash beside it that names its
+// leader.
 func (c *upRun) emptyLog(ctx context.Context) error {
 	if c.LogURL != "" {
 		return errors.New("the log can be emptied only where it is in the Redis of REDIS_URL")
+	}
+	var partitions int
+	err := c.ask(ctx, func(db *pgxpool.Pool) error {
+		return db.QueryRow(ctx, `SELECT count(*) FROM log_partitions`).Scan(&partitions)
+	})
+	if err != nil {
+		return err
 	}
 	stream, err := c.log().openAt(ctx, nil, "")
 	if err != nil {
@@ -94,8 +106,14 @@ func (c *upRun) emptyLog(ctx context.Context) error {
 	defer stream.Close()
 	redis := redisOf(stream)
 	var errs []error
-	for _, key := range []string{c.StreamName, "{" + c.StreamName + "}:leader"} {
-		errs = append(errs, redis.Do(ctx, redis.B().Del().Key(key).Build()).Error())
+	for partition := range partitions {
+		name := c.StreamName
+		if partition > 0 {
+			name += ":" + strconv.Itoa(partition)
+		}
+		for _, key := range []string{name, "{" + name + "}:leader"} {
+			errs = append(errs, redis.Do(ctx, redis.B().Del().Key(key).Build()).Error())
+		}
 	}
 	return errors.Join(errs...)
 }

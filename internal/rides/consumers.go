@@ -8,12 +8,16 @@ import (
 )
 
 const (
-	// Served by checkpoints_pkey, dead_letters_pkey and consumer_states_pkey.
+	// Each served by its table's primary key.
 	deleteConsumerSQL = `
 		WITH checkpoint AS (
 			DELETE FROM checkpoints WHERE name = $1
 		), letters AS (
 			DELETE FROM dead_letters WHERE consumer = $1
+		), members AS (
+			DELETE FROM consumer_members WHERE name = $1
+		), leases AS (
+			DELETE FROM consumer_leases WHERE name = $1
 		)
 		DELETE FROM consumer_states WHERE name = $1`
 	lockConsumerSQL = `SELECT FROM checkpoints WHERE name = $1 FOR UPDATE`

@@ -14,7 +14,7 @@ const (
 	// Index: log_partitions_pkey, staged_log_records_pkey twice, above the low-water
 	// mark, below which there are only dead rows.
 	sqlBacklog = `
-SELECT next_offset - 1 - published_offset + coalesce(
+SELECT (SELECT sum(next_offset - 1 - published_offset)::bigint FROM log_partitions) + coalesce(
     (SELECT id FROM staged_log_records WHERE id > low_water ORDER BY id DESC LIMIT 1)
     - (SELECT id FROM staged_log_records WHERE id > low_water ORDER BY id LIMIT 1) + 1, 0)
 FROM log_partitions WHERE partition = 0`

@@ -159,8 +159,13 @@ func TestBacklogShedsBookings(t *testing.T) {
 	refuses(true, `UPDATE log_partitions SET next_offset = 3, published_offset = 1`)
 	refuses(false, `DELETE FROM staged_log_records`)
 	refuses(true, `UPDATE log_partitions SET next_offset = 8`)
-	if n := strings.Count(log.String(), "bookings are refused"); n != 3 {
-		t.Errorf("logged %d times that bookings are refused, want 3:\n%s", n, log)
+	// Partitions count together.
+	refuses(false, `UPDATE log_partitions SET published_offset = 5`)
+	refuses(true, `INSERT INTO log_partitions (partition, next_offset) VALUES (1, 4)`)
+	refuses(false, `DELETE FROM log_partitions WHERE partition = 1`)
+	refuses(true, `UPDATE log_partitions SET published_offset = 1`)
+	if n := strings.Count(log.String(), "bookings are refused"); n != 5 {
+		t.Errorf("logged %d times that bookings are refused, want 5:\n%s", n, log)
 	}
 	// When nobody knows, they are taken.
 	refuses(false, `ALTER TABLE log_partitions RENAME TO hidden`)

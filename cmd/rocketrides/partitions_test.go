@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+// awaitStatus looks until the status is as wanted, and returns it.
+func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) *unilog.Status {
+	t.Helper()
+	for {
+		r := execute(t, env, "status", "--json")
+		status := new(unilog.Status)
+		if err := json.Unmarshal([]byte(r.out), status); err != nil {
+			t.Fatalf("status: %v in %+v", err, r)
+		}
+		if is(status) {
+			return status
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatalf("the status stays\n%s", r.out)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// TestPartitionedProcesses runs each process, the streamer twice, on a log of
+// several partitions.
+func TestPartitionedProcesses(t *testing.T) {
+	t.Parallel()
+	_, env := database(t)
+	env = append(env, "REDIS_URL="+testenv.SharedRedis(t), "STREAM_NAME="+testenv.StreamName(t), "SIMULATE_FAILURES=0.1", "SEED=1")
+	const partitions = 4
+	if r := execute(t, env, "migrate", fmt.Sprintf("--partitions=%d", partitions)); r.code != 0 {
+		t.Fatalf("migrate: %+v", r)
+	}
+	streamers := []*scraped{startScraped(t, env, "streamer"), startScraped(t, env, "streamer")}
+	consumers := []*process{start(t, env, "consumer", "c1"), start(t, env, "consumer", "c2")}
+	port := freePort(t)
+	api := start(t, env, "api", fmt.Sprintf("--port=%d", port))
+	api.says("api listens")
+	for _, s := range streamers {
+		s.until(map[string]float64{"unilog_leader": partitions / 2, "unilog_leaders": partitions, "unilog_partitions": partitions})
+	}
+	awaitStatus(t, env, func(s *unilog.Status) bool { return len(s.Consumers) == len(consumers) })
+	if r := execute(t, nil, "simulator", fmt.Sprintf("--url=http://127.0.0.1:%d", port), "--rate=100", "--for=1s"); r.code != 0 {
+		t.Fatalf("simulator: %+v", r)
+	}
+	if r := execute(t, env, "verify", "c1", "c2"); r.code != 0 { // the equation holds at every instant
+		t.Errorf("verify: %+v", r)
+	}
+	status := awaitStatus(t, env, func(s *unilog.Status) bool {
+		return s.Leaders() == partitions && s.Staged == 0 && s.Published == s.Numbered && s.Log.Offset == s.Numbered
+	})
+	for _, p := range status.Partitions {
+		if p.Log.Offset == 0 || p.Log.Offset != p.Numbered || p.Log.Partitions != partitions {
+			t.Errorf("partition %+v", p)
+		}
+	}
+	r := execute(t, env, "status")
+	for _, words := range []string{fmt.Sprintf("%[1]d of %[1]d partitions have one", partitions), fmt.Sprintf("log head   %d\n", status.Numbered)} {
+		if r.code != 0 || !strings.Contains(r.out, words) {
+			t.Errorf("status: %+v", r)
+		}
+	}
+	for _, p := range append(consumers, api, streamers[0].process, streamers[1].process) {
+		p.stop()
+	}
+	if r := execute(t, env, "verify", "c1", "c2"); r.code != 0 {
+		t.Errorf("verify: %+v", r)
+	}
+}
