@@ -14,6 +14,7 @@ import (
 // awaitStatus looks until the status is as wanted, and returns it.
 func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) *unilog.Status {
 	t.Helper()
+	overdue := time.After(30 * time.Second)
 	for {
 		r := execute(t, env, "status", "--json")
 		status := new(unilog.Status)
@@ -24,7 +25,7 @@ func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) *unil
 			return status
 		}
 		select {
-		case <-t.Context().Done():
+		case <-overdue:
 			t.Fatalf("the status stays\n%s", r.out)
 		case <-time.After(20 * time.Millisecond):
 		}

@@ -124,7 +124,7 @@ var refusedByRedis = map[string][]string{
 		"XREAD STREAMS rocket-rides-log 0", "SET rocket-rides-log x", "EXPIRE rocket-rides-log 1", "RENAME rocket-rides-log another",
 	},
 	"rocketrides_consumer": {
-		"XREAD STREAMS another 0", "XADD rocket-rides-log * data x", "XTRIM rocket-rides-log MAXLEN 0", "DEL rocket-rides-log",
+		"XREAD STREAMS another 0", "XREAD STREAMS rocket-rides-logs 0", "XADD rocket-rides-log * data x", "XTRIM rocket-rides-log MAXLEN 0", "DEL rocket-rides-log",
 		"HSET {rocket-rides-log}:leader epoch 99", "DEL {rocket-rides-log}:leader",
 		"EVAL return{redis.call('DEL',KEYS[1])} 1 rocket-rides-log", "XGROUP CREATE rocket-rides-log g 0",
 	},
