@@ -10,7 +10,8 @@ import (
 // most. Nil hooks are not called. An error from a hook is a crash at that
 // place: the streamer forgets everything it holds in memory, its leadership
 // included, and starts again from what Postgres and the log know. A hook must be
-// quick: after 1.5 s of silence another streamer may lead.
+// quick: after 1.5 s of silence another streamer may lead. Several partitions call
+// them at the same time.
 type StreamerHooks struct {
 	// AfterNumber is called when entries have their offsets, committed, and
 	// none of them is published.

@@ -72,7 +72,9 @@ func TestPartitionedProcesses(t *testing.T) {
 		}
 	}
 	for _, p := range append(consumers, api, streamers[0].process, streamers[1].process) {
-		p.stop()
+		if said := p.stop(); t.Failed() {
+			t.Fatalf("it said\n%s", said)
+		}
 	}
 	if r := execute(t, env, "verify", "c1", "c2"); r.code != 0 {
 		t.Errorf("verify: %+v", r)

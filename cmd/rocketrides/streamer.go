@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/rocketrides/unilog"
@@ -60,12 +61,9 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	var published int64 // what is sent again is not published again
+	report := reportPublished(log)
 	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
-		if first, last := entries[0].Offset, entries[len(entries)-1].Offset; last > published {
-			published = last
-			log.Info("published", "records", len(entries), "first", first, "last", last)
-		}
+		report(entries)
 		if crash == nil {
 			return nil
 		}
@@ -84,4 +82,25 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	return c.runWorker(ctx, log, reg, streamer)
+}
+
+// reportPublished logs what is published for the first time, and of which
+// partition, if there are several.
+func reportPublished(log *slog.Logger) func([]unilog.Entry) {
+	var mu sync.Mutex
+	published := map[int]int64{} // by partition, up to where
+	return func(entries []unilog.Entry) {
+		mu.Lock()
+		defer mu.Unlock()
+		partition, first, last := entries[0].Partition, entries[0].Offset, entries[len(entries)-1].Offset
+		if last <= published[partition] {
+			return // sent again
+		}
+		published[partition] = last
+		what := []any{"records", len(entries), "first", first, "last", last}
+		if len(published) > 1 || partition > 0 {
+			what = append(what, "partition", partition)
+		}
+		log.Info("published", what...)
+	}
 }
