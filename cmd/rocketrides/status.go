@@ -66,7 +66,7 @@ func (c *statusCmd) show(ctx context.Context, db *pgxpool.Pool) error {
 }
 
 // lateLog is a log that need not answer at first. It is opened while others ask
-// for its head, by one goroutine at a time, which is all that it can do.
+// for its head, by one goroutine at a time until there is an answer.
 type lateLog struct {
 	*switchlog.Log // nil until it has answered
 	flags          *logFlags

@@ -18,9 +18,13 @@ type sample struct {
 	Numbered  int64   `json:"numbered"`
 	Published int64   `json:"published"`
 	// Head is the log's, and null if it has never been read.
-	Head      *int64         `json:"head"`
-	First     int64          `json:"first"`
-	Epoch     int64          `json:"epoch"`
+	Head  *int64 `json:"head"`
+	First int64  `json:"first"`
+	Epoch int64  `json:"epoch"`
+	// Partitions are how many the log has, and Leaders how many have a leader.
+	Partitions int `json:"partitions"`
+	Leaders    int `json:"leaders"`
+	// Leader leads the first one; it is null unless each has one.
 	Leader    *leader        `json:"leader"`
 	Consumers []consumer     `json:"consumers"`
 	Latency   *latencyFigure `json:"latency"`

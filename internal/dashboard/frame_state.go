@@ -57,6 +57,8 @@ func (v *scene) troubles() (list []string) {
 		return list
 	}
 	switch waiting := s.Staged + max(0, s.Numbered-s.Published); {
+	case s.Leader == nil && s.Partitions > 1:
+		list = append(list, fmt.Sprintf("%s: %s wait.", vacancy(s), records(waiting)))
 	case s.Leader == nil && waiting == 0:
 		list = append(list, "No streamer leads.")
 	case s.Leader == nil:
@@ -73,4 +75,9 @@ func (v *scene) troubles() (list []string) {
 		}
 	}
 	return list
+}
+
+// vacancy says how many partitions nobody leads.
+func vacancy(s *sample) string {
+	return fmt.Sprintf("%d of %d partitions have no leader", s.Partitions-s.Leaders, s.Partitions)
 }

@@ -160,6 +160,9 @@ func (f *frame) speed() {
 		leader = fmt.Sprintf("session %d leads for %s", l.PID, whole(l.Seconds))
 	}
 	leader = fmt.Sprintf("epoch %s, %s", number(f.sample.Epoch), leader)
+	if n := f.sample.Partitions; n > 1 {
+		leader += fmt.Sprintf(", %d partitions", n)
+	}
 	if f.width < narrow {
 		f.add(latency)
 		f.add("  " + leader)

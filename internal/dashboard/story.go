@@ -103,6 +103,10 @@ func (t *story) lead(s *sample) {
 		t.vacant = s.Time
 	case s.Leader == nil && !t.noted && s.Time-t.vacant >= leaderless:
 		t.noted = true
+		if s.Partitions > 1 {
+			t.say(s.Time, "leader", "streamer", "%s", vacancy(s)+": what is staged for them waits.")
+			return
+		}
 		t.say(s.Time, "leader", "streamer", "No streamer leads: what is staged waits.")
 	case s.Leader == nil:
 	case t.noted:

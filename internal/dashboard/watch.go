@@ -69,7 +69,7 @@ func (w *watcher) look(ctx context.Context) {
 	var redis error
 	var head int64
 	var group errgroup.Group
-	group.Go(func() error { head, redis = w.readRedis(ctx); return nil })
+	group.Go(func() error { head, redis = w.readRedis(ctx, s.Partitions); return nil })
 	postgres := w.readPostgres(ctx, &next)
 	_ = group.Wait()
 	if ctx.Err() != nil {

@@ -94,7 +94,11 @@ export class Flow {
     const streamers = system?.processes.filter((p) => p.kind === 'streamer' && p.state === 'running') ?? [];
     setText(
       this.#find('.leader'),
-      s.leader ? `leads for ${longDuration(s.leader.seconds)}, term ${count(s.epoch)}` : 'nobody leads just now',
+      s.leader
+        ? `leads for ${longDuration(s.leader.seconds)}, term ${count(s.epoch)}${s.partitions > 1 ? `, ${count(s.partitions)} partitions` : ''}`
+        : s.partitions > 1
+          ? `${count(s.leaders)} of ${count(s.partitions)} partitions are led`
+          : 'nobody leads just now',
     );
     setData(this.#find('.streamer'), 'leaderless', s.leader ? null : '');
     const others = streamers.length - (s.leader ? 1 : 0);

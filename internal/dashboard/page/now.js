@@ -92,7 +92,9 @@ export class Now {
     const list = [];
     const stopped = new Set(system?.processes.filter((p) => p.state !== 'running').map((p) => p.name));
     const waiting = s.staged + Math.max(0, s.numbered - s.published);
-    if (!s.leader)
+    if (!s.leader && s.partitions > 1)
+      list.push(`${s.partitions - s.leaders} of ${s.partitions} partitions have no leader just now: ${records(waiting)} wait.`);
+    else if (!s.leader)
       list.push(waiting ? `No streamer leads just now: ${records(waiting)} wait.` : 'No streamer leads just now.');
     else if (s.staged_for > BEHIND)
       list.push(`${records(s.staged)} wait to be numbered, the oldest for ${longDuration(s.staged_for)}.`);

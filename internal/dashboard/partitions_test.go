@@ -1,0 +1,74 @@
+package dashboard
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rocketrides/unilog"
+)
+
+// TestSampleOfPartitions sees that the figures are those of all partitions.
+func TestSampleOfPartitions(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	_, err := unilog.Repartition(t.Context(), s.db, 4)
+	s.must(err)
+	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: s.db, Log: s.log, Logger: quietly})
+	s.must(err)
+	s.exec(sqlBook, 10) // without keys: 2, 3, 3 and 2 by their ids
+	for n := 1; n > 0; {
+		n, err = streamer.RunOnce(t.Context())
+		s.must(err)
+	}
+	s.exec(sqlBook, 3)
+	s.exec(`INSERT INTO checkpoints (name, partition, "offset", updated_at) VALUES
+		('c', 0, 2, now() - interval '3 s'), ('c', 1, 1, now()), ('c', 3, 1, now() - interval '2 s')`)
+	s.exec(`UPDATE log_records SET staged_at = now() - interval '7 s' - partition * interval '1 s'`)
+	s.exec(`INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+		SELECT 'c', partition, 1, now(), 'create', 'ride', '', '{}', '{}', '' FROM log_partitions`)
+
+	d := New(Config{DB: s.db, Log: s.log})
+	var got sample
+	s.must(d.readPostgres(t.Context(), &got))
+	if got.Partitions != 4 || got.Leaders != 4 || got.Leader == nil || got.Numbered != 10 || got.Published != 10 || got.Staged != 3 || got.First != 1 {
+		t.Errorf("the sample is %+v", got)
+	}
+	if len(got.Consumers) != 1 {
+		t.Fatalf("the consumers are %+v", got.Consumers)
+	}
+	c := got.Consumers[0]
+	if c.Checkpoint != 4 || c.Lag != 6 || c.LagSeconds < 10 || c.Silent > 2 || c.DeadLetters != 4 || c.Latency == nil || *c.Latency < 7900 || *c.Latency > 8100 {
+		t.Errorf("the consumer is %+v", c)
+	}
+	for _, known := range []int{0, 1, 4} {
+		if head, err := d.readRedis(t.Context(), known); err != nil || head != 10 {
+			t.Errorf("the head is %d, %v", head, err)
+		}
+	}
+
+	// One that nobody leads is seen.
+	s.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1970040679 AND objid = 3
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+	for got.Leaders == 4 {
+		s.must(d.readPostgres(t.Context(), &got))
+	}
+	if got.Leaders != 3 || got.Leader != nil {
+		t.Errorf("3 of 4 partitions have a leader, and the sample is %+v", got)
+	}
+}
+
+func TestFrameOfPartitions(t *testing.T) {
+	t.Parallel()
+	v := sceneOf(1000, 1)
+	says := func(want string, change func(*sample)) {
+		t.Helper()
+		s := *v.sample
+		change(&s)
+		v.sample = &s
+		if text := strings.Join(v.lines(120, 40), "\n"); !strings.Contains(text, want) {
+			t.Errorf("it does not say %q:\n%s", want, text)
+		}
+	}
+	says(", 4 partitions", func(s *sample) { s.Partitions, s.Leaders = 4, 4 })
+	says("1 of 4 partitions have no leader: ", func(s *sample) { s.Leaders, s.Leader = 3, nil })
+}
