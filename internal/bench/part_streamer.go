@@ -46,7 +46,7 @@ func (w *world) drain(ctx context.Context, records int, args ...string) (way, *p
 	}
 	err = w.await(ctx, func() (bool, error) {
 		var published int64
-		err := w.db.QueryRow(ctx, `SELECT published_offset FROM log_partitions WHERE partition = 0`).Scan(&published)
+		err := w.db.QueryRow(ctx, `SELECT sum(published_offset)::bigint FROM log_partitions`).Scan(&published)
 		return published >= int64(records), err
 	})
 	return y, streamer, err

@@ -99,7 +99,7 @@ func (t *torture) onceInTheLog(ctx context.Context) (string, bool, error) {
 	var rides, lacking, twice, strange int
 	err := t.db.QueryRow(ctx, `
 		WITH logged AS (
-			SELECT (data ->> 'id')::bigint AS id, (data ->> 'distance')::numeric AS distance FROM log_records
+			SELECT (data ->> 'id')::bigint AS id, (data ->> 'distance')::numeric AS distance FROM log_records WHERE object <> 'unilog'
 		), logged_ride AS (
 			SELECT id, count(*) AS times, min(distance) AS distance FROM logged GROUP BY id
 		)
@@ -111,56 +111,89 @@ func (t *torture) onceInTheLog(ctx context.Context) (string, bool, error) {
 }
 
 func (t *torture) gapless(ctx context.Context) (string, bool, error) {
-	var first, last, count, next int64
+	var first, last, count int64
+	var partitions int
+	var kept bool
 	err := t.db.QueryRow(ctx, `
-		SELECT min("offset"), max("offset"), count(*), (SELECT next_offset FROM log_partitions WHERE partition = 0)
-		FROM log_records WHERE partition = 0`).Scan(&first, &last, &count, &next)
-	return fmt.Sprintf("%d records from %d to %d", count, first, last), first == 1 && last == count && next == last+1, err
+		WITH archived AS (
+			SELECT partition, min("offset") AS first, max("offset") AS last, count(*) AS records FROM log_records GROUP BY partition
+		)
+		SELECT coalesce(min(first), 0), coalesce(sum(last), 0)::bigint, coalesce(sum(records), 0)::bigint, count(*),
+			bool_and(coalesce(last, 0) = next_offset - 1 AND coalesce(first, 1) = 1 AND coalesce(records, 0) = next_offset - 1)
+		FROM log_partitions LEFT JOIN archived USING (partition)`).Scan(&first, &last, &count, &partitions, &kept)
+	return fmt.Sprintf("%d records from %d to %d%s", count, first, last, of(partitions)), kept && count > 0, err
 }
 
-// streamIsTheEnd compares the stream with the archive, entry by entry.
+// of says how many partitions a figure is the sum of, if there are several.
+func of(partitions int) string {
+	if partitions == 1 {
+		return ""
+	}
+	return fmt.Sprintf(" in %d partitions together", partitions)
+}
+
+// streamIsTheEnd compares each partition's stream with the archive, entry by entry.
 func (t *torture) streamIsTheEnd(ctx context.Context) (string, bool, error) {
-	var last int64
-	if err := t.db.QueryRow(ctx, `SELECT next_offset - 1 FROM log_partitions WHERE partition = 0`).Scan(&last); err != nil {
+	rows, err := t.db.Query(ctx, `SELECT next_offset - 1 FROM log_partitions ORDER BY partition`)
+	if err != nil {
 		return "", false, err
 	}
-	var count, differ, holes int64
-	var next int64
+	lasts, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return "", false, err
+	}
+	var all compared
+	kept := true
+	for partition, last := range lasts {
+		c, err := t.compare(ctx, partition)
+		if err != nil {
+			return "", false, err
+		}
+		kept = kept && c.end == last
+		all.entries, all.end, all.differ, all.holes = all.entries+c.entries, all.end+c.end, all.differ+c.differ, all.holes+c.holes
+	}
+	return fmt.Sprintf("%d entries up to %d%s, %d differ from the archive, %d are missing, %d had been deleted",
+			all.entries, all.end, of(len(lasts)), all.differ, all.holes, t.deleted),
+		kept && all.differ == 0 && all.holes <= t.deleted, nil
+}
+
+// compared is what the comparison of a stream with the archive has found.
+type compared struct {
+	entries, differ, holes int64
+	end                    int64 // the last offset
+}
+
+func (t *torture) compare(ctx context.Context, partition int) (c compared, err error) {
 	var at unilog.Cursor
 	for {
-		entries, err := t.log.Read(ctx, 0, at, 1000, 0)
-		if err != nil {
-			return "", false, err
+		entries, err := t.log.Read(ctx, partition, at, 1000, 0)
+		if err != nil || len(entries) == 0 {
+			return c, err
 		}
-		if len(entries) == 0 {
-			break
-		}
-		end := entries[len(entries)-1]
-		archived, err := t.archived(ctx, entries[0].Offset, end.Offset)
+		last := entries[len(entries)-1]
+		archived, err := t.archived(ctx, partition, entries[0].Offset, last.Offset)
 		if err != nil {
-			return "", false, err
+			return c, err
 		}
 		for _, e := range entries {
 			if !same(e, archived[e.Offset]) {
-				differ++
+				c.differ++
 			}
-			if next > 0 {
-				holes += e.Offset - next
+			if c.entries > 0 {
+				c.holes += e.Offset - c.end - 1
 			}
-			next = e.Offset + 1
+			c.end = e.Offset
+			c.entries++
 		}
-		count += int64(len(entries))
-		at = unilog.Cursor{Offset: end.Offset, Position: end.Position}
+		at = unilog.Cursor{Offset: last.Offset, Position: last.Position}
 	}
-	return fmt.Sprintf("%d entries up to %d, %d differ from the archive, %d are missing, %d had been deleted", count, next-1, differ, holes, t.deleted),
-		differ == 0 && next == last+1 && holes <= t.deleted, nil
 }
 
 // archived returns what the archive holds at some offsets, as text.
-func (t *torture) archived(ctx context.Context, first, last int64) (map[int64]string, error) {
+func (t *torture) archived(ctx context.Context, partition int, first, last int64) (map[int64]string, error) {
 	rows, err := t.db.Query(ctx, `
 		SELECT "offset", concat_ws(E'\n', action, object, key, headers, data)
-		FROM log_records WHERE partition = 0 AND "offset" BETWEEN $1 AND $2`, first, last)
+		FROM log_records WHERE partition = $1 AND "offset" BETWEEN $2 AND $3`, partition, first, last)
 	if err != nil {
 		return nil, err
 	}
@@ -180,8 +213,8 @@ func same(e unilog.Entry, archived string) bool {
 	return len(e.Headers) == 0 && strings.Join([]string{e.Action, e.Object, e.Key, "{}", string(e.Data)}, "\n") == archived
 }
 
-// inOrder sees that commit-before-begin is kept: in the order of the log, no
-// ride was answered before one that is earlier in the log was sent.
+// inOrder sees that commit-before-begin is kept: in the order of a partition, no
+// ride was answered before one that is earlier in the partition was sent.
 func (t *torture) inOrder(ctx context.Context) (string, bool, error) {
 	acks, err := t.acknowledgements()
 	if err != nil {
@@ -191,14 +224,17 @@ func (t *torture) inOrder(ctx context.Context) (string, bool, error) {
 	for _, a := range acks {
 		byID[a.ID] = a
 	}
-	rows, err := t.db.Query(ctx, `SELECT (data ->> 'id')::bigint FROM log_records WHERE partition = 0 ORDER BY "offset"`)
+	rows, err := t.db.Query(ctx, `SELECT partition, (data ->> 'id')::bigint FROM log_records WHERE object <> 'unilog' ORDER BY partition, "offset"`)
 	if err != nil {
 		return "", false, err
 	}
 	var id int64
-	var sent time.Time // the latest so far
-	wrong := 0
-	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+	var sent time.Time // the latest so far, of the partition
+	wrong, before, partition := 0, 0, 0
+	_, err = pgx.ForEachRow(rows, []any{&partition, &id}, func() error {
+		if partition != before {
+			before, sent = partition, time.Time{}
+		}
 		ack, ok := byID[id]
 		if !ok {
 			return nil // a client that never heard of its ride

@@ -75,15 +75,16 @@ func (w *watch) run(ctx context.Context, db *pgxpool.Pool) error {
 	return nil
 }
 
-// sqlProgress says when the record at which the last consumer stands was
-// staged. Index: checkpoints_pkey, log_records_pkey.
+// sqlProgress says when the record at which the last consumer stands, in the
+// partition where it is furthest behind, was staged. Index: checkpoints_pkey,
+// log_records_pkey.
 const sqlProgress = `
-SELECT p.next_offset - 1, coalesce(
-    (SELECT CASE WHEN count(r.staged_at) = $2 THEN min(r.staged_at) END
-     FROM checkpoints AS c JOIN log_records AS r USING (partition, "offset")
-     WHERE c.name = ANY ($1) AND c.partition = p.partition),
+SELECT sum(next_offset - 1)::bigint, coalesce(
+    (SELECT CASE WHEN count(r.staged_at) = $2 * count(DISTINCT p.partition) THEN min(r.staged_at) END
+     FROM log_partitions AS p LEFT JOIN checkpoints AS c ON c.partition = p.partition AND c.name = ANY ($1)
+     LEFT JOIN log_records AS r ON r.partition = c.partition AND r."offset" = c."offset"),
     'epoch')
-FROM log_partitions AS p WHERE p.partition = 0`
+FROM log_partitions`
 
 // look audits once, in one snapshot.
 func (w *watch) look(ctx context.Context, db *pgxpool.Pool) (s seen, err error) {
