@@ -3,9 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/joho/godotenv"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/testenv"
@@ -78,5 +82,32 @@ func TestPartitionedProcesses(t *testing.T) {
 	}
 	if r := execute(t, env, "verify", "c1", "c2"); r.code != 0 {
 		t.Errorf("verify: %+v", r)
+	}
+}
+
+// TestUpPartitions sees that up gives its own database the partitions asked for,
+// and leaves them as they are if none are.
+func TestUpPartitions(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil { // root's Postgres has to pass
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "data")
+	for _, more := range [][]string{{"--partitions=4"}, nil} {
+		up := start(t, nil, append([]string{"up", "--servers-only", "--data-dir", data}, more...)...)
+		if more != nil {
+			up.says("the log has 4 partitions now (1 before)")
+		}
+		up.says("look:")
+		env, err := godotenv.Read(filepath.Join(data, "env"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		status := awaitStatus(t, []string{"DATABASE_URL=" + env["DATABASE_URL"], "REDIS_URL=" + env["REDIS_URL"]}, func(*unilog.Status) bool { return true })
+		if n := len(status.Partitions); n != 4 {
+			t.Errorf("up %v: %d partitions", more, n)
+		}
+		up.stop()
 	}
 }
