@@ -161,7 +161,7 @@ func TestBacklogShedsBookings(t *testing.T) {
 	refuses(true, `UPDATE log_partitions SET next_offset = 8`)
 	// Partitions count together.
 	refuses(false, `UPDATE log_partitions SET published_offset = 5`)
-	refuses(true, `INSERT INTO log_partitions (partition, next_offset) VALUES (1, 4)`)
+	refuses(true, `INSERT INTO log_partitions (partition, next_offset) VALUES (1, 5)`)
 	refuses(false, `DELETE FROM log_partitions WHERE partition = 1`)
 	refuses(true, `UPDATE log_partitions SET published_offset = 1`)
 	if n := strings.Count(log.String(), "bookings are refused"); n != 5 {
