@@ -57,7 +57,7 @@ const (
 	SQLRenew      = sqlRenew
 	SQLTake       = sqlTake
 
-	SQLPartitions = sqlPartitions
+	SQLPartitions = sqlPartitionStates
 	SQLConsumers  = sqlConsumers
 
 	SQLTrouble   = sqlTrouble

@@ -8,9 +8,9 @@ import (
 	"github.com/rocketrides/unilog"
 )
 
-// partitioned makes a world of 4 partitions that have records, all of which a
+// withPartitions makes a world of 4 partitions that have records, all of which a
 // consumer has applied.
-func partitioned(t *testing.T) (*world, *unilog.Streamer) {
+func withPartitions(t *testing.T) (*world, *unilog.Streamer) {
 	t.Helper()
 	w := setup(t)
 	w.repartition(4, 1)
@@ -31,7 +31,7 @@ func (w *world) forget() {
 
 func TestStatusAddsPartitionsUp(t *testing.T) {
 	t.Parallel()
-	w, _ := partitioned(t)
+	w, _ := withPartitions(t)
 	defer w.forget()
 	w.commit("1", "2")
 	w.exec(`DELETE FROM checkpoints WHERE partition = 1`) // not registered there yet
@@ -96,7 +96,7 @@ func TestTroublesNameThePartitions(t *testing.T) {
 	} {
 		t.Run(says, func(t *testing.T) {
 			t.Parallel()
-			w, s := partitioned(t)
+			w, s := withPartitions(t)
 			defer w.forget()
 			change(w, s)
 			if troubles := w.status().Troubles(); len(troubles) != 1 || !strings.HasPrefix(troubles[0], says) {

@@ -19,7 +19,7 @@ SELECT count(*), coalesce(
 FROM staged_log_records`
 
 	// Index: log_records_pkey of the first chunk, once for each of a handful of rows.
-	sqlPartitions = `
+	sqlPartitionStates = `
 SELECT log_id::text, partition, active, epoch, next_offset - 1, published_offset,
     coalesce((SELECT "offset" FROM log_records AS r WHERE r.partition = p.partition ORDER BY r.partition, r."offset" LIMIT 1), next_offset),
     coalesce(trouble, ''), coalesce(extract(epoch FROM clock_timestamp() - troubled_at), 0)::float8
@@ -114,7 +114,7 @@ func (s *Status) read(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (s *Status) readPartitions(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, sqlPartitions)
+	rows, err := tx.Query(ctx, sqlPartitionStates)
 	if err != nil {
 		return err
 	}

@@ -61,9 +61,17 @@ func TestPartitionedProcesses(t *testing.T) {
 	if r := execute(t, env, "verify", "c1", "c2"); r.code != 0 { // the equation holds at every instant
 		t.Errorf("verify: %+v", r)
 	}
+	if r := execute(t, env, "verify", "c1", "c2", "--wait=20s"); r.code != 0 {
+		t.Errorf("verify: %+v", r)
+	}
 	status := awaitStatus(t, env, func(s *unilog.Status) bool {
 		return s.Leaders() == partitions && s.Staged == 0 && s.Published == s.Numbered && s.Log.Offset == s.Numbered
 	})
+	for _, c := range status.Consumers {
+		if c.Lag != 0 || c.Processes != 1 {
+			t.Errorf("consumer %+v", c)
+		}
+	}
 	for _, p := range status.Partitions {
 		if p.Log.Offset == 0 || p.Log.Offset != p.Numbered || p.Log.Partitions != partitions {
 			t.Errorf("partition %+v", p)
