@@ -20,7 +20,6 @@ func TestSampleOfPartitions(t *testing.T) {
 		n, err = streamer.RunOnce(t.Context())
 		s.must(err)
 	}
-	s.exec(sqlBook, 3)
 	s.exec(`INSERT INTO checkpoints (name, partition, "offset", updated_at) VALUES
 		('c', 0, 2, now() - interval '3 s'), ('c', 1, 1, now()), ('c', 3, 1, now() - interval '2 s')`)
 	s.exec(`UPDATE log_records SET staged_at = now() - interval '7 s' - partition * interval '1 s'`)
@@ -29,8 +28,12 @@ func TestSampleOfPartitions(t *testing.T) {
 
 	d := New(Config{DB: s.db, Log: s.log})
 	var got sample
-	s.must(d.readPostgres(t.Context(), &got))
-	if got.Partitions != 4 || got.Leaders != 4 || got.Leader == nil || got.Numbered != 10 || got.Published != 10 || got.Staged != 3 || got.First != 1 {
+	for got.Leaders != 4 { // whose sessions end when nothing is asked of them for long
+		_, err := streamer.RunOnce(t.Context())
+		s.must(err)
+		s.must(d.readPostgres(t.Context(), &got))
+	}
+	if got.Partitions != 4 || got.Leader == nil || got.Numbered != 10 || got.Published != 10 || got.First != 1 {
 		t.Errorf("the sample is %+v", got)
 	}
 	if len(got.Consumers) != 1 {
@@ -52,8 +55,8 @@ func TestSampleOfPartitions(t *testing.T) {
 	for got.Leaders == 4 {
 		s.must(d.readPostgres(t.Context(), &got))
 	}
-	if got.Leaders != 3 || got.Leader != nil {
-		t.Errorf("3 of 4 partitions have a leader, and the sample is %+v", got)
+	if got.Leader != nil {
+		t.Errorf("%d of 4 partitions have a leader, and the sample is %+v", got.Leaders, got)
 	}
 }
 
