@@ -17,7 +17,7 @@ const (
 	// Index: log_partitions is a handful of rows; of the archive, log_records_pkey, and
 	// of checkpoints as many rows as there are consumers and partitions.
 	sqlSource = `
-SELECT partition, log_id::text, epoch, published_offset,
+SELECT partition, log_id::text, epoch, next_offset - 1,
     coalesce((SELECT "offset" FROM log_records AS r WHERE r.partition = p.partition ORDER BY "offset" LIMIT 1), next_offset),
     (SELECT min("offset") FROM checkpoints AS c WHERE c.partition = p.partition)
 FROM log_partitions AS p
@@ -39,7 +39,7 @@ type partition struct {
 	Partition int
 	LogID     string
 	Epoch     int64
-	Published int64
+	Numbered  int64
 	First     int64  // of the archive
 	Applied   *int64 // by all consumers of this database
 }
@@ -51,7 +51,7 @@ const (
 	compareRecords = 1000
 )
 
-// Copy brings a log up to what the database has published: the last keep records
+// Copy brings a log up to what the database has numbered: the last keep records
 // of each partition, and what consumers of this database have not applied. It may
 // be called again, and then copies what is new. It returns how many records it
 // appended, and is to be called until that is little.
@@ -83,7 +83,7 @@ func source(ctx context.Context, db *pgxpool.Pool) ([]partition, error) {
 	rows, _ := db.Query(ctx, sqlSource)
 	partitions, err := pgx.CollectRows(rows, pgx.RowToStructByPos[partition])
 	if err != nil {
-		return nil, fmt.Errorf("switchlog: read what is published: %w", err)
+		return nil, fmt.Errorf("switchlog: read what is numbered: %w", err)
 	}
 	return partitions, nil
 }
@@ -93,23 +93,23 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, te
 	if err != nil {
 		return 0, fmt.Errorf("switchlog: claim the new log: %w", err)
 	}
-	begin := p.Published - keep
+	begin := p.Numbered - keep
 	if p.Applied != nil {
 		begin = min(begin, *p.Applied)
 	}
 	begin = max(begin, p.First-1, 0)
 	switch {
-	case head > p.Published:
-		return 0, fmt.Errorf("switchlog: the new log of partition %d is at offset %d, and only %d are published: does somebody else write to it?",
-			p.Partition, head, p.Published)
+	case head > p.Numbered:
+		return 0, fmt.Errorf("switchlog: the new log of partition %d is at offset %d, and only %d are numbered: does somebody else write to it?",
+			p.Partition, head, p.Numbered)
 	case head < begin:
 		if err := to.Reset(ctx, term, begin); err != nil {
 			return 0, fmt.Errorf("switchlog: reset the new log: %w", err)
 		}
 		head = begin
 	}
-	for head < p.Published {
-		entries, err := unilog.ReadArchive(ctx, db, p.Partition, head, p.Published, batchRecords)
+	for head < p.Numbered {
+		entries, err := unilog.ReadArchive(ctx, db, p.Partition, head, p.Numbered, batchRecords)
 		if err != nil {
 			return copied, err
 		}

@@ -162,16 +162,21 @@ func (f *logFlags) open(ctx context.Context, db *pgxpool.Pool) (*switchlog.Log, 
 	})
 }
 
+// at returns the URL of the log, given the one that it has moved to, where that
+// comes from, and what is there.
+func (f *logFlags) at(moved string) (url, variable, what string) {
+	switch {
+	case moved != "":
+		return moved, "log_places", "the log"
+	case f.LogURL != "":
+		return f.LogURL, "LOG_URL", "the log"
+	}
+	return f.RedisURL, "REDIS_URL", "Redis"
+}
+
 // openAt opens the log at a URL, or at the one that was set.
 func (f *logFlags) openAt(ctx context.Context, db *pgxpool.Pool, url string) (switchlog.Engine, error) {
-	variable, what := "log_places", "the log"
-	switch {
-	case url != "":
-	case f.LogURL != "":
-		url, variable = f.LogURL, "LOG_URL"
-	default:
-		url, variable, what = f.RedisURL, "REDIS_URL", "Redis"
-	}
+	url, variable, what := f.at(url)
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	log, err := engine.Open(ctx, url, f.StreamName, db)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -97,7 +96,8 @@ func (l *lateLog) Head(ctx context.Context, partition int) (unilog.Head, error) 
 	if l.Log == nil {
 		select {
 		case <-ctx.Done():
-			return unilog.Head{}, errors.New("no answer from the log; check REDIS_URL or LOG_URL")
+			_, variable, what := l.flags.at("")
+			return unilog.Head{}, fmt.Errorf("no answer from %s; check %s", what, variable)
 		case o := <-l.opened:
 			if o.err != nil {
 				l.open()
