@@ -66,7 +66,7 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	run := &upRun{upCmd: c, exe: exe, logLevel: logging.childLevel()}
+	run := &upRun{upCmd: c, exe: exe, logLevel: logging.childLevel(), logger: slog.Default()}
 	writers, readers := run.processes()
 	if c.ServersOnly {
 		writers, readers = nil, nil
@@ -79,6 +79,7 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 	var text func(io.Writer) slog.Handler
 	if logging.format(true) == "text" {
 		text = func(out io.Writer) slog.Handler { return textHandler(out, level, upColor()) }
+		run.logger = slog.New(text(os.Stdout))
 	}
 	return up.Run(ctx, up.Config{
 		DataDir:       c.DataDir,

@@ -19,6 +19,7 @@ import (
 type upRun struct {
 	*upCmd
 	exe, logLevel string
+	logger        *slog.Logger
 
 	database databaseFlags // from prepare on
 	lastRide int64         // the last one of an earlier run
@@ -48,7 +49,7 @@ func (c *upRun) prepare(ctx context.Context, databaseURL, _ string) error {
 		return err
 	}
 	c.database.DatabaseURL = databaseURL
-	if err := c.database.repartition(ctx, slog.Default(), migrateTimeout, c.Partitions); err != nil {
+	if err := c.database.repartition(ctx, c.logger, migrateTimeout, c.Partitions); err != nil {
 		return err
 	}
 	return c.ask(ctx, func(db *pgxpool.Pool) error {
