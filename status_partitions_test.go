@@ -1,6 +1,7 @@
 package unilog_test
 
 import (
+	"context"
 	"regexp"
 	"strings"
 	"testing"
@@ -130,5 +131,39 @@ func TestStatusOfManyPartitions(t *testing.T) {
 	s := w.status()
 	if s.Numbered != 10*partitions || len(s.Partitions) != partitions || len(s.Consumers[0].Behind) != partitions {
 		t.Errorf("the status is %+v", s)
+	}
+}
+
+// growing is a log that has grown, with its database, when it is asked.
+type growing struct {
+	unilog.Log
+	grow func()
+}
+
+func (l growing) Head(ctx context.Context, partition int) (unilog.Head, error) {
+	if partition == 0 {
+		l.grow()
+	}
+	return l.Log.Head(ctx, partition)
+}
+
+// TestStatusOfALogThatGrows sees that a log which is read after the database is not
+// taken for one that is ahead of it.
+func TestStatusOfALogThatGrows(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer()
+	w.commit("1")
+	w.drain(s)
+	status, err := unilog.ReadStatus(w.ctx, w.db, growing{w.log, func() {
+		w.commit("1", "1")
+		w.drain(s)
+	}})
+	w.must(err)
+	for _, trouble := range status.Troubles() {
+		t.Error(trouble)
+	}
+	if status.Log.Offset != 1 || status.Numbered != 1 {
+		t.Errorf("the log is at %d of %d, want what the snapshot has", status.Log.Offset, status.Numbered)
 	}
 }

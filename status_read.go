@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -88,6 +89,10 @@ func ReadStatus(ctx context.Context, db Beginner, log Log) (*Status, error) {
 	}
 	if log != nil {
 		s.readLog(ctx, log)
+		err = s.compareAgain(ctx, db)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the status: %w", err)
 	}
 	return s, nil
 }
@@ -211,6 +216,33 @@ func (s *Status) readLog(ctx context.Context, log Log) {
 	})
 	all := sum(s.Partitions)
 	s.Log, s.LogError = all.Log, all.LogError
+}
+
+// compareAgain looks whether a log that seems to be ahead of the database only grew
+// with it since: then it is shown as far as the database was.
+func (s *Status) compareAgain(ctx context.Context, db Beginner) error {
+	isAhead := func(p PartitionStatus) bool { return p.Log.Offset > p.Numbered }
+	if !slices.ContainsFunc(s.Partitions, isAhead) {
+		return nil
+	}
+	var numbered []int64
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, sqlNumbered)
+		if err == nil {
+			numbered, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i := range s.Partitions {
+		if p := &s.Partitions[i]; isAhead(*p) && i < len(numbered) && p.Log.Offset <= numbered[i] {
+			p.Log.Offset = p.Numbered
+		}
+	}
+	s.Log = sum(s.Partitions).Log
+	return nil
 }
 
 // ReadHeads returns the heads of the log's partitions: of as many as the log says
