@@ -2,182 +2,58 @@ package testenv
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
-	"math/big"
-	"net"
-	"os"
-	"strconv"
-	"strings"
 	"testing"
-	"time"
 
-	"github.com/redis/rueidis"
-
-	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/redisnodes"
 )
 
-// Nodes are Redis servers that belong together: the nodes of a cluster, or a
-// master, its replica and their sentinels. They talk to each other by TCP, so
-// whoever wants to talk to them needs a password, made up for each group.
-type Nodes struct {
-	// Servers are to be killed and frozen.
-	Servers   []*Node
-	password  string
-	url       string
-	isCluster bool
-	asks      func(ctx context.Context, node *Node, key string) (masterPort int64, err error)
+// Nodes are Redis servers that belong together, and Node is one of them.
+type (
+	Nodes = redisnodes.Nodes
+	Node  = redisnodes.Node
+)
+
+// SharedCluster returns the URL of the Redis Cluster that all tests of this
+// process share. See SharedRedis.
+func SharedCluster(t testing.TB) string { return sharedNodes(t, shared.cluster) }
+
+// SharedSentinel returns the URL, with Sentinel, of a master and a replica that
+// all tests of this process share. See SharedRedis.
+func SharedSentinel(t testing.TB) string { return sharedNodes(t, shared.sentinel) }
+
+// Cluster starts a Redis Cluster of the test's own, of three masters with a
+// replica each.
+func Cluster(t testing.TB) *Nodes {
+	t.Helper()
+	return ownNodes(t, redisnodes.StartCluster)
 }
 
-// Node is one server of several.
-type Node struct {
-	*private.Server
-	Port, bus int
-	client    rueidis.Client
+// Sentinel starts a master, a replica and three sentinels of the test's own. The
+// sentinels come first.
+func Sentinel(t testing.TB) *Nodes {
+	t.Helper()
+	return ownNodes(t, redisnodes.StartSentinel)
 }
 
-// URL is what redislog.Open takes.
-func (n *Nodes) URL() string { return n.url }
-
-// Do asks one node, and no other that it may refer to.
-func (n *Node) Do(ctx context.Context, command ...string) rueidis.RedisResult {
-	return n.client.Do(ctx, n.client.B().Arbitrary(command...).Build())
-}
-
-// start adds a server with lines of configuration, on ports of its own.
-func (n *Nodes) start(config string, args ...string) error {
-	base, err := shared.base()
+func sharedNodes(t testing.TB, start func() (*Nodes, error)) string {
+	t.Helper()
+	n, err := start()
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	file, err := os.CreateTemp(base.path, "conf-")
-	if err == nil {
-		_, err = fmt.Fprintf(file, "requirepass %s\n%s", n.password, config)
-		err = errors.Join(err, file.Close())
-	}
-	for err == nil {
-		node := &Node{}
-		if node.Port, node.bus, err = freePorts(); err != nil {
-			return err
-		}
-		listen := []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(node.Port)}
-		if n.isCluster {
-			listen = append(listen, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(node.bus))
-		}
-		node.Server, err = startIn(private.StartRedis, private.Options{ConfigFile: file.Name(), ExtraArgs: append(listen, args...)})
-		if err != nil && strings.Contains(err.Error(), "Failed listening") {
-			err = nil // somebody was faster to take the port
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		n.Servers = append(n.Servers, node)
-		node.client, err = rueidis.NewClient(rueidis.ClientOption{
-			InitAddress: []string{address(node.Port)}, Password: n.password,
-			ForceSingleClient: true, DisableCache: true, DisableRetry: true,
-		})
-		return err
-	}
-	return err
+	return n.URL()
 }
 
-// replicated are what data nodes are started with. They keep nothing on disk:
-// what a killed one knew, its replica has or nobody, which is what tests of
-// failovers are about.
-func (n *Nodes) replicated() (config string, args []string) {
-	return "masterauth " + n.password + "\n", []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
-}
-
-// Stop kills the servers and removes their files.
-func (n *Nodes) Stop() error {
-	n.closeClients()
-	var errs []error
-	for _, node := range n.Servers {
-		errs = append(errs, node.Kill())
-		<-node.Done()
-		errs = append(errs, private.Remove(context.Background(), node.Options().Dir))
-	}
-	return errors.Join(errs...)
-}
-
-func (n *Nodes) closeClients() {
-	for _, node := range n.Servers {
-		if node.client != nil {
-			node.client.Close()
-		}
-	}
-}
-
-// Restart starts a node again that was killed.
-func (n *Nodes) Restart(ctx context.Context, node *Node) error {
-	<-node.Done()
-	server, err := private.StartRedis(ctx, node.Options())
-	if err == nil {
-		node.Server = server
-	}
-	return err
-}
-
-// Master returns the node that has a key, as the first node sees it that answers,
-// and its replica.
-func (n *Nodes) Master(ctx context.Context, key string) (master, replica *Node, err error) {
-	err = errors.New("no node runs")
-	for _, node := range n.Servers {
-		ctx, cancel := context.WithTimeout(ctx, time.Second) // it may be frozen
-		defer cancel()
-		var port int64
-		if port, err = n.asks(ctx, node, key); err != nil {
-			continue
-		}
-		for _, other := range n.Servers {
-			if int64(other.Port) == port {
-				master = other
-			}
-			info, err := other.Do(ctx, "INFO", "replication").ToString()
-			if err == nil && strings.Contains(info, fmt.Sprintf("master_port:%d\r", port)) {
-				replica = other
-			}
-		}
-		return master, replica, nil
-	}
-	return nil, nil, err
-}
-
-func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-func addresses(nodes []*Node) string {
-	var all []string
-	for _, node := range nodes {
-		all = append(all, address(node.Port))
-	}
-	return strings.Join(all, ",")
-}
-
-// freePorts returns two ports below those that the system gives to clients: a
-// server that is started again must find its own free.
-func freePorts() (one, two int, err error) {
-	for one == 0 || two == 0 {
-		r, err := rand.Int(rand.Reader, big.NewInt(32768-10240))
-		if err != nil {
-			return 0, 0, err
-		}
-		port := 10240 + int(r.Int64())
-		listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address(port))
-		if err != nil {
-			continue
-		}
-		defer listener.Close() // both are taken until both are found
-		one, two = port, one
-	}
-	return one, two, nil
-}
+type nodesStarter = func(ctx context.Context, dir string) (*Nodes, error)
 
 // ownNodes starts several servers for one test.
-func ownNodes(t testing.TB, start func(context.Context) (*Nodes, error)) *Nodes {
+func ownNodes(t testing.TB, start nodesStarter) *Nodes {
 	t.Helper()
-	n, err := start(t.Context())
+	base, err := shared.base()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := start(t.Context(), base.path)
 	if n != nil {
 		t.Cleanup(func() {
 			if err := n.Stop(); err != nil {
@@ -192,30 +68,16 @@ func ownNodes(t testing.TB, start func(context.Context) (*Nodes, error)) *Nodes 
 }
 
 // startNodes starts several servers for all tests.
-func startNodes(start func(context.Context) (*Nodes, error)) (*Nodes, error) {
-	n, err := start(context.Background())
+func startNodes(start nodesStarter) (*Nodes, error) {
+	base, err := shared.base()
+	if err != nil {
+		return nil, err
+	}
+	n, err := start(context.Background(), base.path)
 	if n != nil {
 		shared.mu.Lock()
 		defer shared.mu.Unlock()
 		shared.nodes = append(shared.nodes, n)
 	}
 	return n, err
-}
-
-// until waits for what another server brings about, as long as one may take to
-// start.
-func until(ctx context.Context, what string, holds func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	for {
-		err := holds(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", what, err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/redisnodes"
 )
 
 // startTimeout bounds the start and the stop of one server on a busy machine.
@@ -42,8 +43,8 @@ func init() {
 	shared.base = sync.OnceValues(newBase)
 	shared.postgres = sync.OnceValues(func() (*private.Server, error) { return startShared(private.StartPostgres) })
 	shared.redis = sync.OnceValues(func() (*private.Server, error) { return startShared(private.StartRedis) })
-	shared.cluster = sync.OnceValues(func() (*Nodes, error) { return startNodes(startCluster) })
-	shared.sentinel = sync.OnceValues(func() (*Nodes, error) { return startNodes(startSentinel) })
+	shared.cluster = sync.OnceValues(func() (*Nodes, error) { return startNodes(redisnodes.StartCluster) })
+	shared.sentinel = sync.OnceValues(func() (*Nodes, error) { return startNodes(redisnodes.StartSentinel) })
 }
 
 // Main runs the tests, fails if goroutines are left behind, stops the shared
@@ -51,7 +52,7 @@ func init() {
 func Main(m *testing.M, opts ...goleak.Option) {
 	code := m.Run()
 	for _, n := range shared.nodes {
-		n.closeClients()
+		n.CloseClients()
 	}
 	if code == 0 {
 		opts = append(opts,

@@ -1,4 +1,4 @@
-package testenv
+package redisnodes
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"testing"
 
 	"github.com/redis/rueidis"
 )
@@ -17,30 +16,15 @@ const (
 	slotCount = 16384
 )
 
-// SharedCluster returns the URL of the Redis Cluster that all tests of this
-// process share. See SharedRedis.
-func SharedCluster(t testing.TB) string {
-	t.Helper()
-	n, err := shared.cluster()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n.URL()
-}
-
-// Cluster starts a Redis Cluster of the test's own, of three masters with a
-// replica each. A master that is silent for a second is replaced.
-func Cluster(t testing.TB) *Nodes {
-	t.Helper()
-	return ownNodes(t, startCluster)
-}
-
-func startCluster(ctx context.Context) (*Nodes, error) {
-	n := &Nodes{password: rand.Text(), isCluster: true, asks: clusterMaster}
+// StartCluster starts a Redis Cluster of three masters with a replica each. A
+// master that is silent for a second is replaced. dir must exist. What has been
+// started is to be stopped also after an error.
+func StartCluster(ctx context.Context, dir string) (*Nodes, error) {
+	n := &Nodes{dir: dir, password: rand.Text(), isCluster: true, asks: clusterMaster}
 	config, args := n.replicated()
 	args = append(args, "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0")
 	for range 2 * masters {
-		if err := n.start(config, args...); err != nil {
+		if err := n.start(ctx, config, args...); err != nil {
 			return n, err
 		}
 	}

@@ -1,4 +1,4 @@
-package testenv
+package redisnodes
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"testing"
 )
 
 const (
@@ -14,34 +13,19 @@ const (
 	masterName = "mymaster"
 )
 
-// SharedSentinel returns the URL, with Sentinel, of a master and a replica that
-// all tests of this process share. See SharedRedis.
-func SharedSentinel(t testing.TB) string {
-	t.Helper()
-	n, err := shared.sentinel()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n.URL()
-}
-
-// Sentinel starts a master, a replica and three sentinels of the test's own. The
-// sentinels come first, and replace a master that is silent for a second.
-func Sentinel(t testing.TB) *Nodes {
-	t.Helper()
-	return ownNodes(t, startSentinel)
-}
-
-func startSentinel(ctx context.Context) (*Nodes, error) {
+// StartSentinel starts a master, a replica and three sentinels. The sentinels come
+// first, and replace a master that is silent for a second. dir must exist. What
+// has been started is to be stopped also after an error.
+func StartSentinel(ctx context.Context, dir string) (*Nodes, error) {
 	// Sentinels of their own password, as that may be so.
-	n := &Nodes{password: rand.Text(), asks: sentinelMaster}
-	watch := &Nodes{password: rand.Text()}
+	n := &Nodes{dir: dir, password: rand.Text(), asks: sentinelMaster}
+	watch := &Nodes{dir: dir, password: rand.Text()}
 	config, args := n.replicated()
 	for i := range 2 {
 		if i == 1 {
 			config += fmt.Sprintf("replicaof 127.0.0.1 %d\n", n.Servers[0].Port)
 		}
-		if err := n.start(config, args...); err != nil {
+		if err := n.start(ctx, config, args...); err != nil {
 			return n, err
 		}
 	}
@@ -56,7 +40,7 @@ func startSentinel(ctx context.Context) (*Nodes, error) {
 		return n, err
 	}
 	for range sentinels {
-		err := watch.start(strings.Join([]string{
+		err := watch.start(ctx, strings.Join([]string{
 			"sentinel sentinel-pass " + watch.password,
 			"sentinel monitor " + masterName + " 127.0.0.1 " + strconv.Itoa(master.Port) + " 2",
 			"sentinel auth-pass " + masterName + " " + n.password,
