@@ -1,13 +1,16 @@
 #!/bin/sh
-# Gets Kafka's jars for the tests, once, with Maven. Says nothing if they are
-# there already.
+# Gets Kafka's jars for the tests and the bench, once, with Maven. Says nothing if
+# they are there already.
 set -eu
 
 version=4.4.0
+# Of the tools only kafka-producer-perf-test is used. They come out later.
+tools=4.3.1
 plugin=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/unilog
 jars=$cache/kafka-$version
-if [ -d "$jars" ]; then exit 0; fi
+last=kafka-tools-$tools.jar
+if [ -f "$jars/$last" ]; then exit 0; fi
 
 mkdir -p "$cache"
 temp=$(mktemp -d "$cache/kafka.XXXXXX")
@@ -26,6 +29,12 @@ cat >"$temp/pom.xml" <<POM
       <version>$version</version>
     </dependency>
     <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka-tools</artifactId>
+      <version>$tools</version>
+      <exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>
+    </dependency>
+    <dependency>
       <groupId>org.slf4j</groupId>
       <artifactId>slf4j-simple</artifactId>
       <version>1.7.36</version>
@@ -39,5 +48,9 @@ if ! mvn -q -B -f "$temp/pom.xml" "$plugin:copy-dependencies" -DincludeScope=run
 	echo "kafka: Maven could not get it: $(grep -m 1 . "$temp/log")" >&2
 	exit 1
 fi
-# Another run may have been faster: into a directory that is there, mv would move.
-[ -d "$jars" ] || mv "$temp/jars" "$jars"
+# Another run may be doing the same. That all are there the last one says.
+mkdir -p "$jars"
+for jar in "$temp"/jars/*.jar; do
+	if [ "$jar" != "$temp/jars/$last" ]; then mv "$jar" "$jars"; fi
+done
+mv "$temp/jars/$last" "$jars"

@@ -13,17 +13,21 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/bench"
 )
 
 type benchCmd struct {
-	Parts        []string      `arg:"" name:"part" help:"What to measure: api, streamer, consumer, latency, idle, scale, or all."`
-	Records      int           `default:"1000000" help:"How many records to drain and to consume."`
-	ScaleRecords int           `default:"5000000" help:"How long the longest backlog of part scale is."`
-	Rounds       int           `default:"3" help:"How often to measure each figure, after a warm-up that is a tenth as long."`
-	For          time.Duration `default:"10s" help:"How long to measure each figure of api, latency and idle."`
-	Plots        string        `type:"path" placeholder:"DIR" help:"Write plots there: drain.svg of part scale, latency.svg of part latency."`
-	JSON         bool          `name:"json" help:"Print JSON instead of a table."`
+	Parts          []string      `arg:"" name:"part" help:"What to measure: api, streamer, consumer, latency, idle, backlog, scale, or all."`
+	Records        int           `default:"1000000" help:"How many records to drain and to consume."`
+	BacklogRecords int           `default:"5000000" help:"How long the longest backlog of part backlog is."`
+	ScaleRecords   int           `default:"500000" help:"How many records there are for each figure of part scale."`
+	Partitions     []int         `default:"1,2,4,8" help:"How many partitions there are, one number after the other, in part scale."`
+	Engines        []string      `default:"redis,cluster,kafka,postgres" help:"What part scale measures: redis, cluster, kafka, postgres."`
+	Rounds         int           `default:"3" help:"How often to measure each figure, after a warm-up that is a tenth as long."`
+	For            time.Duration `default:"10s" help:"How long to measure each figure of api, latency and idle."`
+	Plots          string        `type:"path" placeholder:"DIR" help:"Write plots there: drain.svg of part backlog, latency.svg of part latency."`
+	JSON           bool          `name:"json" help:"Print JSON instead of a table."`
 }
 
 // Help follows the flags' own help.
@@ -35,7 +39,9 @@ func (*benchCmd) Help() string {
   consumer  consuming the whole log, alone and two at once
   latency   from the booking until a consumer has it, by the time at which the booking was due
   idle      what all cost that have nothing to do
-  scale     draining a long backlog, and one under an old snapshot
+  backlog   draining a long backlog, and one under an old snapshot
+  scale     draining and consuming by the number of partitions, in Redis, a Redis
+            Cluster, Kafka, and in Postgres alone
 
 Everything is kept in a temporary directory and removed at the end; set TMPDIR if /tmp is not on the disk to be measured.`
 }
@@ -45,8 +51,12 @@ func (c *benchCmd) Validate() error {
 	switch {
 	case c.Records < 1:
 		return fmt.Errorf("--records is %d: it must be 1 or more", c.Records)
+	case c.BacklogRecords < 1:
+		return fmt.Errorf("--backlog-records is %d: it must be 1 or more", c.BacklogRecords)
 	case c.ScaleRecords < 1:
 		return fmt.Errorf("--scale-records is %d: it must be 1 or more", c.ScaleRecords)
+	case len(c.Partitions) == 0 || slices.Min(c.Partitions) < 1 || slices.Max(c.Partitions) > unilog.MaxPartitions:
+		return fmt.Errorf("--partitions is %v: each must be from 1 to %d", c.Partitions, unilog.MaxPartitions)
 	case c.Rounds < 1:
 		return fmt.Errorf("--rounds is %d: it must be 1 or more", c.Rounds)
 	case c.For < time.Second:
@@ -55,6 +65,11 @@ func (c *benchCmd) Validate() error {
 	for _, name := range c.Parts {
 		if name != "all" && !slices.Contains(bench.Parts(), name) {
 			return fmt.Errorf("there is no part %q: choose from %s, or all", name, strings.Join(bench.Parts(), ", "))
+		}
+	}
+	for _, name := range c.Engines {
+		if !slices.Contains(bench.Engines(), name) {
+			return fmt.Errorf("there is no engine %q: choose from %s", name, strings.Join(bench.Engines(), ", "))
 		}
 	}
 	return nil
@@ -75,17 +90,20 @@ func (c *benchCmd) Run(ctx context.Context) error {
 		live = os.Stderr
 	}
 	err = bench.Run(ctx, bench.Config{
-		Command:      exe,
-		Migrate:      migrateAll,
-		Parts:        c.Parts,
-		Records:      c.Records,
-		ScaleRecords: c.ScaleRecords,
-		Rounds:       c.Rounds,
-		For:          c.For,
-		Plots:        c.Plots,
-		JSON:         c.JSON,
-		Out:          os.Stdout,
-		Live:         live,
+		Command:        exe,
+		Migrate:        migrateAll,
+		Parts:          c.Parts,
+		Records:        c.Records,
+		BacklogRecords: c.BacklogRecords,
+		ScaleRecords:   c.ScaleRecords,
+		Partitions:     c.Partitions,
+		Engines:        c.Engines,
+		Rounds:         c.Rounds,
+		For:            c.For,
+		Plots:          c.Plots,
+		JSON:           c.JSON,
+		Out:            os.Stdout,
+		Live:           live,
 	})
 	if errors.Is(err, context.Canceled) {
 		return errors.New("interrupted before the end: nothing is reported")

@@ -20,8 +20,14 @@ type Config struct {
 	Parts []string
 	// Records is how many records there are to drain and to consume.
 	Records int
-	// ScaleRecords is how long the longest backlog of part scale is.
+	// BacklogRecords is how long the longest backlog of part backlog is.
+	BacklogRecords int
+	// ScaleRecords is how many records there are for each figure of part scale.
 	ScaleRecords int
+	// Partitions are how many there are, one number after the other, in part scale.
+	Partitions []int
+	// Engines are names out of [Engines], of what part scale measures.
+	Engines []string
 	// Rounds is how often each part is measured, after a warm-up that is a tenth
 	// as long.
 	Rounds int
@@ -47,6 +53,7 @@ var parts = []part{
 	{"consumer", measureConsumer},
 	{"latency", measureLatencies},
 	{"idle", measureIdle},
+	{"backlog", measureBacklog},
 	{"scale", measureScale},
 }
 
@@ -74,6 +81,7 @@ type round struct {
 	*bench
 	part          string
 	records       int
+	backlog       int
 	scale         int
 	d             time.Duration
 	samples       []sample
@@ -119,6 +127,9 @@ func (b *bench) measure(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if k := b.servers.kafka; k != nil {
+		b.setting.Versions += ", Kafka " + k.Version()
+	}
 	return nil
 }
 
@@ -126,9 +137,10 @@ func (b *bench) measurePart(ctx context.Context, p part) error {
 	const tenth = 10
 	var rounds [][]sample
 	for n := 0; n <= b.Rounds; n++ {
-		r := &round{bench: b, part: p.name, records: b.Records, scale: b.ScaleRecords, d: b.For}
+		r := &round{bench: b, part: p.name, records: b.Records, backlog: b.BacklogRecords, scale: b.ScaleRecords, d: b.For}
 		if n == 0 {
-			r.records, r.scale, r.d = max(1, r.records/tenth), max(1, r.scale/tenth), max(time.Second, r.d/tenth)
+			r.records, r.backlog, r.scale = max(1, r.records/tenth), max(1, r.backlog/tenth), max(1, r.scale/tenth)
+			r.d = max(time.Second, r.d/tenth)
 		}
 		b.progress.begin(p.name, n, b.Rounds)
 		if err := p.run(ctx, r); err != nil {

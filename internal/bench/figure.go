@@ -15,7 +15,7 @@ var unlimited = limit{name: "none"}
 
 // sample is one figure of one round.
 type sample struct {
-	name, unit string
+	name, unit string // no unit: it could not be measured
 	value      float64
 	against    limit
 }

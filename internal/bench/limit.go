@@ -25,8 +25,9 @@ SELECT 'create', 'ride', id::text, jsonb_build_object('id', id, 'distance', dist
 const connectTime = 3 * time.Second
 
 var (
-	pgbenchRate = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
-	redisRate   = regexp.MustCompile(`([0-9.]+) requests per second`)
+	pgbenchRate  = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
+	redisRate    = regexp.MustCompile(`([0-9.]+) requests per second`)
+	producerRate = regexp.MustCompile(`records sent, ([0-9.]+) records/sec`)
 )
 
 // pgbench measures how many bookings a second Postgres takes.
@@ -54,23 +55,60 @@ func plural(n int, what string) string {
 }
 
 // redisBenchmark measures how many records a second Redis takes, with the
-// fields and the size of those of the log, from one client: a log that is in
-// order has one writer. Fifty would get twice as much, as they share the syncs to
-// disk.
-func (w *world) redisBenchmark(ctx context.Context, records int) (limit, error) {
+// fields and the size of those of the log, from one client for each partition: a
+// log that is in order has one writer. Fifty would get twice as much as one, as
+// they share the syncs to disk.
+func (w *world) redisBenchmark(ctx context.Context, records, writers int) (limit, error) {
+	const key = "limit"
+	l, err := w.benchmarkXADD(ctx, records, writers, key, "-s", w.servers.socket)
+	if err != nil {
+		return limit{}, err
+	}
+	return l, w.redis.Do(ctx, w.redis.B().Unlink().Key(key).Build()).Error()
+}
+
+func (w *world) benchmarkXADD(ctx context.Context, records, writers int, key string, server ...string) (limit, error) {
 	path := private.Tool(ctx, "redis-benchmark", "valkey-benchmark")
 	if path == "" {
 		return limit{name: "no redis-benchmark here"}, nil
 	}
-	const key = "limit"
 	w.progress.show(0.9, filepath.Base(path))
-	rate, err := run(ctx, redisRate, path, "-s", w.servers.socket, "-q", "-c", "1", "-P", "1000", "-n", strconv.Itoa(max(records, 10_000)),
+	rate, err := run(ctx, redisRate, path, append(server, "-q", "-c", strconv.Itoa(writers), "-P", "1000", "-n", strconv.Itoa(max(records, 10_000)),
 		"XADD", key, "*", "data", `{"id": 123456, "distance": 123.45}`,
-		"action", "create", "object", "ride", "staged_at", "1700000000000000", "key", "123456")
-	if err != nil {
+		"action", "create", "object", "ride", "staged_at", "1700000000000000", "key", "123456")...)
+	return limit{"redis-benchmark XADD, " + plural(writers, "client") + ", pipelined", rate}, err
+}
+
+// archiveBatch is how many records are numbered at once.
+const archiveBatch = 5000
+
+// pgbenchArchiveScript writes what the archive takes, and no more.
+const pgbenchArchiveScript = `INSERT INTO archive_limit (partition, size, staged_at, action, object, key, data, headers)
+SELECT 0, 60, now(), 'create', 'ride', n::text, jsonb_build_object('id', n, 'distance', 123.45), '{}'
+FROM generate_series(1, 5000) AS n;
+`
+
+// pgbenchArchive measures how many records a second Postgres takes in the batches
+// of the numbering, which is one writer for all partitions.
+func (w *world) pgbenchArchive(ctx context.Context, records, _ int) (limit, error) {
+	path := private.Tool(ctx, "pgbench")
+	if path == "" {
+		return limit{name: "no pgbench here"}, nil
+	}
+	script := filepath.Join(w.dir, "archive.sql")
+	if err := os.WriteFile(script, []byte(pgbenchArchiveScript), 0o644); err != nil {
 		return limit{}, err
 	}
-	return limit{"redis-benchmark XADD, 1 client, pipelined", rate}, w.redis.Do(ctx, w.redis.B().Unlink().Key(key).Build()).Error()
+	if _, err := w.db.Exec(ctx, `
+CREATE TABLE archive_limit (LIKE log_records INCLUDING DEFAULTS, PRIMARY KEY (partition, "offset"));
+ALTER TABLE archive_limit ALTER "offset" ADD GENERATED ALWAYS AS IDENTITY`); err != nil {
+		return limit{}, fmt.Errorf("make a table: %w", err)
+	}
+	w.progress.show(0.9, "pgbench")
+	batches := max(1, records/archiveBatch)
+	rate, err := run(ctx, pgbenchRate, path, "--no-vacuum", "--protocol=prepared", "--client=1",
+		fmt.Sprintf("--transactions=%d", batches), "--file="+script, w.databaseURL)
+	return limit{"pgbench, INSERT of 5,000, 1 client", rate * archiveBatch}, err
 }
 
 // run runs a program and returns the last rate that it prints.

@@ -21,7 +21,7 @@ func measureStreamer(ctx context.Context, r *round) error {
 		if err := w.stop(); err != nil {
 			return err
 		}
-		redis, err := w.redisBenchmark(ctx, w.records)
+		redis, err := w.redisBenchmark(ctx, w.records, 1)
 		if err != nil {
 			return err
 		}
@@ -45,8 +45,7 @@ func (w *world) drain(ctx context.Context, records int, args ...string) (way, *p
 		return nil, nil, err
 	}
 	err = w.await(ctx, func() (bool, error) {
-		var published int64
-		err := w.db.QueryRow(ctx, `SELECT sum(published_offset)::bigint FROM log_partitions`).Scan(&published)
+		published, err := w.published(ctx)
 		return published >= int64(records), err
 	})
 	return y, streamer, err
@@ -55,9 +54,9 @@ func (w *world) drain(ctx context.Context, records int, args ...string) (way, *p
 // smallBacklog is what longer ones are compared with.
 const smallBacklog = 100_000
 
-// measureScale drains a short backlog, a long one, and one whose dead rows
+// measureBacklog drains a short backlog, a long one, and one whose dead rows
 // cannot be vacuumed because another session may still need them.
-func measureScale(ctx context.Context, r *round) error {
+func measureBacklog(ctx context.Context, r *round) error {
 	small := min(smallBacklog, r.records)
 	var base limit
 	r.progress.span(0, 0.1)
@@ -66,7 +65,7 @@ func measureScale(ctx context.Context, r *round) error {
 		if err != nil {
 			return err
 		}
-		redis, err := w.redisBenchmark(ctx, small)
+		redis, err := w.redisBenchmark(ctx, small, 1)
 		if err != nil {
 			return err
 		}
@@ -79,12 +78,12 @@ func measureScale(ctx context.Context, r *round) error {
 	}
 	r.progress.span(0.1, 0.8)
 	err = r.within(ctx, func(w *world) error {
-		y, err := w.drainBacklog(ctx, w.scale)
+		y, err := w.drainBacklog(ctx, w.backlog)
 		if err != nil {
 			return err
 		}
-		w.add("drain "+number(float64(w.scale)), "records/s", y.rate(), base)
-		r.drained = append(r.drained, y.series(number(float64(w.scale))+" records"))
+		w.add("drain "+number(float64(w.backlog)), "records/s", y.rate(), base)
+		r.drained = append(r.drained, y.series(number(float64(w.backlog))+" records"))
 		return nil
 	})
 	if err != nil {

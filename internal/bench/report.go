@@ -34,6 +34,9 @@ func writeTable(out io.Writer, s setting, figures []Figure) error {
 			f.Part, f.Name, number(f.Median) + " " + f.Unit, number(f.Min) + "–" + number(f.Max),
 			f.Limit, "", "",
 		}
+		if f.Unit == "" {
+			row[2], row[3] = "not measured", ""
+		}
 		if f.LimitMedian > 0 {
 			row[5], row[6] = number(f.LimitMedian)+" "+f.Unit, fmt.Sprintf("%.2f", f.Ratio)
 		}

@@ -17,7 +17,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/rueidis"
 
+	"github.com/rocketrides/unilog/internal/kafka"
 	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/redisnodes"
 	"github.com/rocketrides/unilog/internal/version"
 )
 
@@ -28,6 +30,9 @@ type servers struct {
 	admin           *pgx.Conn // with a database that nothing is measured on
 	socket          string    // of Redis
 	worlds          int
+	// Those of part scale alone, started when it is.
+	cluster *redisnodes.Nodes
+	kafka   *kafka.Cluster
 }
 
 // serverTimeout bounds the start of both servers.
@@ -96,6 +101,12 @@ func (s *servers) remove() error {
 			errs = append(errs, server.Kill())
 			<-server.Done()
 		}
+	}
+	if s.cluster != nil {
+		errs = append(errs, s.cluster.Stop())
+	}
+	if s.kafka != nil {
+		s.kafka.Kill()
 	}
 	for _, name := range []string{"postgres", "redis"} {
 		errs = append(errs, private.Remove(ctx, s.place(name)))

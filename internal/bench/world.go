@@ -18,7 +18,9 @@ const stream = "rocket-rides-log"
 // world is a new database, an empty Redis, and the processes on them.
 type world struct {
 	*round
+	name                       string // of the database, and of what else is its own
 	dir, databaseURL, redisURL string
+	logURL                     string // of a log that is not in redisURL
 	db                         *pgxpool.Pool
 	redis                      rueidis.Client
 	programs                   []*program
@@ -32,7 +34,7 @@ func (r *round) within(ctx context.Context, measure func(w *world) error) (err e
 	if _, err := s.admin.Exec(ctx, `CREATE DATABASE `+database+` TEMPLATE rocketrides`); err != nil {
 		return fmt.Errorf("make a database: %w", err)
 	}
-	w := &world{round: r, dir: s.dir, databaseURL: s.databaseURL(database), redisURL: s.redis.URL()}
+	w := &world{round: r, name: database, dir: s.dir, databaseURL: s.databaseURL(database), redisURL: s.redis.URL()}
 	defer func() {
 		err = errors.Join(err, w.close(database))
 	}()
@@ -99,6 +101,12 @@ func (w *world) head(ctx context.Context) (int64, error) {
 	}
 	offset, _, _ := strings.Cut(last[0].ID, "-")
 	return strconv.ParseInt(offset, 10, 64)
+}
+
+// published returns how many records are published, as far as the database knows.
+func (w *world) published(ctx context.Context) (records int64, err error) {
+	err = w.db.QueryRow(ctx, `SELECT sum(published_offset)::bigint FROM log_partitions`).Scan(&records)
+	return records, err
 }
 
 // applied returns a consumer's checkpoint, 0 if there is none.

@@ -40,6 +40,9 @@ type Options struct {
 	Properties []string
 	// Format are further arguments of the tool that formats the storage.
 	Format []string
+	// Java are arguments of the Java machine. Default: few resources, and without
+	// the compiler that takes longer than a test.
+	Java []string
 }
 
 // Cluster is a running cluster.
@@ -47,6 +50,7 @@ type Cluster struct {
 	Brokers []*Broker
 
 	java, classes string
+	arguments     []string // of Java
 }
 
 // Broker is one of a cluster. The first one is also the controller of all, which
@@ -70,6 +74,9 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	c, err := find(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if c.arguments = o.Java; c.arguments == nil {
+		c.arguments = []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 	}
 	n := max(1, o.Brokers)
 	ports, err := freePorts(ctx, 2*n+1)
@@ -110,7 +117,7 @@ func find(ctx context.Context) (*Cluster, error) {
 		}
 		cache = filepath.Join(home, ".cache")
 	}
-	jars, _ := filepath.Glob(filepath.Join(cache, "unilog", "kafka-*", "kafka_2.13-*.jar"))
+	jars, _ := filepath.Glob(filepath.Join(cache, "unilog", "kafka-*", "kafka-tools-*.jar"))
 	if len(jars) == 0 {
 		return nil, ErrMissing
 	}
@@ -173,20 +180,17 @@ func (b *Broker) format(ctx context.Context, o Options, id, brokers int, control
 		return err
 	}
 	args := append([]string{"format", "--cluster-id", clusterID, "--config", filepath.Join(b.dir, "properties")}, o.Format...)
-	out, err := b.cluster.command("kafka.tools.StorageTool", args...).CombinedOutput()
+	out, err := b.cluster.Command("kafka.tools.StorageTool", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("format Kafka's storage: %w: %s", err, out)
 	}
 	return nil
 }
 
-// command runs a class with few resources, and without the compiler that takes
-// longer than a test.
-func (c *Cluster) command(class string, args ...string) *exec.Cmd {
-	return exec.Command(c.java, append([]string{
-		"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-		"-cp", c.classes, class,
-	}, args...)...)
+// Command runs a class of Kafka's.
+func (c *Cluster) Command(class string, args ...string) *exec.Cmd {
+	all := append(slices.Clone(c.arguments), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", c.classes, class)
+	return exec.Command(c.java, append(all, args...)...)
 }
 
 // launch starts the broker.
@@ -196,7 +200,7 @@ func (b *Broker) launch() error {
 		return err
 	}
 	defer log.Close()
-	cmd := b.cluster.command("kafka.Kafka", filepath.Join(b.dir, "properties"))
+	cmd := b.cluster.Command("kafka.Kafka", filepath.Join(b.dir, "properties"))
 	cmd.Stdout, cmd.Stderr = log, log
 	b.process, err = child.Start(cmd, syscall.SIGKILL)
 	return err
@@ -226,6 +230,11 @@ func (c *Cluster) Kill() {
 	for _, b := range c.Brokers {
 		b.Kill()
 	}
+}
+
+// Version is that of Kafka.
+func (c *Cluster) Version() string {
+	return strings.TrimPrefix(filepath.Base(filepath.Dir(c.classes)), "kafka-")
 }
 
 // Addresses are those of all brokers, with commas between.
