@@ -55,6 +55,7 @@ var parts = []part{
 	{"idle", measureIdle},
 	{"backlog", measureBacklog},
 	{"scale", measureScale},
+	{"cost", measureCost},
 }
 
 // Parts returns the names of all parts.

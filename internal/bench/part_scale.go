@@ -77,7 +77,7 @@ func (w *world) measureScale(ctx context.Context, e engine, partitions int) erro
 		return nil
 	}
 	for _, processes := range w.Partitions {
-		rate, err := w.consumeTogether(ctx, fmt.Sprintf("by %d", processes), partitions, processes)
+		rate, err := w.consumeTogether(ctx, fmt.Sprintf("by %d", processes), processes)
 		if err != nil {
 			return err
 		}
@@ -110,14 +110,13 @@ WITH member AS (
 )
 DELETE FROM consumer_leases WHERE name = $1 AND member = 'bench'`
 
-	sqlConsumed = `
-SELECT coalesce(sum("offset"), 0)::bigint, count(*) FILTER (WHERE "offset" > 0)
-FROM checkpoints WHERE name = $1`
+	sqlConsumed = `SELECT coalesce(sum("offset"), 0)::bigint FROM checkpoints WHERE name = $1`
 )
 
 // consumeTogether lets processes of one consumer share the partitions, and returns
-// their rate from when all partitions are being consumed.
-func (w *world) consumeTogether(ctx context.Context, name string, partitions, processes int) (rate float64, err error) {
+// their rate. They take their leases within half a second of each other, which
+// counts.
+func (w *world) consumeTogether(ctx context.Context, name string, processes int) (rate float64, err error) {
 	hold := func() error {
 		_, err := w.db.Exec(ctx, sqlHoldLeases, name)
 		return err
@@ -141,26 +140,14 @@ func (w *world) consumeTogether(ctx context.Context, name string, partitions, pr
 	if _, err := w.db.Exec(ctx, sqlReleaseLeases, name); err != nil {
 		return 0, fmt.Errorf("release the leases: %w", err)
 	}
-	records := int64(w.scale)
-	var began time.Time
-	var before, consumed int64 // when all had begun, and now
-	err = w.await(ctx, func() (bool, error) {
-		var begun int
-		now := time.Now()
-		err := w.db.QueryRow(ctx, sqlConsumed, name).Scan(&consumed, &begun)
-		if before == 0 && consumed < records {
-			began = now
-			if begun == partitions {
-				before = consumed
-			}
-		}
-		w.progress.show(float64(consumed)/float64(records), name)
-		return consumed >= records, err
+	y, err := w.follow(ctx, int64(w.scale), func(ctx context.Context) (consumed int64, err error) {
+		err = w.db.QueryRow(ctx, sqlConsumed, name).Scan(&consumed)
+		return consumed, err
 	})
 	if err != nil {
 		return 0, err
 	}
-	return float64(consumed-before) / time.Since(began).Seconds(), w.stop()
+	return y.rate(), w.stop()
 }
 
 // bareReaders do the least that the processes must, each for its share of the

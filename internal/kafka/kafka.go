@@ -222,6 +222,12 @@ func (b *Broker) Kill() {
 	}
 }
 
+// Pid is the broker's process id.
+func (b *Broker) Pid() int { return b.process.Pid() }
+
+// Data is the directory of its topics' partitions.
+func (b *Broker) Data() string { return filepath.Join(b.dir, "data") }
+
 // Signal sends the broker a signal.
 func (b *Broker) Signal(s syscall.Signal) error { return b.process.Signal(s) }
 

@@ -1,0 +1,148 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/rocketrides/unilog/internal/kafka"
+)
+
+// costLoad is how many connections book rides in part cost.
+const costLoad = 64
+
+// measureCost measures what a record costs at each step, in batches as large as a
+// backlog makes them.
+func measureCost(ctx context.Context, r *round) error {
+	if runtime.GOOS != "linux" {
+		r.add("all", "", 0, limit{name: "only Linux tells"})
+		return nil
+	}
+	r.progress.span(0, 0.5)
+	err := r.within(ctx, func(w *world) error {
+		// What it writes, not what it writes again to compact it.
+		if err := w.redis.Do(ctx, w.redis.B().ConfigSet().ParameterValue().ParameterValue("auto-aof-rewrite-percentage", "0").Build()).Error(); err != nil {
+			return err
+		}
+		records, err := w.costOfBooking(ctx)
+		if err != nil {
+			return err
+		}
+		if err := w.costOfPublishing(ctx, records, "Redis"); err != nil {
+			return err
+		}
+		return w.costOfConsuming(ctx, records, "Redis")
+	})
+	if err != nil {
+		return err
+	}
+	r.progress.span(0.5, 1)
+	err = r.servers.startKafka(ctx)
+	if errors.Is(err, kafka.ErrMissing) {
+		r.add("publish to Kafka", "", 0, limit{name: "no Kafka here"})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return r.within(ctx, func(w *world) error {
+		w.logURL = "kafka://" + w.servers.kafka.Addresses() + "/" + w.name
+		if err := w.stage(ctx, w.records); err != nil {
+			return err
+		}
+		if err := w.costOfPublishing(ctx, w.records, "Kafka"); err != nil {
+			return err
+		}
+		return w.costOfConsuming(ctx, w.records, "Kafka")
+	})
+}
+
+// costOfBooking books rides at full load, and returns how many.
+func (w *world) costOfBooking(ctx context.Context) (records int, err error) {
+	url, err := w.startAPI(ctx)
+	if err != nil {
+		return 0, err
+	}
+	api := w.programs[0]
+	before, err := w.used(ctx, api)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := loadAPI(ctx, url, costLoad, false, w.d); err != nil {
+		return 0, w.blame(err)
+	}
+	after, err := w.used(ctx, api)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.stop(); err != nil {
+		return 0, err
+	}
+	if err := w.db.QueryRow(ctx, `SELECT count(*) FROM rides`).Scan(&records); err != nil {
+		return 0, err
+	}
+	w.addCosts("book, 64 connections", "api", "", before, after, records)
+	_, err = w.db.Exec(ctx, `CHECKPOINT`)
+	return records, err
+}
+
+func (w *world) costOfPublishing(ctx context.Context, records int, engine string) error {
+	return w.costOf(ctx, "publish to "+engine, "streamer", engine, records, w.published, "streamer", fmt.Sprintf("--keep-records=%d", records))
+}
+
+func (w *world) costOfConsuming(ctx context.Context, records int, engine string) error {
+	const name = "cost"
+	return w.costOf(ctx, "consume from "+engine, "consumer", engine, records,
+		func(ctx context.Context) (int64, error) { return w.applied(ctx, name) }, "consumer", name)
+}
+
+// costOf starts a process and follows it until all records are done.
+func (w *world) costOf(ctx context.Context, step, process, engine string, records int, look func(context.Context) (int64, error), args ...string) error {
+	p, err := w.start(args...)
+	if err != nil {
+		return err
+	}
+	before, err := w.used(ctx, p)
+	if err != nil {
+		return err
+	}
+	if _, err := w.follow(ctx, int64(records), look); err != nil {
+		return err
+	}
+	after, err := w.used(ctx, p)
+	if err != nil {
+		return err
+	}
+	w.addCosts(step, process, engine, before, after, records)
+	return w.stop()
+}
+
+// addCosts adds those that there are.
+func (w *world) addCosts(step, process, engine string, before, after usage, records int) {
+	n := float64(records)
+	cpu := func(name string, before, after time.Duration) {
+		w.add(step+": "+name+", CPU", "µs/record", float64((after-before).Nanoseconds())/1000/n, unlimited)
+	}
+	bytes := func(name string, before, after float64) {
+		w.add(step+": "+name, "bytes/record", (after-before)/n, unlimited)
+	}
+	cpu(process, before.process, after.process)
+	cpu("Postgres", before.postgres, after.postgres)
+	if engine != "" {
+		cpu(engine, before.engine, after.engine)
+	}
+	bytes("WAL", before.wal, after.wal)
+	bytes(process+", read and written", before.moved, after.moved)
+	if engine == "Redis" {
+		bytes("Redis, received", before.received, after.received)
+		bytes("Redis, sent", before.sent, after.sent)
+	}
+	if engine != "" && process == "streamer" {
+		bytes(engine+", on disk", before.disk, after.disk)
+	}
+	if engine == "Redis" && process == "streamer" {
+		bytes("Redis, memory", before.memory, after.memory)
+	}
+}
