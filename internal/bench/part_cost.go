@@ -7,11 +7,16 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/kafka"
 )
 
-// costLoad is how many connections book rides in part cost.
-const costLoad = 64
+const (
+	// costLoad is how many connections book rides in part cost.
+	costLoad = 64
+	// costPartitions is what several partitions cost.
+	costPartitions = 4
+)
 
 // measureCost measures what a record costs at each step, in batches as large as a
 // backlog makes them.
@@ -30,7 +35,7 @@ func measureCost(ctx context.Context, r *round) error {
 		if err != nil {
 			return err
 		}
-		if err := w.costOfPublishing(ctx, records, "Redis"); err != nil {
+		if err := w.costOfPublishing(ctx, records, "Redis", "Redis"); err != nil {
 			return err
 		}
 		return w.costOfConsuming(ctx, records, "Redis")
@@ -38,7 +43,24 @@ func measureCost(ctx context.Context, r *round) error {
 	if err != nil {
 		return err
 	}
-	r.progress.span(0.5, 1)
+	r.progress.span(0.5, 0.6)
+	if err := r.within(ctx, func(w *world) error { return w.costOfLoad(ctx) }); err != nil {
+		return err
+	}
+	r.progress.span(0.6, 0.7)
+	err = r.within(ctx, func(w *world) error {
+		if _, err := unilog.Repartition(ctx, w.db, costPartitions); err != nil {
+			return err
+		}
+		if err := w.stage(ctx, w.records); err != nil {
+			return err
+		}
+		return w.costOfPublishing(ctx, w.records, fmt.Sprintf("%d partitions in Redis", costPartitions), "Redis")
+	})
+	if err != nil {
+		return err
+	}
+	r.progress.span(0.7, 1)
 	err = r.servers.startKafka(ctx)
 	if errors.Is(err, kafka.ErrMissing) {
 		r.add("publish to Kafka", "", 0, limit{name: "no Kafka here"})
@@ -52,7 +74,7 @@ func measureCost(ctx context.Context, r *round) error {
 		if err := w.stage(ctx, w.records); err != nil {
 			return err
 		}
-		if err := w.costOfPublishing(ctx, w.records, "Kafka"); err != nil {
+		if err := w.costOfPublishing(ctx, w.records, "Kafka", "Kafka"); err != nil {
 			return err
 		}
 		return w.costOfConsuming(ctx, w.records, "Kafka")
@@ -80,7 +102,7 @@ func (w *world) costOfBooking(ctx context.Context) (records int, err error) {
 	if err := w.stop(); err != nil {
 		return 0, err
 	}
-	if err := w.db.QueryRow(ctx, `SELECT count(*) FROM rides`).Scan(&records); err != nil {
+	if records, err = w.countRides(ctx); err != nil {
 		return 0, err
 	}
 	w.addCosts("book, 64 connections", "api", "", before, after, records)
@@ -88,14 +110,50 @@ func (w *world) costOfBooking(ctx context.Context) (records int, err error) {
 	return records, err
 }
 
-func (w *world) costOfPublishing(ctx context.Context, records int, engine string) error {
-	return w.costOf(ctx, "publish to "+engine, "streamer", engine, records, w.published, "streamer", fmt.Sprintf("--keep-records=%d", records))
+func (w *world) costOfPublishing(ctx context.Context, records int, where, engine string) error {
+	return w.costOf(ctx, "publish to "+where, "streamer", engine, records, w.published, "streamer", fmt.Sprintf("--keep-records=%d", records))
 }
 
 func (w *world) costOfConsuming(ctx context.Context, records int, engine string) error {
 	const name = "cost"
 	return w.costOf(ctx, "consume from "+engine, "consumer", engine, records,
 		func(ctx context.Context) (int64, error) { return w.applied(ctx, name) }, "consumer", name)
+}
+
+// costOfLoad books rides at a common rate, and consumes them, so that batches are
+// as small as they then are.
+func (w *world) costOfLoad(ctx context.Context) error {
+	streamer, err := w.start("streamer", "--keep-records=1000000")
+	if err != nil {
+		return err
+	}
+	before, err := w.used(ctx, streamer)
+	if err != nil {
+		return err
+	}
+	result, err := measureLatency(ctx, w.databaseURL, w.redisURL, stream, commonRate, w.d)
+	if err != nil {
+		return w.blame(err)
+	}
+	after, err := w.used(ctx, streamer)
+	if err != nil {
+		return err
+	}
+	records, err := w.countRides(ctx)
+	if err != nil {
+		return err
+	}
+	step := plural(commonRate, "ride") + "/s and two consumers"
+	w.addCosts(step, "streamer", "Redis", before, after, records)
+	for _, q := range []float64{50, 99} {
+		w.add(fmt.Sprintf("%s: latency, p%g", step, q), "ms", milliseconds(result.sinceDue.ValueAtPercentile(q)), unlimited)
+	}
+	return w.stop()
+}
+
+func (w *world) countRides(ctx context.Context) (n int, err error) {
+	err = w.db.QueryRow(ctx, `SELECT count(*) FROM rides`).Scan(&n)
+	return n, err
 }
 
 // costOf starts a process and follows it until all records are done.
