@@ -90,6 +90,24 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestNotMeasured(t *testing.T) {
+	t.Parallel()
+	figures := summarize("scale", [][]sample{{{name: "Kafka", against: limit{name: "no Kafka here"}}}})
+	var b strings.Builder
+	if err := writeTable(&b, setting{}, figures); err != nil {
+		t.Fatal(err)
+	}
+	row := b.String()[strings.LastIndex(strings.TrimSpace(b.String()), "\n")+1:]
+	want := []string{"", "scale", "Kafka", "not measured", "", "no Kafka here", "", "", "\n"}
+	var got []string
+	for _, cell := range strings.Split(row, "|") {
+		got = append(got, strings.Trim(cell, " "))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the row is %q, want %q", got, want)
+	}
+}
+
 func TestTicks(t *testing.T) {
 	t.Parallel()
 	for most, want := range map[float64][]float64{
