@@ -17,22 +17,34 @@ import (
 )
 
 type tortureCmd struct {
-	For     time.Duration `default:"60s" help:"How long to inject faults, as 60s or 10m."`
-	Rate    float64       `default:"200" help:"Rides a second."`
-	Faults  []string      `placeholder:"NAME" help:"Inject only these."`
-	Seed    uint64        `default:"0" help:"Repeats the faults of an earlier run, which printed its seed, in their order; 0 takes a new one."`
-	DataDir string        `type:"path" placeholder:"DIR" help:"Where everything is kept; removed if nothing was wrong. A temporary directory, if not set."`
+	Engine     string        `default:"redis" enum:"redis,sentinel,cluster,kafka,kafka3,postgres" help:"What the log is in: ${enum}."`
+	Partitions int           `default:"1" help:"How many partitions the log has."`
+	Instances  int           `default:"1" help:"How many processes each consumer has; the first has two at least."`
+	Streamers  int           `default:"2" help:"How many streamers there are."`
+	For        time.Duration `default:"60s" help:"How long to inject faults, as 60s or 10m."`
+	Rate       float64       `default:"200" help:"Rides a second."`
+	Faults     []string      `placeholder:"NAME" help:"Inject only these."`
+	Every      time.Duration `placeholder:"3s" help:"Inject one fault at a time, at this beat. At random moments, if not set."`
+	Seed       uint64        `default:"0" help:"Repeats the faults of an earlier run, which printed its seed, in their order; 0 takes a new one."`
+	DataDir    string        `type:"path" placeholder:"DIR" help:"Where everything is kept; removed if nothing was wrong. A temporary directory, if not set."`
 }
 
 // Help follows the flags' own help.
 func (*tortureCmd) Help() string {
-	return `Starts a private Postgres and Redis, api, two streamers, three consumers of two names and a simulator, injects faults at random moments, and audits all the time. The streamers and consumers also fail on purpose after every tenth batch. At the end it prints how often each fault came, how long it took until the consumers went on, and whether each promise was kept. Exits with 0 if all were, else with 1, and keeps everything for a look.
+	return `Starts a private Postgres, a private Redis or the servers of another engine, api, streamers, consumers of two names and a simulator, injects faults at random moments, and audits all the time. The streamers and consumers also fail on purpose after every tenth batch. At the end it prints how often each fault came, how long it took until the consumers went on, and whether each promise was kept. Exits with 0 if all were, else with 1, and keeps everything for a look.
 
-The faults:
-
-` + torture.Help() + `
-For example, a bad network between clients and api: rocketrides torture --rate=500 --faults=cut-clients,refuse-clients,isolate-clients,deafen-clients`
+The faults. ` + torture.Help() + `
+For example, a bad network between clients and api: rocketrides torture --rate=500 --faults=cut-clients,refuse-clients,isolate-clients,deafen-clients
+Or how long a partition stands still when the processes of a consumer die: rocketrides torture --partitions=8 --instances=4 --rate=2000 --faults=kill-consumer --every=3s`
 }
+
+const (
+	// maxTortured bounds the processes of a sort, all on one machine.
+	maxTortured = 16
+	// maxTorturedPartitions bounds the sessions of their leaders, which one private
+	// Postgres has to bear.
+	maxTorturedPartitions = 16
+)
 
 // Validate refuses what cannot be done.
 func (c *tortureCmd) Validate() error {
@@ -41,10 +53,21 @@ func (c *tortureCmd) Validate() error {
 		return fmt.Errorf("--for is %v: it must be over 0", c.For)
 	case !(c.Rate > 0 && c.Rate <= maxRate):
 		return rateError(c.Rate)
+	case c.Every < 0:
+		return fmt.Errorf("--every is %v: it must be 0 or more", c.Every)
 	}
+	for _, number := range []struct {
+		flag    string
+		is, max int
+	}{{"--partitions", c.Partitions, maxTorturedPartitions}, {"--instances", c.Instances, maxTortured}, {"--streamers", c.Streamers, maxTortured}} {
+		if number.is < 1 || number.is > number.max {
+			return fmt.Errorf("%s is %d: it must be from 1 to %d", number.flag, number.is, number.max)
+		}
+	}
+	names := torture.Names(c.Engine)
 	for _, name := range c.Faults {
-		if !slices.Contains(torture.Names(), name) {
-			return fmt.Errorf("--faults: there is no %q: choose from %s", name, strings.Join(torture.Names(), ", "))
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("--faults: there is no %q of %s: choose from %s", name, c.Engine, strings.Join(names, ", "))
 		}
 	}
 	return nil
@@ -61,18 +84,23 @@ func (c *tortureCmd) Run(ctx context.Context) error {
 		}
 	}
 	if len(c.Faults) == 0 {
-		c.Faults = torture.Names()
+		c.Faults = torture.ByDefault(c.Engine)
 	}
 	err = torture.Run(ctx, torture.Config{
-		Command: exe,
-		Migrate: migrateAll,
-		DataDir: c.DataDir,
-		Rate:    c.Rate,
-		Faults:  c.Faults,
-		Seed:    cmp.Or(c.Seed, rand.Uint64()),
-		For:     c.For,
-		Out:     os.Stdout,
-		Live:    term.IsTerminal(int(os.Stdout.Fd())),
+		Command:    exe,
+		Migrate:    migrateAll,
+		DataDir:    c.DataDir,
+		Engine:     c.Engine,
+		Partitions: c.Partitions,
+		Instances:  c.Instances,
+		Streamers:  c.Streamers,
+		Rate:       c.Rate,
+		Faults:     c.Faults,
+		Every:      c.Every,
+		Seed:       cmp.Or(c.Seed, rand.Uint64()),
+		For:        c.For,
+		Out:        os.Stdout,
+		Live:       term.IsTerminal(int(os.Stdout.Fd())),
 	})
 	if errors.Is(err, context.Canceled) {
 		return errors.New("interrupted before the end: nothing was judged")

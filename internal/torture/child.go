@@ -18,17 +18,39 @@ const (
 	consumerRole
 )
 
-// child is one of the processes, with ways of its own to both servers, or, that
-// of the simulator, to the api.
+// child is one of the processes, with ways of its own to Postgres and one Redis,
+// or, that of the simulator, to the api. Servers of a log that tell their clients
+// of each other's addresses are reached directly.
 type child struct {
 	role                 role
 	name                 string
 	args                 []string
 	postgres, redis, api *proxy.Proxy
+	logURL               string // if the log is not in redis
 }
 
-// consumerNames are the consumers; the first one has two instances.
 var consumerNames = []string{"consumer0", "consumer1"}
+
+// instancesOf are the names of a consumer's processes. The first consumer has two
+// at least.
+func (t *torture) instancesOf(consumer string) []string {
+	n := t.Instances
+	if consumer == consumerNames[0] {
+		n = max(2, n)
+	}
+	return lettered(consumer, n)
+}
+
+func (t *torture) streamers() []string { return lettered("streamer", t.Streamers) }
+
+// lettered numbers processes that do the same by letters.
+func lettered(name string, n int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("%s-%c", name, 'a'+i))
+	}
+	return all
+}
 
 func (t *torture) addChildren(port int) error {
 	api, err := proxy.Listen("127.0.0.1:0", fmt.Sprintf("127.0.0.1:%d", port))
@@ -44,11 +66,14 @@ func (t *torture) addChildren(port int) error {
 		"--for=0s", "--url=http://"+api.Addr(), "--acknowledged="+t.acknowledged())
 	t.children[0].api = api
 	add(apiRole, "api", "api", "--tls-cert=", "--tls-key=")
-	add(streamerRole, "streamer-a", "streamer", seed, failures, noAdmin)
-	add(streamerRole, "streamer-b", "streamer", seed, failures, noAdmin)
-	add(consumerRole, "consumer0-a", "consumer", consumerNames[0], "--park-rejected=false", seed, failures, noAdmin)
-	add(consumerRole, "consumer0-b", "consumer", consumerNames[0], "--park-rejected=false", seed, failures, noAdmin)
-	add(consumerRole, "consumer1", "consumer", consumerNames[1], "--park-rejected=false", seed, failures, noAdmin)
+	for _, name := range t.streamers() {
+		add(streamerRole, name, "streamer", seed, failures, noAdmin)
+	}
+	for _, consumer := range consumerNames {
+		for _, name := range t.instancesOf(consumer) {
+			add(consumerRole, name, "consumer", consumer, "--park-rejected=false", seed, failures, noAdmin)
+		}
+	}
 	return nil
 }
 
@@ -93,11 +118,12 @@ func (t *torture) closeChildren() {
 	}
 }
 
-func (c *child) connect(databaseURL, redisURL string) (err error) {
+func (c *child) connect(databaseURL, redisURL, logURL string) (err error) {
+	c.logURL = logURL
 	if c.role == simulatorRole {
 		return nil
 	}
-	if c.postgres, err = proxy.For(databaseURL); err != nil || c.role == apiRole {
+	if c.postgres, err = proxy.For(databaseURL); err != nil || c.role == apiRole || logURL != "" {
 		return err
 	}
 	c.redis, err = proxy.For(redisURL)
@@ -123,7 +149,7 @@ func (c *child) env() []string {
 	if strings.Contains(c.postgres.URL(), "?") {
 		separator = "&"
 	}
-	env := []string{"DATABASE_URL=" + c.postgres.URL() + separator + "application_name=" + c.name}
+	env := []string{"DATABASE_URL=" + c.postgres.URL() + separator + "application_name=" + c.name, "LOG_URL=" + c.logURL}
 	if c.redis != nil {
 		env = append(env, "REDIS_URL="+c.redis.URL())
 	}

@@ -21,6 +21,8 @@ var processFaults = []fault{
 	{name: "freeze-api", does: "SIGSTOP to the api for up to 3 s", inject: freeze(apiRole)},
 	{name: "freeze-consumer", does: "SIGSTOP to an instance of a consumer for up to 3 s", inject: freeze(consumerRole)},
 	{name: "freeze-leader", does: "SIGSTOP to the streamer that leads, until after another one does", inject: freezeLeader, fromStart: true},
+	// Consumers that do not keep the order across it would apply everything all the same.
+	{name: "repartition", does: "the number of partitions becomes another one from 1 to 8; only if asked for", inject: repartition, onlyAsked: true},
 }
 
 // one picks a process.
@@ -59,6 +61,11 @@ func killLeader(ctx context.Context, x *injection) error {
 		return err
 	}
 	return x.system.Signal(c.name, syscall.SIGKILL)
+}
+
+func repartition(ctx context.Context, x *injection) error {
+	_, err := unilog.Repartition(ctx, x.db, 1+x.random.IntN(8))
+	return err
 }
 
 func killAll(_ context.Context, x *injection) error {

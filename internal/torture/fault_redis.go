@@ -13,28 +13,56 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// redisFaults befall Redis and the log in it.
-var redisFaults = []fault{
+// everyRedisFaults befall Redis, or each master of several.
+var everyRedisFaults = []fault{
+	{name: "flush-redis", does: "FLUSHALL: everything in Redis is lost", inject: command("FLUSHALL")},
+	{name: "drop-clients", does: "CLIENT KILL of all connections", inject: command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")},
+}
+
+// redisFaults befall one Redis and the log in it.
+var redisFaults = slices.Concat(everyRedisFaults, []fault{
 	{name: "kill-redis", does: "SIGKILL to Redis", inject: server("redis", syscall.SIGKILL)},
 	{name: "restart-redis", does: "SIGTERM to Redis", inject: server("redis", syscall.SIGTERM)},
 	{name: "freeze-redis", does: "SIGSTOP to Redis for up to 3 s", inject: freezeRedis},
-	{name: "flush-redis", does: "FLUSHALL: everything in Redis is lost", inject: command("FLUSHALL")},
-	{name: "delete-stream", does: "DEL of the stream", inject: command("DEL", stream)},
-	{name: "trim-stream", does: "XTRIM of the stream to nothing", inject: command("XTRIM", stream, "MAXLEN", "0")},
-	{name: "restore-redis", does: "the log is what it was up to 1 s before, as after a failover to a replica that lags", inject: restoreStream},
+	{name: "delete-stream", does: "DEL of a partition's stream", inject: streamCommand("DEL")},
+	{name: "trim-stream", does: "XTRIM of a partition's stream to nothing", inject: streamCommand("XTRIM", "MAXLEN", "0")},
+	{name: "restore-redis", does: "a partition's log is what it was up to 1 s before, as after a failover to a replica that lags", inject: restoreStream},
 	{name: holeFault, does: "XDEL of entries before the newest", inject: holeInStream},
 	{name: "flush-scripts", does: "SCRIPT FLUSH", inject: command("SCRIPT", "FLUSH")},
 	{name: "busy-redis", does: "a script that keeps Redis busy for up to 2 s", inject: busyRedis},
 	{name: "fill-redis", does: "no memory is left in Redis for up to 2 s", inject: fillRedis},
 	{name: "readonly-redis", does: "Redis is a replica, which takes no writes, for up to 2 s", inject: replicaRedis},
-	{name: "drop-clients", does: "CLIENT KILL of all connections", inject: command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")},
-}
+})
 
 // holeFault leaves holes, which consumers fill from the archive.
 const holeFault = "hole-in-stream"
 
+// command has Redis, or each master of several, do something.
 func (t *torture) command(ctx context.Context, args ...string) error {
-	return t.redis.Do(ctx, t.redis.B().Arbitrary(args...).Build()).Error()
+	if t.redis != nil {
+		return t.redis.Do(ctx, t.redis.B().Arbitrary(args...).Build()).Error()
+	}
+	var errs []error
+	for _, node := range t.nodes.Servers {
+		if isMaster(ctx, node) {
+			errs = append(errs, node.Do(ctx, args...).Error())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// streamKey is that of any partition.
+func (x *injection) streamKey() string {
+	if p := x.random.IntN(x.Partitions); p > 0 {
+		return stream + ":" + strconv.Itoa(p)
+	}
+	return stream
+}
+
+func streamCommand(name string, args ...string) func(context.Context, *injection) error {
+	return func(ctx context.Context, x *injection) error {
+		return x.command(ctx, append([]string{name, x.streamKey()}, args...)...)
+	}
 }
 
 func command(args ...string) func(context.Context, *injection) error {
@@ -51,7 +79,8 @@ func freezeRedis(ctx context.Context, x *injection) error {
 
 // restoreStream brings back the log as it was a while ago.
 func restoreStream(ctx context.Context, x *injection) error {
-	keys := []string{stream, "{" + stream + "}:leader"}
+	key := x.streamKey()
+	keys := []string{key, "{" + key + "}:leader"}
 	restore := make(rueidis.Commands, len(keys))
 	for i, key := range keys {
 		before, err := x.redis.Do(ctx, x.redis.B().Dump().Key(key).Build()).ToString()
@@ -71,18 +100,19 @@ func restoreStream(ctx context.Context, x *injection) error {
 }
 
 func holeInStream(ctx context.Context, x *injection) error {
-	newest, err := x.newest(ctx, 2+x.random.IntN(20))
+	key := x.streamKey()
+	newest, err := x.newest(ctx, key, 2+x.random.IntN(20))
 	if err != nil || len(newest) < 2 {
 		return errors.Join(errNotNow, err)
 	}
-	n, err := x.redis.Do(ctx, x.redis.B().Xdel().Key(stream).Id(newest[1:]...).Build()).AsInt64()
+	n, err := x.redis.Do(ctx, x.redis.B().Xdel().Key(key).Id(newest[1:]...).Build()).AsInt64()
 	atomic.AddInt64(&x.deleted, n)
 	return err
 }
 
 // newest returns the ids of the last entries, the newest one first.
-func (x *injection) newest(ctx context.Context, n int) ([]string, error) {
-	entries, err := x.redis.Do(ctx, x.redis.B().Xrevrange().Key(stream).End("+").Start("-").Count(int64(n)).Build()).AsXRange()
+func (x *injection) newest(ctx context.Context, key string, n int) ([]string, error) {
+	entries, err := x.redis.Do(ctx, x.redis.B().Xrevrange().Key(key).End("+").Start("-").Count(int64(n)).Build()).AsXRange()
 	ids := make([]string, len(entries))
 	for i, e := range entries {
 		ids[i] = e.ID

@@ -24,6 +24,8 @@ type fault struct {
 	// take over, or nobody may wait. Of other faults, recovery is counted from
 	// when they are over.
 	fromStart bool
+	// onlyAsked says that it does not come unless it is asked for.
+	onlyAsked bool
 }
 
 // injection is one time that a fault happens.
@@ -38,33 +40,14 @@ type injection struct {
 	lasted time.Duration
 }
 
-var catalogue = slices.Concat(processFaults, postgresFaults, redisFaults, networkFaults)
-
-// Names are those of all faults.
-func Names() []string {
-	var names []string
-	for _, f := range catalogue {
-		names = append(names, f.name)
-	}
-	return names
-}
-
-// Help says what each fault does, a line for each.
-func Help() string {
-	var b strings.Builder
-	for _, f := range catalogue {
-		fmt.Fprintf(&b, "  %-18s %s\n", f.name, f.does)
-	}
-	return b.String()
-}
-
 // errNotNow is that a fault has nothing to be done to.
 var errNotNow = errors.New("not now")
 
 const (
 	// recoveryTimeout is when the system is taken to be stuck.
 	recoveryTimeout = 90 * time.Second
-	// meanPause is the mean time from a recovery to the next fault.
+	// meanPause is the mean time from a recovery to the next fault, unless they
+	// come at a beat.
 	meanPause = 300 * time.Millisecond
 	// together is the share of faults that come with another one.
 	together = 0.25
@@ -77,7 +60,7 @@ func (t *torture) injectFaults(ctx context.Context) error {
 	var deck []fault
 	draw := func() fault {
 		if len(deck) == 0 {
-			for _, f := range catalogue {
+			for _, f := range t.engine.catalogue() {
 				if slices.Contains(t.Faults, f.name) {
 					deck = append(deck, f)
 				}
@@ -88,13 +71,17 @@ func (t *torture) injectFaults(ctx context.Context) error {
 		deck = deck[1:]
 		return f
 	}
+	wait := func() time.Duration { return time.Duration(t.random.ExpFloat64() * float64(meanPause)) }
+	if t.Every > 0 {
+		wait = func() time.Duration { return t.Every - time.Since(t.began)%t.Every }
+	}
 	for {
-		pause(ctx, time.Duration(t.random.ExpFloat64()*float64(meanPause)))
+		pause(ctx, wait())
 		if ctx.Err() != nil || !time.Now().Before(over) {
 			return ctx.Err()
 		}
 		faults := []fault{draw()}
-		if t.random.Float64() < together {
+		if t.Every == 0 && t.random.Float64() < together {
 			faults = append(faults, draw())
 		}
 		if err := t.injectAll(ctx, faults); err != nil {
@@ -151,31 +138,41 @@ func (t *torture) injectAll(ctx context.Context, faults []fault) error {
 	return cmp.Or(ctx.Err(), errors.Join(errs...))
 }
 
-// eachAlone sees that each of those that come in pairs does the work when the
-// other is frozen: one that hung would not have been missed.
+// eachAlone sees that each of those that can stand in for each other does the
+// work when the others are frozen: one that hung would not have been missed.
 func (t *torture) eachAlone(ctx context.Context) error {
-	for _, pair := range [][]string{{"streamer-a", "streamer-b"}, {"consumer0-a", "consumer0-b"}} {
-		for i, name := range pair {
-			err := t.without(ctx, name)
+	groups := [][]string{t.streamers()}
+	for _, name := range consumerNames {
+		groups = append(groups, t.instancesOf(name))
+	}
+	for _, group := range groups {
+		for i, name := range group {
+			others := slices.Delete(slices.Clone(group), i, i+1)
+			if len(others) == 0 {
+				continue
+			}
+			err := t.without(ctx, others)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			if err != nil {
-				return fmt.Errorf("%w: %s alone: %w", ErrViolated, pair[1-i], err)
+				return fmt.Errorf("%w: %s alone: %w", ErrViolated, name, err)
 			}
 		}
 	}
 	return nil
 }
 
-// without waits until the consumers go on while a process is frozen.
-func (t *torture) without(ctx context.Context, name string) error {
-	what := name + " frozen"
+// without waits until the consumers go on while processes are frozen.
+func (t *torture) without(ctx context.Context, names []string) (err error) {
+	what := strings.Join(names, ", ") + " frozen"
 	t.tally.begin(what)
 	defer t.tally.end(what)
-	if err := mend(ctx, func(context.Context) error { return t.system.Signal(name, syscall.SIGSTOP) }); err != nil {
-		return err
+	for _, name := range names {
+		if err := mend(ctx, func(context.Context) error { return t.system.Signal(name, syscall.SIGSTOP) }); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, t.system.Signal(name, syscall.SIGCONT)) }()
 	}
-	err := t.watch.await(ctx, time.Now(), recoveryTimeout)
-	return errors.Join(err, t.system.Signal(name, syscall.SIGCONT))
+	return t.watch.await(ctx, time.Now(), recoveryTimeout)
 }

@@ -45,6 +45,13 @@ func (t *tally) begin(name string) {
 	t.under = append(t.under, name)
 }
 
+// now says what is injected, or not recovered from; "" if nothing is.
+func (t *tally) now() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(t.under, " and ")
+}
+
 func (t *tally) end(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,7 +147,7 @@ func (t *torture) printFaults() {
 		fmt.Fprintf(w, "%.1f s\t%.2f s\t%.2f s\t\n", c.lasted.Seconds(), c.quantile(0.5).Seconds(), c.quantile(1).Seconds())
 	}
 	var never []string
-	for _, f := range catalogue {
+	for _, f := range t.engine.catalogue() {
 		if c := t.tally.counts[f.name]; c != nil {
 			row(f.name, c)
 		} else if slices.Contains(t.Faults, f.name) {
@@ -152,13 +159,22 @@ func (t *torture) printFaults() {
 	if len(never) > 0 {
 		fmt.Fprintln(t.Out, "\nNot injected, for lack of time:", strings.Join(never, ", "))
 	}
+	if strangers := t.engine.strangers(); len(strangers) > 0 {
+		fmt.Fprintf(t.Out, "\nNot of %s: %s\n", t.engine.name, strings.Join(strangers, ", "))
+	}
 	s := t.watch.now()
 	took := time.Since(t.began)
 	asked := (took - s.away).Seconds()
 	fmt.Fprintf(t.Out, "\nLasted and recovered: of those that came alone. Recovered: until every consumer had applied what was booked after\n"+
-		"the fault was over; for those that others have to bear (freeze-leader, isolate-leader, open-writer, open-snapshot),\n"+
+		"the fault was over; for those that others have to bear (%s),\n"+
 		"after it had begun. %d others found nothing to do.\n"+
-		"Audited %d times, %.1f a second while Postgres could be asked (not for %.1f s); at most %.0f ms apart; %.1f ms each: %.0f %% of one core.\n\n",
-		t.tally.missed, s.audits, float64(s.audits)/asked, s.away.Seconds(), float64(s.longest.Milliseconds()),
-		s.spent.Seconds()*1000/float64(max(s.audits, 1)), 100*s.spent.Seconds()/asked)
+		"Audited %d times, %.1f a second while Postgres could be asked (not for %.1f s); at most %.0f ms apart; %.1f ms each: %.0f %% of one core.\n"+
+		"Longest pause of any partition in which a consumer had records to apply and applied none: %s.\n\n",
+		strings.Join(t.borne(), ", "), t.tally.missed, s.audits, float64(s.audits)/asked, s.away.Seconds(), float64(s.longest.Milliseconds()),
+		s.spent.Seconds()*1000/float64(max(s.audits, 1)), 100*s.spent.Seconds()/asked, &t.pauses)
+}
+
+// borne are the faults that others have to bear.
+func (t *torture) borne() []string {
+	return names(slices.DeleteFunc(t.engine.catalogue(), func(f fault) bool { return !f.fromStart }))
 }

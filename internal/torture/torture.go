@@ -4,6 +4,7 @@
 package torture
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +22,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
+	"github.com/rocketrides/unilog"
+	logengine "github.com/rocketrides/unilog/internal/engine"
+	"github.com/rocketrides/unilog/internal/kafka"
+	"github.com/rocketrides/unilog/internal/redisnodes"
 	"github.com/rocketrides/unilog/internal/up"
-	"github.com/rocketrides/unilog/redislog"
+	"github.com/rocketrides/unilog/switchlog"
 )
 
 // Config says what to run.
@@ -34,10 +39,18 @@ type Config struct {
 	// DataDir is where everything is kept that the run leaves behind. It must
 	// not exist, or be empty. It is removed if the run found nothing wrong.
 	DataDir string
+	// Engine is what the log is in: redis, sentinel, cluster, kafka, kafka3 (three
+	// brokers) or postgres.
+	Engine string
+	// Partitions is how many the log begins with. Instances is how many processes
+	// each consumer has, Streamers how many streamers there are.
+	Partitions, Instances, Streamers int
 	// Rate is how many rides to book a second.
 	Rate float64
-	// Faults are the names of those to inject.
+	// Faults are the names of those to inject. They come one at a time, at this
+	// beat, if Every is not 0.
 	Faults []string
+	Every  time.Duration
 	// Seed makes the choice of faults, and the rides, repeatable.
 	Seed uint64
 	// For is how long faults are injected.
@@ -65,9 +78,15 @@ type torture struct {
 	children []*child
 	system   *up.System
 	db       *pgxpool.Pool
-	redis    rueidis.Client
-	log      *redislog.Log
+	engine   engine
+	logURL   string            // "" of one Redis
+	redis    rueidis.Client    // nil of all engines but one Redis
+	nodes    *redisnodes.Nodes // nil of all engines but several
+	kafka    *kafka.Cluster    // nil of all other engines
+	servers  sync.Mutex        // held by faults of nodes and of Kafka
+	log      switchlog.Engine
 	watch    *watch
+	pauses   pauses
 	tally    tally
 	journal  *journal
 	began    time.Time
@@ -79,6 +98,8 @@ type torture struct {
 func Run(ctx context.Context, cfg Config) error {
 	t := &torture{Config: cfg, random: rand.New(rand.NewPCG(cfg.Seed, 0)), watch: newWatch()}
 	t.tally.counts = map[string]*count{}
+	t.pauses.standing = map[place]standing{}
+	t.engine = engineOf(cfg.Engine)
 	port, err := freePort(ctx)
 	if err != nil {
 		return err
@@ -94,6 +115,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer t.closeChildren()
 	err = up.Run(ctx, up.Config{
 		DataDir: cfg.DataDir,
+		NoRedis: t.engine.start != nil,
 		Port:    port,
 		Vars:    []string{"STREAM_NAME=" + stream, "API_PORT=" + strconv.Itoa(port)},
 		Prepare: t.prepare,
@@ -103,6 +125,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Output:  t.journal,
 	})
 	t.closeClients()
+	err = errors.Join(err, t.stopLog())
 	switch {
 	case errors.Is(err, ErrViolated):
 		fmt.Fprintf(cfg.Out, "\nEverything is kept in %[1]s: what the processes said in processes.log, and the servers' state.\n"+
@@ -167,29 +190,44 @@ func (t *torture) prepare(ctx context.Context, databaseURL, redisURL string) err
 		return err
 	}
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
+	config.MaxConns = 10 // of audits, faults and a log in Postgres
 	config.ConnConfig.RuntimeParams["application_name"] = self
 	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "off" // whatever the fault
 	if t.db, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return err
 	}
-	if t.log, err = redislog.Open(ctx, redisURL, stream); err != nil {
+	if _, err := unilog.Repartition(ctx, t.db, t.Partitions); err != nil {
 		return err
 	}
+	if err := t.startLog(ctx); err != nil {
+		return err
+	}
+	if t.log, err = logengine.Open(ctx, cmp.Or(t.logURL, redisURL), stream, t.db); err != nil {
+		return err
+	}
+	if t.logURL == "" {
+		if err := t.connectRedis(redisURL); err != nil {
+			return err
+		}
+	}
+	for _, c := range t.children {
+		if err := c.connect(databaseURL, redisURL, t.logURL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connectRedis is for the faults of one Redis.
+func (t *torture) connectRedis(redisURL string) error {
 	option, err := rueidis.ParseURL(redisURL)
 	if err != nil {
 		return err
 	}
 	option.DisableCache = true
 	option.ClientName = self
-	if t.redis, err = rueidis.NewClient(option); err != nil {
-		return err
-	}
-	for _, c := range t.children {
-		if err := c.connect(databaseURL, redisURL); err != nil {
-			return err
-		}
-	}
-	return nil
+	t.redis, err = rueidis.NewClient(option)
+	return err
 }
 
 func (t *torture) closeClients() {
@@ -237,7 +275,8 @@ func (t *torture) during(ctx context.Context, system *up.System) error {
 
 // script injects faults for the time asked for and then lets everything settle.
 func (t *torture) script(ctx context.Context) error {
-	fmt.Fprintf(t.Out, "torture for %v at %g rides a second, seed %d, in %s\n", t.For, t.Rate, t.Seed, t.DataDir)
+	fmt.Fprintf(t.Out, "torture of %s for %v at %g rides a second, %d partitions, %d instances of a consumer, %d streamers, seed %d, in %s\n",
+		t.engine.name, t.For, t.Rate, t.Partitions, t.Instances, t.Streamers, t.Seed, t.DataDir)
 	if err := t.watch.await(ctx, time.Now(), settleTimeout); err != nil {
 		return fmt.Errorf("the system does not work even when left alone: %w", err)
 	}
@@ -245,7 +284,7 @@ func (t *torture) script(ctx context.Context) error {
 	t.watch.forget()
 	stopLive := t.live(ctx)
 	defer stopLive()
-	if err := t.injectFaults(ctx); err != nil {
+	if err := t.measured(ctx, t.injectFaults); err != nil {
 		return err
 	}
 	if err := t.eachAlone(ctx); err != nil {
@@ -256,6 +295,16 @@ func (t *torture) script(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrViolated, err)
 	}
 	return nil
+}
+
+// measured does something and measures pauses meanwhile.
+func (t *torture) measured(ctx context.Context, do func(context.Context) error) error {
+	measuring, stop := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	work.Go(func() { t.pauses.run(measuring, t.db, t.tally.now) })
+	defer work.Wait()
+	defer stop()
+	return do(ctx)
 }
 
 func freePort(ctx context.Context) (int, error) {

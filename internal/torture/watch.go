@@ -38,7 +38,7 @@ type seen struct {
 	longest time.Duration // between two audits, less the time that Postgres was away
 
 	head    int64     // of the log
-	applied time.Time // every consumer has applied a record staged then
+	applied time.Time // every consumer has applied, in each partition, a record staged then
 	backlog int64     // staged
 	lag     int64     // of the consumer that is furthest behind
 }
@@ -75,16 +75,18 @@ func (w *watch) run(ctx context.Context, db *pgxpool.Pool) error {
 	return nil
 }
 
-// sqlProgress says when the record at which the last consumer stands, in the
-// partition where it is furthest behind, was staged. Index: checkpoints_pkey,
+// sqlProgress says how many records there are, and when that was staged at which
+// the last consumer stands, of all partitions. Index: checkpoints_pkey,
 // log_records_pkey.
 const sqlProgress = `
-SELECT sum(next_offset - 1)::bigint, coalesce(
-    (SELECT CASE WHEN count(r.staged_at) = $2 * count(DISTINCT p.partition) THEN min(r.staged_at) END
-     FROM log_partitions AS p LEFT JOIN checkpoints AS c ON c.partition = p.partition AND c.name = ANY ($1)
-     LEFT JOIN log_records AS r ON r.partition = c.partition AND r."offset" = c."offset"),
-    'epoch')
-FROM log_partitions`
+SELECT (SELECT sum(next_offset - 1)::bigint FROM log_partitions),
+    coalesce(CASE WHEN bool_and(r.staged_at IS NOT NULL) THEN min(r.staged_at) END, 'epoch')
+FROM log_partitions AS p CROSS JOIN unnest($1::text[]) AS c (name)
+LEFT JOIN checkpoints AS k ON k.name = c.name AND k.partition = p.partition
+LEFT JOIN LATERAL (
+    SELECT staged_at FROM log_records WHERE partition = k.partition AND "offset" = k."offset"
+) AS r ON true
+WHERE p.active`
 
 // look audits once, in one snapshot.
 func (w *watch) look(ctx context.Context, db *pgxpool.Pool) (s seen, err error) {
@@ -107,7 +109,7 @@ func (w *watch) look(ctx context.Context, db *pgxpool.Pool) (s seen, err error) 
 		for _, b := range balances {
 			s.lag, s.backlog = max(s.lag, b.Lag), b.Backlog
 		}
-		if err := tx.QueryRow(ctx, sqlProgress, consumerNames, len(consumerNames)).Scan(&s.head, &s.applied); err != nil {
+		if err := tx.QueryRow(ctx, sqlProgress, consumerNames).Scan(&s.head, &s.applied); err != nil {
 			return err
 		}
 		return w.base.advance(ctx, tx)
@@ -125,8 +127,8 @@ func violation(balances []unilog.Balance) error {
 	return nil
 }
 
-// await waits until every consumer has applied a record that was staged after
-// a time.
+// await waits until every consumer has applied a record of each partition that
+// was staged after a time.
 func (w *watch) await(ctx context.Context, after time.Time, atMost time.Duration) error {
 	return w.until(ctx, atMost, "the consumers to apply what is new", func() bool { return w.applied.After(after) })
 }
