@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/joho/godotenv"
+
+	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 // startTorture runs it on a directory of the test's own.
@@ -59,6 +61,38 @@ func TestTorture(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s is left behind: %v", dir, err)
+	}
+}
+
+// TestTortureEngines runs short ones, of what befalls only an engine's servers.
+func TestTortureEngines(t *testing.T) {
+	t.Parallel()
+	for engine, faults := range map[string]string{
+		"cluster":  "kill-master,reshard",
+		"kafka":    "kill-broker",
+		"postgres": "kill-postgres",
+	} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			if engine == "kafka" {
+				testenv.NeedKafka(t)
+			}
+			dir, out, wait := startTorture(t, "--engine", engine, "--partitions=2", "--for=1s", "--every=300ms", "--rate=100", "--seed=1", "--faults", faults)
+			if err := wait(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if n := strings.Count(out.String(), "\nkept "); n != 8 || strings.Contains(out.String(), "BROKEN") {
+				t.Errorf("%d promises are kept, want 8:\n%s", n, out)
+			}
+			for fault := range strings.SplitSeq(faults, ",") {
+				if !strings.Contains(out.String(), " "+fault+" ") {
+					t.Errorf("%s was not injected:\n%s", fault, out)
+				}
+			}
+			if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left behind: %v", dir, err)
+			}
+		})
 	}
 }
 

@@ -107,6 +107,12 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
+// Check returns ErrMissing if this machine has no Kafka.
+func Check(ctx context.Context) error {
+	_, err := find(ctx)
+	return err
+}
+
 // find finds Java and the newest of Kafka's jars that scripts/kafka.sh got.
 func find(ctx context.Context) (*Cluster, error) {
 	cache := os.Getenv("XDG_CACHE_HOME")

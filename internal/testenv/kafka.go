@@ -57,6 +57,12 @@ func Kafka(t testing.TB, o kafka.Options) *kafka.Cluster {
 	return c
 }
 
+// NeedKafka skips the test without Kafka, or fails it under CI.
+func NeedKafka(t testing.TB) {
+	t.Helper()
+	needKafka(t, kafka.Check(t.Context()))
+}
+
 func needKafka(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, kafka.ErrMissing) && !inCI() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,9 +24,9 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// settled is a torture after which everything is in order: ten rides in a
-// stream.
-func settled(t *testing.T) (s *torture, stream string, out *bytes.Buffer) {
+// settled is a torture after which everything is in order: ten rides in the
+// streams of some partitions.
+func settled(t *testing.T, partitions int) (s *torture, stream string, out *bytes.Buffer) {
 	t.Helper()
 	ctx := t.Context()
 	out = new(bytes.Buffer)
@@ -33,6 +34,9 @@ func settled(t *testing.T) (s *torture, stream string, out *bytes.Buffer) {
 	s.db = testenv.Database(t, "torture", func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migration.Up(ctx, pool, migration.Log, migration.Consumer, rides.MigrationSet)
 	})
+	if _, err := unilog.Repartition(ctx, s.db, partitions); err != nil {
+		t.Fatal(err)
+	}
 	url := testenv.SharedRedis(t)
 	stream = testenv.StreamName(t)
 	var err error
@@ -42,9 +46,10 @@ func settled(t *testing.T) (s *torture, stream string, out *bytes.Buffer) {
 			t.Fatal(err)
 		}
 	}
-	s.log, err = redislog.Open(ctx, url, stream)
+	log, err := redislog.Open(ctx, url, stream)
 	must()
-	t.Cleanup(s.log.Close)
+	s.log = log
+	t.Cleanup(log.Close)
 	option, err := rueidis.ParseURL(url)
 	must()
 	option.DisableCache = true
@@ -78,9 +83,13 @@ func settled(t *testing.T) (s *torture, stream string, out *bytes.Buffer) {
 	err = acks.Close()
 	must()
 	published, publish := context.WithCancel(ctx)
+	defer publish()
+	var appended atomic.Int64
 	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: s.db, Log: s.log, Hooks: unilog.StreamerHooks{
-		AfterAppend: func(context.Context, []unilog.Entry) error {
-			publish()
+		AfterAppend: func(_ context.Context, entries []unilog.Entry) error {
+			if appended.Add(int64(len(entries))) == 10 {
+				publish()
+			}
 			return nil
 		},
 	}})
@@ -145,25 +154,67 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, stream, out := settled(t)
+			s, stream, out := settled(t, 1)
 			c.damage(t, s, stream)
-			err := s.judge(t.Context())
-			if c.broken == "" {
-				if err != nil || strings.Contains(out.String(), "BROKEN") {
-					t.Errorf("%v:\n%s", err, out)
+			saysBroken(t, s, out, c.broken)
+		})
+	}
+}
+
+// saysBroken has a torture judged, of which one promise is broken, or none.
+func saysBroken(t *testing.T, s *torture, out *bytes.Buffer, broken string) {
+	t.Helper()
+	err := s.judge(t.Context())
+	if broken == "" {
+		if err != nil || strings.Contains(out.String(), "BROKEN") {
+			t.Errorf("%v:\n%s", err, out)
+		}
+		return
+	}
+	if !errors.Is(err, ErrViolated) {
+		t.Errorf("the error is %v", err)
+	}
+	said := false
+	for line := range strings.Lines(out.String()) {
+		said = said || strings.HasPrefix(line, "BROKEN") && strings.Contains(line, broken)
+	}
+	if !said {
+		t.Errorf("not said to be broken: %s\n%s", broken, out)
+	}
+}
+
+// TestJudgePartitions breaks what is promised of each partition in one of two.
+func TestJudgePartitions(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sql    string
+		cut    bool // the stream
+		broken string
+	}{
+		"nothing":          {},
+		"a gap":            {`DELETE FROM log_records WHERE partition = 1 AND "offset" = 2`, false, "9 records in 2 partitions, 1 of them with gaps"},
+		"an archive apart": {`UPDATE log_records SET action = 'update' WHERE partition = 1 AND "offset" = 2`, false, "1 differ from the archive"},
+		"another order": {`
+			UPDATE log_records AS l SET data = r.data FROM log_records AS r JOIN log_partitions USING (partition)
+			WHERE l.partition = 1 AND r.partition = 1 AND l."offset" = next_offset - r."offset"`, false, "out of order"},
+		"a stream cut off": {"", true, "1 of 2 partitions end elsewhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, stream, out := settled(t, 2)
+			if _, err := s.db.Exec(t.Context(), c.sql); err != nil {
+				t.Fatal(err)
+			}
+			if c.cut {
+				newest, err := (&injection{torture: s}).newest(t.Context(), stream+":1", 1)
+				if err != nil {
+					t.Fatal(err)
 				}
-				return
+				if err := s.redis.Do(t.Context(), s.redis.B().Xdel().Key(stream+":1").Id(newest...).Build()).Error(); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if !errors.Is(err, ErrViolated) {
-				t.Errorf("the error is %v", err)
-			}
-			said := false
-			for line := range strings.Lines(out.String()) {
-				said = said || strings.HasPrefix(line, "BROKEN") && strings.Contains(line, c.broken)
-			}
-			if !said {
-				t.Errorf("not said to be broken: %s\n%s", c.broken, out)
-			}
+			saysBroken(t, s, out, c.broken)
 		})
 	}
 }
@@ -171,7 +222,7 @@ func TestJudge(t *testing.T) {
 // TestBase sees that the shortened audit is right with writers that stay open.
 func TestBase(t *testing.T) {
 	t.Parallel()
-	s, _, _ := settled(t)
+	s, _, _ := settled(t, 1)
 	ctx := t.Context()
 	insert := `INSERT INTO rides (distance) SELECT 0.1 FROM generate_series(1, $1)`
 	open, err := s.db.Begin(ctx)
