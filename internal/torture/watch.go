@@ -80,13 +80,14 @@ func (w *watch) run(ctx context.Context, db *pgxpool.Pool) error {
 // log_records_pkey.
 const sqlProgress = `
 SELECT (SELECT sum(next_offset - 1)::bigint FROM log_partitions),
-    coalesce(CASE WHEN bool_and(r.staged_at IS NOT NULL) THEN min(r.staged_at) END, 'epoch')
-FROM log_partitions AS p CROSS JOIN unnest($1::text[]) AS c (name)
-LEFT JOIN checkpoints AS k ON k.name = c.name AND k.partition = p.partition
-LEFT JOIN LATERAL (
-    SELECT staged_at FROM log_records WHERE partition = k.partition AND "offset" = k."offset"
-) AS r ON true
-WHERE p.active`
+    coalesce(CASE WHEN bool_and(staged_at IS NOT NULL) THEN min(staged_at) END, 'epoch')
+FROM (
+    -- A join may read the whole archive.
+    SELECT (SELECT staged_at FROM log_records WHERE partition = k.partition AND "offset" = k."offset") AS staged_at
+    FROM log_partitions AS p CROSS JOIN unnest($1::text[]) AS c (name)
+    LEFT JOIN checkpoints AS k ON k.name = c.name AND k.partition = p.partition
+    WHERE p.active
+) AS standing`
 
 // look audits once, in one snapshot.
 func (w *watch) look(ctx context.Context, db *pgxpool.Pool) (s seen, err error) {
