@@ -21,7 +21,7 @@ var processFaults = []fault{
 	{name: "freeze-api", does: "SIGSTOP to the api for up to 3 s", inject: freeze(apiRole)},
 	{name: "freeze-consumer", does: "SIGSTOP to an instance of a consumer for up to 3 s", inject: freeze(consumerRole)},
 	{name: "freeze-leader", does: "SIGSTOP to the streamer that leads, until after another one does", inject: freezeLeader, fromStart: true},
-	// Consumers that do not keep the order across it would apply everything all the same.
+	// Totals do not tell whether consumers keep the order across it.
 	{name: "repartition", does: "the number of partitions becomes another one from 1 to 8; only if asked for", inject: repartition, onlyAsked: true},
 }
 
