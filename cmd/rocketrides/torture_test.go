@@ -69,7 +69,6 @@ func TestTortureEngines(t *testing.T) {
 	t.Parallel()
 	for engine, fault := range map[string]string{
 		"cluster":  "reshard",
-		"sentinel": "kill-master",
 		"kafka":    "kill-broker",
 		"postgres": "kill-postgres",
 	} {
@@ -78,7 +77,7 @@ func TestTortureEngines(t *testing.T) {
 			if engine == "kafka" {
 				testenv.NeedKafka(t)
 			}
-			dir, out, wait := startTorture(t, "--engine", engine, "--partitions=2", "--for=1s", "--every=10ms", "--rate=100", "--faults", fault)
+			dir, out, wait := startTorture(t, "--engine", engine, "--partitions=2", "--streamers=1", "--for=1s", "--every=10ms", "--rate=100", "--faults", fault)
 			if err := wait(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
