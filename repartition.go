@@ -12,6 +12,8 @@ import (
 const MaxPartitions = 1024
 
 const (
+	// After sqlLockHeads, whose snapshot may be older than a repartition that it has
+	// waited for.
 	sqlHoldHeads = `SELECT next_offset, active FROM log_partitions ORDER BY partition FOR UPDATE`
 
 	sqlAddPartitions = `
@@ -19,10 +21,15 @@ INSERT INTO log_partitions (partition, log_id)
 SELECT n, (SELECT log_id FROM log_partitions WHERE partition = 0)
 FROM generate_series((SELECT count(*) FROM log_partitions), $1::integer - 1) AS n`
 
-	// Consumers that are not running now must not miss what is kept for them.
+	// Consumers and deliverers that are not running now must not miss what is kept
+	// for them.
 	sqlRegisterConsumers = `
-INSERT INTO checkpoints (name, partition)
-SELECT name, partition FROM (SELECT DISTINCT name FROM checkpoints) AS c CROSS JOIN log_partitions
+INSERT INTO checkpoints (name, partition, outside, log_id)
+SELECT name, partition, outside, log_id
+FROM (
+    SELECT name, bool_or(outside) AS outside, max(log_id) FILTER (WHERE outside) AS log_id
+    FROM checkpoints GROUP BY name
+) AS c CROSS JOIN (SELECT partition FROM log_partitions) AS p
 ON CONFLICT (name, partition) DO NOTHING`
 
 	// A new epoch ends each term, in which the leader knows the old number.
@@ -59,6 +66,9 @@ func Repartition(ctx context.Context, db Beginner, partitions int) (before int, 
 
 func repartition(ctx context.Context, tx pgx.Tx, partitions int) (before int, err error) {
 	if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '`+lockPatienceUrgent+`'`); err != nil {
+		return 0, err
+	}
+	if _, err := tx.Exec(ctx, sqlLockHeads); err != nil {
 		return 0, err
 	}
 	rows, _ := tx.Query(ctx, sqlHoldHeads)
