@@ -38,6 +38,18 @@ func (s *Streamer) SweepSoon() { s.publishers[0].lead.low.swept = time.Time{} }
 // Term returns the term that the streamer believes it leads in.
 func (s *Streamer) Term() Term { return s.publishers[0].lead.term }
 
+// Notifications takes out those that a leader's session keeps, and counts them.
+func (s *Streamer) Notifications(partition int) (n int) {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	for {
+		if _, err := s.publishers[partition].lead.conn.WaitForNotification(over); err != nil {
+			return n
+		}
+		n++
+	}
+}
+
 // Resign gives up the lead.
 func (s *Streamer) Resign() {
 	for _, p := range s.publishers {

@@ -198,9 +198,6 @@ func (p *publisher) beginTerm(ctx context.Context) error {
 		return err
 	}
 	l.chunks = chunks[l.term.Partition]
-	if l.numberer != nil && p.runs {
-		l.numberer.start()
-	}
 	l.began = true
 	p.cfg.Observer.leading(p.partition, l.term.Epoch)
 	p.log.Info("leading", "epoch", l.term.Epoch,
@@ -297,6 +294,7 @@ func (p *publisher) stepDown() {
 	}
 	if p.lead.numberer != nil {
 		p.lead.numberer.stop()
+		p.numberLimit = p.lead.numberer.limit
 	}
 	if err := p.lead.close(); err != nil {
 		p.log.Debug("the leader's session was lost, and its lock with it", "err", err)

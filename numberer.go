@@ -88,7 +88,7 @@ func (p *publisher) newNumberer(ctx context.Context) (*numberer, error) {
 	l := p.lead
 	n := &numberer{
 		waiter: waiter{conn: pooled.Hijack(), silence: l.silence, low: l.low, wakes: l.wakes},
-		cfg:    p.cfg, log: p.log, term: l.term, limit: p.cfg.BatchRecords,
+		cfg:    p.cfg, log: p.log, term: l.term, limit: p.numberLimit,
 	}
 	_, err = n.conn.Exec(ctx, `SELECT $1::text, `+sqlSession, "", fmt.Sprint(l.silence.Milliseconds()))
 	if err == nil {
@@ -114,14 +114,23 @@ func (n *numberer) look(ctx context.Context) (err error) {
 	return err
 }
 
-// start numbers from now on, until stop.
-func (n *numberer) start() {
+// keepOn numbers from now on, until stop, and returns why it has ended, if it has.
+func (n *numberer) keepOn() error {
+	if n.done != nil {
+		select {
+		case <-n.done:
+			return n.err
+		default:
+			return nil
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.done = cancel, make(chan struct{})
 	go func() {
 		defer close(n.done)
 		n.err = n.run(ctx)
 	}()
+	return nil
 }
 
 // stop ends the numbering and its session.
@@ -134,16 +143,6 @@ func (n *numberer) stop() {
 	defer cancel()
 	if err := n.conn.Close(ctx); err != nil {
 		n.log.Debug("the numbering session was lost", "err", err)
-	}
-}
-
-// failure returns why it has ended, if it has.
-func (n *numberer) failure() error {
-	select {
-	case <-n.done:
-		return n.err
-	default:
-		return nil
 	}
 }
 
@@ -216,13 +215,16 @@ func (n *numberer) number(ctx context.Context, sleeps bool) (moved int, err erro
 		return err
 	})
 	if err := n.conn.SendBatch(ctx, batch).Close(); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
+		if tookTooLong(err) {
 			n.limit = max(1, n.limit/2)
 		}
 		return 0, fmt.Errorf("number staged records: %w", err)
 	}
 	n.idle = moved == 0 // the next look says whether nothing is staged
 	n.low.passed(last)
+	if moved > 0 {
+		n.limit = min(n.limit+n.limit/8+1, n.cfg.BatchRecords)
+	}
 	return moved, nil
 }
 

@@ -20,6 +20,8 @@ type publisher struct {
 	// limit is how many records the next batch has at the most: fewer after a
 	// failure, so that a slow network gets something through.
 	limit int
+	// numberLimit is the same for the numberer's next batch.
+	numberLimit int
 	// looked is when a standby last looked at the log.
 	looked time.Time
 	// runs says that it is in Run: it may number the next batches of a backlog while
@@ -34,7 +36,7 @@ func newPublisher(cfg StreamerConfig, partition int) *publisher {
 	if partition > 0 {
 		log = log.With("partition", partition)
 	}
-	return &publisher{cfg: cfg, partition: partition, log: log, limit: cfg.BatchRecords, partitions: 1}
+	return &publisher{cfg: cfg, partition: partition, log: log, limit: cfg.BatchRecords, numberLimit: cfg.BatchRecords, partitions: 1}
 }
 
 // run publishes while it may have a seat, and tells about partitions that it
@@ -132,7 +134,7 @@ func (p *publisher) runOnce(ctx context.Context) (n int, err error) {
 	case err != nil:
 		// What this process holds in memory may differ from what was committed.
 		p.giveUp(ctx, err)
-		if errors.Is(err, context.DeadlineExceeded) {
+		if tookTooLong(err) {
 			p.limit = max(1, p.limit/2)
 		}
 	default:
@@ -202,6 +204,11 @@ func (p *publisher) step(ctx context.Context) (int, error) {
 // archive as long as there are any, then by numbering.
 func (p *publisher) nextBatch(ctx context.Context) ([]Entry, error) {
 	l := p.lead
+	if p.runs && l.numberer != nil {
+		if err := l.numberer.keepOn(); err != nil {
+			return nil, err
+		}
+	}
 	if entries, err := l.takeAhead(); err != nil || len(entries) > 0 {
 		if err != nil {
 			return nil, err
@@ -285,14 +292,16 @@ func (p *publisher) nextArchived(ctx context.Context) ([]Entry, error) {
 // numbered, if this is the leader of the first one and not in Run.
 func (p *publisher) hearOfNumbered(ctx context.Context) error {
 	l := p.lead
-	if n := l.numberer; n != nil {
-		if p.runs {
-			if err := n.failure(); err != nil {
-				return err
-			}
-		} else if _, err := n.once(ctx); err != nil {
+	if l.numberer != nil && !p.runs {
+		if _, err := l.numberer.once(ctx); err != nil {
 			return err
 		}
 	}
+	l.forgetNotifications()
 	return l.catchUp(ctx)
+}
+
+// tookTooLong says whether less at a time may succeed.
+func tookTooLong(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || sqlState(err) == "57014" // statement_timeout
 }

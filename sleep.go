@@ -109,13 +109,18 @@ func (w *waiter) rest(ctx context.Context, idle *backoff, most time.Duration) {
 	if !w.notified(ctx, most) {
 		return // or the next call meets the error again
 	}
-	// One is enough.
-	over, cancel := context.WithCancel(ctx)
+	w.forgetNotifications() // one is enough
+	w.idle = false
+}
+
+// forgetNotifications drops those that have come, for who looks next. The session
+// keeps them otherwise, as many as there are.
+func (w *waiter) forgetNotifications() {
+	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	for err := error(nil); err == nil; {
 		_, err = w.conn.WaitForNotification(over)
 	}
-	w.idle = false
 }
 
 // notified waits for a notification. It ends the wait by the connection's deadline

@@ -1,0 +1,134 @@
+package unilog_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+)
+
+// running runs a streamer until stop is called.
+func (w *world) running(s *unilog.Streamer) (stop func()) {
+	ctx, cancel := context.WithCancel(w.ctx)
+	w.Cleanup(cancel)
+	var group errgroup.Group
+	group.Go(func() error { return s.Run(ctx) })
+	return func() { w.Helper(); cancel(); w.must(group.Wait()) }
+}
+
+func (w *world) eventuallyPublished(n int) {
+	w.Helper()
+	w.eventually(func() bool {
+		return query[int](w, `SELECT sum(published_offset)::int FROM log_partitions`) == n
+	})
+}
+
+// TestRunAfterRunOnce lets Run go on with the lead that RunOnce took.
+func TestRunAfterRunOnce(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.repartition(2, 1)
+	s := w.streamer()
+	w.drain(s)
+	stop := w.running(s)
+	w.commitMany(10)
+	w.eventuallyPublished(10)
+	stop()
+}
+
+// TestNumberingThatTakesTooLong has a server that ends a statement which numbers more
+// than four records.
+func TestNumberingThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	for _, partitions := range []int{1, 2} {
+		t.Run(fmt.Sprintf("partitions=%d", partitions), func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.repartition(partitions, 1)
+			w.exec(`
+				CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$
+				BEGIN
+					IF (SELECT count(*) FROM numbered) > 4 THEN PERFORM pg_sleep(60); END IF;
+					RETURN NULL;
+				END $$`)
+			w.exec(`CREATE TRIGGER slow AFTER INSERT ON log_records REFERENCING NEW TABLE AS numbered EXECUTE FUNCTION be_slow()`)
+			config := w.db.Config()
+			config.ConnConfig.RuntimeParams["statement_timeout"] = "500ms"
+			db, err := pgxpool.NewWithConfig(w.ctx, config)
+			w.must(err)
+			t.Cleanup(db.Close)
+			stop := w.running(w.streamer(func(cfg *unilog.StreamerConfig) { cfg.DB, cfg.BatchRecords = db, 16 }))
+			w.commitMany(32)
+			w.eventuallyPublished(32)
+			stop()
+		})
+	}
+}
+
+// TestLostNumbererIsReplacedDuringABacklog ends the session that numbers while the
+// first partition of the log is published again, slowly.
+func TestLostNumbererIsReplacedDuringABacklog(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.repartition(2, 1)
+	const backlog = 200
+	byPartition := map[int]string{}
+	for _, key := range keys(20) {
+		byPartition[unilog.PartitionOf(key, 2)] = key
+	}
+	first, second := byPartition[0], byPartition[1]
+	s := w.streamer()
+	w.commitKeyed(1, backlog, first)
+	w.drain(s)
+	s.Resign()
+	w.wipe()
+
+	const numbers = `classid = 1970040680 AND objsubid = 2 AND mode = 'ExclusiveLock' AND granted
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+	published, numbered := 0, false
+	s = w.streamer(func(cfg *unilog.StreamerConfig) {
+		cfg.BatchRecords = 1
+		cfg.Hooks.AfterAppend = func(_ context.Context, entries []unilog.Entry) error {
+			if entries[0].Partition != 0 || numbered {
+				return nil
+			}
+			if published++; published == 1 {
+				w.eventually(func() bool {
+					return query[int](w, `SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE `+numbers) == 1
+				})
+				w.commitKeyed(1, 1, second)
+			}
+			time.Sleep(10 * time.Millisecond)
+			numbered = query[int](w, `SELECT count(*) FROM staged_log_records`) == 0
+			return nil
+		}
+	})
+	stop := w.running(s)
+	w.eventuallyPublished(backlog + 1)
+	stop()
+	if published >= backlog {
+		t.Errorf("a record of the second partition was numbered after all %d of the first one were published", published)
+	}
+}
+
+// TestNotificationsDoNotPileUp publishes without ever waiting for a notification.
+func TestNotificationsDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.repartition(2, 1)
+	s := w.streamer()
+	for range 50 {
+		w.commitMany(2)
+		w.drain(s)
+	}
+	for p := range 2 {
+		if n := s.Notifications(p); n > 10 {
+			t.Errorf("partition %d: %d notifications are kept", p, n)
+		}
+	}
+}
