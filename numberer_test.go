@@ -132,3 +132,28 @@ func TestNotificationsDoNotPileUp(t *testing.T) {
 		}
 	}
 }
+
+// TestStreamerThatCannotReachTheLog lets one of two lose its way to the log, but not
+// to the database.
+func TestStreamerThatCannotReachTheLog(t *testing.T) {
+	t.Parallel()
+	n := setupNetwork(t)
+	n.repartition(4, 1)
+	one, leads := n.countedStreamer()
+	stopOne := n.running(one)
+	stopTwo := n.running(n.streamer(func(cfg *unilog.StreamerConfig) { cfg.Log = n.farLog }))
+	n.eventually(func() bool { return leads.Load() == 2 })
+	n.redis.Refuse(true)
+	n.redis.Cut()
+	all := keys(8)
+	n.commitKeyed(1, 5, all...)
+	n.eventuallyPublished(5 * len(all))
+	n.eventually(func() bool { return leads.Load() == 4 })
+	n.redis.Refuse(false)
+	n.eventually(func() bool { return leads.Load() == 2 })
+	n.commitKeyed(6, 10, all...)
+	n.eventuallyPublished(10 * len(all))
+	stopTwo()
+	stopOne()
+	n.wantKeys(4, 10, all...)
+}

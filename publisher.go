@@ -63,6 +63,7 @@ func (p *publisher) run(ctx, work context.Context, seats *seats, hear func(parti
 			continue
 		}
 		n, err := p.runOnce(work)
+		seats.fail(err)
 		hear(p.partitions)
 		if p.lead == nil {
 			seats.leave(p.partition)
@@ -119,7 +120,7 @@ func (p *publisher) runOnce(ctx context.Context) (n int, err error) {
 	if p.lead == nil {
 		err := p.takeLead(ctx)
 		if errors.Is(err, ErrStandby) {
-			p.keepReady(ctx)
+			err = errors.Join(err, p.keepReady(ctx))
 		}
 		if err != nil {
 			return 0, err
@@ -148,16 +149,18 @@ func (p *publisher) runOnce(ctx context.Context) (n int, err error) {
 // keepReady looks at the log now and then while another streamer leads. Else a
 // connection that a firewall has long dropped would be found only by the first
 // call of a new leader, which would wait for it in vain.
-func (p *publisher) keepReady(ctx context.Context) {
+func (p *publisher) keepReady(ctx context.Context) error {
 	if time.Since(p.looked) < upkeepPause {
-		return
+		return nil
 	}
 	p.looked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, standbyTimeout)
 	defer cancel()
 	if _, err := p.cfg.Log.Head(ctx, p.partition); err != nil {
 		p.log.Warn("standing by, and the log cannot be reached", "err", err)
+		return &LogError{"read the log's head", err}
 	}
+	return nil
 }
 
 // needsDecision says whether trying again is of no use.

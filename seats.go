@@ -2,6 +2,7 @@ package unilog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -15,6 +16,8 @@ type seats struct {
 	mu    sync.Mutex
 	quota int
 	taken []int
+	// failed is when the log last could not be reached.
+	failed time.Time
 }
 
 // take says whether a partition has, or gets, one of the seats.
@@ -59,6 +62,27 @@ func (s *seats) allow(quota int) {
 	s.quota = quota
 }
 
+// failPause is how long a streamer that could not reach the log is not counted. As a
+// standby it looks sooner than that whether it can.
+const failPause = 3 * time.Second
+
+// fail notes that the log could not be reached, if that is why a publisher failed.
+func (s *seats) fail(err error) {
+	var log *LogError
+	if !errors.As(err, &log) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = time.Now()
+}
+
+func (s *seats) failing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.failed) < failPause
+}
+
 // memberClass is the first key of the advisory lock that each streamer shares
 // with the others, to be counted.
 const memberClass = lockClass + 2
@@ -74,10 +98,16 @@ SELECT (SELECT count(*) FROM log_partitions), (
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`
 )
 
-// shareOut keeps this streamer's share of the partitions up to date.
+// shareOut keeps this streamer's share of the partitions up to date. While it cannot
+// reach the log, others lead what would be its share, and it what they cannot.
 func (s *Streamer) shareOut(ctx context.Context) {
 	retry := backoff{first: 10 * time.Millisecond, most: time.Second}
 	for ctx.Err() == nil {
+		if s.seat.failing() {
+			s.seat.allow(len(s.known()))
+			sleep(ctx, standbyPause)
+			continue
+		}
 		if err := s.beMember(ctx, retry.reset); err != nil && ctx.Err() == nil {
 			s.log.Warn("could not share the partitions with other streamers: trying again", "err", err)
 			retry.wait(ctx)
@@ -85,7 +115,8 @@ func (s *Streamer) shareOut(ctx context.Context) {
 	}
 }
 
-// beMember is counted by the other streamers, and counts them, until that fails.
+// beMember is counted by the other streamers, and counts them, until that fails or the
+// log cannot be reached.
 func (s *Streamer) beMember(ctx context.Context, counted func()) error {
 	conn, err := s.join(ctx)
 	if err != nil {
@@ -96,7 +127,7 @@ func (s *Streamer) beMember(ctx context.Context, counted func()) error {
 		defer cancel()
 		_ = conn.Close(bounded) // the lock ends with the session, whoever ends it
 	}()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !s.seat.failing() {
 		bounded, cancel := context.WithTimeout(ctx, callTimeout)
 		var partitions, members int
 		err := conn.QueryRow(bounded, sqlShare, memberClass).Scan(&partitions, &members)
