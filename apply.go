@@ -20,7 +20,7 @@ const (
 INSERT INTO checkpoints (name, partition) VALUES ($1, $2)
 ON CONFLICT (name, partition) DO NOTHING`
 
-	sqlCheckpoint = `SELECT "offset", position, coalesce(log_id, '') FROM checkpoints WHERE name = $1 AND partition = $2`
+	sqlCheckpoint = `SELECT "offset", position, coalesce(log_id, ''), outside FROM checkpoints WHERE name = $1 AND partition = $2`
 
 	// The comparison with where the batch began is what makes two instances of
 	// one consumer harmless: the second finds no row, and rolls back.
@@ -78,7 +78,11 @@ func (c *partitionConsumer) loadCheckpoint(ctx context.Context) error {
 }
 
 func (c *partitionConsumer) checkpoint(ctx context.Context) (at Cursor, err error) {
-	err = c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, c.partition).Scan(&at.Offset, &at.Position, &c.logID)
+	outside := false
+	err = c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, c.partition).Scan(&at.Offset, &at.Position, &c.logID, &outside)
+	if err == nil && outside {
+		err = ErrDeliverersName
+	}
 	return at, err
 }
 

@@ -52,9 +52,9 @@ var errExit = errors.New("unilog: the handler has called runtime.Goexit")
 //
 // It goes on through the loss of Postgres and of the log, and returns an error
 // only where a person must decide: a [RejectedError], a [GapError], a
-// [CheckpointAheadError] or a [ForeignLogError]. Such an error in one partition ends Run for all, and
-// other processes of the consumer take that partition over, and end likewise: see
-// [ConsumerConfig.ParkRejected]. While the log is ahead of its source, it waits,
+// [CheckpointAheadError], a [ForeignLogError] or [ErrDeliverersName]. Such an error in
+// one partition ends Run for all, and other processes of the consumer take that
+// partition over, and end likewise: see [ConsumerConfig.ParkRejected]. While the log is ahead of its source, it waits,
 // and logs a [LogAheadError].
 func (c *Consumer) Run(ctx context.Context) error {
 	ctx, halt := context.WithCancel(ctx)

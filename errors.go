@@ -12,6 +12,10 @@ var ErrStandby = errors.New("unilog: another streamer leads")
 // goes on as if after a crash.
 var ErrSimulated = errors.New("unilog: simulated failure")
 
+// ErrDeliverersName is why a [Consumer] leaves a checkpoint alone: records that a
+// [Deliverer] has sent elsewhere would be missing in the consumer's state.
+var ErrDeliverersName = errors.New("unilog: this is the name of a deliverer, which keeps its checkpoint in the same database: give the consumer another name")
+
 // LogError says that a call to the log failed, as the log tells it.
 type LogError struct {
 	// Call is what was asked of it.

@@ -46,7 +46,8 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 		switch {
 		case err == nil:
 			retry.reset()
-		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead), errors.As(err, &foreign):
+		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead), errors.As(err, &foreign),
+			errors.Is(err, ErrDeliverersName):
 			return err
 		case errors.Is(err, ErrSimulated):
 			c.log.Debug("simulated failure: starting again from the checkpoint")

@@ -2,6 +2,7 @@ package unilog_test
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"testing"
 
@@ -52,4 +53,21 @@ func TestDelivererOutlivesARepartition(t *testing.T) {
 	w.publish(9)
 	w.wantCount("delivered, with the barriers", w.repeat(d.RunOnce), 12)
 	w.wantCount("arrived", len(outside.entries), 11)
+}
+
+// TestConsumerRefusesADeliverersName sees that it leaves a deliverer's checkpoint
+// alone.
+func TestConsumerRefusesADeliverersName(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.publish(2)
+	var outside arrivals
+	w.wantCount("delivered", w.repeat(w.deliverer(outside.deliver).RunOnce), 2)
+	w.publish(2)
+	c := w.consumer("hook")
+	if err := c.Run(w.ctx); !errors.Is(err, unilog.ErrDeliverersName) {
+		t.Errorf("Run returned %v", err)
+	}
+	w.wantCount("delivered", w.repeat(w.deliverer(outside.deliver).RunOnce), 2)
+	w.wantTotal("hook", "0")
 }
