@@ -125,7 +125,7 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, te
 }
 
 // Compare sees that the last entries of a log, in each partition, are those of the
-// database, and returns how many it has compared.
+// database, and returns how many it has compared. The log may begin later.
 func Compare(ctx context.Context, db *pgxpool.Pool, log unilog.Log) (compared int, err error) {
 	partitions, err := source(ctx, db)
 	if err != nil {
@@ -145,13 +145,16 @@ func Compare(ctx context.Context, db *pgxpool.Pool, log unilog.Log) (compared in
 			continue
 		}
 		after = want[0].Offset - 1
-		for len(want) > 0 {
+		for first := true; len(want) > 0; first = false {
 			got, err := log.Read(ctx, p.Partition, unilog.Cursor{Offset: after}, len(want), 0)
 			if err != nil {
 				return compared, fmt.Errorf("switchlog: read the new log: %w", err)
 			}
 			if len(got) == 0 {
 				return compared, fmt.Errorf("switchlog: the new log of partition %d lacks offset %d", p.Partition, want[0].Offset)
+			}
+			if skip := got[0].Offset - want[0].Offset; first && skip > 0 && skip < int64(len(want)) {
+				want, got = want[skip:], got[:min(len(got), len(want)-int(skip))]
 			}
 			for i := range got {
 				after = got[i].Offset

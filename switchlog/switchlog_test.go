@@ -298,6 +298,25 @@ func TestMovesTakeTurns(t *testing.T) {
 	}
 }
 
+// TestCompareOfAShortCopy compares a copy with fewer entries than are compared at most.
+func TestCompareOfAShortCopy(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	stop := w.runStreamer()
+	for n := range 50 {
+		w.stage(n + 1)
+	}
+	w.until("it is published", func() bool { return query[int64](w, `SELECT published_offset FROM log_partitions`) == 50 })
+	stop()
+	next := w.engine("b")
+	if n, err := switchlog.Copy(w.ctx, w.db, next, 10); n != 10 || err != nil {
+		t.Errorf("copied %d: %v", n, err)
+	}
+	if n, err := switchlog.Compare(w.ctx, w.db, next); n != 10 || err != nil {
+		t.Errorf("compared %d: %v", n, err)
+	}
+}
+
 // TestCopyRefusesALogThatIsAhead sees that a log that somebody else writes to is
 // left alone.
 func TestCopyRefusesALogThatIsAhead(t *testing.T) {

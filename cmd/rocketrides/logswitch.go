@@ -108,7 +108,7 @@ func (c *logSwitchCmd) move(ctx context.Context, log *slog.Logger, db *pgxpool.P
 
 const (
 	// Index: log_partitions and checkpoints are some rows.
-	sqlPublishedAll = `SELECT partition, published_offset FROM log_partitions ORDER BY partition`
+	sqlPublishedAll = `SELECT partition, published_offset, epoch FROM log_partitions ORDER BY partition`
 	sqlNotMoved     = `
 SELECT count(*) FROM checkpoints
 WHERE split_part(position, '/', 1) <> $1 AND (updated_at > clock_timestamp() - interval '2 s'
@@ -147,7 +147,8 @@ func (c *logSwitchCmd) await(ctx context.Context, log *slog.Logger, db *pgxpool.
 	}
 }
 
-// hasArrived says whether the log holds all that is published, in each partition.
+// hasArrived says whether each partition has a leader that writes to this log, which
+// holds all that is published. The copy was made in a term before the move.
 func hasArrived(ctx context.Context, db *pgxpool.Pool, log switchlog.Engine) (bool, error) {
 	rows, err := db.Query(ctx, sqlPublishedAll)
 	if err != nil {
@@ -156,15 +157,15 @@ func hasArrived(ctx context.Context, db *pgxpool.Pool, log switchlog.Engine) (bo
 	defer rows.Close()
 	for rows.Next() {
 		var partition int
-		var published int64
-		if err := rows.Scan(&partition, &published); err != nil {
+		var published, epoch int64
+		if err := rows.Scan(&partition, &published, &epoch); err != nil {
 			return false, err
 		}
 		head, err := log.Head(ctx, partition)
 		if err != nil {
 			return false, err
 		}
-		if head.Offset < published {
+		if head.Offset < published || head.Epoch != epoch {
 			return false, nil
 		}
 	}
