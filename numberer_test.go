@@ -157,3 +157,31 @@ func TestStreamerThatCannotReachTheLog(t *testing.T) {
 	stopOne()
 	n.wantKeys(4, 10, all...)
 }
+
+// TestNumbererWaitsForTheHeads numbers while another transaction gives offsets of its
+// own.
+func TestNumbererWaitsForTheHeads(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.repartition(2, 1)
+	s := w.streamer()
+	w.commitMany(2)
+	w.drain(s)
+	tx := w.begin()
+	_, err := tx.Exec(w.ctx, `INSERT INTO log_records (partition, "offset", size, staged_at, action, object, key, data, headers)
+		SELECT partition, next_offset, 0, now(), 'note', 'nothing', '', '{"amount": 0}', '{}' FROM log_partitions`)
+	w.must(err)
+	_, err = tx.Exec(w.ctx, `UPDATE log_partitions SET next_offset = next_offset + 1`)
+	w.must(err)
+	w.commitMany(2)
+	var numbering errgroup.Group
+	numbering.Go(func() error { _, err := s.RunOnce(w.ctx); return err })
+	w.eventually(func() bool {
+		return query[bool](w, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	})
+	w.must(tx.Commit(w.ctx))
+	w.must(numbering.Wait())
+	w.drain(s)
+	w.eventuallyPublished(6)
+}

@@ -50,6 +50,7 @@ func TestDelivererOutlivesARepartition(t *testing.T) {
 	d := w.deliverer(outside.deliver)
 	w.wantCount("delivered", w.repeat(d.RunOnce), 2)
 	w.repartition(3, 1)
+	w.wantCount("checkpoints", query[int](w, `SELECT count(*) FROM checkpoints WHERE name = 'hook' AND outside`), 3)
 	w.publish(9)
 	w.wantCount("delivered, with the barriers", w.repeat(d.RunOnce), 12)
 	w.wantCount("arrived", len(outside.entries), 11)
