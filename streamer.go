@@ -56,7 +56,7 @@ type StreamerConfig struct {
 
 // Streamer moves staged records to the log: it numbers them, publishes them,
 // and trims what is no longer needed. Any number may run; each partition has one
-// leader, and streamers share the partitions evenly.
+// leader, and no streamer leads more than its share of them, rounded up.
 //
 // A Streamer is not safe for concurrent use, but for its Ready.
 type Streamer struct {

@@ -19,7 +19,8 @@ const (
 	sqlSource = `
 SELECT partition, log_id::text, epoch, next_offset - 1,
     coalesce((SELECT "offset" FROM log_records AS r WHERE r.partition = p.partition ORDER BY "offset" LIMIT 1), next_offset),
-    (SELECT min("offset") FROM checkpoints AS c WHERE c.partition = p.partition)
+    (SELECT min("offset") FROM checkpoints AS c
+        WHERE c.partition = p.partition AND c.updated_at > clock_timestamp() - interval '7 days')
 FROM log_partitions AS p
 ORDER BY partition`
 
@@ -41,7 +42,7 @@ type partition struct {
 	Epoch     int64
 	Numbered  int64
 	First     int64  // of the archive
-	Applied   *int64 // by all consumers of this database
+	Applied   *int64 // by all consumers of this database that were heard of lately
 }
 
 const (
@@ -52,8 +53,8 @@ const (
 )
 
 // Copy brings a log up to what the database has numbered: the last keep records
-// of each partition, and what consumers of this database have not applied. It may
-// be called again, and then copies what is new. It returns how many records it
+// of each partition, and what consumers of this database have not applied that were
+// heard of in the last 7 days. It may be called again, and then copies what is new. It returns how many records it
 // appended, and is to be called until that is little.
 //
 // Nobody else may write to the log meanwhile; who reads it does no harm.
