@@ -84,7 +84,7 @@ func (c *tortureCmd) Run(ctx context.Context) error {
 		}
 	}
 	if len(c.Faults) == 0 {
-		c.Faults = torture.ByDefault(c.Engine)
+		c.Faults = torture.ByDefault(c.Engine, c.Partitions)
 	}
 	err = torture.Run(ctx, torture.Config{
 		Command:    exe,

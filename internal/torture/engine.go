@@ -50,8 +50,8 @@ func Names(engine string) []string {
 }
 
 // ByDefault are the names of the faults that come unless others are asked for.
-func ByDefault(engine string) []string {
-	return names(slices.DeleteFunc(engineOf(engine).catalogue(), func(f fault) bool { return f.onlyAsked }))
+func ByDefault(engine string, partitions int) []string {
+	return names(slices.DeleteFunc(engineOf(engine).catalogue(), func(f fault) bool { return f.ofSeveral && partitions == 1 }))
 }
 
 func names(faults []fault) []string {

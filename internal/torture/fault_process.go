@@ -22,7 +22,7 @@ var processFaults = []fault{
 	{name: "freeze-consumer", does: "SIGSTOP to an instance of a consumer for up to 3 s", inject: freeze(consumerRole)},
 	{name: "freeze-leader", does: "SIGSTOP to the streamer that leads, until after another one does", inject: freezeLeader, fromStart: true},
 	// Totals do not tell whether consumers keep the order across it.
-	{name: "repartition", does: "the number of partitions becomes another one from 1 to 8; only if asked for", inject: repartition, onlyAsked: true},
+	{name: "repartition", does: "the number of partitions becomes another one from 1 to 8; with --partitions over 1, or if asked for", inject: repartition, ofSeveral: true},
 }
 
 // one picks a process.

@@ -24,8 +24,8 @@ type fault struct {
 	// take over, or nobody may wait. Of other faults, recovery is counted from
 	// when they are over.
 	fromStart bool
-	// onlyAsked says that it does not come unless it is asked for.
-	onlyAsked bool
+	// ofSeveral says that it does not come to a single partition, unless asked for.
+	ofSeveral bool
 }
 
 // injection is one time that a fault happens.
