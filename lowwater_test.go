@@ -82,7 +82,7 @@ func TestDeadRowsAreWalkedOverOnce(t *testing.T) {
 	mark := query[int64](w, `SELECT low_water FROM log_partitions`)
 	tx := w.begin()
 	defer func() { w.must(tx.Rollback(w.ctx)) }()
-	rows, err := tx.Query(w.ctx, `EXPLAIN (ANALYZE, BUFFERS, TIMING off, COSTS off, SUMMARY off) `+unilog.SQLNumber, 0, term.Epoch, 1000, 4<<20, 0, mark)
+	rows, err := tx.Query(w.ctx, `EXPLAIN (ANALYZE, BUFFERS, TIMING off, COSTS off, SUMMARY off) `+unilog.SQLNumber, 0, term.Epoch, 1000, 4<<20, 0, mark, "")
 	w.must(err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	w.must(err)
