@@ -125,24 +125,13 @@ func (p *delivering) fillGap(ctx context.Context, entries []Entry, quiet bool) (
 		}
 	}
 	gap := &GapError{Consumer: p.key.Name, Partition: p.key.Partition, From: next, To: upTo, Archive: p.cfg.Archive != nil}
-	if p.cfg.Archive == nil {
-		return nil, p.confirm(ctx, gap)
-	}
-	found, err := archived(ctx, p.cfg.Archive, p.key.Partition, p.at.Offset, upTo, p.readLimit)
-	if err == nil && (len(found) == 0 || found[0].Offset != next) {
-		// Again: it may have been planned before the archive got the chunk.
-		found, err = archived(ctx, p.cfg.Archive, p.key.Partition, p.at.Offset, upTo, p.readLimit)
-	}
-	if err != nil {
+	found, err := gap.fill(ctx, p.cfg.Archive, p.readLimit)
+	if err != nil || found == nil {
+		if err == nil {
+			err = p.confirm(ctx, gap)
+		}
 		return nil, err
 	}
-	if len(found) == 0 || found[0].Offset != next {
-		if len(found) > 0 {
-			gap.To = found[0].Offset - 1
-		}
-		return nil, p.confirm(ctx, gap)
-	}
-	found = found[:consecutive(found)]
 	p.log.Info("gap filled from the archive", "records", len(found), "first", next, "last", found[len(found)-1].Offset)
 	p.cfg.Observer.gapFilled(found)
 	return found, nil

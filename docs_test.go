@@ -26,7 +26,7 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, doc := range []string{"README.md", "docs/architecture.md", "docs/torture.md", "docs/operations.md", "docs/metrics.md", "docs/engines.md", "docs/model/README.md", "deploy/README.md"} {
+	for _, doc := range []string{"README.md", "docs/architecture.md", "docs/torture.md", "docs/torture-redis.md", "docs/operations.md", "docs/metrics.md", "docs/engines.md", "docs/model/README.md", "deploy/README.md"} {
 		text, err := os.ReadFile(doc)
 		if err != nil {
 			t.Fatal(err)

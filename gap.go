@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Index: log_partitions_pkey.
@@ -44,27 +45,36 @@ func (c *partitionConsumer) fillGap(ctx context.Context, entries []Entry, quiet 
 		return nil, nil
 	}
 	gap := &GapError{Consumer: c.cfg.Name, Partition: c.partition, From: next, To: upTo, Archive: c.cfg.Archive != nil}
-	if c.cfg.Archive == nil {
-		return nil, c.confirm(ctx, gap)
-	}
-	found, err := archived(ctx, c.cfg.Archive, c.partition, c.at.Offset, upTo, c.cfg.BatchRecords)
-	if err == nil && (len(found) == 0 || found[0].Offset != next) {
-		// Again: it may have been planned before the archive got the chunk.
-		found, err = archived(ctx, c.cfg.Archive, c.partition, c.at.Offset, upTo, c.cfg.BatchRecords)
-	}
-	if err != nil {
+	found, err := gap.fill(ctx, c.cfg.Archive, c.cfg.BatchRecords)
+	if err != nil || found == nil {
+		if err == nil {
+			err = c.confirm(ctx, gap)
+		}
 		return nil, err
 	}
-	if len(found) == 0 || found[0].Offset != next {
-		if len(found) > 0 {
-			gap.To = found[0].Offset - 1
-		}
-		return nil, c.confirm(ctx, gap)
-	}
-	found = found[:consecutive(found)]
 	c.log.Info("gap filled from the archive", "records", len(found), "first", next, "last", found[len(found)-1].Offset)
 	c.cfg.Observer.gapFilled(found)
 	return found, nil
+}
+
+// fill returns entries from the archive, from the first one missing on, or none if
+// there is no archive that has it: then the gap is narrowed to what nobody has.
+func (gap *GapError) fill(ctx context.Context, archive *pgxpool.Pool, limit int) (found []Entry, err error) {
+	if archive == nil {
+		return nil, nil
+	}
+	for range 2 { // it may have been planned before the archive got the chunk
+		if found, err = archived(ctx, archive, gap.Partition, gap.From-1, gap.To, limit); err != nil {
+			return nil, err
+		}
+		if len(found) > 0 && found[0].Offset == gap.From {
+			return found[:consecutive(found)], nil
+		}
+	}
+	if len(found) > 0 {
+		gap.To = found[0].Offset - 1
+	}
+	return nil, nil
 }
 
 // confirm returns the gap, unless another instance of the consumer has passed
