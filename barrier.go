@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,12 +24,12 @@ WHERE coalesce(c."offset", 0) < b.barrier - 1`
 // upToBarrier returns the entries before the first barrier, and the barrier if it
 // comes first.
 func upToBarrier(entries []Entry) ([]Entry, *barrier) {
-	i := slices.IndexFunc(entries, func(e Entry) bool { return e.Object == reservedObject })
-	if i != 0 {
-		if i > 0 {
-			entries = entries[:i]
-		}
-		return entries, nil
+	i := 0
+	for i < len(entries) && entries[i].Object != reservedObject {
+		i++
+	}
+	if i > 0 {
+		return entries[:i], nil
 	}
 	if b, ok := barrierOf(&entries[0]); ok {
 		return nil, &b

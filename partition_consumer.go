@@ -81,14 +81,14 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 	if err := c.beat(ctx); err != nil {
 		return 0, err
 	}
-	entries, err := c.read(ctx, wait)
+	entries, logID, err := c.read(ctx, wait)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.limit = max(1, c.limit/2)
 		}
-		return 0, &LogError{"read the log", err}
+		return 0, err
 	}
-	if err := c.checkLog(ctx); err != nil {
+	if err := c.belong(logID); err != nil {
 		return 0, err
 	}
 	entries = c.skipApplied(ctx, entries)

@@ -8,10 +8,10 @@ import (
 // readAhead is a batch that is read while the one before it is applied. What it
 // gives is compared with the checkpoint like any other.
 type readAhead struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when entries and err are there
-	// Of the log's Read.
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when entries and err are there
 	entries []Entry
+	logID   string
 	err     error
 }
 
@@ -28,7 +28,7 @@ func (c *partitionConsumer) startAhead(ctx context.Context, batch []Entry) {
 	c.ahead = a
 	go func() {
 		defer close(a.done)
-		a.entries, a.err = c.cfg.Log.Read(ctx, c.partition, Cursor{last.Offset, last.Position}, c.cfg.BatchRecords, 0)
+		a.entries, a.logID, a.err = c.ask(ctx, Cursor{last.Offset, last.Position}, c.cfg.BatchRecords, 0)
 	}()
 }
 
@@ -41,18 +41,33 @@ func (c *partitionConsumer) full(batch []Entry) bool {
 	return len(batch) >= c.cfg.BatchRecords || size >= batchBytes/2
 }
 
-// read returns the next entries: those read ahead, if there are any.
-func (c *partitionConsumer) read(ctx context.Context, wait time.Duration) ([]Entry, error) {
+// read returns the next entries, those read ahead if there are any, and whose log
+// they are of.
+func (c *partitionConsumer) read(ctx context.Context, wait time.Duration) ([]Entry, string, error) {
 	if a := c.ahead; a != nil {
 		<-a.done
 		c.dropAhead()
 		if len(a.entries) > 0 || a.err != nil {
-			return a.entries, a.err
+			return a.entries, a.logID, a.err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait+callTimeout)
 	defer cancel()
-	return c.cfg.Log.Read(ctx, c.partition, *c.at, c.limit, wait)
+	return c.ask(ctx, *c.at, c.limit, wait)
+}
+
+// ask reads from the log, and then asks whose it is: a log that was lost may be
+// another database's a moment later, and have the very offsets that come next.
+func (c *partitionConsumer) ask(ctx context.Context, after Cursor, limit int, wait time.Duration) ([]Entry, string, error) {
+	entries, err := c.cfg.Log.Read(ctx, c.partition, after, limit, wait)
+	if err != nil {
+		return nil, "", &LogError{"read the log", err}
+	}
+	head, err := c.cfg.Log.Head(ctx, c.partition)
+	if err != nil {
+		return nil, "", &LogError{"read the log's head", err}
+	}
+	return entries, head.LogID, nil
 }
 
 // dropAhead ends what is being read ahead, and forgets it.
