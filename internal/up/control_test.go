@@ -121,6 +121,7 @@ func TestControlSocket(t *testing.T) {
 	cfg.Readers = [][]Process{{consumer("consumer0")}}
 	r := start(t, cfg)
 	r.await(t, "consumer0 | runs\n")
+	awaitState(t, cfg, "consumer0", "running") // it may speak first
 	for path, want := range map[string]fs.FileMode{socketOf(cfg): 0o600, filepath.Dir(socketOf(cfg)): 0o700} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s has mode %v, %v", path, info.Mode(), err)

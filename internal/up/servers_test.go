@@ -64,6 +64,7 @@ func TestPrivateRedis(t *testing.T) {
 		t.Error(refused)
 	}
 	r.await(t, "redis answers again")
+	awaitState(t, cfg, "redis", "running") // that is said first
 	if s := now(t, cfg); s.RedisCut || redis("PING") != "PONG" {
 		t.Errorf("started again, the state is %+v", s)
 	}
