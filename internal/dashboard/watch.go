@@ -72,6 +72,10 @@ func (w *watcher) look(ctx context.Context) {
 	group.Go(func() error { head, redis = w.readRedis(ctx, s.Partitions); return nil })
 	postgres := w.readPostgres(ctx, &next)
 	_ = group.Wait()
+	if postgres == nil && redis == nil && head < next.Published {
+		// It may have been read before the database was: then it lacks nothing.
+		head, redis = w.readRedis(ctx, next.Partitions)
+	}
 	if ctx.Err() != nil {
 		return
 	}
