@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,6 +75,7 @@ func TestStatusOfPartitions(t *testing.T) {
 		want[fmt.Sprintf(`unilog_consumer_partition_lag_records{consumer="c",partition="%d"}`, partition)] = lag
 	}
 	w.want(want)
+	runtime.KeepAlive(s) // its sessions end with it, and are what leads
 }
 
 // A scrape has an answer, and no figure that is not known, whatever is lost. It
