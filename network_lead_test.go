@@ -73,9 +73,10 @@ func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 	t.Parallel()
 	n := setupNetwork(t)
 	short := func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithSessionTimeout(*cfg, 100*time.Millisecond) }
-	met := 0
+	met, commits := 0, 0
 	for ; ; met++ {
 		n.commit("1")
+		commits++
 		n.farDB.Reset()
 		far := n.farStreamer(short)
 		silent := n.postgres.BlackholeAt(proxy.ToServer, proxy.Nth(met+1), proxy.Both)
@@ -83,6 +84,11 @@ func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 		_, err := far.RunOnce(ctx)
 		cancel()
 		if !happened(silent) {
+			if errors.Is(err, context.DeadlineExceeded) { // the machine was slow, not the network
+				far.Resign()
+				met--
+				continue
+			}
 			n.must(err)
 			far.Resign()
 			break
@@ -98,7 +104,7 @@ func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 	if met < 5 {
 		t.Errorf("only %d silences were met", met)
 	}
-	n.check(met + 1)
+	n.check(commits)
 }
 
 // TestLeaderInABlackHoleHoldsNoTables cuts a leader off in the middle of a
