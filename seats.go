@@ -84,8 +84,8 @@ func (s *seats) failing() bool {
 }
 
 // memberClass is the first key of the advisory lock that each streamer shares
-// with the others, to be counted.
-const memberClass = lockClass + 2
+// with the others, to be counted. The one before it is that of roles.sql.
+const memberClass = lockClass + 3
 
 const (
 	sqlJoin = `SELECT pg_advisory_lock_shared($1, 0), ` + sqlSession

@@ -55,6 +55,10 @@ func TestPartitionedProcesses(t *testing.T) {
 		s.until(map[string]float64{"unilog_leader": partitions / 2, "unilog_leaders": partitions, "unilog_partitions": partitions})
 	}
 	awaitStatus(t, env, func(s *unilog.Status) bool { return len(s.Consumers) == len(consumers) })
+	// Nothing has to be stopped for that.
+	if r := execute(t, env, "migrate", "--roles", "--timeout=20s"); r.code != 0 {
+		t.Fatalf("migrate --roles beside streamers: %+v", r)
+	}
 	if r := execute(t, nil, "simulator", fmt.Sprintf("--url=http://127.0.0.1:%d", port), "--rate=100", "--for=1s"); r.code != 0 {
 		t.Fatalf("simulator: %+v", r)
 	}
