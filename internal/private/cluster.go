@@ -33,7 +33,7 @@ func madeBy(data string) (string, error) {
 
 // initdb makes a cluster in data. It is there whole or not at all, whatever
 // happens meanwhile.
-func initdb(ctx context.Context, bin, data string, acct *account, durable bool) error {
+func initdb(ctx context.Context, bin, data string, acct *account, o Options) error {
 	fresh := data + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
@@ -47,18 +47,34 @@ func initdb(ctx context.Context, bin, data string, acct *account, durable bool) 
 	if err := acct.own(fresh); err != nil {
 		return err
 	}
-	err := runInitdb(ctx, bin, fresh, acct, durable, "C.UTF-8")
-	if err != nil && ctx.Err() == nil {
-		// macOS has no C.UTF-8.
-		err = runInitdb(ctx, bin, fresh, acct, durable, "C")
-	}
-	if err != nil {
+	if err := fill(ctx, bin, fresh, acct, o); err != nil {
 		return err
 	}
 	if err := os.Remove(data); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return os.Rename(fresh, data)
+}
+
+// fill makes a cluster in a new directory, by initdb or by a copy of what that
+// made before.
+func fill(ctx context.Context, bin, fresh string, acct *account, o Options) error {
+	made := ""
+	if o.InitCache != "" {
+		made = filepath.Join(o.InitCache, "initdb-"+hash(versionOf(ctx, filepath.Join(bin, "postgres"))))
+		if err := copyTree(made, fresh, acct); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	err := runInitdb(ctx, bin, fresh, acct, o.Durable, "C.UTF-8")
+	if err != nil && ctx.Err() == nil {
+		// macOS has no C.UTF-8.
+		err = runInitdb(ctx, bin, fresh, acct, o.Durable, "C")
+	}
+	if err == nil && made != "" {
+		keep(fresh, made)
+	}
+	return err
 }
 
 func runInitdb(ctx context.Context, bin, data string, acct *account, durable bool, locale string) error {

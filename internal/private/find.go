@@ -116,9 +116,17 @@ var version = regexp.MustCompile(`\) ([0-9]+)`)
 
 // majorOf asks a postgres binary for its major version, "" if it won't say.
 func majorOf(ctx context.Context, server string) string {
-	out, err := exec.CommandContext(ctx, server, "--version").Output()
-	if m := version.FindSubmatch(out); err == nil && m != nil {
-		return string(m[1])
+	if m := version.FindStringSubmatch(versionOf(ctx, server)); m != nil {
+		return m[1]
 	}
 	return ""
+}
+
+// versionOf is what a binary answers to --version, "" if it does not.
+func versionOf(ctx context.Context, server string) string {
+	out, err := exec.CommandContext(ctx, server, "--version").Output()
+	if err != nil {
+		return ""
+	}
+	return string(out)
 }

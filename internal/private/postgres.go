@@ -73,7 +73,7 @@ func startPostgres(ctx context.Context, o Options, lock *Lock) (*Server, error) 
 		return nil, err
 	}
 	if made == "" {
-		if err := initdb(ctx, bin, data, acct, o.Durable); err != nil {
+		if err := initdb(ctx, bin, data, acct, o); err != nil {
 			return nil, err
 		}
 	}
@@ -109,7 +109,9 @@ func postgresArgs(o Options, data, socket string) []string {
 	} else {
 		// Commits still reach the operating system, so they survive SIGKILL.
 		set("max_connections=200", "shared_buffers=32MB", "fsync=off", "full_page_writes=off", "synchronous_commit=on",
-			"wal_level=minimal", "max_wal_senders=0")
+			"wal_level=minimal", "max_wal_senders=0",
+			// Else what one that is killed leaves in memory stays there.
+			"dynamic_shared_memory_type=mmap")
 	}
 	return append(args, o.ExtraArgs...)
 }

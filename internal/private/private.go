@@ -39,6 +39,10 @@ type Options struct {
 	// arguments show to everyone. It must be there, and Sentinel writes to it.
 	// Redis only.
 	ConfigFile string
+	// InitCache is a directory for copies of what initdb makes, one for each
+	// version, which later clusters are copied from: they have the same system
+	// identifier. Postgres only, and only for tests.
+	InitCache string
 	// ExtraArgs follow the server's other arguments, and win.
 	ExtraArgs []string
 

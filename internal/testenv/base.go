@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +12,15 @@ import (
 	"github.com/rocketrides/unilog/internal/private"
 )
 
-// baseDir holds this process's servers: its name is short because socket
+// baseDir holds servers of this process: its name is short because socket
 // paths are, and its lock tells other processes that it is in use.
 type baseDir struct {
 	path string
 	lock *private.Lock
 }
+
+// roof is where base directories are.
+func roof() string { return cmp.Or(memoryDir(), os.TempDir()) }
 
 func newBase() (*baseDir, error) {
 	sweep()
@@ -30,7 +34,7 @@ func newBase() (*baseDir, error) {
 }
 
 func tryBase() (*baseDir, error) {
-	path, err := os.MkdirTemp("", "rr-")
+	path, err := os.MkdirTemp(roof(), "rr-")
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for the servers: %s", err) // final, also if TMPDIR does not exist
 	}
@@ -38,6 +42,7 @@ func tryBase() (*baseDir, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Root's Postgres has to pass through under another user.
 	if err := os.Chmod(path, 0o711); err != nil {
 		lock.Unlock()
 		return nil, err
@@ -53,7 +58,7 @@ func (b *baseDir) remove() error {
 // sweep removes what test processes that were killed left behind. It is no
 // one's failure if it can't.
 func sweep() {
-	locks, _ := filepath.Glob(filepath.Join(os.TempDir(), "rr-*", "base.lock"))
+	locks, _ := filepath.Glob(filepath.Join(roof(), "rr-*", "base.lock"))
 	for _, path := range locks {
 		// A cancelled context: do not wait for orphans.
 		ctx, cancel := context.WithCancel(context.Background())

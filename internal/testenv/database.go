@@ -3,7 +3,6 @@ package testenv
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"net/url"
 	"strings"
 	"sync"
@@ -11,8 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/rocketrides/unilog/internal/private"
 )
 
 // poolSize bounds a test's pool, so that many tests at once stay within the
@@ -35,7 +32,7 @@ func Database(t testing.TB, key string, migrate Migrate) *pgxpool.Pool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	server, err := shared.postgres()
+	server, err := shared.keeper.url("postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,19 +57,19 @@ func Database(t testing.TB, key string, migrate Migrate) *pgxpool.Pool {
 	return pool
 }
 
-func templateFor(server *private.Server, key string, migrate Migrate) func() (string, error) {
+func templateFor(server string, key string, migrate Migrate) func() (string, error) {
 	templatesMu.Lock()
 	defer templatesMu.Unlock()
 	ensure, ok := templates[key]
 	if !ok {
-		name := fmt.Sprintf("template_%d", len(templates))
+		name := "template_" + strings.ToLower(rand.Text()[:12])
 		ensure = sync.OnceValues(func() (string, error) { return name, makeTemplate(server, name, migrate) })
 		templates[key] = ensure
 	}
 	return ensure
 }
 
-func makeTemplate(server *private.Server, name string, migrate Migrate) error {
+func makeTemplate(server string, name string, migrate Migrate) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	if err := create(ctx, server, name, "template0"); err != nil {
@@ -91,9 +88,29 @@ func makeTemplate(server *private.Server, name string, migrate Migrate) error {
 	return admin(ctx, server, func(*pgx.Conn) string { return "ALTER DATABASE " + name + " ALLOW_CONNECTIONS false" })
 }
 
+// dropTemplates drops those of this process.
+func dropTemplates() error {
+	templatesMu.Lock()
+	defer templatesMu.Unlock()
+	for _, made := range templates {
+		name, err := made()
+		if err != nil {
+			continue // a test has said so
+		}
+		server, err := shared.keeper.url("postgres")
+		if err == nil {
+			err = drop(context.Background(), server, name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // create copies files, which Postgres 15 and later must be told to: with the
 // drop that took 15 to 60 ms where their default took 45 to 85.
-func create(ctx context.Context, server *private.Server, name, template string) error {
+func create(ctx context.Context, server string, name, template string) error {
 	return admin(ctx, server, func(conn *pgx.Conn) string {
 		sql := "CREATE DATABASE " + name + " TEMPLATE " + template
 		if major, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), "."); len(major) > 1 && major >= "15" {
@@ -103,11 +120,11 @@ func create(ctx context.Context, server *private.Server, name, template string) 
 	})
 }
 
-func drop(ctx context.Context, server *private.Server, name string) error {
+func drop(ctx context.Context, server string, name string) error {
 	return admin(ctx, server, func(*pgx.Conn) string { return "DROP DATABASE " + name + " WITH (FORCE)" })
 }
 
-func open(ctx context.Context, server *private.Server, database string) (*pgxpool.Pool, error) {
+func open(ctx context.Context, server string, database string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(databaseURL(server, database))
 	if err != nil {
 		return nil, err
@@ -116,8 +133,8 @@ func open(ctx context.Context, server *private.Server, database string) (*pgxpoo
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-func databaseURL(server *private.Server, database string) string {
-	u, err := url.Parse(server.URL())
+func databaseURL(server string, database string) string {
+	u, err := url.Parse(server)
 	if err != nil {
 		panic(err) // a server's URL is one
 	}
@@ -127,7 +144,7 @@ func databaseURL(server *private.Server, database string) string {
 
 // admin runs one statement, which may depend on the server, outside the
 // tests' databases.
-func admin(ctx context.Context, server *private.Server, sql func(*pgx.Conn) string) error {
+func admin(ctx context.Context, server string, sql func(*pgx.Conn) string) error {
 	conn, err := pgx.Connect(ctx, databaseURL(server, "postgres"))
 	if err != nil {
 		return err

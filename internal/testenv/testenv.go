@@ -1,6 +1,6 @@
-// Package testenv gives tests real servers: one private Postgres and Redis per
-// test process, started when first asked for, a database of its own for each
-// test, and servers of a test's own to kill.
+// Package testenv gives tests real servers: one private Postgres and Redis for all
+// test binaries of a run, started when first asked for, a database of its own for
+// each test, and servers of a test's own to kill.
 //
 // A package that uses it hands its TestMain over:
 //
@@ -12,43 +12,40 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/redisnodes"
 )
 
-// startTimeout bounds the start and the stop of one server on a busy machine.
-const startTimeout = 2 * time.Minute
+// startTimeout bounds the start and the stop of one server.
+const startTimeout = await.Patience
 
 // shared is what this test process keeps until its end.
 var shared struct {
+	keeper   keeperClient
 	base     func() (*baseDir, error)
-	postgres func() (*private.Server, error)
-	redis    func() (*private.Server, error)
 	cluster  func() (*Nodes, error)
 	sentinel func() (*Nodes, error)
 
-	mu      sync.Mutex
-	servers []*private.Server
-	nodes   []*Nodes
+	mu    sync.Mutex
+	nodes []*Nodes
 }
 
 func init() {
 	shared.base = sync.OnceValues(newBase)
-	shared.postgres = sync.OnceValues(func() (*private.Server, error) { return startShared(private.StartPostgres) })
-	shared.redis = sync.OnceValues(func() (*private.Server, error) { return startShared(private.StartRedis) })
 	shared.cluster = sync.OnceValues(func() (*Nodes, error) { return startNodes(redisnodes.StartCluster) })
 	shared.sentinel = sync.OnceValues(func() (*Nodes, error) { return startNodes(redisnodes.StartSentinel) })
 }
 
-// Main runs the tests, fails if goroutines are left behind, stops the shared
-// servers, removes their files, and exits.
+// Main runs the tests, fails if goroutines are left behind, stops the servers of
+// this process, removes their files, and exits.
 func Main(m *testing.M, opts ...goleak.Option) {
 	code := m.Run()
 	for _, n := range shared.nodes {
@@ -56,7 +53,7 @@ func Main(m *testing.M, opts ...goleak.Option) {
 	}
 	if code == 0 {
 		opts = append(opts,
-			// The shared servers are stopped below.
+			// The shared nodes are stopped below.
 			goleak.IgnoreAnyFunction("github.com/rocketrides/unilog/internal/private.(*Server).wait"),
 			goleak.IgnoreAnyFunction("github.com/rocketrides/unilog/internal/private/child.(*Process).run"),
 			// A closed client of a cluster sleeps before it sees that there is nothing to do.
@@ -82,16 +79,10 @@ func stop() error {
 		}
 	}
 	stopKafka()
-	for _, s := range shared.servers {
-		// Nothing of theirs is kept, so there is nothing to end in order.
-		if err := s.Kill(); err != nil {
-			return err
-		}
-		<-s.Done()
-		if err := private.Remove(context.Background(), s.Options().Dir); err != nil {
-			return err
-		}
+	if err := dropTemplates(); err != nil {
+		return err
 	}
+	shared.keeper.close()
 	if base, err := shared.base(); err == nil {
 		return base.remove()
 	}
@@ -99,17 +90,6 @@ func stop() error {
 }
 
 type starter = func(context.Context, private.Options) (*private.Server, error)
-
-func startShared(start starter) (*private.Server, error) {
-	s, err := startIn(start, private.Options{})
-	if err != nil {
-		return nil, err
-	}
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
-	shared.servers = append(shared.servers, s)
-	return s, nil
-}
 
 // startIn starts a server in a fresh directory of this process's.
 func startIn(start starter, o private.Options) (*private.Server, error) {
@@ -134,7 +114,7 @@ func startIn(start starter, o private.Options) (*private.Server, error) {
 // data are gone after the test.
 func Postgres(t testing.TB) *private.Server {
 	t.Helper()
-	return own(t, private.StartPostgres, private.Options{})
+	return own(t, private.StartPostgres, private.Options{InitCache: initCache()})
 }
 
 // Redis starts a Redis of the test's own that syncs every write to disk, unless
@@ -182,15 +162,14 @@ func Restart(t testing.TB, s *private.Server) *private.Server {
 	return s
 }
 
-// SharedRedis returns the URL of the Redis that all tests of this process
-// share: use StreamName, and leave FLUSHALL to servers of the test's own.
+// SharedRedis returns the URL of the Redis that all tests of a run share: use StreamName, and leave FLUSHALL to servers of the test's own.
 func SharedRedis(t testing.TB) string {
 	t.Helper()
-	s, err := shared.redis()
+	url, err := shared.keeper.url("redis")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.URL()
+	return url
 }
 
 // StreamName returns a name that no other test uses.
@@ -199,16 +178,20 @@ func StreamName(t testing.TB) string {
 	return "test-" + strings.ToLower(rand.Text()[:12])
 }
 
-// URLs returns those of the servers that this test process shares, for code
-// that has no test to ask for a database.
+// URLs returns those of the servers that all tests of a run share, for code that has
+// no test to ask for a database.
 func URLs() (postgres, redis string, err error) {
-	p, err := shared.postgres()
-	if err != nil {
-		return "", "", err
+	if postgres, err = shared.keeper.url("postgres"); err == nil {
+		redis, err = shared.keeper.url("redis")
 	}
-	r, err := shared.redis()
+	return postgres, redis, err
+}
+
+// initCache is where a cluster is kept that initdb has made, "" for nowhere.
+func initCache() string {
+	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", "", err
+		return ""
 	}
-	return p.URL(), r.URL(), nil
+	return filepath.Join(dir, "unilog")
 }

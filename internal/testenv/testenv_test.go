@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 
@@ -10,7 +11,13 @@ import (
 	"github.com/redis/rueidis"
 )
 
-func TestMain(m *testing.M) { Main(m) }
+// TestMain doubles as the test binaries that TestKeeper kills.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("TESTENV_TEST_DIR"); dir != "" {
+		beClient(dir)
+	}
+	Main(m)
+}
 
 func schema(ctx context.Context, pool *pgxpool.Pool) error {
 	_, err := pool.Exec(ctx, `
@@ -115,7 +122,11 @@ func incr(t *testing.T, url, key string) int64 {
 
 func BenchmarkDatabase(b *testing.B) {
 	Database(b, "things", schema)
-	server, err := shared.postgres()
+	server, err := shared.keeper.url("postgres")
+	if err != nil {
+		b.Fatal(err)
+	}
+	template, err := templateFor(server, "things", schema)()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -124,8 +135,8 @@ func BenchmarkDatabase(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			name := fmt.Sprintf("bench_%d", i.Add(1))
-			if err := create(b.Context(), server, name, "template_0"); err != nil {
+			name := fmt.Sprintf("%s_%d", template, i.Add(1))
+			if err := create(b.Context(), server, name, template); err != nil {
 				b.Error(err)
 			}
 			if err := drop(b.Context(), server, name); err != nil {

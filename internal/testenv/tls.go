@@ -27,7 +27,7 @@ const TLSPassword = "it's a secret, 100%"
 func TLSPostgres(t testing.TB) (server *private.Server, authority *Authority, clientURL string) {
 	t.Helper()
 	port := freePort(t)
-	server = own(t, private.StartPostgres, private.Options{Port: port, ExtraArgs: []string{"-c", "listen_addresses=127.0.0.1"}})
+	server = own(t, private.StartPostgres, private.Options{InitCache: initCache(), Port: port, ExtraArgs: []string{"-c", "listen_addresses=127.0.0.1"}})
 	authority = NewAuthority(t)
 	cert, key := authority.Issue("server", "127.0.0.1")
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
