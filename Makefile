@@ -1,12 +1,22 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run test build lint fmt model torture bench-once cover release alerts screenshots
+.PHONY: help run test test-setup test-core test-cluster test-kafka test-browser check stress \
+	build lint fmt model torture bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
 
-# The race detector needs cgo.
-TESTFLAGS ?= -race -shuffle=on -timeout 10m
+# Only a hang takes so long.
+TESTFLAGS ?= -shuffle=on -timeout 30m
+# The race detector needs cgo. Most tests wait for servers, so more of them than there
+# are processors run at the same time.
+GOTEST := CGO_ENABLED=1 go test -race -parallel 8 $(TESTFLAGS)
+# What needs a browser, Kafka or several Redis servers runs apart. A test of those has
+# this in its name, and none else: package testenv sees to it.
+CLUSTER := Cluster|Sentinel
+KAFKA := Kafka
+BROWSER := ^TestBrowser
+named = $$(grep -rlE --include="*_test.go" "func Test[A-Za-z]*($(1))" . | xargs -n 1 dirname | grep -v -e /kafkalog$$ | sort -u)
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -23,12 +33,40 @@ run: ## install what is missing and run everything; ARGS="--rate 200 --for 30s"
 	go build -o bin/rocketrides ./cmd/rocketrides
 	@exec bin/rocketrides up $(ARGS)
 
-test: ## install what is missing and run all tests
+test: test-setup test-core test-cluster test-kafka test-browser alerts ## install what is missing and run all tests
+
+test-setup:
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/setup.sh browser
 	@sh scripts/setup.sh kafka
-	CGO_ENABLED=1 go test $(TESTFLAGS) ./...
-	cd examples/receipts && CGO_ENABLED=1 go test $(TESTFLAGS) ./...
+
+test-core: ## the tests that need Postgres and Redis at the most
+	@sh scripts/setup.sh go servers compiler
+	$(GOTEST) -skip '$(CLUSTER)|$(KAFKA)|$(BROWSER)' $$(go list ./... | grep -v -e /kafkalog$$)
+	cd examples/receipts && $(GOTEST) ./...
+
+test-cluster: ## those on a Redis Cluster and Sentinel
+	@sh scripts/setup.sh go servers compiler
+	$(GOTEST) -run '$(CLUSTER)' $(call named,$(CLUSTER))
+
+test-kafka: ## those on Kafka
+	@sh scripts/setup.sh go servers compiler
+	@sh scripts/setup.sh kafka
+	$(GOTEST) ./kafkalog
+	$(GOTEST) -run '$(KAFKA)' $(call named,$(KAFKA))
+
+test-browser: ## those that look at the dashboard in a browser
+	@sh scripts/setup.sh go servers compiler
+	@sh scripts/setup.sh browser
+	$(GOTEST) -run '$(BROWSER)' ./cmd/rocketrides
+
+check: ## check and test what has changed since the last commit, in a minute; SINCE=main
+	@sh scripts/setup.sh go servers compiler
+	@GOFUMPT='$(GOFUMPT)' STATICCHECK='$(STATICCHECK)' sh scripts/check.sh '$(SINCE)' \
+		env $(GOTEST) -skip '$(CLUSTER)|$(KAFKA)|$(BROWSER)'
+
+stress: test-setup ## run all tests N times, every other time beside a load, and say which were not green; N=20
+	go run ./internal/stress -n $(or $(N),20) -logs bin/stress $(MAKE) -k test TESTFLAGS='-json -count=1 $(TESTFLAGS)'
 
 build: ## build bin/rocketrides
 	@sh scripts/setup.sh go

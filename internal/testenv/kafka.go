@@ -42,6 +42,7 @@ func startKafka(o kafka.Options) (*kafka.Cluster, error) {
 // under CI.
 func SharedKafka(t testing.TB) string {
 	t.Helper()
+	inSuite(t, "Kafka")
 	c, err := sharedKafka.start()
 	needKafka(t, err)
 	return c.Addresses()
@@ -51,6 +52,7 @@ func SharedKafka(t testing.TB) string {
 // SharedKafka.
 func Kafka(t testing.TB, o kafka.Options) *kafka.Cluster {
 	t.Helper()
+	inSuite(t, "Kafka")
 	c, err := startKafka(o)
 	needKafka(t, err)
 	t.Cleanup(c.Kill)
@@ -60,6 +62,7 @@ func Kafka(t testing.TB, o kafka.Options) *kafka.Cluster {
 // NeedKafka skips the test without Kafka, or fails it under CI.
 func NeedKafka(t testing.TB) {
 	t.Helper()
+	inSuite(t, "Kafka")
 	needKafka(t, kafka.Check(t.Context()))
 }
 

@@ -37,6 +37,7 @@ func Sentinel(t testing.TB) *Nodes {
 
 func sharedNodes(t testing.TB, start func() (*Nodes, error)) string {
 	t.Helper()
+	inSuite(t, "Cluster", "Sentinel")
 	n, err := start()
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +50,7 @@ type nodesStarter = func(ctx context.Context, dir string) (*Nodes, error)
 // ownNodes starts several servers for one test.
 func ownNodes(t testing.TB, start nodesStarter) *Nodes {
 	t.Helper()
+	inSuite(t, "Cluster", "Sentinel")
 	base, err := shared.base()
 	if err != nil {
 		t.Fatal(err)

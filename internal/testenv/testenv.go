@@ -162,7 +162,8 @@ func Restart(t testing.TB, s *private.Server) *private.Server {
 	return s
 }
 
-// SharedRedis returns the URL of the Redis that all tests of a run share: use StreamName, and leave FLUSHALL to servers of the test's own.
+// SharedRedis returns the URL of the Redis that all tests of a run share: use
+// StreamName, and leave FLUSHALL to servers of the test's own.
 func SharedRedis(t testing.TB) string {
 	t.Helper()
 	url, err := shared.keeper.url("redis")

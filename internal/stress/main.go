@@ -1,0 +1,193 @@
+// Command stress runs the tests again and again, every other time beside a load on
+// all processors, and says of each test that was not green every time how often and
+// why. `make stress` runs it:
+//
+//	stress [-n 20] [-burners 8] COMMAND [ARGUMENT ...]
+//
+// The command must print what `go test -json` does; other lines are passed over. It
+// exits with 1 if anything was not green.
+package main
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "stress:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("stress", flag.ContinueOnError)
+	n := flags.Int("n", 20, "how often")
+	burners := flags.Int("burners", 8, "how many processes make the load")
+	logs := flags.String("logs", "", "a directory for the whole output of each run that was not green")
+	burning := flags.Bool("burn", false, "be one of those processes, until standard input ends")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *burning {
+		burn(os.Stdin)
+		return nil
+	}
+	if flags.NArg() == 0 || *n < 1 {
+		return fmt.Errorf("say which command is to be run: stress -n 20 make test TESTFLAGS=-json")
+	}
+	table := newTable()
+	for i := range *n {
+		if ctx.Err() != nil {
+			break
+		}
+		loaded := i%2 == 1
+		began := time.Now()
+		result, err := once(ctx, flags.Args(), loaded, *burners)
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil { // what was cut off says nothing
+			break
+		}
+		table.add(result, loaded)
+		fmt.Fprintf(out, "run %d of %d%s: %s, load %s: %s\n", i+1, *n, beside(loaded), time.Since(began).Round(time.Second), load(), result)
+		if err := result.keep(*logs, i+1); err != nil {
+			return err
+		}
+	}
+	table.print(out)
+	if table.red() {
+		return fmt.Errorf("not every test was green every time")
+	}
+	return nil
+}
+
+func beside(loaded bool) string {
+	if loaded {
+		return " beside a load"
+	}
+	return ""
+}
+
+// once runs the command once.
+func once(ctx context.Context, command []string, loaded bool, burners int) (*result, error) {
+	if loaded {
+		stop, err := startBurners(burners)
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+	}
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	r := newResult()
+	cmd.Stderr = &r.rest
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewReader(out)
+	for {
+		line, err := lines.ReadBytes('\n')
+		r.hear(line)
+		if err != nil {
+			break
+		}
+	}
+	r.exit = cmd.Wait()
+	return r, nil
+}
+
+// startBurners starts processes that compute until they are stopped, or this one is
+// gone.
+func startBurners(n int) (stop func(), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer read.Close()
+	var all []*exec.Cmd
+	stop = func() {
+		_ = write.Close()
+		for _, cmd := range all {
+			_ = cmd.Wait()
+		}
+	}
+	for range n {
+		cmd := exec.Command(self, "-burn")
+		cmd.Stdin = read
+		if err := cmd.Start(); err != nil {
+			stop()
+			return nil, err
+		}
+		all = append(all, cmd)
+	}
+	return stop, nil
+}
+
+// burnAtMost bounds the life of a burner.
+const burnAtMost = 2 * time.Hour
+
+// burn keeps one processor busy until in ends.
+func burn(in io.Reader) {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_, _ = io.Copy(io.Discard, in)
+	}()
+	late := time.After(burnAtMost)
+	for x := uint64(1); ; {
+		for range 1 << 20 {
+			x = x*6364136223846793005 + 1442695040888963407
+		}
+		select {
+		case <-over:
+			return
+		case <-late:
+			return
+		default:
+		}
+	}
+}
+
+// load is the system's load of the last minute, as far as it says.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "?"
+	}
+	var minute string
+	_, _ = fmt.Sscan(string(text), &minute)
+	return minute
+}
+
+// keep writes all that a run that was not green has said.
+func (r *result) keep(dir string, i int) error {
+	if dir == "" || !r.red() {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("run-%d.txt", i)), r.all.Bytes(), 0o644)
+}
