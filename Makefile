@@ -11,6 +11,9 @@ TESTFLAGS ?= -shuffle=on -timeout 30m
 # The race detector needs cgo. Most tests wait for servers, so more of them than there
 # are processors run at the same time.
 GOTEST := CGO_ENABLED=1 go test -race -parallel 8 $(TESTFLAGS)
+# What only the tests need takes longest to compile, so everything that looks at tests
+# does so with the race detector: then it is compiled once.
+GOVET := CGO_ENABLED=1 go vet -race
 # What needs a browser, Kafka or several Redis servers runs apart. A test of those has
 # this in its name, and none else: package testenv sees to it.
 CLUSTER := Cluster|Sentinel
@@ -18,7 +21,7 @@ KAFKA := Kafka
 BROWSER := ^TestBrowser
 named = $$(grep -rlE --include="*_test.go" "func Test[A-Za-z]*($(1))" . | xargs -n 1 dirname | grep -v -e /kafkalog$$ | sort -u)
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
-STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+STATICCHECK := CGO_ENABLED=1 GOFLAGS="$$GOFLAGS -race" go run -race=false honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 # What depends on the operating system. To check the rest for macOS, too, would be to
 # compile all that it needs once more; make release does that.
@@ -62,8 +65,8 @@ test-browser: ## those that look at the dashboard in a browser
 
 check: ## check and test what has changed since the last commit, in a minute; SINCE=main
 	@sh scripts/setup.sh go servers compiler
-	@GOFUMPT='$(GOFUMPT)' STATICCHECK='$(STATICCHECK)' sh scripts/check.sh '$(SINCE)' \
-		env $(GOTEST) -skip '$(CLUSTER)|$(KAFKA)|$(BROWSER)'
+	@sh scripts/check.sh '$(SINCE)' '$(GOFUMPT)' '$(GOVET)' '$(STATICCHECK)' \
+		"$(GOTEST) -skip '$(CLUSTER)|$(KAFKA)|$(BROWSER)'"
 
 stress: test-setup ## run all tests N times, every other time beside a load, and say which were not green; N=20
 	go run ./internal/stress -n $(or $(N),20) -logs bin/stress $(MAKE) -k test TESTFLAGS='-json -count=1 $(TESTFLAGS)'
@@ -73,13 +76,13 @@ build: ## build bin/rocketrides
 	go build -o bin/rocketrides ./cmd/rocketrides
 
 lint: ## check the formatting and the code, what is of the system for macOS too
-	@sh scripts/setup.sh go
+	@sh scripts/setup.sh go compiler
 	@files=$$($(GOFUMPT) -l .) || exit 1; \
 	if [ -n "$$files" ]; then echo "not formatted (run make fmt):"; echo "$$files"; exit 1; fi
-	go vet ./...
+	$(GOVET) ./...
 	GOOS=darwin go vet $(OF_THE_SYSTEM)
 	$(STATICCHECK) ./...
-	cd examples/receipts && go vet ./... && $(STATICCHECK) ./...
+	cd examples/receipts && $(GOVET) ./... && $(STATICCHECK) ./...
 	$(ACTIONLINT)
 
 fmt: ## format the code
@@ -94,8 +97,8 @@ torture: build ## inject every fault for a minute and see that all promises are 
 	@bin/rocketrides torture $(ARGS)
 
 bench-once: ## run each benchmark once
-	@sh scripts/setup.sh go servers
-	go test -run '^$$' -bench . -benchtime 1x ./...
+	@sh scripts/setup.sh go servers compiler
+	$(GOTEST) -run '^$$' -bench . -benchtime 1x $$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n 1 dirname | sort -u)
 
 alerts: ## test the rules for Prometheus
 	@sh scripts/setup.sh go

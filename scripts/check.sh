@@ -3,11 +3,12 @@
 # tests. Without a revision that is the last commit, or what it has changed itself if
 # nothing has since.
 #
-#   scripts/check.sh REVISION GO TEST...
+#   scripts/check.sh REVISION GOFUMPT VET STATICCHECK TEST
+#
+# The last four are commands of the Makefile's.
 set -eu
 cd "$(dirname "$0")/.."
-since=$1
-shift
+since=$1 gofumpt=$2 vet=$3 staticcheck=$4 test=$5
 if [ -z "$since" ]; then
 	since=HEAD
 	if [ -z "$(git status --porcelain)" ]; then since=HEAD~1; fi
@@ -42,13 +43,13 @@ if [ -z "$dirs" ]; then
 fi
 # Unquoted: no file of ours has a space in its name.
 if [ -n "$files" ]; then
-	wrong=$($GOFUMPT -l $files)
+	wrong=$(eval "$gofumpt -l $files")
 	if [ -n "$wrong" ]; then
 		echo "not formatted (run make fmt):" >&2
 		echo "$wrong" >&2
 		exit 1
 	fi
 fi
-go vet ./...
-$STATICCHECK $dirs
-"$@" $dirs
+eval "$vet ./..."
+eval "$staticcheck" $dirs
+eval "$test" $dirs
