@@ -1,6 +1,7 @@
 package unilog
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -20,6 +21,20 @@ func WithAppendRecords(cfg StreamerConfig, records int) StreamerConfig {
 // WithSessionTimeout lets a leader be silent for another time.
 func WithSessionTimeout(cfg StreamerConfig, d time.Duration) StreamerConfig {
 	cfg.sessionTimeout = d
+	return cfg
+}
+
+// WithPatience lets a leader be silent for so long, unless it is said already for
+// how long.
+func WithPatience(cfg StreamerConfig, d time.Duration) StreamerConfig {
+	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, d)
+	return cfg
+}
+
+// WithSilence lets a consumer's process be silent within a transaction for another
+// time than its handler has.
+func WithSilence(cfg ConsumerConfig, d time.Duration) ConsumerConfig {
+	cfg.silence = d
 	return cfg
 }
 
