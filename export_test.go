@@ -50,6 +50,9 @@ func (s *Streamer) Upkeep(ctx context.Context) error { return s.publishers[0].up
 // SweepSoon makes the next upkeep look for rows below the low-water mark.
 func (s *Streamer) SweepSoon() { s.publishers[0].lead.low.swept = time.Time{} }
 
+// Unseen makes the leader show Postgres that it lives before its next call to the log.
+func (s *Streamer) Unseen() { s.publishers[0].lead.seen = time.Time{} }
+
 // Term returns the term that the streamer believes it leads in.
 func (s *Streamer) Term() Term { return s.publishers[0].lead.term }
 

@@ -195,7 +195,7 @@ func TestNoOffsetBeforeItsPredecessor(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.run(w.streamer().Run)
-	await.True(t, "the streamer to lead", func() bool { return query[bool](w, w.db, `SELECT epoch > 0 FROM log_partitions`) })
+	await.True(t, "the streamer to be ready to number", func() bool { return query[bool](w, w.db, `SELECT to_regclass('log_records_p0_1_to_1000000') IS NOT NULL`) })
 	slow, err := w.db.Begin(w.ctx)
 	w.must(err)
 	defer func() { _ = slow.Rollback(context.Background()) }()
