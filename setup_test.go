@@ -264,7 +264,7 @@ func (w *world) ended(ctx context.Context, run func(context.Context) error) erro
 	defer cancel()
 	err := run(ctx)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		w.Fatal("it has not ended after ", await.Patience, ": ", err)
+		w.Fatal(fmt.Sprintf("it has not ended after %v: %v", await.Patience, err))
 	}
 	return err
 }

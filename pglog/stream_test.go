@@ -194,8 +194,16 @@ func TestRetention(t *testing.T) {
 func TestNoOffsetBeforeItsPredecessor(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.run(w.streamer().Run)
-	await.True(t, "the streamer to be ready to number", func() bool { return query[bool](w, w.db, `SELECT to_regclass('log_records_p0_1_to_1000000') IS NOT NULL`) })
+	w.run(w.streamer(func(cfg *unilog.StreamerConfig) {
+		cfg.Observer.Failed = func(err error) {
+			if !errors.Is(err, context.DeadlineExceeded) { // it waits in vain for a slow test
+				t.Errorf("the streamer fails: %v", err)
+			}
+		}
+	}).Run)
+	await.True(t, "the streamer to be ready to number", func() bool {
+		return query[bool](w, w.db, `SELECT to_regclass('log_records_p0_1_to_1000000') IS NOT NULL`)
+	})
 	slow, err := w.db.Begin(w.ctx)
 	w.must(err)
 	defer func() { _ = slow.Rollback(context.Background()) }()
