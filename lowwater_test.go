@@ -118,16 +118,3 @@ func TestStrayIDIsFound(t *testing.T) {
 	})
 	w.consume(w.consumer("sum"))
 }
-
-func mustMatch(t *testing.T, text, pattern string) int {
-	t.Helper()
-	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
-	if m == nil {
-		t.Fatalf("no %s in\n%s", pattern, text)
-	}
-	n, err := strconv.Atoi(m[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
