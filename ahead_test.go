@@ -5,9 +5,10 @@ import (
 	"testing"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
-// gatedLog waits with each append for leave.
+// gatedLog waits with each append for leave, which may come late.
 type gatedLog struct {
 	unilog.Log
 	wait func(entries []unilog.Entry)
@@ -15,7 +16,7 @@ type gatedLog struct {
 
 func (g gatedLog) Append(ctx context.Context, term unilog.Term, entries []unilog.Entry) (int64, error) {
 	g.wait(entries)
-	return g.Log.Append(ctx, term, entries)
+	return g.Log.Append(context.WithoutCancel(ctx), term, entries)
 }
 
 // TestBatchesAreNumberedMeanwhile does not let a batch pass until the two that
@@ -29,7 +30,9 @@ func TestBatchesAreNumberedMeanwhile(t *testing.T) {
 		cfg.BatchRecords = 10
 		cfg.Log = gatedLog{w.log, func(entries []unilog.Entry) {
 			next := min(35, entries[0].Offset+29)
-			w.eventually(func() bool { return query[int64](w, `SELECT next_offset - 1 FROM log_partitions`) >= next })
+			w.await("the batches that follow to be numbered", func() bool {
+				return query[int64](w, `SELECT next_offset - 1 FROM log_partitions`) >= next
+			})
 			waited++
 			if entries[0].Offset != 21 {
 				return
@@ -43,9 +46,9 @@ func TestBatchesAreNumberedMeanwhile(t *testing.T) {
 	ctx, stop := context.WithCancel(w.ctx)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	w.eventually(func() bool { return len(w.streamIDs()) == 35 })
+	await.Equal(t, "stream entries", 35, func() int { return len(w.streamIDs()) })
 	stop()
-	w.must(<-done)
+	w.must(await.Receive(t, "the streamer to end", done))
 	w.wantCount("appends", waited, 4)
 	if published := query[int64](w, `SELECT published_offset FROM log_partitions`); published != 35 {
 		t.Errorf("%d are recorded as published, want 35", published)
@@ -74,8 +77,8 @@ func TestNothingIsNumberedAheadOfARebuild(t *testing.T) {
 	ctx, stop := context.WithCancel(w.ctx)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	w.eventually(func() bool { return len(w.streamIDs()) == 60 })
+	await.Equal(t, "stream entries", 60, func() int { return len(w.streamIDs()) })
 	stop()
-	w.must(<-done)
+	w.must(await.Receive(t, "the streamer to end", done))
 	w.checkStream()
 }

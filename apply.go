@@ -206,7 +206,7 @@ func (c *partitionConsumer) save(ctx context.Context, entries []Entry, f Handler
 // begin begins a transaction and advances the checkpoint in it, in one round
 // trip. The transaction is to be rolled back in any case.
 func (c *partitionConsumer) begin(ctx context.Context, last Entry) (tx pgx.Tx, advanced bool, err error) {
-	silence := fmt.Sprint(c.cfg.HandlerTimeout.Milliseconds())
+	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
 	batch.Queue(sqlAdvance, c.cfg.Name, c.partition, c.at.Offset, last.Offset, last.Position, silence, c.unsynced(), c.logID)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 func (w *world) balance(name string) unilog.Balance {
@@ -109,12 +110,12 @@ func TestAuditIsNotFooledByANewChunk(t *testing.T) {
 		}
 		checked <- balances
 	}()
-	w.eventually(func() bool {
+	w.await("the audit to wait for the lock", func() bool {
 		return query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'planned_last'::regclass)`)
 	})
 	w.wantCount("published", w.drain(w.streamer()), 2)
 	w.must(held.Commit(w.ctx))
-	if b := <-checked; len(b) != 1 || !b[0].Agrees || b[0].Ahead != "3" {
+	if b := await.Receive(t, "the audit", checked); len(b) != 1 || !b[0].Agrees || b[0].Ahead != "3" {
 		t.Errorf("the audit says %+v", b)
 	}
 }

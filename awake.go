@@ -9,15 +9,17 @@ import (
 
 // awake makes a call to the log, and shows Postgres meanwhile that the leader is
 // alive: a log that is slow is no reason for another streamer to lead. The call
-// ends when the session does.
-func (l *leadership) awake(ctx context.Context, call func(context.Context) error) error {
+// ends when the session does. What fails by the log is a [LogError]; the loss of the
+// session is none.
+func (l *leadership) awake(ctx context.Context, what string, call func(context.Context) error) error {
 	if time.Since(l.seen) > l.silence/4 { // many short calls are a long one
 		if err := l.show(ctx); err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var lost error
 	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -29,8 +31,8 @@ func (l *leadership) awake(ctx context.Context, call func(context.Context) error
 				return
 			case <-tick.C:
 			}
-			if err := l.show(ctx); err != nil {
-				cancel(err)
+			if lost = l.show(ctx); lost != nil {
+				cancel()
 				return
 			}
 		}
@@ -38,10 +40,13 @@ func (l *leadership) awake(ctx context.Context, call func(context.Context) error
 	err := call(ctx)
 	close(over)
 	<-ended
-	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil {
-		return fmt.Errorf("%w: %w", cause, err)
+	switch {
+	case err == nil:
+		return nil
+	case lost != nil && errors.Is(err, context.Canceled):
+		return fmt.Errorf("%w: %w", lost, err)
 	}
-	return err
+	return &LogError{what, err}
 }
 
 // show shows Postgres that the leader is alive.

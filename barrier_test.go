@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // keyOrder is what a consumer has applied of each key. Its handler refuses what
@@ -62,8 +63,12 @@ func TestKeysKeepTheirOrderWhenPartitionsChange(t *testing.T) {
 	run(consumer("sum", 1).Run)
 	run(consumer("sum", 2).Run)
 	done := func(name string, n int) {
-		w.eventually(func() bool {
-			return t.Failed() || query[int](w, `SELECT coalesce(sum(n), 0)::int FROM key_order WHERE name = $1`, name) == n
+		t.Helper()
+		await.Equal(t, "the records that "+name+" has applied", n, func() int {
+			if t.Failed() {
+				t.FailNow() // a process has ended
+			}
+			return query[int](w, `SELECT coalesce(sum(n), 0)::int FROM key_order WHERE name = $1`, name)
 		})
 	}
 	steps := []int{1, 4, 2, 7, 1, 3}

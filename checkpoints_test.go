@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 func openFile(t *testing.T, path string) *unilog.FileCheckpoints {
@@ -177,19 +179,11 @@ func TestDelivererReadsAllPartitions(t *testing.T) {
 		d := w.deliverer(outside.deliver, func(cfg *unilog.DelivererConfig) { cfg.Checkpoints, cfg.Archive = file, nil })
 		var process errgroup.Group
 		process.Go(func() error { return d.Run(ctx) })
-		w.eventually(func() bool {
-			outside.mu.Lock()
-			defer outside.mu.Unlock()
-			return len(outside.entries) == 3
-		})
+		await.Equal(t, "what arrived", 3, outside.count)
 		for partition := range 3 {
 			append_(partition, 3, 4, 5)
 		}
-		w.eventually(func() bool {
-			outside.mu.Lock()
-			defer outside.mu.Unlock()
-			return len(outside.entries) == arrived
-		})
+		await.Equal(t, "what arrived", arrived, outside.count)
 		stop()
 		w.must(process.Wait())
 		w.must(file.Close())
@@ -205,7 +199,7 @@ func TestDelivererReadsAllPartitions(t *testing.T) {
 }
 
 // TestTwoDeliverers runs two instances of a name that crash after they have
-// delivered and before they save.
+// delivered and before they save. Both begin with the first entry.
 func TestTwoDeliverers(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -220,28 +214,39 @@ func TestTwoDeliverers(t *testing.T) {
 	var all arrivals
 	var alone [2]arrivals
 	var processes errgroup.Group
+	var crashes atomic.Int32
+	var begun sync.WaitGroup
+	begun.Add(len(alone))
 	for i := range alone {
+		begin := sync.OnceFunc(func() { begun.Done(); begun.Wait() })
 		var mu sync.Mutex
 		crash := unilog.SimulateFailures(0.3, uint64(i))
 		d := w.deliverer(func(ctx context.Context, logID string, entries []unilog.Entry) error {
+			begin()
 			mu.Lock()
 			defer mu.Unlock()
 			return errors.Join(alone[i].deliver(ctx, logID, entries), all.deliver(ctx, logID, entries))
 		}, func(cfg *unilog.DelivererConfig) {
-			cfg.BatchRecords = 1 + 2*i
-			cfg.Checkpoints = crashing{cfg.Checkpoints, func() error { return crash(ctx, nil) }, func() error { return nil }}
+			cfg.BatchRecords, cfg.Timeout = 1+2*i, await.Patience // for the other to begin
+			cfg.Checkpoints = crashing{cfg.Checkpoints, func() error {
+				err := crash(ctx, nil)
+				if err != nil {
+					crashes.Add(1)
+				}
+				return err
+			}, func() error { return nil }}
 		})
 		processes.Go(func() error { return d.Run(ctx) })
 	}
-	w.eventually(func() bool { return w.delivered() == 100 })
+	await.Equal(t, "the checkpoint", 100, w.delivered)
 	stop()
 	w.must(processes.Wait())
 	all.wantAll(w, 0, 100)
 	w.wantCount("moves back", query[int](w, `SELECT count(*) FROM moves WHERE new < old`), 0)
 	w.wantCount("moves over a hole", query[int](w, `
 		SELECT count(*) FROM (SELECT old, lag(new, 1, 0) OVER (ORDER BY n) AS before FROM moves) AS m WHERE old <> before`), 0)
-	if n := len(all.offsets(0)); n <= 100 {
-		t.Errorf("%d deliveries of 100 entries: no crash has repeated one", n)
+	if n := all.count(); crashes.Load() == 0 || n <= 100 {
+		t.Errorf("%d deliveries of 100 entries with %d crashes, want more of both", n, crashes.Load())
 	}
 	for i := range alone {
 		if len(alone[i].offsets(0)) == 0 {

@@ -89,6 +89,10 @@ type ConsumerConfig struct {
 	Hooks ConsumerHooks
 	// Observer is told what happens; nobody by default.
 	Observer ConsumerObserver
+
+	// silence is how long this process may be silent within its transaction:
+	// HandlerTimeout, but for tests.
+	silence time.Duration
 }
 
 // Consumer reads a log and applies it to a state in Postgres: the entries of a
@@ -118,6 +122,7 @@ func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 4000)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.HandlerTimeout = cmp.Or(cfg.HandlerTimeout, time.Minute)
+	cfg.silence = cmp.Or(cfg.silence, cfg.HandlerTimeout)
 	switch {
 	case cfg.Name == "":
 		return nil, errors.New("unilog: ConsumerConfig.Name is required")

@@ -4,11 +4,13 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -34,18 +36,21 @@ func TestCommitsThatACrashUndoes(t *testing.T) {
 	var running errgroup.Group
 	running.Go(func() error { return c.Run(ctx) })
 	records := 0
-	for undone.Load() == 0 {
+	for began := time.Now(); undone.Load() == 0; {
+		if time.Since(began) > await.Patience {
+			t.Fatalf("no crash has undone a commit of %d records", records)
+		}
 		w.commit("1", "2")
 		w.streamAll()
 		records += 2
-		w.eventually(func() bool { return last.Load() == int64(records) })
+		await.Equal(t, "the last offset applied", int64(records), last.Load)
 		w.command("XTRIM", w.stream, "MAXLEN", "0") // as the streamer may, by the checkpoint
 		w.must(server.Kill())
 		server = testenv.Restart(t, server)
 		w.db.Reset()
 		w.checkAudit()
 		w.streamAll() // that the log has it may not have been on disk either
-		w.eventually(func() bool { return w.checkpoint("sum") == int64(records) })
+		await.Equal(t, "the checkpoint", int64(records), func() int64 { return w.checkpoint("sum") })
 	}
 	stop()
 	w.must(running.Wait())

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // arrivals are what reached the outside, in the order in which it did.
@@ -44,6 +45,12 @@ func (a *arrivals) offsets(partition int) (offsets []int64) {
 		}
 	}
 	return offsets
+}
+
+func (a *arrivals) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.entries)
 }
 
 func (a *arrivals) want(w *world, want ...int64) {
@@ -110,7 +117,7 @@ func TestDelivererDeliversInOrder(t *testing.T) {
 	for range 20 {
 		w.commit("1", "2", "4")
 	}
-	w.eventually(func() bool { return w.delivered() == 60 })
+	await.Equal(t, "the checkpoint", 60, w.delivered)
 	w.must(d.Ready())
 	stop()
 	w.must(processes.Wait())
@@ -222,7 +229,7 @@ func TestDelivererGoesOnWhenDeliveryDoes(t *testing.T) {
 			defer stop()
 			var process errgroup.Group
 			process.Go(func() error { return d.Run(ctx) })
-			w.eventually(func() bool { return w.delivered() == 20 })
+			await.Equal(t, "the checkpoint", 20, w.delivered)
 			stop()
 			w.must(process.Wait())
 			outside.wantAll(w, 0, 20)
@@ -270,7 +277,7 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 				}
 			}
 			var rejected *unilog.RejectedError
-			err := w.deliverer(outside.picky(6, test.why), change).Run(w.ctx)
+			err := w.ended(w.ctx, w.deliverer(outside.picky(6, test.why), change).Run)
 			if !errors.As(err, &rejected) || rejected.Offset != 6 || rejected.Err.Error() != "gone" {
 				t.Fatalf("it ends with %v", err)
 			}
@@ -282,7 +289,7 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 			var process errgroup.Group
 			parks := w.deliverer(outside.picky(6, test.why), change, func(cfg *unilog.DelivererConfig) { cfg.ParkRejected = true })
 			process.Go(func() error { return parks.Run(ctx) })
-			w.eventually(func() bool { return w.delivered() == 10 })
+			await.Equal(t, "the checkpoint", 10, w.delivered)
 			stop()
 			w.must(process.Wait())
 			outside.want(w, 1, 2, 3, 4, 5, 7, 8, 9, 10)
@@ -310,7 +317,7 @@ func TestDelivererFillsGapsOrStops(t *testing.T) {
 	w.command("XTRIM", w.stream, "MINID", "8")
 	cut := w.deliverer(outside.deliver, func(cfg *unilog.DelivererConfig) { cfg.Archive = nil })
 	var gap *unilog.GapError
-	if err := cut.Run(w.ctx); !errors.As(err, &gap) || gap.From != 4 || gap.To != 7 {
+	if err := w.ended(w.ctx, cut.Run); !errors.As(err, &gap) || gap.From != 4 || gap.To != 7 {
 		t.Fatalf("without the archive it ends with %v", err)
 	}
 	outside.want(w, 1, 2, 3)
@@ -341,7 +348,7 @@ func TestDelivererHasWhatAnEmptyLogLacks(t *testing.T) {
 	var process errgroup.Group
 	d := w.deliverer(outside.deliver)
 	process.Go(func() error { return d.Run(ctx) })
-	w.eventually(func() bool { return w.delivered() == 5 })
+	await.Equal(t, "the checkpoint", 5, w.delivered)
 	stop()
 	w.must(process.Wait())
 	outside.want(w, 1, 2, 3, 4, 5)
@@ -358,15 +365,17 @@ func TestDelivererOfAnotherLog(t *testing.T) {
 	w.repeat(d.RunOnce)
 	var foreign *unilog.ForeignCheckpointError
 	astray := func(cfg *unilog.DelivererConfig) { cfg.Log, cfg.Archive = other.log, nil }
-	if err := w.deliverer(outside.deliver, astray).Run(w.ctx); !errors.As(err, &foreign) {
+	if err := w.ended(w.ctx, w.deliverer(outside.deliver, astray).Run); !errors.As(err, &foreign) {
 		t.Errorf("with a checkpoint of another log it ends with %v", err)
 	}
 	var foreignLog *unilog.ForeignLogError
-	if err := w.deliverer(outside.deliver, func(cfg *unilog.DelivererConfig) { cfg.Name, cfg.Archive = "b", other.db }).Run(w.ctx); !errors.As(err, &foreignLog) {
+	mixed := func(cfg *unilog.DelivererConfig) { cfg.Name, cfg.Archive = "b", other.db }
+	if err := w.ended(w.ctx, w.deliverer(outside.deliver, mixed).Run); !errors.As(err, &foreignLog) {
 		t.Errorf("with the archive of another log it ends with %v", err)
 	}
 	w.consume(w.consumer("sum"))
-	if err := w.deliverer(outside.deliver, func(cfg *unilog.DelivererConfig) { cfg.Name = "sum" }).Run(w.ctx); !errors.As(err, &foreign) {
+	named := func(cfg *unilog.DelivererConfig) { cfg.Name = "sum" }
+	if err := w.ended(w.ctx, w.deliverer(outside.deliver, named).Run); !errors.As(err, &foreign) {
 		t.Errorf("with the name of a consumer it ends with %v", err)
 	}
 

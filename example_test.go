@@ -2,11 +2,13 @@ package unilog_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log"
 	"log/slog"
 	"net/url"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -77,15 +79,15 @@ func Example() {
 }
 
 // exampleServers gives an example a database and a stream of its own, on
-// servers that the tests have started.
+// servers that others use, too.
 func exampleServers(ctx context.Context, name string) (*pgxpool.Pool, *redislog.Log, func()) {
 	postgresURL, redisURL, err := testenv.URLs()
 	check(err)
 	admin, err := pgxpool.New(ctx, postgresURL)
 	check(err)
+	name += "_" + strings.ToLower(rand.Text())
 	_, err = admin.Exec(ctx, `CREATE DATABASE `+name)
 	check(err)
-	admin.Close()
 	u, err := url.Parse(postgresURL)
 	check(err)
 	u.Path = "/" + name
@@ -99,7 +101,13 @@ func exampleServers(ctx context.Context, name string) (*pgxpool.Pool, *redislog.
 	check(err)
 	stream, err := redislog.Open(ctx, redisURL, name)
 	check(err)
-	return db, stream, func() { stream.Close(); db.Close() }
+	return db, stream, func() {
+		stream.Close()
+		db.Close()
+		_, err := admin.Exec(ctx, `DROP DATABASE `+name+` WITH (FORCE)`)
+		check(err)
+		admin.Close()
+	}
 }
 
 func check(err error) {

@@ -1,6 +1,7 @@
 package unilog
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -23,6 +24,20 @@ func WithSessionTimeout(cfg StreamerConfig, d time.Duration) StreamerConfig {
 	return cfg
 }
 
+// WithPatience lets a leader be silent for so long, unless it is said already for
+// how long.
+func WithPatience(cfg StreamerConfig, d time.Duration) StreamerConfig {
+	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, d)
+	return cfg
+}
+
+// WithSilence lets a consumer's process be silent within a transaction for another
+// time than its handler has.
+func WithSilence(cfg ConsumerConfig, d time.Duration) ConsumerConfig {
+	cfg.silence = d
+	return cfg
+}
+
 // WithoutClock makes a leader that sleeps do so until a writer wakes it.
 func WithoutClock(cfg StreamerConfig) StreamerConfig {
 	cfg.sessionTimeout, cfg.upkeepPause = time.Hour, time.Hour
@@ -34,6 +49,9 @@ func (s *Streamer) Upkeep(ctx context.Context) error { return s.publishers[0].up
 
 // SweepSoon makes the next upkeep look for rows below the low-water mark.
 func (s *Streamer) SweepSoon() { s.publishers[0].lead.low.swept = time.Time{} }
+
+// Unseen makes the leader show Postgres that it lives before its next call to the log.
+func (s *Streamer) Unseen() { s.publishers[0].lead.seen = time.Time{} }
 
 // Term returns the term that the streamer believes it leads in.
 func (s *Streamer) Term() Term { return s.publishers[0].lead.term }

@@ -159,12 +159,12 @@ func (p *publisher) takeLead(ctx context.Context) error {
 func (p *publisher) beginTerm(ctx context.Context) error {
 	l := p.lead
 	var before Head
-	err := l.awake(ctx, func(ctx context.Context) (err error) {
+	err := l.awake(ctx, "read the log's head", func(ctx context.Context) (err error) {
 		before, err = p.cfg.Log.Head(ctx, l.term.Partition)
 		return err
 	})
 	if err != nil {
-		return &LogError{"read the log's head", err}
+		return err
 	}
 	var active int
 	err = l.conn.QueryRow(ctx, sqlBeginTerm, l.term.Partition, before.Epoch).Scan(&l.term.LogID, &l.term.Epoch,
@@ -208,14 +208,11 @@ func (p *publisher) beginTerm(ctx context.Context) error {
 // claim announces the leader to the log, or sees that it still is the leader,
 // and returns the log's head.
 func (p *publisher) claim(ctx context.Context) (head int64, err error) {
-	err = p.lead.awake(ctx, func(ctx context.Context) (err error) {
+	err = p.lead.awake(ctx, "claim the log", func(ctx context.Context) (err error) {
 		head, err = p.cfg.Log.Claim(ctx, p.lead.term)
 		return err
 	})
-	if err != nil {
-		return 0, &LogError{"claim the log", err}
-	}
-	return head, nil
+	return head, err
 }
 
 // checkHead compares the log's head with what was numbered.

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // tidied lets a leader look around twice, after what is staged is published: it
@@ -88,8 +89,14 @@ func TestDeadRowsAreWalkedOverOnce(t *testing.T) {
 	w.must(err)
 	plan := strings.Join(lines, "\n")
 	// The pages of the index alone would be over fifty.
-	if buffers := mustMatch(t, plan, `(?s)Index Scan using staged_log_records_pkey.*?Buffers: shared hit=(\d+)`); buffers > 20 {
-		t.Errorf("it reads %d pages\n%s", buffers, plan)
+	scan := regexp.MustCompile(`(?s)Index Scan using staged_log_records_pkey.*?Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?`).FindStringSubmatch(plan)
+	if scan == nil {
+		t.Fatalf("no index is scanned\n%s", plan)
+	}
+	hit, _ := strconv.Atoi(scan[1])
+	read, _ := strconv.Atoi(scan[2])
+	if hit+read == 0 || hit+read > 20 {
+		t.Errorf("it looks at %d pages\n%s", hit+read, plan)
 	}
 }
 
@@ -104,21 +111,10 @@ func TestStrayIDIsFound(t *testing.T) {
 	}
 	w.exec(`INSERT INTO amounts (amount) VALUES (5)`)
 	w.exec(`INSERT INTO staged_log_records (id, action, object, data) OVERRIDING SYSTEM VALUE VALUES (1, 'note', 'amount', '{"amount": 5}')`)
-	s.SweepSoon()
-	w.must(s.Upkeep(w.ctx))
-	w.wantCount("published", w.drain(s), 1)
+	await.Equal(t, "records published", 1, func() int {
+		s.SweepSoon() // which may not have the time to find it
+		w.must(s.Upkeep(w.ctx))
+		return w.drain(s)
+	})
 	w.consume(w.consumer("sum"))
-}
-
-func mustMatch(t *testing.T, text, pattern string) int {
-	t.Helper()
-	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
-	if m == nil {
-		t.Fatalf("no %s in\n%s", pattern, text)
-	}
-	n, err := strconv.Atoi(m[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }

@@ -67,12 +67,12 @@ func TestPartitionIsAddedWhileConsumersRun(t *testing.T) {
 			t.Parallel()
 			p := setupPartitions(t, 1)
 			first := p.run(change)
-			p.eventually(func() bool { return first.reads(0) })
+			p.await("the first process to read", func() bool { return first.reads(0) })
 			second := p.run(change)
-			p.eventually(func() bool { return second.reads() })
+			p.await("the second process to stand by", func() bool { return second.reads() })
 			p.grow(4)
 			p.writeAll()
-			p.eventually(func() bool { return p.appliedAll("sum") })
+			p.await("all to be applied", func() bool { return p.appliedAll("sum") })
 			p.awaitShares("2 2")
 			first.stop()
 			second.stop()
@@ -126,7 +126,7 @@ func TestProcessesUnderLoad(t *testing.T) {
 	}
 	enough()
 	p.must(writers.Wait())
-	p.eventually(func() bool { return p.appliedAll("sum") })
+	p.await("all to be applied", func() bool { return p.appliedAll("sum") })
 	for _, m := range processes {
 		m.stop()
 	}

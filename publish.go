@@ -55,15 +55,16 @@ func (p *publisher) append(ctx context.Context, part []Entry) (head int64, err e
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	began := time.Now()
-	err = p.lead.awake(ctx, func(ctx context.Context) (err error) {
+	err = p.lead.awake(ctx, "append to the log", func(ctx context.Context) (err error) {
 		head, err = p.cfg.Log.Append(ctx, p.lead.term, part)
 		return err
 	})
-	p.cfg.Observer.appended(part, time.Since(began), err)
-	if err != nil {
-		return head, &LogError{"append to the log", err}
+	answer := err
+	if logErr := new(LogError); errors.As(err, &logErr) {
+		answer = logErr.Err
 	}
-	return head, nil
+	p.cfg.Observer.appended(part, time.Since(began), answer)
+	return head, err
 }
 
 // appendBytes bounds one append, so that a log that serves one request at a

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // watched is a log of which each read is told before it begins.
@@ -32,7 +33,7 @@ func (w *world) readingAhead(stop func(), read func(ctx context.Context) error, 
 	begun := sync.OnceFunc(func() { close(ahead) })
 	last := query[int64](w, `SELECT max("offset") FROM log_records`)
 	return w.consumer("sum", append(change, func(cfg *unilog.ConsumerConfig) {
-		cfg.BatchRecords, cfg.HandlerTimeout = 10, 5*time.Second
+		cfg.BatchRecords, cfg.HandlerTimeout = 10, await.Patience
 		cfg.Log = watched{w.log, func(ctx context.Context, after int64) error {
 			if after == 10 && !happened(ahead) {
 				begun()
@@ -65,7 +66,7 @@ func TestConsumerReadsAhead(t *testing.T) {
 	w.commitMany(35)
 	w.drain(w.streamer())
 	ctx, stop := context.WithCancel(w.ctx)
-	w.must(w.readingAhead(stop, func(context.Context) error { return nil }).Run(ctx))
+	w.must(w.ended(ctx, w.readingAhead(stop, func(context.Context) error { return nil }).Run))
 	w.wantTotal("sum", "35")
 }
 
@@ -88,7 +89,7 @@ func TestReadAheadOfAFailure(t *testing.T) {
 			return nil
 		}
 	})
-	w.must(c.Run(ctx))
+	w.must(w.ended(ctx, c.Run))
 	w.wantCount("failures left", failures, 0)
 	w.wantTotal("sum", "35")
 }
@@ -105,11 +106,11 @@ func TestReadAheadEndsWithTheConsumer(t *testing.T) {
 	c := w.readingAhead(stop, func(ctx context.Context) error {
 		stop()
 		<-ctx.Done()
-		w.eventually(func() bool { return w.checkpoint("sum") == 10 }) // nothing else is left to do
+		w.await("the batch in hand to be applied", func() bool { return w.checkpoint("sum") == 10 }) // nothing else is left to do
 		ended = true
 		return ctx.Err()
 	})
-	w.must(c.Run(ctx))
+	w.must(w.ended(ctx, c.Run))
 	if !ended {
 		t.Error("it goes on reading")
 	}

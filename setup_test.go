@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
@@ -182,11 +184,16 @@ func (w *world) commitMany(n int) {
 
 var quiet = slog.New(slog.DiscardHandler)
 
+// streamer makes one. A leader whose way to the database cannot fail is silent only
+// because the test, or the machine, is slow: its session does not end for that.
 func (w *world) streamer(change ...func(*unilog.StreamerConfig)) *unilog.Streamer {
 	w.Helper()
 	cfg := unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet}
 	for _, f := range change {
 		f(&cfg)
+	}
+	if cfg.DB == w.db {
+		cfg = unilog.WithPatience(cfg, await.Patience)
 	}
 	s, err := unilog.NewStreamer(cfg)
 	w.must(err)
@@ -235,16 +242,50 @@ func (w *world) consume(c *unilog.Consumer) (n int) {
 
 func (w *world) repeat(once func(context.Context) (int, error)) (total int) {
 	w.Helper()
-	for {
+	for progress := time.Now(); ; {
 		n, err := once(w.ctx)
-		if errors.Is(err, unilog.ErrSimulated) {
+		switch {
+		case errors.Is(err, unilog.ErrSimulated) && time.Since(progress) < await.Patience:
 			continue
-		}
-		w.must(err)
-		if total += n; n == 0 {
+		case err != nil:
+			w.Fatal(err)
+		case n == 0:
 			return total
 		}
+		total += n
+		progress = time.Now()
 	}
+}
+
+// ended runs what ends by itself, or when ctx does, and returns how.
+func (w *world) ended(ctx context.Context, run func(context.Context) error) error {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(ctx, await.Patience)
+	defer cancel()
+	err := run(ctx)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		w.Fatal(fmt.Sprintf("it has not ended after %v: %v", await.Patience, err))
+	}
+	return err
+}
+
+// await waits until something holds that another goroutine brings about.
+func (w *world) await(what string, holds func() bool) {
+	w.Helper()
+	await.True(waiting{tb: w.tb}, what, holds)
+}
+
+// waiting is what waits in a test, or in a case of a property.
+type waiting struct {
+	testing.TB
+	tb tb
+}
+
+func (t waiting) Helper() { t.tb.Helper() }
+
+func (t waiting) Fatalf(format string, args ...any) {
+	t.tb.Helper()
+	t.tb.Fatal(fmt.Sprintf(format, args...))
 }
 
 // streamIDs returns the ids of the stream's entries.

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
 )
@@ -74,8 +74,8 @@ func TestSeveralSources(t *testing.T) {
 		sources["totals/us"].commit("1000.01")
 	}
 	for name := range sources {
-		state.eventually(func() bool {
-			return query[bool](state, `SELECT EXISTS (SELECT FROM checkpoints WHERE name = $1 AND "offset" = $2)`, name, records)
+		await.Equal(t, "the checkpoint of "+name, records, func() int {
+			return query[int](state, `SELECT coalesce(max("offset"), 0) FROM checkpoints WHERE name = $1`, name)
 		})
 	}
 	stop()
@@ -142,9 +142,7 @@ func TestLogOfAnotherDatabase(t *testing.T) {
 			if n, err := c.RunOnce(ours.ctx); !errors.As(err, &foreign) || foreign.Consumer != "sum" {
 				t.Fatalf("it applied %d and says %v, want a ForeignLogError", n, err)
 			}
-			bounded, cancel := context.WithTimeout(ours.ctx, 20*time.Second) // should it go on
-			defer cancel()
-			if err := c.Run(bounded); !errors.As(err, &foreign) {
+			if err := ours.ended(ours.ctx, c.Run); !errors.As(err, &foreign) {
 				t.Errorf("it ends with %v, want a ForeignLogError", err)
 			}
 			state.wantTotal("sum", "3")

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -37,7 +38,7 @@ func TestWriterWakesTheLeaderOverTLS(t *testing.T) {
 		}
 		cancel()
 		w.exec(`NOTIFY news`)
-		_, err = conn.Conn().WaitForNotification(w.ctx)
+		_, err = conn.Conn().WaitForNotification(await.Context(t, "the news"))
 		w.must(err)
 	}
 

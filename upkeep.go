@@ -75,9 +75,9 @@ func (p *publisher) tidy(ctx context.Context) error {
 		return err
 	}
 	if upTo := p.trimTo(needed); upTo > l.trimmed {
-		err := l.awake(ctx, func(ctx context.Context) error { return p.cfg.Log.Trim(ctx, l.term.Partition, upTo) })
+		err := l.awake(ctx, "trim the log", func(ctx context.Context) error { return p.cfg.Log.Trim(ctx, l.term.Partition, upTo) })
 		if err != nil {
-			return &LogError{"trim the log", err}
+			return err
 		}
 		l.trimmed = upTo
 	}
@@ -174,9 +174,9 @@ func (p *publisher) rebuild(ctx context.Context, head int64) error {
 		return err
 	}
 	if upTo := p.trimTo(needed); head < upTo {
-		err := l.awake(ctx, func(ctx context.Context) error { return p.cfg.Log.Reset(ctx, l.term, upTo) })
+		err := l.awake(ctx, "reset the log", func(ctx context.Context) error { return p.cfg.Log.Reset(ctx, l.term, upTo) })
 		if err != nil {
-			return &LogError{"reset the log", err}
+			return err
 		}
 		head = upTo
 	}

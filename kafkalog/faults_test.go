@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/kafka"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/kafkalog"
@@ -20,11 +21,11 @@ import (
 )
 
 // appendAll appends entries up to one, in batches, as a streamer does: it tries
-// again until the log has each.
+// again until the log has each, and gives it more time when that was too little.
 func appendAll(ctx context.Context, log *kafkalog.Log, epoch, last, batch int64) error {
 	for first := int64(1); first <= last; first += batch {
-		for {
-			call, cancel := context.WithTimeout(ctx, 5*time.Second)
+		for bound := 5 * time.Second; ; bound *= 2 {
+			call, cancel := context.WithTimeout(ctx, bound)
 			head, err := log.Append(call, term(epoch), entries(first, min(last, first+batch-1)))
 			cancel()
 			if err == nil || errors.Is(err, unilog.ErrAlreadyAppended) && head >= min(last, first+batch-1) {
@@ -45,8 +46,9 @@ func TestTwoOfOneEpoch(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	var group errgroup.Group
+	ctx := await.Context(t, "all to be appended")
 	for _, log := range []*kafkalog.Log{f.log, f.another()} {
-		group.Go(func() error { return appendAll(t.Context(), log, 1, 60, 3) })
+		group.Go(func() error { return appendAll(ctx, log, 1, 60, 3) })
 	}
 	f.must(group.Wait())
 	f.wantCommitted(60)
@@ -79,7 +81,7 @@ func TestLeadersInTurn(t *testing.T) {
 				}
 			}
 		})
-		<-passed
+		await.Receive(t, "a leader to append", passed)
 	}
 	head, err := f.log.Claim(t.Context(), term(100))
 	f.must(err)
@@ -94,9 +96,8 @@ func TestLeadersInTurn(t *testing.T) {
 func TestBrokersDie(t *testing.T) {
 	t.Parallel()
 	cluster := testenv.Kafka(t, kafka.Options{Brokers: 3})
-	t.Run("that leads the partition", func(t *testing.T) { testLeaderDies(t, cluster) })
-	if t.Failed() {
-		return
+	if !t.Run("that leads the partition", func(t *testing.T) { testLeaderDies(t, cluster) }) {
+		t.FailNow()
 	}
 	t.Run("in the middle of the suite", func(t *testing.T) {
 		var tests atomic.Int32
@@ -121,18 +122,24 @@ func testLeaderDies(t *testing.T, cluster *kafka.Cluster) {
 	}
 	const last = 6000
 	var group errgroup.Group
-	group.Go(func() error { return appendAll(t.Context(), f.log, 1, last, 50) })
+	ctx := await.Context(t, "all to be appended and read")
+	group.Go(func() error { return appendAll(ctx, f.log, 1, last, 50) })
 
 	reader := f.another()
 	var at unilog.Cursor
+	bound := 5 * time.Second
 	for killed := false; at.Offset < last; {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		read, err := reader.Read(ctx, 0, at, 1000, time.Second)
+		call, cancel := context.WithTimeout(ctx, bound)
+		read, err := reader.Read(call, 0, at, 1000, time.Second)
 		cancel()
-		if err != nil {
-			f.must(t.Context().Err())
-			continue // while nobody leads the partition
+		if err != nil { // while nobody leads the partition, or this is slow
+			if ctx.Err() != nil {
+				t.Fatalf("%v, after offset %d: %v", context.Cause(ctx), at.Offset, err)
+			}
+			bound *= 2
+			continue
 		}
+		bound = 5 * time.Second
 		for _, e := range read {
 			if e.Offset != at.Offset+1 {
 				t.Fatalf("offset %d follows %d", e.Offset, at.Offset)

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/kafkalog"
 	"github.com/rocketrides/unilog/logtest"
@@ -69,16 +70,14 @@ func (f *fixture) wipe() {
 	_, err := f.admin.DeleteTopic(f.Context(), f.topic)
 	f.must(err)
 	for _, broker := range f.client.DiscoveredBrokers() { // until each knows that lives
-		for {
+		await.True(f, "the broker to know that the topic is deleted", func() bool {
 			req := kmsg.NewPtrMetadataRequest()
 			topic := kmsg.NewMetadataRequestTopic()
 			topic.Topic = &f.topic
 			req.Topics = append(req.Topics, topic)
 			resp, err := req.RequestWith(f.Context(), broker)
-			if err != nil || resp.Topics[0].ErrorCode == kerr.UnknownTopicOrPartition.Code {
-				break
-			}
-		}
+			return err != nil || resp.Topics[0].ErrorCode == kerr.UnknownTopicOrPartition.Code
+		})
 	}
 }
 
@@ -105,8 +104,9 @@ func (f *fixture) committed(partition int32) (offsets []string) {
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{f.topic: {partition: kgo.NewOffset().AtStart()}}))
 	f.must(err)
 	defer client.Close()
+	ctx := await.Context(f, "what is committed")
 	for at := int64(0); at < end.Offset; {
-		fetches := client.PollFetches(f.Context())
+		fetches := client.PollFetches(ctx)
 		f.must(fetches.Err())
 		fetches.EachRecord(func(r *kgo.Record) {
 			at = r.Offset + 1

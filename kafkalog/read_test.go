@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 func (f *fixture) append(epoch int64, entries ...unilog.Entry) {
@@ -124,7 +125,7 @@ func TestAnyClientCanRead(t *testing.T) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(f.brokers), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeTopics(f.topic))
 	f.must(err)
 	defer client.Close()
-	records := client.PollFetches(t.Context()).Records()
+	records := client.PollFetches(await.Context(t, "the entry")).Records()
 	if len(records) != 1 || string(records[0].Key) != "k" || string(records[0].Value) != string(e.Data) {
 		t.Fatalf("it reads %v", records)
 	}
@@ -179,11 +180,11 @@ func (f *fixture) set(name, value string) {
 	f.must(err)
 	_, err = changed.On(f.topic, func(r *kadm.AlterConfigsResponse) error { return r.Err })
 	f.must(err)
-	for is := false; !is; {
+	await.True(f, "the broker to have the setting "+name+"="+value, func() bool {
 		configs, err := f.admin.DescribeTopicConfigs(f.Context(), f.topic)
 		f.must(err)
-		is = slices.ContainsFunc(configs[0].Configs, func(c kadm.Config) bool { return c.Key == name && c.MaybeValue() == value })
-	}
+		return slices.ContainsFunc(configs[0].Configs, func(c kadm.Config) bool { return c.Key == name && c.MaybeValue() == value })
+	})
 }
 
 func TestClaimRefusesRetention(t *testing.T) {

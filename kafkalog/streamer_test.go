@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 )
@@ -41,6 +42,10 @@ func TestDeletedTopicIsRebuilt(t *testing.T) {
 			return unilog.Stage(t.Context(), tx, newRecords(n)...)
 		}))
 	}
+	applied := func() (n int) { // the primary key sees that none is twice
+		f.must(db.QueryRow(t.Context(), `SELECT count(*) FROM applied`).Scan(&n))
+		return n
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var group errgroup.Group
 	group.Go(func() error { return streamer.Run(ctx) })
@@ -49,22 +54,18 @@ func TestDeletedTopicIsRebuilt(t *testing.T) {
 	for range 3 {
 		commit(100)
 		total += 100
-		for applied := 0; applied < total; { // the primary key sees that none is twice
-			f.must(db.QueryRow(t.Context(), `SELECT count(*) FROM applied`).Scan(&applied))
-		}
+		await.Equal(t, "records applied", total, applied)
 		_, err := f.admin.DeleteTopic(t.Context(), f.topic)
 		f.must(err)
 		commit(100)
 		total += 100
 	}
-	for head := int64(0); head < int64(total); {
+	await.Equal(t, "the head", int64(total), func() int64 {
 		h, err := f.log.Head(t.Context(), 0)
 		f.must(err)
-		head = h.Offset
-	}
-	for applied := 0; applied < total; {
-		f.must(db.QueryRow(t.Context(), `SELECT count(*) FROM applied`).Scan(&applied))
-	}
+		return h.Offset
+	})
+	await.Equal(t, "records applied", total, applied)
 	f.wantCommitted(total)
 	cancel()
 	f.must(group.Wait())

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 func testTrim(t *testing.T, h *harness) {
@@ -44,8 +45,8 @@ func testCursor(_ *testing.T, h *harness) {
 	}
 }
 
-// longWait is longer than any test should take.
-const longWait = 5 * time.Minute
+// longWait is longer than a test waits.
+const longWait = 2 * await.Patience
 
 func testReadWaits(t *testing.T, h *harness) {
 	type result struct {
@@ -58,7 +59,7 @@ func testReadWaits(t *testing.T, h *harness) {
 		results <- result{got, err}
 	}()
 	h.append(1, 1, 1)
-	r := <-results
+	r := await.Receive(t, "a read to see the first entry", results)
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
@@ -82,7 +83,7 @@ func testReadCancelled(t *testing.T, h *harness) {
 		errs <- err
 	}()
 	cancel()
-	if err := <-errs; !errors.Is(err, context.Canceled) {
+	if err := await.Receive(t, "a cancelled read to end", errs); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled read returned %v", err)
 	}
 }

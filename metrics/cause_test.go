@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/metrics"
 )
@@ -22,7 +23,8 @@ func TestCause(t *testing.T) {
 	claim := func(logID string) func(w *world) {
 		return func(w *world) {
 			var ours string
-			w.must(w.near.QueryRow(w.Context(), `SELECT log_id::text FROM log_partitions`).Scan(&ours))
+			var epoch int64
+			w.must(w.near.QueryRow(w.Context(), `SELECT log_id::text, epoch FROM log_partitions`).Scan(&ours, &epoch))
 			if logID == "" {
 				logID = ours
 			} else {
@@ -30,7 +32,7 @@ func TestCause(t *testing.T) {
 				client := w.log.Client()
 				w.must(client.Do(w.Context(), client.B().Del().Key("{"+w.stream+"}:leader").Build()).Error())
 			}
-			_, err := w.log.Claim(w.Context(), unilog.Term{LogID: logID, Epoch: 1000})
+			_, err := w.log.Claim(w.Context(), unilog.Term{LogID: logID, Epoch: epoch + 1000})
 			w.must(err)
 		}
 	}
@@ -79,20 +81,23 @@ func TestCause(t *testing.T) {
 				w.drain(s.RunOnce)
 			}
 			hook = c.hook
-			if c.happens != nil {
-				c.happens(w)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx := await.Context(t, "a failure")
 			if c.want == "timeout" {
+				var cancel context.CancelFunc
 				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+				defer cancel()
 			}
-			defer cancel()
 			runOnce := s.RunOnce
 			if c.of == "consumer" {
 				runOnce = consumer.RunOnce
 			}
 			var err error
-			for err == nil { // a commit that went on without an answer
+			// Again after a commit that went on without an answer, and after a term that
+			// was over already because this was slow.
+			for err == nil {
+				if c.happens != nil {
+					c.happens(w)
+				}
 				_, err = runOnce(ctx)
 			}
 			if got := metrics.Cause(err); got != c.want {

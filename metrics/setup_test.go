@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -14,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
@@ -31,12 +35,13 @@ type world struct {
 	stream          string
 	log             *redislog.Log
 	reg             *prometheus.Registry
+	drained         time.Time // when RunOnce was last called
 	url             string
 }
 
 func setup(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, stream: testenv.StreamName(t), reg: prometheus.NewRegistry()}
+	w := &world{T: t, stream: testenv.StreamName(t), reg: prometheus.NewRegistry(), drained: time.Now()}
 	w.near = testenv.Database(t, "log", func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migration.Up(ctx, pool, migration.Log, migration.Consumer)
 	})
@@ -124,16 +129,48 @@ func (w *world) consumer(change func(*unilog.ConsumerConfig)) *unilog.Consumer {
 // drain calls RunOnce until it finds nothing to do, through simulated failures.
 func (w *world) drain(runOnce func(context.Context) (int, error)) {
 	w.Helper()
-	for {
-		n, err := runOnce(w.Context())
-		if errors.Is(err, unilog.ErrSimulated) {
-			continue
+	for n := 1; n > 0; {
+		var err error
+		n, err = runOnce(w.Context())
+		// After a second, a leader's session may have ended between two calls.
+		if errors.Is(err, unilog.ErrSimulated) || err != nil && time.Since(w.drained) > time.Second {
+			n = 1
+		} else {
+			w.must(err)
 		}
-		w.must(err)
-		if n == 0 {
-			return
-		}
+		w.drained = time.Now()
 	}
+}
+
+// run runs a streamer until stop is called, or the test ends.
+func (w *world) run(s *unilog.Streamer) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := await.Receive(w, "the streamer to end", ended); err != nil {
+			w.Errorf("the streamer ends with %v", err)
+		}
+	})
+	w.Cleanup(stop)
+	return stop
+}
+
+// awaitScrape waits until a scrape has these samples, and returns all that it has.
+func (w *world) awaitScrape(want map[string]float64) (got map[string]float64) {
+	w.Helper()
+	await.That(w, fmt.Sprintf("a scrape with %v", want), func() string {
+		_, got = testenv.Scrape(w, w.url)
+		instead := ""
+		for name, value := range want {
+			if v, ok := got[name]; !ok || v != value {
+				instead += fmt.Sprintf("%s is %v (%v) ", name, v, ok)
+			}
+		}
+		return instead
+	})
+	return got
 }
 
 // want compares samples of a scrape.

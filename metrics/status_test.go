@@ -1,42 +1,35 @@
 package metrics_test
 
 import (
-	"context"
 	"fmt"
-	"runtime"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/proxy"
-	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/metrics"
 )
 
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
+	w.reg.MustRegister(metrics.Status(w.db, w.log))
 	s := w.streamer(func(*unilog.StreamerConfig) {})
 	c := w.consumer(func(*unilog.ConsumerConfig) {})
 	w.stage(`1`, `"poison"`, `3`)
-	w.drain(s.RunOnce)
+	stop := w.run(s)
+	w.awaitScrape(map[string]float64{"unilog_published_offset": 3, "unilog_leaders": 1})
 	w.drain(c.RunOnce)
 	w.stage(`4`)
-	w.drain(s.RunOnce)
+	w.awaitScrape(map[string]float64{"unilog_published_offset": 4})
+	stop()
 	w.stage(`5`)
-	w.reg.MustRegister(metrics.Status(w.db, w.log))
-	w.want(map[string]float64{
+	got := w.awaitScrape(map[string]float64{
 		"unilog_status_up": 1, "unilog_staged_records": 1, "unilog_numbered_offset": 4, "unilog_published_offset": 4,
-		"unilog_archive_first_offset": 1, "unilog_log_up": 1, "unilog_log_head_offset": 4, "unilog_leaders": 1,
+		"unilog_archive_first_offset": 1, "unilog_log_up": 1, "unilog_log_head_offset": 4, "unilog_leaders": 0,
 		"unilog_trouble_seconds": 0, "unilog_old_transactions": 0,
 		`unilog_consumer_checkpoint_offset{consumer="c"}`: 3, `unilog_consumer_lag_records{consumer="c"}`: 1,
 		`unilog_dead_letters{consumer="c"}`: 1,
 	})
-	_, got := testenv.Scrape(t, w.url)
 	for _, name := range []string{
 		"unilog_staged_oldest_seconds", `unilog_consumer_lag_seconds{consumer="c"}`, `unilog_consumer_silent_seconds{consumer="c"}`,
 	} {
@@ -55,7 +48,7 @@ func TestStatusOfPartitions(t *testing.T) {
 	}
 	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Observer = metrics.Streamer(w.reg) })
 	w.stage(`1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9`) // without keys: by their ids, 1 to 9
-	w.drain(s.RunOnce)
+	w.run(s)
 	if _, err := w.near.Exec(t.Context(), `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 2), ('c', 1, 1)`); err != nil {
 		t.Fatal(err)
 	}
@@ -74,8 +67,7 @@ func TestStatusOfPartitions(t *testing.T) {
 		lag := []float64{0, 2, 2, 2}[partition]
 		want[fmt.Sprintf(`unilog_consumer_partition_lag_records{consumer="c",partition="%d"}`, partition)] = lag
 	}
-	w.want(want)
-	runtime.KeepAlive(s) // its sessions end with it, and are what leads
+	w.awaitScrape(want)
 }
 
 // A scrape has an answer, and no figure that is not known, whatever is lost. It
@@ -95,17 +87,11 @@ func TestStatusOfWhatIsLost(t *testing.T) {
 				t.Parallel()
 				w := setup(t)
 				w.reg.MustRegister(metrics.Status(w.db, w.log))
-				w.want(map[string]float64{up: 1, numbered: 0, logUp: 1, head: 0})
+				w.awaitScrape(map[string]float64{up: 1, numbered: 0, logUp: 1, head: 0})
 				p := map[string]*proxy.Proxy{"Postgres": w.postgres, "Redis": w.redis}[server]
 				lose(p)
-				scrapeUntil := func(value float64) (got map[string]float64) {
-					for got == nil || got[figures.lost] != value {
-						_, got = testenv.Scrape(t, w.url)
-					}
-					return got
-				}
-				got := scrapeUntil(0)
-				if _, ok := got[figures.without]; ok || got[figures.other] != 1 {
+				got := w.awaitScrape(map[string]float64{figures.lost: 0, figures.other: 1})
+				if _, ok := got[figures.without]; ok {
 					t.Errorf("it says %v", got)
 				}
 				if _, ok := got[figures.with]; !ok {
@@ -114,41 +100,10 @@ func TestStatusOfWhatIsLost(t *testing.T) {
 				p.Refuse(false)
 				p.Blackhole(0)
 				p.Cut()
-				if _, ok := scrapeUntil(1)[figures.without]; !ok {
+				if _, ok := w.awaitScrape(map[string]float64{figures.lost: 1})[figures.without]; !ok {
 					t.Errorf("it lacks %s", figures.without)
 				}
 			})
 		}
-	}
-}
-
-// counted counts the readings.
-type counted struct {
-	unilog.Beginner
-	begun atomic.Int64
-}
-
-func (c *counted) Begin(ctx context.Context) (pgx.Tx, error) {
-	c.begun.Add(1)
-	return c.Beginner.Begin(ctx)
-}
-
-func TestStatusIsReadOnceASecond(t *testing.T) {
-	t.Parallel()
-	w := setup(t)
-	db := &counted{Beginner: w.db}
-	w.reg.MustRegister(metrics.Status(db, w.log))
-	began := time.Now()
-	var scrapes sync.WaitGroup
-	for range 20 {
-		scrapes.Go(func() {
-			if _, err := w.reg.Gather(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	scrapes.Wait()
-	if n, most := db.begun.Load(), 1+int64(time.Since(began)/time.Second); n < 1 || n > most {
-		t.Errorf("%d readings, want at most %d", n, most)
 	}
 }

@@ -2,22 +2,23 @@ package pglog_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/pglog"
 )
 
-// long is longer than any test should take.
-const long = 5 * time.Minute
+// long is longer than a test waits.
+const long = 2 * await.Patience
 
 // waiting reads what follows an offset in the background, for as long as it takes.
 func (w *world) waiting(log *pglog.Log, after int64) (result func() []unilog.Entry) {
@@ -34,14 +35,9 @@ func (w *world) waiting(log *pglog.Log, after int64) (result func() []unilog.Ent
 	}()
 	return func() []unilog.Entry {
 		w.Helper()
-		select {
-		case a := <-answers:
-			w.must(a.err)
-			return a.entries
-		case <-time.After(time.Minute):
-			w.Fatalf("the read of what follows offset %d was not woken", after)
-			return nil
-		}
+		a := await.Receive(w, fmt.Sprintf("the read of what follows offset %d", after), answers)
+		w.must(a.err)
+		return a.entries
 	}
 }
 
@@ -60,12 +56,12 @@ func TestNumberedRecordsWakeReaders(t *testing.T) {
 	s := w.streamer()
 	w.drain(s)
 	first, second := w.waiting(w.log, 0), w.waiting(w.log, 0)
-	w.until("the log listens", func() bool { return w.listeners() == 1 })
+	await.Equal(t, "listeners", 1, w.listeners)
 	w.stage(1, 3)
 	w.drain(s)
 	w.want(first(), 1, 3)
 	w.want(second(), 1, 3)
-	w.until("the log knows that it hears", w.log.Hears)
+	await.True(t, "the log to know that it hears", w.log.Hears)
 }
 
 // muted is a log whose streamer may be told to notify nobody.
@@ -88,19 +84,18 @@ func TestMissedNotifications(t *testing.T) {
 	mute := &muted{Log: w.log}
 	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Log = mute })
 	read := w.waiting(w.log, 0)
-	w.until("the log listens", func() bool { return w.listeners() == 1 })
+	await.Equal(t, "listeners", 1, w.listeners)
+	w.run(s.Run)
 	w.stage(1, 1)
-	w.drain(s)
 	w.want(read(), 1, 1)
-	w.until("the log has heard it", w.log.Hears)
+	await.True(t, "the log to have heard it", w.log.Hears)
 
 	mute.on.Store(true)
 	n := int64(1)
-	w.until("the log trusts in notifications no more", func() bool {
+	await.True(t, "the log to trust in notifications no more", func() bool {
 		read := w.waiting(w.log, n) // which may be late, and so miss nothing
 		n++
 		w.stage(1, 1)
-		w.drain(s)
 		w.want(read(), n, n)
 		return !w.log.Hears()
 	})
@@ -115,9 +110,9 @@ func TestKilledListenerComesBack(t *testing.T) {
 	s := w.streamer()
 	w.drain(s)
 	read := w.waiting(w.log, 0)
-	w.until("the log listens", func() bool { return w.listeners() == 1 })
+	await.Equal(t, "listeners", 1, w.listeners)
 	w.exec(`SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE ` + listening)
-	w.until("it listens again", func() bool { return w.listeners() == 1 })
+	await.Equal(t, "listeners", 1, w.listeners)
 	w.stage(1, 1)
 	w.drain(s)
 	w.want(read(), 1, 1)
@@ -158,7 +153,7 @@ func TestListenerInABlackHoleComesBack(t *testing.T) {
 			_, err := log.Read(w.ctx, 0, unilog.Cursor{Offset: head.Offset}, 10, long)
 			woken <- err
 		}()
-		w.until("a read is woken", func() bool {
+		await.True(t, "a read to be woken", func() bool {
 			w.stage(1, 1)
 			w.drain(s)
 			select {
@@ -173,7 +168,7 @@ func TestListenerInABlackHoleComesBack(t *testing.T) {
 	wakes()
 	way.Blackhole(proxy.Both)
 	made := connections.Load()
-	w.until("the connection is given up", func() bool { return connections.Load() > made })
+	await.True(t, "the connection to be given up", func() bool { return connections.Load() > made })
 	way.Blackhole(0)
 	wakes()
 }
@@ -206,9 +201,9 @@ func TestCloseEndsTheListener(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	read := w.waiting(w.log, 0)
-	w.until("the log listens", func() bool { return w.listeners() == 1 })
+	await.Equal(t, "listeners", 1, w.listeners)
 	w.log.Close()
-	w.until("nobody listens", func() bool { return w.listeners() == 0 })
+	await.Equal(t, "listeners", 0, w.listeners)
 	after := w.waiting(w.log, 0)
 	w.stage(1, 1)
 	w.drain(w.streamer())

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
@@ -21,7 +22,7 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(way.Close)
-	givesUpSilence(t, way, way.URL())
+	givesUpSilence(t, way, way.URL()+"?")
 }
 
 func TestSilentTLSConnectionIsGivenUp(t *testing.T) {
@@ -33,12 +34,14 @@ func TestSilentTLSConnectionIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(way.Close)
-	givesUpSilence(t, way, fmt.Sprintf("rediss://%s?cacert=%s&cert=%s&key=%s", way.Addr(), authority.File, cert, key))
+	givesUpSilence(t, way, fmt.Sprintf("rediss://%s?cacert=%s&cert=%s&key=%s&", way.Addr(), authority.File, cert, key))
 }
 
+// givesUpSilence gives the client itself more patience with a connection than a test
+// has. The URL lacks a last parameter.
 func givesUpSilence(t *testing.T, way *proxy.Proxy, url string) {
 	t.Helper()
-	log, err := Open(t.Context(), url, testenv.StreamName(t))
+	log, err := Open(t.Context(), fmt.Sprint(url, "write_timeout=", 2*await.Patience), testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,14 +64,12 @@ func givesUpSilence(t *testing.T, way *proxy.Proxy, url string) {
 		}
 		cancel()
 		way.Blackhole(0)
-		// Much less than the client's own patience with the connection.
-		ctx, cancel = context.WithTimeout(t.Context(), replyTimeout/2)
-		for err = call(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded); {
-			err = call(ctx)
-		}
-		if err != nil {
-			t.Errorf("%s afterwards: %v", name, err)
-		}
-		cancel()
+		after := await.Context(t, "an answer")
+		await.That(t, name+" to be answered", func() string {
+			if err := call(after); err != nil {
+				return err.Error()
+			}
+			return ""
+		})
 	}
 }

@@ -3,9 +3,9 @@ package redislog_test
 import (
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/redislog"
@@ -20,7 +20,7 @@ var several = map[string]struct {
 	"Sentinel": {testenv.SharedSentinel, testenv.Sentinel},
 }
 
-func TestConformanceOfSeveralServers(t *testing.T) {
+func TestConformanceOfClusterAndSentinel(t *testing.T) {
 	t.Parallel()
 	for name, servers := range several {
 		t.Run(name, func(t *testing.T) {
@@ -43,9 +43,9 @@ func TestConformanceOfSeveralServers(t *testing.T) {
 	}
 }
 
-// TestUnansweredCallIsNotSentAgain freezes a master, asks it to append, and kills
+// TestClusterAndSentinelAreNotAskedAgain freezes a master, asks it to append, and kills
 // it: whoever takes its place must not be asked behind the caller's back.
-func TestUnansweredCallIsNotSentAgain(t *testing.T) {
+func TestClusterAndSentinelAreNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	for name, servers := range several {
 		t.Run(name, func(t *testing.T) {
@@ -65,43 +65,31 @@ func TestUnansweredCallIsNotSentAgain(t *testing.T) {
 			must(err)
 			master, replica, err := nodes.Master(t.Context(), stream)
 			must(err)
-			eventually(t, func() bool { // the replica has it, too
+			await.True(t, "the replica to have it, too", func() bool {
 				keys, err := replica.Do(t.Context(), "DBSIZE").AsInt64()
 				return err == nil && keys == 2
 			})
 
 			must(master.Signal(syscall.SIGSTOP))
-			answer := make(chan error)
+			answer := make(chan error, 1)
 			go func() {
 				_, err := log.Append(t.Context(), term, []unilog.Entry{entry(2)})
 				answer <- err
 			}()
 			must(master.Kill())
-			if err := <-answer; err == nil {
+			if err := await.Receive(t, "an answer", answer); err == nil {
 				t.Error("a dead master has answered")
 			}
 			var head unilog.Head
-			eventually(t, func() bool {
-				head, err = log.Head(t.Context(), 0)
-				return err == nil
+			await.That(t, "the new master to answer", func() string {
+				if head, err = log.Head(t.Context(), 0); err != nil {
+					return err.Error()
+				}
+				return ""
 			})
 			if head.Offset != 1 {
 				t.Errorf("the new master's head is %+v, want it at 1", head)
 			}
 		})
-	}
-}
-
-// eventually waits until a condition holds that servers bring about.
-func eventually(t *testing.T, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-t.Context().Done():
-			t.Fatal("it did not come about")
-		case <-tick.C:
-		}
 	}
 }

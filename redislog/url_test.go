@@ -9,9 +9,9 @@ import (
 	"github.com/rocketrides/unilog/redislog"
 )
 
-// TestOpenSaysWhatIsWrongWithSeveralServers sees that it does so in one line,
+// TestOpenSaysWhatIsWrongWithClusterOrSentinel sees that it does so in one line,
 // without the password.
-func TestOpenSaysWhatIsWrongWithSeveralServers(t *testing.T) {
+func TestOpenSaysWhatIsWrongWithClusterOrSentinel(t *testing.T) {
 	t.Parallel()
 	const password = "open-sesame"
 	cluster, sentinel := testenv.SharedCluster(t), testenv.SharedSentinel(t)

@@ -9,12 +9,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
@@ -30,6 +30,8 @@ type world struct {
 	ctx    context.Context
 	db     *pgxpool.Pool
 	stream string
+
+	engines map[string]switchlog.Engine // the test's own
 }
 
 const sqlApplied = `
@@ -41,7 +43,7 @@ CREATE TABLE applied (
 
 func setup(t testing.TB) *world {
 	t.Helper()
-	w := &world{TB: t, ctx: t.Context(), stream: testenv.StreamName(t)}
+	w := &world{TB: t, ctx: t.Context(), stream: testenv.StreamName(t), engines: map[string]switchlog.Engine{}}
 	w.db = testenv.Database(t, "world", func(ctx context.Context, pool *pgxpool.Pool) error {
 		if err := migration.Up(ctx, pool, migration.Log, migration.Consumer); err != nil {
 			return err
@@ -59,10 +61,13 @@ func (w *world) open(ctx context.Context, url string) (switchlog.Engine, error) 
 
 func (w *world) engine(url string) switchlog.Engine {
 	w.Helper()
-	log, err := w.open(w.ctx, url)
-	w.must(err)
-	w.Cleanup(log.Close)
-	return log
+	if w.engines[url] == nil {
+		log, err := w.open(w.ctx, url)
+		w.must(err)
+		w.Cleanup(log.Close)
+		w.engines[url] = log
+	}
+	return w.engines[url]
 }
 
 func (w *world) log() *switchlog.Log {
@@ -87,17 +92,6 @@ func query[T any](w *world, sql string, args ...any) T {
 	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
 	w.must(err)
 	return v
-}
-
-func (w *world) until(what string, condition func() bool) {
-	w.Helper()
-	for !condition() {
-		select {
-		case <-w.ctx.Done():
-			w.Fatal("it never came that " + what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
 }
 
 // run runs something until stop is called, or the test ends.
@@ -204,7 +198,7 @@ func TestLogMovesWhileRecordsFlow(t *testing.T) {
 	flows := func() {
 		w.Helper()
 		now := staged.Load()
-		w.until("both consumers go on", func() bool { return applied("sum") > now && applied("count") > now })
+		await.True(w, "both consumers to go on", func() bool { return applied("sum") > now && applied("count") > now })
 	}
 	flows()
 	for i, move := range []func(){
@@ -231,16 +225,16 @@ func TestLogMovesWhileRecordsFlow(t *testing.T) {
 		move()
 		want := []string{"b", "", "b"}[i]
 		moved := w.heads(want)[0]
-		w.until("the log is written in its new place", func() bool { return w.heads(want)[0] > moved+10 })
+		await.True(w, "the log to be written in its new place", func() bool { return w.heads(want)[0] > moved+10 })
 		flows()
 		generation := fmt.Sprintf("%d/%%", i+1)
-		w.until("both consumers read it there", func() bool {
-			return query[int](w, `SELECT count(*) FROM checkpoints WHERE position LIKE $1`, generation) == 2
+		await.Equal(w, "the consumers that read it there", 2, func() int {
+			return query[int](w, `SELECT count(*) FROM checkpoints WHERE position LIKE $1`, generation)
 		})
 	}
 	stopWriter()
 	records := int(staged.Load())
-	w.until("all is applied", func() bool { return applied("sum")+applied("count") == int64(2*records) })
+	await.Equal(w, "records applied by both", int64(2*records), func() int64 { return applied("sum") + applied("count") })
 	for _, stop := range []func(){stopOne, stopTwo, stopSum, stopCount} {
 		stop()
 	}
@@ -263,7 +257,7 @@ func TestPositionsOfAnotherPlaceAreIgnored(t *testing.T) {
 	for n := range 5 {
 		w.stage(n + 1)
 	}
-	w.until("it is published", func() bool { return w.heads("b")[0] == 5 })
+	await.Equal(w, "the head", 5, func() int64 { return w.heads("b")[0] })
 	stop()
 	for _, position := range []string{"", "1/", "0/elsewhere", "elsewhere", "7/elsewhere"} {
 		got, err := log.Read(w.ctx, 0, unilog.Cursor{Offset: 2, Position: position}, 10, 0)
@@ -306,7 +300,7 @@ func TestCompareOfAShortCopy(t *testing.T) {
 	for n := range 50 {
 		w.stage(n + 1)
 	}
-	w.until("it is published", func() bool { return query[int64](w, `SELECT published_offset FROM log_partitions`) == 50 })
+	await.Equal(w, "the published offset", 50, func() int { return query[int](w, `SELECT published_offset FROM log_partitions`) })
 	stop()
 	next := w.engine("b")
 	if n, err := switchlog.Copy(w.ctx, w.db, next, 10); n != 10 || err != nil {
@@ -324,7 +318,7 @@ func TestCopyRefusesALogThatIsAhead(t *testing.T) {
 	w := setup(t)
 	stop := w.runStreamer()
 	w.stage(1)
-	w.until("it is published", func() bool { return w.heads("")[0] == 1 })
+	await.Equal(w, "the head", 1, func() int64 { return w.heads("")[0] })
 	stop()
 	next := w.engine("b")
 	logID := query[string](w, `SELECT log_id::text FROM log_partitions`)

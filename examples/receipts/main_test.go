@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
@@ -147,18 +147,14 @@ func (w *world) receipts() (n int) {
 }
 
 // eventually waits until something holds, as long as ctx lives.
-func (w *world) eventually(ctx context.Context, holds func() bool) {
+func (w *world) eventually(ctx context.Context, what string, holds func() bool) {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			w.Error("it did not come about")
-			return
-		case <-time.After(5 * time.Millisecond):
+	await.True(w, what, func() bool {
+		if ctx.Err() != nil {
+			w.Fatal(context.Cause(ctx))
 		}
-	}
+		return holds()
+	})
 }
 
 // TestReceipts runs everything with failures, and Redis loses all it has.
@@ -182,10 +178,10 @@ func TestReceipts(t *testing.T) {
 	running.Go(func() error { return w.service.run(ctx) })
 
 	w.book(30)
-	w.eventually(ctx, func() bool { return w.receipts() > 0 })
+	w.eventually(ctx, "the first receipts", func() bool { return w.receipts() > 0 })
 	must(t, w.log.Client().Do(ctx, w.log.Client().B().Flushall().Build()).Error())
 	w.book(30)
-	w.eventually(ctx, w.agree)
+	w.eventually(ctx, "receipts and rides to agree", w.agree)
 	stop()
 	must(t, running.Wait())
 	if failures.Load() == 0 {
@@ -198,15 +194,15 @@ func TestAfterAGap(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.book(10)
-	w.stream(func() bool { return w.published() == 10 })
-	w.serve(w.agree)
+	w.stream(10)
+	w.serve()
 	w.book(90)
-	w.stream(func() bool { return w.published() == 100 })
+	w.stream(100)
 	redis := w.log.Client()
 	must(t, redis.Do(t.Context(), redis.B().Xtrim().Key(w.service.stream).Maxlen().Threshold("5").Build()).Error())
 	w.book(3) // which the snapshot must leave to the log
 	const want = "the log has dropped the records 11 to 95 of partition 0 before they were read: "
-	if err := w.service.run(t.Context()); err == nil || !strings.HasPrefix(err.Error(), want) {
+	if err := w.service.run(await.Context(t, "the service to halt")); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Fatalf("the service says %v, want %s…", err, want)
 	}
 	w.psql(w.source.Config().ConnString(), "snapshot.sql")
@@ -214,8 +210,8 @@ func TestAfterAGap(t *testing.T) {
 	if n := w.receipts(); n != 100 {
 		t.Errorf("%d receipts after the snapshot, want 100", n)
 	}
-	w.stream(func() bool { return w.published() == 103 })
-	w.serve(w.agree)
+	w.stream(103)
+	w.serve()
 }
 
 // published is the log's head.
@@ -225,25 +221,25 @@ func (w *world) published() int64 {
 	return head.Offset
 }
 
-// stream runs a streamer until something holds.
-func (w *world) stream(holds func() bool) {
+// stream runs a streamer until the log has so many records.
+func (w *world) stream(records int64) {
 	w.Helper()
-	w.until(w.streamer(unilog.StreamerHooks{}).Run, holds)
+	w.until(w.streamer(unilog.StreamerHooks{}).Run, fmt.Sprint(records, " records"), func() bool { return w.published() == records })
 }
 
-// serve runs the service until something holds.
-func (w *world) serve(holds func() bool) {
+// serve runs the service until receipts and rides agree.
+func (w *world) serve() {
 	w.Helper()
-	w.until(w.service.run, holds)
+	w.until(w.service.run, "receipts and rides to agree", w.agree)
 }
 
-func (w *world) until(run func(context.Context) error, holds func() bool) {
+func (w *world) until(run func(context.Context) error, what string, holds func() bool) {
 	w.Helper()
 	ctx, stop := context.WithCancel(w.Context())
 	defer stop()
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return run(ctx) })
-	w.eventually(ctx, holds)
+	w.eventually(ctx, what, holds)
 	stop()
 	must(w.T, running.Wait())
 }

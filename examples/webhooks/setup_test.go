@@ -1,8 +1,6 @@
 package main
 
 import (
-	"cmp"
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -148,16 +146,4 @@ func verify(h http.Header, body []byte, now time.Time) string {
 		}
 	}
 	return fmt.Sprintf("the signature %q is not that of %q", h.Get("webhook-signature"), signed)
-}
-
-// eventually waits for a condition.
-func eventually(ctx context.Context, t *testing.T, holds func() bool) {
-	t.Helper()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			t.Fatal("it did not come about: ", cmp.Or(context.Cause(ctx), ctx.Err()))
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
 }

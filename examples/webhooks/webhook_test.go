@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/rides"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
@@ -99,17 +100,17 @@ func TestReceiverAgreesWithTheDatabase(t *testing.T) {
 		var delivering errgroup.Group
 		delivering.Go(func() error { return deliverer.Run(running) })
 		book(t, db, each/2)
-		eventually(ctx, t, func() bool { return outside.count() > round*each })
+		await.True(t, "the first rides of the round", func() bool { return outside.count() > round*each })
 		outside.kill()
 		book(t, db, each-each/2)
-		eventually(ctx, t, func() bool {
+		await.True(t, "the deliverer to notice", func() bool {
 			err := deliverer.Ready()
 			return err != nil && strings.Contains(err.Error(), "post the webhook")
 		})
 		outside.start()
-		eventually(ctx, t, func() bool { return outside.count() > round*each+each/2 })
+		await.True(t, "the rides that follow", func() bool { return outside.count() > round*each+each/2 })
 		if round == rounds-1 {
-			eventually(ctx, t, func() bool { return outside.count() == rounds*each })
+			await.Equal(t, "rides that have arrived", rounds*each, outside.count)
 		}
 		end()
 		if err := delivering.Wait(); err != nil {
@@ -191,7 +192,7 @@ func TestAnswers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, stop := context.WithCancel(t.Context())
+			ctx, stop := context.WithCancel(await.Context(t, "a delivery or a halt"))
 			defer stop()
 			cfg := config(hook, db, log)
 			cfg.Logger = quiet
@@ -204,6 +205,9 @@ func TestAnswers(t *testing.T) {
 			streaming.Go(func() error { return streamer.Run(ctx) })
 			book(t, db, 1)
 			err = deliverer.Run(ctx)
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				t.Fatalf("%v, after %d requests: %v", context.Cause(ctx), len(at), deliverer.Ready())
+			}
 			stop()
 			if err := streaming.Wait(); err != nil {
 				t.Error(err)
