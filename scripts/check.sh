@@ -14,6 +14,13 @@ if [ -z "$since" ]; then
 	if [ -z "$(git status --porcelain)" ]; then since=HEAD~1; fi
 fi
 
+# with runs a command with more arguments.
+with() {
+	command=$1
+	shift
+	sh -c "$command \"\$@\"" sh "$@"
+}
+
 # changed prints the files that there are, in this module.
 changed() {
 	{
@@ -43,13 +50,13 @@ if [ -z "$dirs" ]; then
 fi
 # Unquoted: no file of ours has a space in its name.
 if [ -n "$files" ]; then
-	wrong=$(eval "$gofumpt -l $files")
+	wrong=$(with "$gofumpt -l" $files)
 	if [ -n "$wrong" ]; then
 		echo "not formatted (run make fmt):" >&2
 		echo "$wrong" >&2
 		exit 1
 	fi
 fi
-eval "$vet ./..."
-eval "$staticcheck" $dirs
-eval "$test" $dirs
+with "$vet" ./...
+with "$staticcheck" $dirs
+with "$test" $dirs
