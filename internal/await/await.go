@@ -55,9 +55,9 @@ func True(t testing.TB, what string, holds func() bool) {
 // Equal waits until get returns want.
 func Equal[T comparable](t testing.TB, what string, want T, get func() T) {
 	t.Helper()
-	That(t, fmt.Sprintf("%s to be %v", what, want), func() string {
+	That(t, fmt.Sprintf("%s to be %#v", what, want), func() string {
 		if got := get(); got != want {
-			return fmt.Sprint(got)
+			return fmt.Sprintf("%#v", got) // "" is something, too
 		}
 		return ""
 	})

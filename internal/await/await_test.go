@@ -57,6 +57,9 @@ func TestWaitsInVainSaySo(t *testing.T) {
 		"waited 5m0s for the sum to be 4; instead: 5": func(t testing.TB) {
 			Equal(t, "the sum", 4, func() int { return 5 })
 		},
+		`waited 5m0s for the name to be "a"; instead: ""`: func(t testing.TB) {
+			Equal(t, "the name", "a", func() string { return "" })
+		},
 		"waited 5m0s for a word; instead: nothing came; all are silent": func(t testing.TB) {
 			Receive(t, "a word", make(chan string), func() string { return "all are silent" })
 		},
