@@ -3,6 +3,8 @@ package unilog
 import (
 	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // WithChunkRecords makes the archive's chunks small enough for a test.
@@ -23,6 +25,12 @@ func WithSessionTimeout(cfg StreamerConfig, d time.Duration) StreamerConfig {
 	return cfg
 }
 
+// WithUpkeepPause lets a leader look after its log more often, or less.
+func WithUpkeepPause(cfg StreamerConfig, d time.Duration) StreamerConfig {
+	cfg.upkeepPause = d
+	return cfg
+}
+
 // WithoutClock makes a leader that sleeps do so until a writer wakes it.
 func WithoutClock(cfg StreamerConfig) StreamerConfig {
 	cfg.sessionTimeout, cfg.upkeepPause = time.Hour, time.Hour
@@ -30,13 +38,38 @@ func WithoutClock(cfg StreamerConfig) StreamerConfig {
 }
 
 // Upkeep does what a leader does once a second.
-func (s *Streamer) Upkeep(ctx context.Context) error { return s.publishers[0].upkeep(ctx) }
+func (s *Streamer) Upkeep(ctx context.Context) error {
+	p := s.publishers[0]
+	_, err := p.asLeader(ctx, func(ctx context.Context) (int, error) { return 0, p.upkeep(ctx) })
+	return err
+}
 
 // SweepSoon makes the next upkeep look for rows below the low-water mark.
 func (s *Streamer) SweepSoon() { s.publishers[0].lead.low.swept = time.Time{} }
 
 // Term returns the term that the streamer believes it leads in.
 func (s *Streamer) Term() Term { return s.publishers[0].lead.term }
+
+// Age makes the last sign of life of a leader, of each partition, older.
+func (s *Streamer) Age(d time.Duration) {
+	for _, p := range s.publishers {
+		p.lead.seen = p.lead.seen.Add(-d)
+	}
+}
+
+// Sessions are those of a partition's leader: its own, and the one that numbers for
+// all partitions.
+func (s *Streamer) Sessions(partition int) []*pgx.Conn {
+	l := s.publishers[partition].lead
+	if l.numberer == nil {
+		return []*pgx.Conn{l.conn}
+	}
+	return []*pgx.Conn{l.conn, l.numberer.conn}
+}
+
+// Numbering is closed when who numbers for all partitions has ended. Call it from a
+// hook.
+func (s *Streamer) Numbering() <-chan struct{} { return s.publishers[0].lead.numberer.done }
 
 // Notifications takes out those that a leader's session keeps, and counts them.
 func (s *Streamer) Notifications(partition int) (n int) {
