@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -13,12 +15,20 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	// Most of these tests wait, for servers and for clocks, and can do so side by side.
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
+		_ = parallel.Value.Set("8")
+	}
+	testenv.Main(m)
+}
 
 // world is a database and a stream of a test's own. Writers note amounts, and
 // consumers add them up.
@@ -184,7 +194,8 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func (w *world) streamer(change ...func(*unilog.StreamerConfig)) *unilog.Streamer {
 	w.Helper()
-	cfg := unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet}
+	// However slow the machine is, a leader loses its session only where a test wants it to.
+	cfg := unilog.WithSessionTimeout(unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet}, await.Patience)
 	for _, f := range change {
 		f(&cfg)
 	}
