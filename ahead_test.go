@@ -30,7 +30,7 @@ func TestBatchesAreNumberedMeanwhile(t *testing.T) {
 		cfg.BatchRecords = 10
 		cfg.Log = gatedLog{w.log, func(entries []unilog.Entry) {
 			next := min(35, entries[0].Offset+29)
-			w.await("the batches that follow to be numbered", func() bool {
+			w.awaitThat("the batches that follow to be numbered", func() bool {
 				return query[int64](w, `SELECT next_offset - 1 FROM log_partitions`) >= next
 			})
 			waited++

@@ -110,7 +110,7 @@ func TestAuditIsNotFooledByANewChunk(t *testing.T) {
 		}
 		checked <- balances
 	}()
-	w.await("the audit to wait for the lock", func() bool {
+	w.awaitThat("the audit to wait for the lock", func() bool {
 		return query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'planned_last'::regclass)`)
 	})
 	w.wantCount("published", w.drain(w.streamer()), 2)

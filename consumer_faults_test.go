@@ -211,7 +211,7 @@ func TestHungHandlerIsGivenLess(t *testing.T) {
 	if _, err := c.RunOnce(ctx); err == nil || !strings.Contains(err.Error(), "50ms for 8 records from offset 1") {
 		t.Errorf("RunOnce says %v, want to know what took long", err)
 	}
-	w.must(w.ended(ctx, c.Run))
+	w.must(w.endOf(ctx, c.Run))
 	if got := fmt.Sprint(sizes[:8]); got != "[8 4 2 1 1 1 1 1]" {
 		t.Errorf("the first batches have %s records, want fewer each time", got)
 	}
@@ -241,7 +241,7 @@ func TestFrozenConsumerRejectsNothing(t *testing.T) {
 		}
 		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
 			if frozen++; frozen <= 3 {
-				w.await("the server to end the session", func() bool {
+				w.awaitThat("the server to end the session", func() bool {
 					return !query[bool](w.world, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, conn.PgConn().PID())
 				})
 			}
@@ -249,7 +249,7 @@ func TestFrozenConsumerRejectsNothing(t *testing.T) {
 		}
 		cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
 	})
-	w.must(w.ended(ctx, c.Run))
+	w.must(w.endOf(ctx, c.Run))
 	if frozen < 4 {
 		t.Errorf("it was asked %d times, want 4 or more", frozen)
 	}
@@ -298,7 +298,7 @@ func TestPostgresRestartsWithinATransaction(t *testing.T) {
 					}
 				}
 			})
-			if err := w.ended(ctx, c.Run); err != nil {
+			if err := w.endOf(ctx, c.Run); err != nil {
 				t.Fatalf("%s %s: %v", how, where, err)
 			}
 			stop()

@@ -92,7 +92,7 @@ func TestConsumerTriesAgainAfterTransientErrors(t *testing.T) {
 				}
 				cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
 			})
-			w.must(w.ended(ctx, c.Run))
+			w.must(w.endOf(ctx, c.Run))
 			w.wantCount("failures left", failures, 0)
 			w.wantTotal("sum", "3")
 		})
@@ -117,7 +117,7 @@ func TestConsumerSurvivesTheLossOfItsConnection(t *testing.T) {
 		}
 		cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
 	})
-	w.must(w.ended(ctx, c.Run))
+	w.must(w.endOf(ctx, c.Run))
 	w.wantTotal("sum", "3")
 }
 
@@ -185,7 +185,7 @@ func TestConsumerAheadOfItsSource(t *testing.T) {
 	w.consume(c)
 	w.exec(`UPDATE checkpoints SET "offset" = 10`)
 	var ahead *unilog.CheckpointAheadError
-	if err := w.ended(w.ctx, w.consumer("sum").Run); !errors.As(err, &ahead) || ahead.Checkpoint != 10 || ahead.Database != 3 {
+	if err := w.endOf(w.ctx, w.consumer("sum").Run); !errors.As(err, &ahead) || ahead.Checkpoint != 10 || ahead.Database != 3 {
 		t.Errorf("Run returned %v, want it to be at 10, ahead of 3", err)
 	}
 	w.exec(`UPDATE checkpoints SET "offset" = 3`)
@@ -199,7 +199,7 @@ func TestConsumerGapThatNobodyCanFill(t *testing.T) {
 	w.command("XTRIM", w.stream, "MAXLEN", "5")
 	w.exec(`DELETE FROM log_records WHERE "offset" <= 3`) // as if dropped long ago
 	var gap *unilog.GapError
-	err := w.ended(w.ctx, w.consumer("late", func(cfg *unilog.ConsumerConfig) { cfg.Handler = countEntries(new(int)) }).Run)
+	err := w.endOf(w.ctx, w.consumer("late", func(cfg *unilog.ConsumerConfig) { cfg.Handler = countEntries(new(int)) }).Run)
 	if !errors.As(err, &gap) || gap.From != 1 || gap.To != 3 || !gap.Archive {
 		t.Errorf("Run returned %v, want a gap from 1 to 3", err)
 	}
@@ -239,7 +239,7 @@ func TestConsumerStopsWithItsContext(t *testing.T) {
 			return add(ctx, tx, entries)
 		}
 	})
-	w.must(w.ended(ctx, c.Run))
+	w.must(w.endOf(ctx, c.Run))
 	w.wantTotal("sum", "3")
 }
 

@@ -115,18 +115,18 @@ func TestDatabaseRestoredToAnEarlierTime(t *testing.T) {
 	w.streamAll()
 	w.wantCount("stream entries", len(w.streamIDs()), 12)
 	w.wantCount("applied by the consumer elsewhere", w.consume(there()), 7)
-	w.eventually(func() bool { return w.total("here") == "12" })
+	w.awaitTotal("here", "12")
 	stop()
-	w.must(waiting.Wait())
+	w.ended("the consumer", &waiting)
 	elsewhere.wantTotal("there", "12")
 	w.checkArchive()
 	w.checkStream()
 	w.checkAudit()
 }
 
-// TestDumpRestoredIntoANewCluster moves a database to a server that has its own
+// TestDumpRestoredOnANewServer moves a database to a server that has its own
 // transaction ids, which are lower.
-func TestDumpRestoredIntoANewCluster(t *testing.T) {
+func TestDumpRestoredOnANewServer(t *testing.T) {
 	t.Parallel()
 	old := setup(t)
 	s := old.streamer()

@@ -277,7 +277,7 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 				}
 			}
 			var rejected *unilog.RejectedError
-			err := w.ended(w.ctx, w.deliverer(outside.picky(6, test.why), change).Run)
+			err := w.endOf(w.ctx, w.deliverer(outside.picky(6, test.why), change).Run)
 			if !errors.As(err, &rejected) || rejected.Offset != 6 || rejected.Err.Error() != "gone" {
 				t.Fatalf("it ends with %v", err)
 			}
@@ -317,7 +317,7 @@ func TestDelivererFillsGapsOrStops(t *testing.T) {
 	w.command("XTRIM", w.stream, "MINID", "8")
 	cut := w.deliverer(outside.deliver, func(cfg *unilog.DelivererConfig) { cfg.Archive = nil })
 	var gap *unilog.GapError
-	if err := w.ended(w.ctx, cut.Run); !errors.As(err, &gap) || gap.From != 4 || gap.To != 7 {
+	if err := w.endOf(w.ctx, cut.Run); !errors.As(err, &gap) || gap.From != 4 || gap.To != 7 {
 		t.Fatalf("without the archive it ends with %v", err)
 	}
 	outside.want(w, 1, 2, 3)
@@ -365,17 +365,17 @@ func TestDelivererOfAnotherLog(t *testing.T) {
 	w.repeat(d.RunOnce)
 	var foreign *unilog.ForeignCheckpointError
 	astray := func(cfg *unilog.DelivererConfig) { cfg.Log, cfg.Archive = other.log, nil }
-	if err := w.ended(w.ctx, w.deliverer(outside.deliver, astray).Run); !errors.As(err, &foreign) {
+	if err := w.endOf(w.ctx, w.deliverer(outside.deliver, astray).Run); !errors.As(err, &foreign) {
 		t.Errorf("with a checkpoint of another log it ends with %v", err)
 	}
 	var foreignLog *unilog.ForeignLogError
 	mixed := func(cfg *unilog.DelivererConfig) { cfg.Name, cfg.Archive = "b", other.db }
-	if err := w.ended(w.ctx, w.deliverer(outside.deliver, mixed).Run); !errors.As(err, &foreignLog) {
+	if err := w.endOf(w.ctx, w.deliverer(outside.deliver, mixed).Run); !errors.As(err, &foreignLog) {
 		t.Errorf("with the archive of another log it ends with %v", err)
 	}
 	w.consume(w.consumer("sum"))
 	named := func(cfg *unilog.DelivererConfig) { cfg.Name = "sum" }
-	if err := w.ended(w.ctx, w.deliverer(outside.deliver, named).Run); !errors.As(err, &foreign) {
+	if err := w.endOf(w.ctx, w.deliverer(outside.deliver, named).Run); !errors.As(err, &foreign) {
 		t.Errorf("with the name of a consumer it ends with %v", err)
 	}
 

@@ -9,14 +9,20 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 // TestDiskFull puts /dev/full, of which Linux says that no space is left on it,
-// in the place of the file of a table that a process writes to.
+// in the place of the file of a table that a process writes to. The server is the
+// test's own: its checkpoints fail meanwhile, and with them other tests' databases.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
+	template, server := setupOwn(t)
+	template.db.Close()
 	for name, c := range map[string]struct {
 		table string
 		try   func(w *world) error
@@ -42,8 +48,7 @@ func TestDiskFull(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := setup(t)
+			w := setupOn(t, databaseOn(t, server, name), testenv.SharedRedis(t))
 			w.streamAll() // makes the archive's first chunk
 			file := filepath.Join(query[string](w, `SELECT current_setting('data_directory')`),
 				query[string](w, `SELECT pg_relation_filepath($1)`, c.table))
@@ -68,6 +73,35 @@ func TestDiskFull(t *testing.T) {
 				cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
 			}).Run(ctx))
 			w.wantTotal("sum", query[string](w, `SELECT sum(amount)::text FROM amounts`))
+			w.checkArchive()
+			w.checkStream()
+			w.checkAudit()
 		})
 	}
+}
+
+// databaseOn makes a database on a server of the test's own, a copy of its first one.
+func databaseOn(t *testing.T, server *private.Server, name string) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := config.ConnConfig.Database
+	config.ConnConfig.Database = "template1"
+	admin, err := pgx.ConnectConfig(t.Context(), config.ConnConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = admin.Close(t.Context()) }()
+	if _, err := admin.Exec(t.Context(), `CREATE DATABASE `+name+` TEMPLATE `+first); err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.Database = name
+	db, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	return db
 }

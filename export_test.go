@@ -1,9 +1,10 @@
 package unilog
 
 import (
-	"cmp"
 	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // WithChunkRecords makes the archive's chunks small enough for a test.
@@ -24,17 +25,16 @@ func WithSessionTimeout(cfg StreamerConfig, d time.Duration) StreamerConfig {
 	return cfg
 }
 
-// WithPatience lets a leader be silent for so long, unless it is said already for
-// how long.
-func WithPatience(cfg StreamerConfig, d time.Duration) StreamerConfig {
-	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, d)
-	return cfg
-}
-
 // WithSilence lets a consumer's process be silent within a transaction for another
 // time than its handler has.
 func WithSilence(cfg ConsumerConfig, d time.Duration) ConsumerConfig {
 	cfg.silence = d
+	return cfg
+}
+
+// WithUpkeepPause lets a leader look after its log more often, or less.
+func WithUpkeepPause(cfg StreamerConfig, d time.Duration) StreamerConfig {
+	cfg.upkeepPause = d
 	return cfg
 }
 
@@ -45,7 +45,11 @@ func WithoutClock(cfg StreamerConfig) StreamerConfig {
 }
 
 // Upkeep does what a leader does once a second.
-func (s *Streamer) Upkeep(ctx context.Context) error { return s.publishers[0].upkeep(ctx) }
+func (s *Streamer) Upkeep(ctx context.Context) error {
+	p := s.publishers[0]
+	_, err := p.asLeader(ctx, func(ctx context.Context) (int, error) { return 0, p.upkeep(ctx) })
+	return err
+}
 
 // SweepSoon makes the next upkeep look for rows below the low-water mark.
 func (s *Streamer) SweepSoon() { s.publishers[0].lead.low.swept = time.Time{} }
@@ -55,6 +59,27 @@ func (s *Streamer) Unseen() { s.publishers[0].lead.seen = time.Time{} }
 
 // Term returns the term that the streamer believes it leads in.
 func (s *Streamer) Term() Term { return s.publishers[0].lead.term }
+
+// Age makes the last sign of life of a leader, of each partition, older.
+func (s *Streamer) Age(d time.Duration) {
+	for _, p := range s.publishers {
+		p.lead.seen = p.lead.seen.Add(-d)
+	}
+}
+
+// Sessions are those of a partition's leader: its own, and the one that numbers for
+// all partitions.
+func (s *Streamer) Sessions(partition int) []*pgx.Conn {
+	l := s.publishers[partition].lead
+	if l.numberer == nil {
+		return []*pgx.Conn{l.conn}
+	}
+	return []*pgx.Conn{l.conn, l.numberer.conn}
+}
+
+// Numbering is closed when who numbers for all partitions has ended. Call it from a
+// hook.
+func (s *Streamer) Numbering() <-chan struct{} { return s.publishers[0].lead.numberer.done }
 
 // Notifications takes out those that a leader's session keeps, and counts them.
 func (s *Streamer) Notifications(partition int) (n int) {

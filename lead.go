@@ -273,6 +273,12 @@ func (l *leadership) record(ctx context.Context) error {
 	return nil
 }
 
+// sessionEnded says whether a call failed because Postgres, or the network, has ended
+// a session of the leader's. A call that got no answer in time is another matter.
+func (l *leadership) sessionEnded(err error) bool {
+	return !tookTooLong(err) && (l.conn.IsClosed() || l.numberer != nil && l.numberer.conn.IsClosed())
+}
+
 // giveUp steps down because of a failure, which it notes for others to see.
 func (p *publisher) giveUp(ctx context.Context, err error) {
 	p.noteTrouble(ctx, err)

@@ -4,18 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/proxy"
-	"github.com/rocketrides/unilog/internal/testenv"
-	"github.com/rocketrides/unilog/redislog"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // frozenConn is a connection whose reader stops in the middle of an answer.
@@ -75,42 +75,98 @@ func TestLeaderFrozenWhileItReadsIsReplaced(t *testing.T) {
 		_, _ = leader.RunOnce(context.WithoutCancel(w.ctx))
 	}()
 	next := w.streamer()
-	w.eventually(func() bool {
+	w.await("another streamer to publish", func() string {
 		n, err := next.RunOnce(w.ctx)
-		if err != nil && !errors.Is(err, unilog.ErrStandby) {
-			t.Error(err)
+		if n > 0 {
+			return ""
 		}
-		return n > 0 || t.Failed()
+		if !errors.Is(err, unilog.ErrStandby) {
+			w.must(err)
+		}
+		return fmt.Sprint(err)
 	})
 	close(thaw)
-	<-ended
+	receive(w, "the frozen leader to wake up", ended)
 	w.drain(next)
 	w.wantCount("stream entries", len(w.streamIDs()), 1501)
 }
 
-// TestManyAppendsKeepTheLead publishes a batch in parts, each of them short,
-// for longer than a leader may be silent.
+// TestManyAppendsKeepTheLead publishes a batch in parts, each of them short, for
+// longer than a leader may be silent.
 func TestManyAppendsKeepTheLead(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	way, err := proxy.For(testenv.SharedRedis(t))
-	w.must(err)
-	t.Cleanup(way.Close)
-	way.Slow(30*time.Millisecond, 0)
-	far, err := redislog.Open(w.ctx, way.URL(), w.stream)
-	w.must(err)
-	t.Cleanup(far.Close)
-	s := w.streamer(func(cfg *unilog.StreamerConfig) {
-		*cfg = unilog.WithSessionTimeout(unilog.WithAppendRecords(*cfg, 10), 400*time.Millisecond)
-		cfg.Log = far
+	var s *unilog.Streamer
+	var heard []time.Time
+	s = w.streamer(func(cfg *unilog.StreamerConfig) {
+		*cfg = unilog.WithAppendRecords(*cfg, 10)
+		cfg.Log = gatedLog{w.log, func([]unilog.Entry) {
+			heard = append(heard, w.lastLook())
+			s.Age(await.Patience / 3) // it takes a part of the time that the leader may be silent
+		}}
 	})
 	w.commitMany(100)
 	n, err := s.RunOnce(w.ctx)
 	w.must(err)
 	w.wantCount("published", n, 100)
+	w.wantCount("parts", len(heard), 10)
+	for i := 1; i < len(heard); i++ {
+		if !heard[i].After(heard[i-1]) {
+			t.Errorf("part %d of the batch is appended, and Postgres has heard nothing since part %d", i+1, i)
+		}
+	}
 	w.wantCount("terms", int(query[int64](w, `SELECT epoch FROM log_partitions`)), 1)
-	w.commit("1")
-	_, err = s.RunOnce(w.ctx)
-	w.must(err)
-	w.wantCount("terms", int(query[int64](w, `SELECT epoch FROM log_partitions`)), 1)
+}
+
+// TestIdleLeaderTakesTheLeadAgain ends sessions of a leader between two calls of
+// RunOnce, whose caller need not know of sessions.
+func TestIdleLeaderTakesTheLeadAgain(t *testing.T) {
+	t.Parallel()
+	const silent = `SET idle_session_timeout = 1`
+	its := func(s *unilog.Streamer) []*pgx.Conn { return s.Sessions(0) }
+	all := func(s *unilog.Streamer) []*pgx.Conn { return append(s.Sessions(0), s.Sessions(1)...) }
+	for name, c := range map[string]struct {
+		partitions int
+		lost       func(s *unilog.Streamer) []*pgx.Conn
+		end        string
+		age        time.Duration
+	}{
+		"ended by somebody":            {1, its, `SELECT pg_terminate_backend(pg_backend_pid())`, 0},
+		"silent for too long":          {1, its, silent, 0},
+		"when it looks after the log":  {1, its, silent, await.Patience / 2},
+		"of several partitions":        {2, all, silent, 0},
+		"of several, when it looks":    {2, all, silent, await.Patience / 2},
+		"the one that numbers":         {2, func(s *unilog.Streamer) []*pgx.Conn { return s.Sessions(0)[1:] }, silent, 0},
+		"all but the one that numbers": {2, func(s *unilog.Streamer) []*pgx.Conn { return s.Sessions(0)[:1] }, silent, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.repartition(c.partitions, 1)
+			s := w.streamer(func(cfg *unilog.StreamerConfig) {
+				*cfg = unilog.WithUpkeepPause(*cfg, time.Nanosecond)
+				cfg.Observer.Failed = func(err error) { w.Errorf("the observer hears of %v", err) }
+			})
+			w.commitMany(2)
+			w.drain(s)
+			epoch := s.Term().Epoch
+			for round := range 2 {
+				for _, session := range c.lost(s) {
+					_, _ = session.Exec(w.ctx, c.end) // the session may end before its answer
+					pid := session.PgConn().PID()
+					awaitQuery(w, "the end of the session", 0, `SELECT count(*) FROM pg_stat_activity WHERE pid = $1`, pid)
+				}
+				s.Age(c.age)
+				w.commitMany(2)
+				n, err := s.RunOnce(w.ctx)
+				w.must(err)
+				w.wantCount("published", n, 2)
+				if now := s.Term().Epoch; now != epoch+1 {
+					t.Errorf("round %d: the epoch is %d, and was %d", round, now, epoch)
+				}
+				epoch = s.Term().Epoch
+				w.drain(s) // what is not recorded as published is sent again by a new leader
+			}
+		})
+	}
 }

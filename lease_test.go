@@ -3,6 +3,7 @@ package unilog_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -15,12 +16,14 @@ import (
 	"github.com/rocketrides/unilog/internal/proxy"
 )
 
-// renewals waits until each member has renewed its leases that often.
+// renewals waits until each process has renewed its leases that often. Members that
+// are rows only have short names.
 func (p *partitioned) renewals(n int) {
 	p.Helper()
 	for range n {
-		seen := query[time.Time](p.world, `SELECT clock_timestamp()`)
-		p.eventually(func() bool { return query[bool](p.world, `SELECT min(seen_at) > $1 FROM consumer_members`, seen) })
+		seen := query[[]string](p.world, `SELECT coalesce(array_agg(concat(member, xmin)), '{}') FROM consumer_members WHERE length(member) > 20`)
+		awaitQuery(p.world, "the number of members that have yet to renew their leases", 0,
+			`SELECT count(*) FROM consumer_members WHERE concat(member, xmin) = ANY ($1)`, seen)
 	}
 }
 
@@ -29,6 +32,7 @@ func (p *partitioned) renewals(n int) {
 func TestLeasesAreSharedEvenly(t *testing.T) {
 	t.Parallel()
 	p := setupPartitions(t, 8)
+	p.freezeClock()
 	var processes []*process
 	for _, want := range []string{"8", "4 4", "2 3 3", "2 2 2 2", "1 1 2 2 2"} {
 		processes = append(processes, p.run())
@@ -43,19 +47,19 @@ func TestLeasesAreSharedEvenly(t *testing.T) {
 		t.Errorf("the leases were\n%s, and are\n%s", before, after)
 	}
 	p.writeAll()
-	p.eventually(func() bool { return p.appliedAll("sum") })
+	p.awaitApplied("sum")
 
 	for _, want := range []string{"2 2 2 2", "2 3 3", "4 4", "8"} {
 		processes[0].stop()
-		if !processes[0].reads() {
-			t.Error("one that has ended says that it reads something")
+		if reads := processes[0].reads(); reads != "[]" {
+			t.Errorf("one that has ended says that it reads %s", reads)
 		}
 		processes = processes[1:]
 		p.awaitShares(want)
 	}
-	p.eventually(func() bool { return processes[0].reads(0, 1, 2, 3, 4, 5, 6, 7) })
+	processes[0].awaitReads(0, 1, 2, 3, 4, 5, 6, 7)
 	p.writeAll()
-	p.eventually(func() bool { return p.appliedAll("sum") })
+	p.awaitApplied("sum")
 	processes[0].stop()
 	p.awaitShares("")
 	p.wantCount("leases left", query[int](p.world, `SELECT count(*) FROM consumer_leases`), 0)
@@ -76,26 +80,27 @@ func TestStandbyTakesOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := setupPartitions(t, 1)
+			p.freezeClock()
 			first := p.run()
-			p.eventually(func() bool { return first.reads(0) })
+			first.awaitReads(0)
 			second := p.run()
-			p.eventually(func() bool { return second.reads() })
+			second.awaitReads()
 			p.wantReady(second.consumer.Ready, "")
 			p.renewals(2)
 			if n := second.changes.Load(); n != 1 {
 				t.Errorf("the standby's leases changed %d times", n)
 			}
 			p.write(0, "1")
-			p.eventually(func() bool { return p.total("sum") == "1" })
+			p.awaitTotal("sum", "1")
 
-			began := time.Now()
 			end(first)
 			p.write(0, "2")
-			p.eventually(func() bool { return p.total("sum") == "3" })
-			t.Logf("one that %s: applied by the other after %v", name, time.Since(began))
+			awaitEqual(p.world, "the total when the other has taken over", "3", func() string {
+				p.advance(3 * time.Second)
+				return p.total("sum")
+			})
 			heal(first.postgres)
-			first.cancel()
-			p.must(first.running.Wait())
+			first.stop()
 			second.stop()
 			p.awaitShares("")
 		})
@@ -107,15 +112,14 @@ func TestStandbyTakesOver(t *testing.T) {
 func TestNewMemberTakesNothingItDoesNotNeed(t *testing.T) {
 	t.Parallel()
 	p := setupPartitions(t, 3)
+	p.freezeClock()
 	m := p.run()
-	p.eventually(func() bool { return m.reads(0, 1, 2) })
-	join := func() {
-		p.exec(`INSERT INTO consumer_members (name, member) VALUES ('sum', '0')
-			ON CONFLICT (name, member) DO UPDATE SET seen_at = clock_timestamp()`)
-	}
-	p.eventually(func() bool { join(); return m.changes.Load() > 1 })
-	if !m.reads(0, 1) {
-		t.Errorf("the eldest of two reads %v of three partitions", *m.leases.Load())
+	m.awaitReads(0, 1, 2)
+	p.exec(`INSERT INTO consumer_members (name, member) VALUES ('sum', '0')`)
+	m.awaitReads(0, 1) // the eldest of two
+	p.renewals(2)
+	if n := m.changes.Load(); n != 2 {
+		t.Errorf("its leases have changed %d times, and are %s", n, m.reads())
 	}
 	m.stop()
 }
@@ -127,7 +131,7 @@ func TestLeaseLostWithinABatch(t *testing.T) {
 	t.Parallel()
 	for name, timeout := range map[string]time.Duration{
 		"its transaction lives on":             time.Minute,
-		"the server has ended its transaction": 100 * time.Millisecond,
+		"the server has ended its transaction": 500 * time.Millisecond,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -150,22 +154,20 @@ func TestLeaseLostWithinABatch(t *testing.T) {
 			})
 			p.write(0, "1", "2")
 			zombie.start()
-			<-asleep
+			receive(p.world, "the handler to fall asleep", asleep)
 			second := p.run()
-			p.eventually(func() bool { return second.reads(0, 1) })
+			second.awaitReads(0, 1)
 			p.write(1, "4")
-			p.eventually(func() bool {
-				return query[string](p.world, `SELECT coalesce(sum(total), 0)::text FROM parts WHERE partition = 1`) == "4"
-			})
+			awaitQuery(p.world, "the total of partition 1", "4", `SELECT coalesce(sum(total), 0)::text FROM parts WHERE partition = 1`)
 			if timeout < time.Minute {
-				p.eventually(func() bool { return p.total("sum") == "7" })
+				p.awaitTotal("sum", "7")
 			}
 			close(wake)
-			p.eventually(func() bool { return p.total("sum") == "7" })
+			p.awaitTotal("sum", "7")
 			p.awaitShares("1 1") // it has come back
 			p.write(0, "8")
 			p.write(1, "16")
-			p.eventually(func() bool { return p.appliedAll("sum") })
+			p.awaitApplied("sum")
 			zombie.stop()
 			second.stop()
 			p.wantTotal("sum", "31")
@@ -177,6 +179,7 @@ func TestLeaseLostWithinABatch(t *testing.T) {
 func TestLongHandlerKeepsItsLease(t *testing.T) {
 	t.Parallel()
 	p := setupPartitions(t, 1)
+	p.freezeClock()
 	busy, goOn := make(chan struct{}), make(chan struct{})
 	first := p.run(func(cfg *unilog.ConsumerConfig) {
 		add := cfg.Handler
@@ -186,16 +189,20 @@ func TestLongHandlerKeepsItsLease(t *testing.T) {
 			return add(ctx, tx, entries)
 		}
 	})
-	p.eventually(func() bool { return first.reads(0) })
+	first.awaitReads(0)
 	second := p.run()
 	p.write(0, "1")
-	<-busy
-	p.renewals(6) // which takes longer than a lease lasts
-	if !second.reads() {
-		t.Error("another process has taken its partition over")
+	receive(p.world, "the handler to be called", busy)
+	second.awaitReads()
+	for range 6 { // together longer than a lease lasts
+		p.advance(700 * time.Millisecond)
+		p.renewals(1)
+	}
+	if first.changes.Load() != 1 || second.changes.Load() != 1 {
+		t.Errorf("the two read %s and %s: another process has taken its partition over", first.reads(), second.reads())
 	}
 	close(goOn)
-	p.eventually(func() bool { return p.appliedAll("sum") })
+	p.awaitApplied("sum")
 	first.stop()
 	second.stop()
 }
@@ -206,17 +213,18 @@ func TestLongHandlerKeepsItsLease(t *testing.T) {
 func TestLeasesGoByTheDatabasesClock(t *testing.T) {
 	t.Parallel()
 	p := setupPartitions(t, 4)
+	p.freezeClock()
 	p.exec(`INSERT INTO consumer_leases VALUES ('sum', 0, 'alive'), ('sum', 1, 'dead'), ('sum', 2, 'ahead'), ('sum', 3, 'nobody')`)
 	p.exec(`
 		INSERT INTO consumer_members (name, member, seen_at) VALUES ('sum', 'alive', clock_timestamp()),
 			('sum', 'dead', clock_timestamp() - interval '2.1 s'), ('sum', 'ahead', clock_timestamp() + interval '1 h'),
 			('another', 'dead', '-infinity')`)
 	m := p.run()
-	seen := func() { p.exec(`UPDATE consumer_members SET seen_at = clock_timestamp() WHERE member = 'alive'`) }
-	p.eventually(func() bool { seen(); return m.reads(1, 2) })
+	m.awaitReads(1, 2)
 	p.wantCount("members", query[int](p.world, `SELECT count(*) FROM consumer_members WHERE name = 'sum'`), 2)
 	p.wantCount("members of others", query[int](p.world, `SELECT count(*) FROM consumer_members WHERE name <> 'sum'`), 1)
-	p.eventually(func() bool { return m.reads(0, 1, 2, 3) }) // nobody sees the other any more
+	p.advance(3 * time.Second) // nobody sees the other any more
+	m.awaitReads(0, 1, 2, 3)
 	m.stop()
 }
 
@@ -225,20 +233,23 @@ func TestWorkersGoOnWithoutLeases(t *testing.T) {
 	t.Parallel()
 	p := setupPartitions(t, 2)
 	m := p.run()
-	p.eventually(func() bool { return m.reads(0, 1) })
+	m.awaitReads(0, 1)
 	locked := p.begin()
 	_, err := locked.Exec(p.ctx, `LOCK TABLE consumer_members, consumer_leases`)
 	p.must(err)
 	waiting := map[int]bool{}
-	p.eventually(func() bool {
+	p.await("some renewals to be given up", func() string {
 		pid := query[int](p.world, `SELECT coalesce(max(pid), 0) FROM pg_locks WHERE NOT granted AND relation = 'consumer_members'::regclass`)
 		if pid > 0 {
 			waiting[pid] = true
 		}
-		return len(waiting) > 2 // some were given up
+		if len(waiting) > 2 {
+			return ""
+		}
+		return fmt.Sprintf("%d were begun", len(waiting))
 	})
 	p.writeAll()
-	p.eventually(func() bool { return p.appliedAll("sum") })
+	p.awaitApplied("sum")
 	p.wantReady(m.consumer.Ready, "")
 	p.must(locked.Rollback(p.ctx))
 	p.renewals(1)
@@ -257,18 +268,16 @@ func TestRejectedRecordHaltsTheProcess(t *testing.T) {
 	for range 2 {
 		m := p.run(poison)
 		var rejected *unilog.RejectedError
-		if err := m.running.Wait(); !errors.As(err, &rejected) || rejected.Partition != 3 || rejected.Offset != 2 {
+		running := make(chan error, 1)
+		go func() { running <- m.running.Wait() }()
+		if err := receive(p.world, "the process to halt", running); !errors.As(err, &rejected) || rejected.Partition != 3 || rejected.Offset != 2 {
 			t.Errorf("Run returned %v, want it to halt at offset 2 of partition 3", err)
 		}
 		p.wantReady(m.consumer.Ready, "halts at offset 2 of partition 3")
 		p.awaitShares("")
 	}
-	p.run().eventuallyAppliesAll()
-}
-
-func (m *process) eventuallyAppliesAll() {
-	m.p.Helper()
-	m.p.eventually(func() bool { return m.p.appliedAll("sum") })
+	m := p.run()
+	p.awaitApplied("sum")
 	m.stop()
 }
 
@@ -295,7 +304,7 @@ func TestLeasesCostLittle(t *testing.T) {
 	}
 	p.exec(`TRUNCATE consumer_members, consumer_leases`)
 	m := p.run()
-	p.eventually(func() bool { return m.reads(0) })
+	m.awaitReads(0)
 	lease := func() string { return query[string](p.world, `SELECT xmin::text FROM consumer_leases`) }
 	taken := lease()
 	p.renewals(5)
@@ -306,12 +315,15 @@ func TestLeasesCostLittle(t *testing.T) {
 	m.db.Close() // a session that ends says what it did
 	type updates struct{ All, HOT int }
 	var n updates
-	p.eventually(func() bool {
+	p.await("the session to say what it did", func() string {
 		rows, err := p.db.Query(p.ctx, `SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'consumer_members'`)
 		p.must(err)
 		n, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[updates])
 		p.must(err)
-		return n.All >= 5
+		if n.All >= 5 {
+			return ""
+		}
+		return fmt.Sprintf("%+v", n)
 	})
 	if n.HOT != n.All {
 		t.Errorf("%d of %d updates are HOT", n.HOT, n.All)

@@ -42,10 +42,12 @@ func TestForgetfulRedisKilledUnderLoad(t *testing.T) {
 // reconnect lets the test's own client notice that it has lost its connection.
 func (w *world) reconnect() {
 	w.Helper()
-	w.eventually(func() bool {
+	w.await("Redis to answer", func() string {
 		err := w.redis.Do(w.ctx, w.redis.B().Ping().Build()).Error()
-		_, answered := rueidis.IsRedisErr(err)
-		return err == nil || answered
+		if _, answered := rueidis.IsRedisErr(err); err == nil || answered {
+			return ""
+		}
+		return err.Error()
 	})
 }
 
@@ -102,10 +104,15 @@ func TestFailoverToAReplicaThatLags(t *testing.T) {
 	w.must(err)
 	promoted.command("REPLICAOF", host, port)
 	l := w.startLoad()
-	w.eventually(func() bool { return len(promoted.streamIDs()) > 0 })
+	w.await("the replica to have something", func() string {
+		if promoted.streamLength() == 0 {
+			return "nothing"
+		}
+		return ""
+	})
 	promoted.command("REPLICAOF", "NO", "ONE") // it lags from here on
 	has := len(promoted.streamIDs())
-	w.eventually(func() bool { return query[int](w, `SELECT min("offset") FROM checkpoints`) > has })
+	w.awaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM checkpoints`, has)
 
 	front.Close()
 	front = listen(address, replica)

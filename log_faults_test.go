@@ -3,6 +3,7 @@ package unilog_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -72,9 +73,12 @@ var redisFaults = []struct {
 				_ = client.Do(context.Background(), client.B().Eval().Script("while true do end").Numkeys(0).Build())
 				return nil
 			})
-			r.eventually(func() bool {
+			r.await("Redis to be busy", func() string {
 				err := r.redis.Do(r.ctx, r.redis.B().Get().Key("x").Build()).Error()
-				return err != nil && strings.Contains(err.Error(), "BUSY")
+				if err != nil && strings.Contains(err.Error(), "BUSY") {
+					return ""
+				}
+				return fmt.Sprint("it says ", err)
 			})
 		},
 		mended: func(r *troubledRedis) { r.command("SCRIPT", "KILL") },
@@ -121,7 +125,7 @@ var redisFaults = []struct {
 		mended: func(r *troubledRedis) {
 			r.reconnect()
 			r.command("CONFIG", "SET", "key-load-delay", "0")
-			r.must(r.work.Wait())
+			r.ended("the start of Redis", &r.work)
 		},
 	},
 	{
@@ -149,7 +153,7 @@ func TestRedisInTrouble(t *testing.T) {
 			t.Parallel()
 			r := startTroubledRedis(t)
 			r.commitMany(10)
-			r.eventually(func() bool { return r.total("sum") == "10" })
+			r.awaitTotal("sum", "10")
 			fault.begin(r)
 			r.commitMany(10)
 			if !fault.streamerQuiet {
@@ -160,11 +164,11 @@ func TestRedisInTrouble(t *testing.T) {
 			}
 			r.commitMany(10)
 			fault.mended(r)
-			r.eventually(func() bool { return r.total("sum") == "30" })
+			r.awaitTotal("sum", "30")
 			r.commitMany(10)
-			r.eventually(func() bool { return r.total("sum") == "40" })
+			r.awaitTotal("sum", "40")
 			r.stop()
-			r.must(r.processes.Wait())
+			r.ended("the processes", &r.processes)
 			r.wantCount("stream entries", len(r.streamIDs()), 40)
 			r.checkArchive()
 			r.checkStream()
@@ -216,10 +220,13 @@ func (r *troubledRedis) dump() string {
 func (r *troubledRedis) save(status string) {
 	r.Helper()
 	r.command("BGSAVE")
-	r.eventually(func() bool {
+	r.await("Redis to have saved, with status "+status, func() string {
 		info, err := r.command("INFO", "persistence").ToString()
 		r.must(err)
-		return strings.Contains(info, "rdb_bgsave_in_progress:0") && strings.Contains(info, "rdb_last_bgsave_status:"+status)
+		if strings.Contains(info, "rdb_bgsave_in_progress:0") && strings.Contains(info, "rdb_last_bgsave_status:"+status) {
+			return ""
+		}
+		return info
 	})
 }
 
@@ -260,15 +267,17 @@ func (c *complaints) awaitComplaints(w *world, says string) {
 	const many = 6
 	var lines []string
 	var times []time.Time
-	w.eventually(func() bool {
+	w.await(fmt.Sprintf("%d complaints of %s", many, says), func() string {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		first := 0
 		for first < len(c.lines) && !saysOneOf(c.lines[first], says) {
 			first++
 		}
-		lines, times = c.lines[first:], c.times[first:]
-		return len(lines) >= many
+		if lines, times = c.lines[first:], c.times[first:]; len(lines) < many {
+			return fmt.Sprintf("%q", c.lines)
+		}
+		return ""
 	})
 	for i, line := range lines[:many] {
 		if !saysOneOf(line, says) || strings.Contains(line, "\n") {

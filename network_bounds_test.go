@@ -54,13 +54,16 @@ func TestEveryCallIsBounded(t *testing.T) {
 	for range 10 {
 		w.commitMany(10)
 	}
-	w.eventually(func() bool {
-		return query[bool](w, `SELECT coalesce((SELECT "offset" = 100 FROM checkpoints), false)`)
-	})
+	awaitQuery(w, "the checkpoint", 100, `SELECT coalesce((SELECT "offset" FROM checkpoints), 0)`)
 	w.wipe() // to be rebuilt
-	w.eventually(func() bool { return len(w.streamIDs()) > 0 })
+	w.await("the log to be rebuilt", func() string {
+		if w.streamLength() == 0 {
+			return "it is empty"
+		}
+		return ""
+	})
 	stop()
-	w.must(processes.Wait())
+	w.ended("the processes", &processes)
 	if calls.number == 0 || len(calls.unbounded) > 0 {
 		t.Errorf("of %d calls these have no deadline: %q", calls.number, calls.unbounded)
 	}

@@ -18,17 +18,16 @@ func TestStandbyFindsItsConnectionLost(t *testing.T) {
 	leader, standby := n.streamer(), n.farStreamer()
 	n.drain(leader)
 	lost := n.redis.BlackholeAt(proxy.ToServer, proxy.Containing("EVALSHA"), proxy.Both)
-	n.eventually(func() bool {
+	n.await("the standby to lose its connection", func() string {
 		n.drain(leader)
-		if _, err := standby.RunOnce(n.ctx); !errors.Is(err, unilog.ErrStandby) {
+		_, err := standby.RunOnce(n.ctx)
+		if !errors.Is(err, unilog.ErrStandby) {
 			t.Fatalf("the standby says %v", err)
 		}
-		select {
-		case <-lost:
-			return true
-		default:
-			return false
+		if !happened(lost) {
+			return err.Error()
 		}
+		return ""
 	})
 	n.redis.Blackhole(0) // for new connections: what was in the hole stays lost
 	leader.Resign()
@@ -37,24 +36,38 @@ func TestStandbyFindsItsConnectionLost(t *testing.T) {
 	}
 }
 
+// short lets a leader be silent for so short a time that it may lose the lead because
+// the machine is slow: insist on what it does.
+func short(cfg *unilog.StreamerConfig) {
+	*cfg = unilog.WithSessionTimeout(*cfg, 100*time.Millisecond)
+}
+
+// awaitLead waits until a streamer leads.
+func (w *world) awaitLead(s *unilog.Streamer) {
+	w.Helper()
+	w.await("the lead to be free", func() string {
+		_, err := s.RunOnce(w.ctx)
+		if errors.Is(err, unilog.ErrStandby) {
+			return err.Error()
+		}
+		w.must(err)
+		return ""
+	})
+}
+
 func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
 	t.Parallel()
 	for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()
 			n := setupNetwork(t)
-			far := n.farStreamer(func(cfg *unilog.StreamerConfig) {
-				*cfg = unilog.WithSessionTimeout(*cfg, 100*time.Millisecond)
-			})
+			far := n.farStreamer(short)
 			n.commit("1")
-			n.drain(far)
+			n.insist(far.RunOnce, func() {})
 			n.commit("1")
 			n.postgres.Blackhole(d)
 			next := n.streamer()
-			n.eventually(func() bool {
-				_, err := next.RunOnce(n.ctx)
-				return !errors.Is(err, unilog.ErrStandby)
-			})
+			n.awaitLead(next)
 			n.commit("1")
 			n.drain(next)
 			heal(n.postgres)
@@ -72,32 +85,15 @@ func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
 func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 	t.Parallel()
 	n := setupNetwork(t)
-	short := func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithSessionTimeout(*cfg, 100*time.Millisecond) }
 	met, commits := 0, 0
 	for ; ; met++ {
 		n.commit("1")
 		commits++
-		n.farDB.Reset()
-		far := n.farStreamer(short)
-		silent := n.postgres.BlackholeAt(proxy.ToServer, proxy.Nth(met+1), proxy.Both)
-		ctx, cancel := context.WithTimeout(n.ctx, 200*time.Millisecond)
-		_, err := far.RunOnce(ctx)
-		cancel()
-		if !happened(silent) {
-			if errors.Is(err, context.DeadlineExceeded) { // the machine was slow, not the network
-				far.Resign()
-				met--
-				continue
-			}
-			n.must(err)
-			far.Resign()
+		if !n.fallSilentAt(met + 1) {
 			break
 		}
 		next := n.streamer()
-		n.eventually(func() bool {
-			_, err := next.RunOnce(n.ctx)
-			return !errors.Is(err, unilog.ErrStandby)
-		})
+		n.awaitLead(next)
 		next.Resign()
 		heal(n.postgres)
 	}
@@ -107,28 +103,47 @@ func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 	n.check(commits)
 }
 
+// fallSilentAt lets a new streamer fall silent before a message, and says whether
+// there was such a message.
+func (n *network) fallSilentAt(message int) (silent bool) {
+	n.Helper()
+	n.attempt("a streamer to fall silent, or to get through", func(context.Context) (bool, error) {
+		n.farDB.Reset()
+		far := n.farStreamer(short)
+		hole := n.postgres.BlackholeAt(proxy.ToServer, proxy.Nth(message), proxy.Both)
+		ctx, cancel := n.lapse(hole)
+		defer cancel()
+		_, err := far.RunOnce(ctx)
+		if silent = happened(hole); !silent {
+			far.Resign() // an error was the machine's: Postgres has ended the session
+		}
+		return silent || err == nil, err
+	})
+	return silent
+}
+
 // TestLeaderInABlackHoleHoldsNoTables cuts a leader off in the middle of a
 // transaction, which holds locks that its successor needs.
 func TestLeaderInABlackHoleHoldsNoTables(t *testing.T) {
 	t.Parallel()
 	n := setupNetwork(t)
-	far := n.farStreamer(func(cfg *unilog.StreamerConfig) {
-		*cfg = unilog.WithChunkRecords(unilog.WithSessionTimeout(*cfg, 100*time.Millisecond), 10)
-		cfg.BatchRecords = 5
-	})
 	n.commit("1")
-	silent := n.postgres.BlackholeAt(proxy.ToServer, proxy.Containing("ALTER TABLE log_records ATTACH"), proxy.Both)
-	ctx, cancel := context.WithTimeout(n.ctx, 500*time.Millisecond)
-	defer cancel()
-	if _, err := far.RunOnce(ctx); err == nil {
-		t.Fatal("the leader got out of the hole")
-	}
-	<-silent
-	next := n.streamer()
-	n.eventually(func() bool {
-		_, err := next.RunOnce(n.ctx)
-		return !errors.Is(err, unilog.ErrStandby)
+	n.attempt("a leader to fall into the hole", func(context.Context) (bool, error) {
+		far := n.farStreamer(short, func(cfg *unilog.StreamerConfig) {
+			*cfg = unilog.WithChunkRecords(*cfg, 10)
+			cfg.BatchRecords = 5
+		})
+		hole := n.postgres.BlackholeAt(proxy.ToServer, proxy.Containing("ALTER TABLE log_records ATTACH"), proxy.Both)
+		ctx, cancel := n.lapse(hole)
+		defer cancel()
+		_, err := far.RunOnce(ctx)
+		if err == nil {
+			t.Fatal("the leader got out of the hole")
+		}
+		return happened(hole), err // or it lost its session, as the machine is slow
 	})
+	next := n.streamer()
+	n.awaitLead(next)
 	heal(n.postgres)
 	n.drain(next)
 	next.Resign()

@@ -99,20 +99,26 @@ func (l *load) goOn() {
 	l.Helper()
 	applied := func() int { return query[int](l.world, `SELECT coalesce(min("offset"), 0) FROM checkpoints`) }
 	before := applied()
-	l.eventually(func() bool { return applied() >= before+100 })
+	l.await("the consumers to apply a hundred more", func() string {
+		if now := applied(); now < before+100 {
+			return fmt.Sprintf("they have come from %d to %d", before, now)
+		}
+		return ""
+	})
 }
 
 // finish lets the processes come to rest and checks what came out.
 func (l *load) finish() {
 	l.Helper()
 	close(l.enough)
-	l.must(l.writers.Wait())
+	l.ended("the writers", &l.writers)
 	total := query[string](l.world, `SELECT sum(amount)::text FROM amounts`)
-	l.eventually(func() bool { return l.total("sum0") == total && l.total("sum1") == total })
+	l.awaitTotal("sum0", total)
+	l.awaitTotal("sum1", total)
 	records := query[int](l.world, `SELECT count(*) FROM amounts`)
-	l.eventually(func() bool { return len(l.streamIDs()) == records })
+	l.awaitEntries(records)
 	l.stop()
-	l.must(l.processes.Wait())
+	l.ended("the processes", &l.processes)
 	l.wantCount("archived", query[int](l.world, `SELECT count(*) FROM log_records`), records)
 	l.wantCount("applied", query[int](l.world, `SELECT count(*) FROM applied`), 2*records)
 	l.checkArchive()
@@ -139,7 +145,7 @@ func TestRedisKilledUnderLoad(t *testing.T) {
 				w.must(lose(filepath.Join(server.Options().Dir, "data")))
 				server = testenv.Restart(t, server)
 				// The test's own client has to notice, too.
-				w.eventually(func() bool { return w.redis.Do(w.ctx, w.redis.B().Ping().Build()).Error() == nil })
+				w.reconnect()
 			}
 			l.goOn()
 			l.finish()

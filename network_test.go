@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
@@ -79,26 +80,64 @@ func (n *network) farConsumer(name string) *unilog.Consumer {
 
 type once = func(context.Context) (int, error)
 
-// insist calls a RunOnce until nothing is left to do. It gives a call little
-// time, as some of them are lost in a hole, and more if that was too little.
+// lapsing is a context whose deadline passes when a fault has happened which nothing
+// but a deadline ends, whatever the speed of the machine.
+type lapsing struct {
+	context.Context
+	over chan struct{}
+}
+
+func (l lapsing) Done() <-chan struct{} { return l.over }
+
+func (l lapsing) Err() error {
+	if happened(l.over) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// lapse gives a call the bound of all waits, or, if it falls into a hole, the time
+// until it is there.
+func (n *network) lapse(hole <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(n.ctx, await.Patience)
+	l := lapsing{ctx, make(chan struct{})}
+	go func() {
+		defer close(l.over)
+		select {
+		case <-hole:
+		case <-ctx.Done():
+		}
+	}()
+	return l, func() { cancel(); <-l.over }
+}
+
+// insist calls a RunOnce until nothing is left to do, and heals the network after
+// each failure.
 func (n *network) insist(f once, heal func()) {
 	n.Helper()
-	bound := 100 * time.Millisecond
-	for {
-		ctx, cancel := context.WithTimeout(n.ctx, bound)
+	n.insistThrough(nil, f, heal)
+}
+
+// insistThrough is insist for a call that may fall into a hole.
+func (n *network) insistThrough(hole <-chan struct{}, f once, heal func()) {
+	n.Helper()
+	n.await("nothing to be left to do", func() string {
+		if hole != nil && happened(hole) {
+			heal()
+			hole = nil
+		}
+		ctx, cancel := n.lapse(hole)
+		defer cancel()
 		done, err := f(ctx)
-		cancel()
 		switch {
-		case n.ctx.Err() != nil:
-			n.Fatal(err)
 		case errors.Is(err, unilog.ErrStandby): // the server has yet to notice that a session is over
 		case err != nil:
 			heal()
-			bound += bound / 2
 		case done == 0:
-			return
+			return ""
 		}
-	}
+		return fmt.Sprintf("%d done, and the error is %v", done, err)
+	})
 }
 
 // settle publishes what is left, as soon as nobody else leads.
@@ -140,13 +179,14 @@ func TestFaultAtEveryMessage(t *testing.T) {
 						for ; ; met++ {
 							n.commit("1", "1")
 							f, end := begin()
-							var sprung <-chan struct{}
+							var sprung, hole <-chan struct{}
 							if what == "cut" {
 								sprung = p.CutAt(d, proxy.Nth(met+1))
 							} else {
-								sprung = p.BlackholeAt(d, proxy.Nth(met+1), d)
+								hole = p.BlackholeAt(d, proxy.Nth(met+1), d)
+								sprung = hole
 							}
-							n.insist(f, func() { heal(p) })
+							n.insistThrough(hole, f, func() { heal(p) })
 							// By these themselves: others would make up for what they skip.
 							if who == "streamer" {
 								n.wantCount("stream entries", len(n.streamIDs()), 2*(met+1))
@@ -201,11 +241,14 @@ func (n *network) beginConsuming() (once, func()) {
 func TestAnswerLost(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"cut", "hole"} {
-		lose := func(p *proxy.Proxy, answer string) <-chan struct{} {
+		// lose arms a fault, and meets it with a RunOnce.
+		lose := func(n *network, p *proxy.Proxy, answer string, f once) {
 			if what == "cut" {
-				return p.CutAt(proxy.ToClient, proxy.Containing(answer))
+				n.meet(p.CutAt(proxy.ToClient, proxy.Containing(answer)), nil, f)
+				return
 			}
-			return p.BlackholeAt(proxy.ToClient, proxy.Containing(answer), proxy.ToClient)
+			hole := p.BlackholeAt(proxy.ToClient, proxy.Containing(answer), proxy.ToClient)
+			n.meet(hole, hole, f)
 		}
 		t.Run("append "+what, func(t *testing.T) {
 			t.Parallel()
@@ -213,7 +256,7 @@ func TestAnswerLost(t *testing.T) {
 			s := n.farStreamer()
 			n.drain(s)
 			n.commitMany(5)
-			n.until(lose(n.redis, "appended\r\n$1\r\n5\r\n"), s.RunOnce)
+			lose(n, n.redis, "appended\r\n$1\r\n5\r\n", s.RunOnce)
 			n.wantCount("stream entries at the loss", len(n.streamIDs()), 5)
 			heal(n.redis)
 			n.commitMany(5)
@@ -227,7 +270,7 @@ func TestAnswerLost(t *testing.T) {
 			n.commitMany(5)
 			n.settle()
 			c := n.farConsumer("sum")
-			n.until(lose(n.postgres, "COMMIT\x00"), c.RunOnce)
+			lose(n, n.postgres, "COMMIT\x00", c.RunOnce)
 			n.wantTotal("sum", "5")
 			heal(n.postgres)
 			n.insist(c.RunOnce, func() { heal(n.postgres) })
@@ -236,23 +279,23 @@ func TestAnswerLost(t *testing.T) {
 	}
 }
 
-// until calls a RunOnce until it has met a fault, and wants an error then.
-func (n *network) until(sprung <-chan struct{}, f once) {
+// meet calls a RunOnce until it has met a fault, which may be a hole, and wants an
+// error then.
+func (n *network) meet(sprung, hole <-chan struct{}, f once) {
 	n.Helper()
-	for bound := 200 * time.Millisecond; ; bound += bound {
-		ctx, cancel := context.WithTimeout(n.ctx, bound)
-		_, err := f(ctx)
-		cancel()
-		if happened(sprung) {
-			if err == nil {
-				n.Errorf("the fault gave no error")
-			}
-			return
-		}
-		if !errors.Is(err, context.DeadlineExceeded) {
+	n.await("the fault to be met", func() string {
+		ctx, cancel := n.lapse(hole)
+		defer cancel()
+		done, err := f(ctx)
+		switch {
+		case !happened(sprung):
 			n.must(err)
+			return fmt.Sprintf("%d done", done)
+		case err == nil:
+			n.Fatal("the fault gave no error")
 		}
-	}
+		return ""
+	})
 }
 
 // Nothing resets the connections that have lost something, and nothing comes on
@@ -265,20 +308,18 @@ func TestSilentConnectionsAreGivenUp(t *testing.T) {
 				t.Parallel()
 				n := setupNetwork(t)
 				p := n.proxy(server)
-				s := n.farStreamer(func(cfg *unilog.StreamerConfig) {
-					*cfg = unilog.WithSessionTimeout(*cfg, time.Second)
-				})
+				s := n.farStreamer()
 				c := n.farConsumer("sum")
 				n.commitMany(5)
 				n.drain(s)
 				n.consume(c)
 				n.commitMany(5)
-				n.until(p.BlackholeAt(d, proxy.Nth(1), d), s.RunOnce)
-				p.Blackhole(0)
-				n.insist(s.RunOnce, func() {})
-				n.until(p.BlackholeAt(d, proxy.Nth(1), d), c.RunOnce)
-				p.Blackhole(0)
-				n.insist(c.RunOnce, func() {})
+				for _, f := range []once{s.RunOnce, c.RunOnce} {
+					hole := p.BlackholeAt(d, proxy.Nth(1), d)
+					n.meet(hole, hole, f)
+					p.Blackhole(0)
+					n.insist(f, func() {})
+				}
 				s.Resign()
 				n.check(10)
 			})
@@ -314,17 +355,17 @@ func TestRunGoesOnThroughFaults(t *testing.T) {
 			} {
 				sprung := fault()
 				n.commitMany(10)
-				<-sprung
+				receive(n.world, "the fault to be met", sprung)
 				n.commitMany(10)
 				p.Refuse(false)
 				heal(p)
 				records += 20
-				n.eventually(func() bool { return n.total("sum") == fmt.Sprint(records) })
+				n.awaitTotal("sum", fmt.Sprint(records))
 			}
 		}
 	}
 	stop()
-	n.must(processes.Wait())
+	n.ended("the processes", &processes)
 	n.check(records)
 }
 
@@ -335,8 +376,10 @@ func TestSlowNetwork(t *testing.T) {
 	n.redis.Slow(2*time.Millisecond, 8<<10)
 	n.commitMany(10)
 	s := n.farStreamer()
-	n.wantCount("published", n.drain(s), 10)
-	n.wantCount("applied", n.consume(n.farConsumer("sum")), 10)
+	n.insist(s.RunOnce, func() {})
+	n.wantCount("stream entries", len(n.streamIDs()), 10)
+	n.insist(n.farConsumer("sum").RunOnce, func() {})
+	n.wantTotal("sum", "10")
 	s.Resign()
 	n.check(10)
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
@@ -18,14 +16,7 @@ func (w *world) running(s *unilog.Streamer) (stop func()) {
 	w.Cleanup(cancel)
 	var group errgroup.Group
 	group.Go(func() error { return s.Run(ctx) })
-	return func() { w.Helper(); cancel(); w.must(group.Wait()) }
-}
-
-func (w *world) eventuallyPublished(n int) {
-	w.Helper()
-	w.eventually(func() bool {
-		return query[int](w, `SELECT sum(published_offset)::int FROM log_partitions`) == n
-	})
+	return func() { w.Helper(); cancel(); w.ended("the streamer", &group) }
 }
 
 // TestRunAfterRunOnce lets Run go on with the lead that RunOnce took.
@@ -37,12 +28,12 @@ func TestRunAfterRunOnce(t *testing.T) {
 	w.drain(s)
 	stop := w.running(s)
 	w.commitMany(10)
-	w.eventuallyPublished(10)
+	w.awaitPublished(10)
 	stop()
 }
 
 // TestNumberingThatTakesTooLong has a server that ends a statement which numbers more
-// than four records.
+// than four records, as its statement_timeout would.
 func TestNumberingThatTakesTooLong(t *testing.T) {
 	t.Parallel()
 	for _, partitions := range []int{1, 2} {
@@ -53,30 +44,28 @@ func TestNumberingThatTakesTooLong(t *testing.T) {
 			w.exec(`
 				CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$
 				BEGIN
-					IF (SELECT count(*) FROM numbered) > 4 THEN PERFORM pg_sleep(60); END IF;
+					IF (SELECT count(*) FROM numbered) > 4 THEN
+						RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = 'query_canceled';
+					END IF;
 					RETURN NULL;
 				END $$`)
 			w.exec(`CREATE TRIGGER slow AFTER INSERT ON log_records REFERENCING NEW TABLE AS numbered EXECUTE FUNCTION be_slow()`)
-			config := w.db.Config()
-			config.ConnConfig.RuntimeParams["statement_timeout"] = "500ms"
-			db, err := pgxpool.NewWithConfig(w.ctx, config)
-			w.must(err)
-			t.Cleanup(db.Close)
-			stop := w.running(w.streamer(func(cfg *unilog.StreamerConfig) { cfg.DB, cfg.BatchRecords = db, 16 }))
+			stop := w.running(w.streamer(func(cfg *unilog.StreamerConfig) { cfg.BatchRecords = 16 }))
 			w.commitMany(32)
-			w.eventuallyPublished(32)
+			w.awaitPublished(32)
 			stop()
 		})
 	}
 }
 
 // TestLostNumbererIsReplacedDuringABacklog ends the session that numbers while the
-// first partition of the log is published again, slowly.
+// first partition of the log is published again. Its successor numbers before that
+// is done.
 func TestLostNumbererIsReplacedDuringABacklog(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.repartition(2, 1)
-	const backlog = 200
+	const backlog = 5
 	byPartition := map[int]string{}
 	for _, key := range keys(20) {
 		byPartition[unilog.PartitionOf(key, 2)] = key
@@ -88,31 +77,29 @@ func TestLostNumbererIsReplacedDuringABacklog(t *testing.T) {
 	s.Resign()
 	w.wipe()
 
-	const numbers = `classid = 1970040680 AND objsubid = 2 AND mode = 'ExclusiveLock' AND granted
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
-	published, numbered := 0, false
+	published := 0
 	s = w.streamer(func(cfg *unilog.StreamerConfig) {
 		cfg.BatchRecords = 1
 		cfg.Hooks.AfterAppend = func(_ context.Context, entries []unilog.Entry) error {
-			if entries[0].Partition != 0 || numbered {
+			if entries[0].Partition != 0 {
 				return nil
 			}
-			if published++; published == 1 {
-				w.eventually(func() bool {
-					return query[int](w, `SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE `+numbers) == 1
-				})
+			switch published++; published {
+			case 1:
+				w.exec(`SELECT pg_terminate_backend($1)`, s.Sessions(0)[1].PgConn().PID())
+				receive(w, "the numbering to end", s.Numbering())
 				w.commitKeyed(1, 1, second)
+			case 2:
+				awaitQuery(w, "the number of staged records", 0, `SELECT count(*) FROM staged_log_records`)
 			}
-			time.Sleep(10 * time.Millisecond)
-			numbered = query[int](w, `SELECT count(*) FROM staged_log_records`) == 0
 			return nil
 		}
 	})
 	stop := w.running(s)
-	w.eventuallyPublished(backlog + 1)
+	w.awaitPublished(backlog + 1)
 	stop()
-	if published >= backlog {
-		t.Errorf("a record of the second partition was numbered after all %d of the first one were published", published)
+	if published < 2 {
+		t.Errorf("%d records were published again", published)
 	}
 }
 
@@ -142,17 +129,18 @@ func TestStreamerThatCannotReachTheLog(t *testing.T) {
 	one, leads := n.countedStreamer()
 	stopOne := n.running(one)
 	stopTwo := n.running(n.streamer(func(cfg *unilog.StreamerConfig) { cfg.Log = n.farLog }))
-	n.eventually(func() bool { return leads.Load() == 2 })
+	leadsOf := func(want int64) { n.Helper(); awaitEqual(n.world, "the partitions that one leads", want, leads.Load) }
+	leadsOf(2)
 	n.redis.Refuse(true)
 	n.redis.Cut()
 	all := keys(8)
 	n.commitKeyed(1, 5, all...)
-	n.eventuallyPublished(5 * len(all))
-	n.eventually(func() bool { return leads.Load() == 4 })
+	n.awaitPublished(5 * len(all))
+	leadsOf(4)
 	n.redis.Refuse(false)
-	n.eventually(func() bool { return leads.Load() == 2 })
+	leadsOf(2)
 	n.commitKeyed(6, 10, all...)
-	n.eventuallyPublished(10 * len(all))
+	n.awaitPublished(10 * len(all))
 	stopTwo()
 	stopOne()
 	n.wantKeys(4, 10, all...)
@@ -176,12 +164,10 @@ func TestNumbererWaitsForTheHeads(t *testing.T) {
 	w.commitMany(2)
 	var numbering errgroup.Group
 	numbering.Go(func() error { _, err := s.RunOnce(w.ctx); return err })
-	w.eventually(func() bool {
-		return query[bool](w, `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock')`)
-	})
+	w.awaitTrue("the numbering to wait for the heads", `SELECT EXISTS (SELECT FROM pg_stat_activity
+		WHERE datname = current_database() AND wait_event_type = 'Lock')`)
 	w.must(tx.Commit(w.ctx))
-	w.must(numbering.Wait())
+	w.ended("the numbering", &numbering)
 	w.drain(s)
-	w.eventuallyPublished(6)
+	w.awaitPublished(6)
 }

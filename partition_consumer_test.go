@@ -67,12 +67,12 @@ func TestPartitionIsAddedWhileConsumersRun(t *testing.T) {
 			t.Parallel()
 			p := setupPartitions(t, 1)
 			first := p.run(change)
-			p.await("the first process to read", func() bool { return first.reads(0) })
+			first.awaitReads(0)
 			second := p.run(change)
-			p.await("the second process to stand by", func() bool { return second.reads() })
+			second.awaitReads()
 			p.grow(4)
 			p.writeAll()
-			p.await("all to be applied", func() bool { return p.appliedAll("sum") })
+			p.awaitApplied("sum")
 			p.awaitShares("2 2")
 			first.stop()
 			second.stop()
@@ -125,8 +125,8 @@ func TestProcessesUnderLoad(t *testing.T) {
 		}
 	}
 	enough()
-	p.must(writers.Wait())
-	p.await("all to be applied", func() bool { return p.appliedAll("sum") })
+	p.ended("the writers", &writers)
+	p.awaitApplied("sum")
 	for _, m := range processes {
 		m.stop()
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,11 +152,35 @@ func (p *partitioned) checkPartitions() {
 		) AS a WHERE step <> 1`), 0)
 }
 
-func (p *partitioned) appliedAll(name string) bool {
+// awaitApplied waits until a consumer has applied all partitions.
+func (p *partitioned) awaitApplied(name string) {
 	p.Helper()
-	return query[bool](p.world, `
-		SELECT bool_and(coalesce(c."offset", 0) = p.next_offset - 1)
-		FROM log_partitions AS p LEFT JOIN checkpoints AS c ON c.name = $1 AND c.partition = p.partition`, name)
+	awaitQuery(p.world, "what "+name+" has not applied", "", `
+		SELECT coalesce(string_agg(format('partition %s is at %s of %s', p.partition, c."offset", p.next_offset - 1), ', '), '')
+		FROM log_partitions AS p LEFT JOIN checkpoints AS c ON c.name = $1 AND c.partition = p.partition
+		WHERE coalesce(c."offset", 0) <> p.next_offset - 1`, name)
+}
+
+// freezeClock lets the database's clock, by which members are alive, stand still but
+// for advance: then nobody is taken for dead because the machine is slow. Processes
+// that run already do not notice.
+func (p *partitioned) freezeClock() {
+	p.Helper()
+	p.exec(`
+		CREATE SCHEMA fake;
+		CREATE TABLE fake.clock AS SELECT now();
+		CREATE FUNCTION fake.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT now FROM fake.clock';
+		ALTER TABLE consumer_members ALTER seen_at SET DEFAULT fake.clock_timestamp();
+		DO $$ BEGIN
+			EXECUTE format('ALTER DATABASE %I SET search_path = fake, public, pg_catalog', current_database());
+		END $$`)
+	p.db.Reset()
+}
+
+// advance sets the frozen clock forward.
+func (p *partitioned) advance(d time.Duration) {
+	p.Helper()
+	p.exec(`UPDATE fake.clock SET now = now + make_interval(secs => $1)`, d.Seconds())
 }
 
 // process is one of consumer "sum", with connections of its own, which can be cut.
@@ -215,7 +238,7 @@ func (m *process) start() {
 func (m *process) stop() {
 	m.p.Helper()
 	m.cancel()
-	m.p.must(m.running.Wait())
+	m.p.ended("the process", &m.running)
 }
 
 // die ends it so that it cannot tell anyone.
@@ -226,10 +249,19 @@ func (m *process) die() {
 	m.stop()
 }
 
-// reads says whether it reads just these partitions, by its own account.
-func (m *process) reads(partitions ...int) bool {
+// reads are the partitions that it reads, by its own account.
+func (m *process) reads() string {
 	leases := m.leases.Load()
-	return leases != nil && slices.Equal(*leases, partitions)
+	if leases == nil {
+		return "nothing yet"
+	}
+	return fmt.Sprint(*leases)
+}
+
+// awaitReads waits until it reads just these partitions.
+func (m *process) awaitReads(partitions ...int) {
+	m.p.Helper()
+	awaitEqual(m.p.world, "the partitions that a process reads", fmt.Sprint(partitions), m.reads)
 }
 
 // shares are how many leases each member has, in order.
@@ -242,5 +274,5 @@ func (p *partitioned) shares() string {
 
 func (p *partitioned) awaitShares(want string) {
 	p.Helper()
-	p.eventually(func() bool { return p.shares() == want })
+	awaitEqual(p.world, "the numbers of leases", want, p.shares)
 }

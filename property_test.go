@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -21,8 +22,37 @@ import (
 // and all consumers have applied exactly that.
 func TestNothingLostDoubledOrReordered(t *testing.T) {
 	t.Parallel()
+	cases := &budget{}
+	cases.left.Store(100)
+	for n := range 5 { // a case mostly waits for Postgres
+		t.Run(fmt.Sprint("world ", n), func(t *testing.T) {
+			t.Parallel()
+			checkInterleavings(t, cases)
+		})
+	}
+}
+
+// budget is how many cases several worlds check together.
+type budget struct {
+	left   atomic.Int64
+	failed atomic.Bool
+}
+
+// take says whether there is another case to check. When one has failed, there always
+// is: it is tried again to make it smaller.
+func (b *budget) take() bool { return b.left.Add(-1) >= 0 || b.failed.Load() }
+
+func checkInterleavings(t *testing.T, cases *budget) {
 	w := setup(t)
 	rapid.Check(t, func(rt *rapid.T) {
+		if !cases.take() {
+			return
+		}
+		defer func() {
+			if rt.Failed() {
+				cases.failed.Store(true)
+			}
+		}()
 		m := newModel(w, rt)
 		defer m.abandon()
 		rt.Repeat(map[string]func(*rapid.T){

@@ -107,7 +107,10 @@ func (p *publisher) farewell(ctx context.Context) {
 }
 
 // runOnce takes the lead if nobody has it and publishes one batch.
-func (p *publisher) runOnce(ctx context.Context) (n int, err error) {
+func (p *publisher) runOnce(ctx context.Context) (int, error) { return p.asLeader(ctx, p.step) }
+
+// asLeader calls work as the leader, after taking the lead if nobody has it.
+func (p *publisher) asLeader(ctx context.Context, work func(context.Context) (int, error)) (n int, err error) {
 	defer func() {
 		p.readiness.note(ctx, err)
 		if err != nil && !errors.Is(err, ErrStandby) && ctx.Err() == nil {
@@ -117,16 +120,19 @@ func (p *publisher) runOnce(ctx context.Context) (n int, err error) {
 	if p.lead != nil && time.Since(p.lead.used) > p.lead.silence {
 		p.stepDown() // the caller took its time: Postgres has ended the session
 	}
-	if p.lead == nil {
-		err := p.takeLead(ctx)
-		if errors.Is(err, ErrStandby) {
-			err = errors.Join(err, p.keepReady(ctx))
-		}
-		if err != nil {
+	wasIdle := p.lead != nil && !p.runs
+	if err := p.ensureLead(ctx); err != nil {
+		return 0, err
+	}
+	n, err = work(ctx)
+	if wasIdle && err != nil && ctx.Err() == nil && p.lead.sessionEnded(err) {
+		p.log.Info("the leader's session has ended between two calls: taking the lead again", "err", err)
+		p.stepDown()
+		if err := p.ensureLead(ctx); err != nil {
 			return 0, err
 		}
+		n, err = work(ctx)
 	}
-	n, err = p.step(ctx)
 	var fenced *FencedError
 	switch {
 	case errors.As(err, &fenced):
@@ -144,6 +150,18 @@ func (p *publisher) runOnce(ctx context.Context) (n int, err error) {
 		p.limit = min(p.limit+p.limit/8+1, p.cfg.BatchRecords)
 	}
 	return n, err
+}
+
+// ensureLead takes the lead if this publisher does not have it.
+func (p *publisher) ensureLead(ctx context.Context) error {
+	if p.lead != nil {
+		return nil
+	}
+	err := p.takeLead(ctx)
+	if errors.Is(err, ErrStandby) {
+		err = errors.Join(err, p.keepReady(ctx))
+	}
+	return err
 }
 
 // keepReady looks at the log now and then while another streamer leads. Else a

@@ -66,7 +66,7 @@ func TestConsumerReadsAhead(t *testing.T) {
 	w.commitMany(35)
 	w.drain(w.streamer())
 	ctx, stop := context.WithCancel(w.ctx)
-	w.must(w.ended(ctx, w.readingAhead(stop, func(context.Context) error { return nil }).Run))
+	w.must(w.endOf(ctx, w.readingAhead(stop, func(context.Context) error { return nil }).Run))
 	w.wantTotal("sum", "35")
 }
 
@@ -89,7 +89,7 @@ func TestReadAheadOfAFailure(t *testing.T) {
 			return nil
 		}
 	})
-	w.must(w.ended(ctx, c.Run))
+	w.must(w.endOf(ctx, c.Run))
 	w.wantCount("failures left", failures, 0)
 	w.wantTotal("sum", "35")
 }
@@ -106,11 +106,11 @@ func TestReadAheadEndsWithTheConsumer(t *testing.T) {
 	c := w.readingAhead(stop, func(ctx context.Context) error {
 		stop()
 		<-ctx.Done()
-		w.await("the batch in hand to be applied", func() bool { return w.checkpoint("sum") == 10 }) // nothing else is left to do
+		w.awaitThat("the batch in hand to be applied", func() bool { return w.checkpoint("sum") == 10 }) // nothing else is left to do
 		ended = true
 		return ctx.Err()
 	})
-	w.must(w.ended(ctx, c.Run))
+	w.must(w.endOf(ctx, c.Run))
 	if !ended {
 		t.Error("it goes on reading")
 	}

@@ -53,7 +53,7 @@ func TestStreamerIsReady(t *testing.T) {
 	s.Resign()
 	crash = nil
 	w.command("HSET", "{"+w.stream+"}:leader", "log_id", "another")
-	if err := w.ended(w.ctx, s.Run); err == nil {
+	if err := w.endOf(w.ctx, s.Run); err == nil {
 		t.Fatal("it runs with another database's log")
 	}
 	w.wantReady(s.Ready, "belongs to another database")
@@ -96,7 +96,7 @@ func TestConsumerIsReady(t *testing.T) {
 	w.wantReady(c.Ready, "")
 
 	crash, poisoned = nil, true
-	if err := w.ended(w.ctx, c.Run); err == nil {
+	if err := w.endOf(w.ctx, c.Run); err == nil {
 		t.Fatal("it applied poison")
 	}
 	w.wantReady(c.Ready, "halts at offset 2 of partition 0: its handler rejected the record: poison and more")
@@ -106,7 +106,7 @@ func TestConsumerIsReady(t *testing.T) {
 
 	w.exec(`UPDATE checkpoints SET "offset" = 9`)
 	c.Forget()
-	if err := w.ended(w.ctx, c.Run); err == nil {
+	if err := w.endOf(w.ctx, c.Run); err == nil {
 		t.Fatal("it is ahead of its source")
 	}
 	w.wantReady(c.Ready, "is 9 but its source is only at 2")
@@ -116,7 +116,7 @@ func TestConsumerIsReady(t *testing.T) {
 
 	alone := w.consumer("alone", func(cfg *unilog.ConsumerConfig) { cfg.Archive = nil })
 	w.command("XTRIM", w.stream, "MAXLEN", "1")
-	if err := w.ended(w.ctx, alone.Run); err == nil {
+	if err := w.endOf(w.ctx, alone.Run); err == nil {
 		t.Fatal("it passed over a gap")
 	}
 	w.wantReady(alone.Ready, "cannot have offsets 1 to 1")
@@ -173,7 +173,7 @@ func TestReadyIsConcurrent(t *testing.T) {
 	ctx, stop := context.WithCancel(w.ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	w.await("the streamer to be ready", func() bool { return s.Ready() == nil })
+	w.awaitThat("the streamer to be ready", func() bool { return s.Ready() == nil })
 	stop()
 	w.must(await.Receive(t, "the streamer to end", ended))
 }

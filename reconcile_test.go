@@ -67,7 +67,7 @@ func TestReconcileAndBootstrapUnderLoad(t *testing.T) {
 	s := w.streamer()
 	processes.Go(func() error { return s.Run(ctx) })
 	run("first")
-	w.await("the first consumer to register", func() bool {
+	w.awaitThat("the first consumer to register", func() bool {
 		return query[bool](w, `SELECT EXISTS (SELECT FROM checkpoints)`)
 	})
 	for range 3 {
@@ -92,7 +92,7 @@ func TestReconcileAndBootstrapUnderLoad(t *testing.T) {
 		w.checkAudit()
 	}
 	w.must(writers.Wait())
-	w.await("eleven consumers to have applied all", func() bool {
+	w.awaitThat("eleven consumers to have applied all", func() bool {
 		return query[bool](w, `SELECT count(*) = 11 AND bool_and(total = 360) FROM sums`)
 	})
 	stop()

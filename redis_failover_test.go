@@ -34,10 +34,12 @@ func setupNodes(t *testing.T, nodes *testenv.Nodes) *world {
 // master returns who has the stream, as soon as that is known.
 func (w *world) master(nodes *testenv.Nodes) (master, replica *testenv.Node) {
 	w.Helper()
-	w.eventually(func() bool {
+	w.await("a master", func() string {
 		var err error
-		master, replica, err = nodes.Master(w.ctx, w.stream)
-		return err == nil && master != nil
+		if master, replica, err = nodes.Master(w.ctx, w.stream); err == nil && master != nil {
+			return ""
+		}
+		return fmt.Sprint("none, and the error is ", err)
 	})
 	return master, replica
 }
@@ -45,13 +47,15 @@ func (w *world) master(nodes *testenv.Nodes) (master, replica *testenv.Node) {
 // replaced waits until somebody else has the stream.
 func (w *world) replaced(nodes *testenv.Nodes, old *testenv.Node) {
 	w.Helper()
-	w.eventually(func() bool {
-		master, _ := w.master(nodes)
-		return master != old
+	w.await("another master", func() string {
+		if master, _ := w.master(nodes); master == old {
+			return "it is the old one"
+		}
+		return ""
 	})
 }
 
-func TestMasterKilledUnderLoad(t *testing.T) {
+func TestClusterOrSentinelMasterKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	for name, start := range several {
 		t.Run(name, func(t *testing.T) {
@@ -74,10 +78,10 @@ func TestMasterKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// TestMasterFrozenUnderLoad freezes the master, which does not know that it was
+// TestClusterOrSentinelMasterFrozenUnderLoad freezes the master, which does not know that it was
 // replaced when it goes on. Its clients must notice without an end of their
 // connections.
-func TestMasterFrozenUnderLoad(t *testing.T) {
+func TestClusterOrSentinelMasterFrozenUnderLoad(t *testing.T) {
 	t.Parallel()
 	for name, start := range several {
 		t.Run(name, func(t *testing.T) {
@@ -93,13 +97,14 @@ func TestMasterFrozenUnderLoad(t *testing.T) {
 			t.Logf("records go on %v after the master was frozen", time.Since(frozen))
 			w.must(master.Signal(syscall.SIGCONT))
 			w.replaced(nodes, master)
-			w.eventually(func() bool { // it knows, and has cut its clients off
+			// It knows, and has cut its clients off.
+			awaitEqual(w, "the old master's role", "slave", func() string {
 				role, err := master.Do(w.ctx, "ROLE").ToArray()
 				if err != nil {
-					return false
+					return err.Error()
 				}
 				name, _ := role[0].ToString()
-				return name == "slave"
+				return name
 			})
 			w.reconnect()
 			l.goOn()
@@ -108,9 +113,9 @@ func TestMasterFrozenUnderLoad(t *testing.T) {
 	}
 }
 
-// TestFailoverLosesEntries kills a master whose replica lacks entries that all
+// TestClusterOrSentinelFailoverLosesEntries kills a master whose replica lacks entries that all
 // consumers have applied.
-func TestFailoverLosesEntries(t *testing.T) {
+func TestClusterOrSentinelFailoverLosesEntries(t *testing.T) {
 	t.Parallel()
 	for name, start := range several {
 		t.Run(name, func(t *testing.T) {
@@ -128,7 +133,7 @@ func TestFailoverLosesEntries(t *testing.T) {
 			var has int // at most
 			_, err = fmt.Sscanf(entries[0].ID, "%d-0", &has)
 			w.must(err)
-			w.eventually(func() bool { return query[int](w, `SELECT min("offset") FROM checkpoints`) > has })
+			w.awaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM checkpoints`, has)
 			w.must(master.Kill())
 			killed := time.Now()
 			w.replaced(nodes, master)
@@ -141,9 +146,9 @@ func TestFailoverLosesEntries(t *testing.T) {
 	}
 }
 
-// TestSlotMovesUnderLoad moves the stream to another master of the cluster, twice,
+// TestClusterSlotMovesUnderLoad moves the stream to another master of the cluster, twice,
 // while it is written and read.
-func TestSlotMovesUnderLoad(t *testing.T) {
+func TestClusterSlotMovesUnderLoad(t *testing.T) {
 	t.Parallel()
 	nodes := testenv.Cluster(t)
 	w := setupNodes(t, nodes)

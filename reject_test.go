@@ -44,7 +44,7 @@ func TestConsumerHaltsAtARejectedRecord(t *testing.T) {
 			var rejected *unilog.RejectedError
 			// What comes before it is applied; then Run returns, and does so again.
 			for range 2 {
-				if err := w.ended(w.ctx, c.Run); !errors.As(err, &rejected) || rejected.Offset != 5 || strings.Contains(err.Error(), "\n") {
+				if err := w.endOf(w.ctx, c.Run); !errors.As(err, &rejected) || rejected.Offset != 5 || strings.Contains(err.Error(), "\n") {
 					t.Fatalf("Run returned %v, want a rejection at offset 5, in one line", err)
 				}
 				w.wantTotal("sum", "10")
@@ -138,7 +138,7 @@ func TestConsumerRejectsWhatItsHandlerGivesUp(t *testing.T) {
 		}
 	})
 	var rejected *unilog.RejectedError
-	if err := w.ended(w.ctx, c.Run); !errors.As(err, &rejected) || rejected.Offset != 2 {
+	if err := w.endOf(w.ctx, c.Run); !errors.As(err, &rejected) || rejected.Offset != 2 {
 		t.Errorf("Run returned %v, want a rejection at offset 2", err)
 	}
 	w.wantTotal("sum", "1")
@@ -196,7 +196,7 @@ func TestConsumerWhoseHandlerHidesAFailure(t *testing.T) {
 		}
 	})
 	var rejected *unilog.RejectedError
-	if err := w.ended(w.ctx, c.Run); !errors.As(err, &rejected) {
+	if err := w.endOf(w.ctx, c.Run); !errors.As(err, &rejected) {
 		t.Errorf("Run returned %v, want a rejection", err)
 	}
 }

@@ -27,7 +27,7 @@ func TestRepartitionsTakeTurns(t *testing.T) {
 		}
 		return err
 	})
-	w.await("the second one to wait", func() bool {
+	w.awaitThat("the second one to wait", func() bool {
 		return query[bool](w, `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%log_partitions%')`)
 	})
@@ -66,7 +66,7 @@ func TestConsumerRefusesADeliverersName(t *testing.T) {
 	w.wantCount("delivered", w.repeat(w.deliverer(outside.deliver).RunOnce), 2)
 	w.publish(2)
 	c := w.consumer("hook")
-	if err := w.ended(w.ctx, c.Run); !errors.Is(err, unilog.ErrDeliverersName) {
+	if err := w.endOf(w.ctx, c.Run); !errors.Is(err, unilog.ErrDeliverersName) {
 		t.Errorf("Run returned %v", err)
 	}
 	w.wantCount("delivered", w.repeat(w.deliverer(outside.deliver).RunOnce), 2)

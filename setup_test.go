@@ -188,12 +188,10 @@ var quiet = slog.New(slog.DiscardHandler)
 // because the test, or the machine, is slow: its session does not end for that.
 func (w *world) streamer(change ...func(*unilog.StreamerConfig)) *unilog.Streamer {
 	w.Helper()
-	cfg := unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet}
+	// However slow the machine is, a leader loses its session only where a test wants it to.
+	cfg := unilog.WithSessionTimeout(unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet}, await.Patience)
 	for _, f := range change {
 		f(&cfg)
-	}
-	if cfg.DB == w.db {
-		cfg = unilog.WithPatience(cfg, await.Patience)
 	}
 	s, err := unilog.NewStreamer(cfg)
 	w.must(err)
@@ -257,8 +255,8 @@ func (w *world) repeat(once func(context.Context) (int, error)) (total int) {
 	}
 }
 
-// ended runs what ends by itself, or when ctx does, and returns how.
-func (w *world) ended(ctx context.Context, run func(context.Context) error) error {
+// endOf runs what ends by itself, or when ctx does, and returns how.
+func (w *world) endOf(ctx context.Context, run func(context.Context) error) error {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(ctx, await.Patience)
 	defer cancel()
@@ -269,8 +267,8 @@ func (w *world) ended(ctx context.Context, run func(context.Context) error) erro
 	return err
 }
 
-// await waits until something holds that another goroutine brings about.
-func (w *world) await(what string, holds func() bool) {
+// awaitThat waits until something holds that another goroutine brings about.
+func (w *world) awaitThat(what string, holds func() bool) {
 	w.Helper()
 	await.True(waiting{tb: w.tb}, what, holds)
 }

@@ -142,7 +142,7 @@ func TestLogOfAnotherDatabase(t *testing.T) {
 			if n, err := c.RunOnce(ours.ctx); !errors.As(err, &foreign) || foreign.Consumer != "sum" {
 				t.Fatalf("it applied %d and says %v, want a ForeignLogError", n, err)
 			}
-			if err := ours.ended(ours.ctx, c.Run); !errors.As(err, &foreign) {
+			if err := ours.endOf(ours.ctx, c.Run); !errors.As(err, &foreign) {
 				t.Errorf("it ends with %v, want a ForeignLogError", err)
 			}
 			state.wantTotal("sum", "3")

@@ -12,7 +12,7 @@ import (
 // status reads the status, again if the log did not say soon enough where it is.
 func (w *world) status() (s *unilog.Status) {
 	w.Helper()
-	w.await("the log to answer", func() bool {
+	w.awaitThat("the log to answer", func() bool {
 		var err error
 		s, err = unilog.ReadStatus(w.ctx, w.db, w.log)
 		w.must(err)

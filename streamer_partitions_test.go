@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
@@ -127,10 +128,10 @@ func TestRecordsWithoutAKeyAreSpread(t *testing.T) {
 }
 
 // countedStreamer is a streamer with the number of partitions that it leads.
-func (w *world) countedStreamer() (*unilog.Streamer, *atomic.Int64) {
+func (w *world) countedStreamer(change ...func(*unilog.StreamerConfig)) (*unilog.Streamer, *atomic.Int64) {
 	w.Helper()
 	leads := new(atomic.Int64)
-	return w.streamer(func(cfg *unilog.StreamerConfig) {
+	return w.streamer(append(change, func(cfg *unilog.StreamerConfig) {
 		cfg.Observer.Leading = func(_ int, epoch int64) {
 			if epoch > 0 {
 				leads.Add(1)
@@ -138,7 +139,7 @@ func (w *world) countedStreamer() (*unilog.Streamer, *atomic.Int64) {
 				leads.Add(-1)
 			}
 		}
-	}), leads
+	})...), leads
 }
 
 // TestStreamersShareThePartitions starts and stops streamers while records are
@@ -149,49 +150,45 @@ func TestStreamersShareThePartitions(t *testing.T) {
 	const partitions = 8
 	w.repartition(partitions, 1)
 	all := keys(30)
-	shares := func(leads ...*atomic.Int64) (led []int64) {
-		for _, n := range leads {
-			led = append(led, n.Load())
-		}
-		return led
+	awaitShares := func(want string, leads ...*atomic.Int64) {
+		t.Helper()
+		awaitEqual(w, "the numbers of partitions that each leads", want, func() string {
+			led := make([]int64, len(leads))
+			for i, n := range leads {
+				led[i] = n.Load()
+			}
+			slices.Sort(led)
+			return fmt.Sprint(led)
+		})
 	}
 	run := func() (*atomic.Int64, func()) {
 		s, leads := w.countedStreamer()
 		ctx, cancel := context.WithCancel(w.ctx)
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
-		stop := func() { cancel(); w.must(<-ended) }
+		stop := func() { cancel(); w.must(receive(w, "the streamer to end", ended)) }
 		t.Cleanup(cancel)
 		return leads, stop
 	}
-	published := func(n int) {
-		w.eventually(func() bool {
-			return query[int](w, `SELECT sum(published_offset)::int FROM log_partitions`) == n
-		})
-	}
 	one, stopOne := run()
 	w.commitKeyed(1, 5, all...)
-	w.eventually(func() bool { return slices.Equal(shares(one), []int64{8}) })
-	published(150)
+	awaitShares("[8]", one)
+	w.awaitPublished(150)
 	two, stopTwo := run()
-	w.eventually(func() bool { return slices.Equal(shares(one, two), []int64{4, 4}) })
+	awaitShares("[4 4]", one, two)
 	w.commitKeyed(6, 10, all...)
-	published(300)
+	w.awaitPublished(300)
 	three, stopThree := run()
-	w.eventually(func() bool {
-		led := shares(one, two, three)
-		slices.Sort(led)
-		return slices.Equal(led, []int64{2, 3, 3})
-	})
+	awaitShares("[2 3 3]", one, two, three)
 	w.commitKeyed(11, 15, all...)
 	stopOne()
-	w.eventually(func() bool { return slices.Equal(shares(two, three), []int64{4, 4}) })
+	awaitShares("[4 4]", two, three)
 	w.commitKeyed(16, 20, all...)
-	published(600)
+	w.awaitPublished(600)
 	stopTwo()
-	w.eventually(func() bool { return slices.Equal(shares(three), []int64{8}) })
+	awaitShares("[8]", three)
 	w.commitKeyed(21, 25, all...)
-	published(750)
+	w.awaitPublished(750)
 	stopThree()
 	w.wantKeys(partitions, 25, all...)
 }
@@ -223,14 +220,9 @@ func TestRepartitionWhileRecordsFlow(t *testing.T) {
 	s := w.streamer()
 	group.Go(func() error { return s.Run(ctx) })
 	steps := []int{1, 4, 2, 8, 1, 3}
-	published := func(n int) {
-		w.eventually(func() bool {
-			return query[int](w, `SELECT sum(published_offset)::int FROM log_partitions`) == n
-		})
-	}
 	for i, partitions := range steps {
 		if i == 1 {
-			published(10 * len(all)) // without records there would be no barrier
+			w.awaitPublished(10 * len(all)) // without records there would be no barrier
 		}
 		if i > 0 {
 			w.repartition(partitions, steps[i-1])
@@ -238,9 +230,9 @@ func TestRepartitionWhileRecordsFlow(t *testing.T) {
 		w.commitKeyed(10*i+1, 10*i+10, all...)
 	}
 	records := 10*len(all)*len(steps) + 4 + 4 + 8 + 8 + 8 // with the barriers
-	published(records)
+	w.awaitPublished(records)
 	cancel()
-	w.must(group.Wait())
+	w.ended("the streamer", &group)
 
 	// What comes between two barriers, each partition has of its own keys, in order.
 	seen := map[string]int{}
@@ -326,24 +318,27 @@ func TestLostStreamerIsReplaced(t *testing.T) {
 	ctx, cancel := context.WithCancel(w.ctx)
 	defer cancel()
 	var group errgroup.Group
-	one, leadsOne := w.countedStreamer()
-	two, leadsTwo := w.countedStreamer()
+	config := w.db.Config()
+	config.ConnConfig.RuntimeParams["application_name"] = "streamers"
+	db, err := pgxpool.NewWithConfig(w.ctx, config)
+	w.must(err)
+	t.Cleanup(db.Close)
+	onTheirOwn := func(cfg *unilog.StreamerConfig) { cfg.DB = db }
+	one, leadsOne := w.countedStreamer(onTheirOwn)
+	two, leadsTwo := w.countedStreamer(onTheirOwn)
 	group.Go(func() error { return one.Run(ctx) })
 	group.Go(func() error { return two.Run(ctx) })
-	w.eventually(func() bool { return leadsOne.Load() == 2 && leadsTwo.Load() == 2 })
+	awaitEqual(w, "the partitions that the first one leads", 2, leadsOne.Load)
+	awaitEqual(w, "the partitions that the second one leads", 2, leadsTwo.Load)
 	all := keys(8)
 	for i := range 5 {
 		w.commitKeyed(10*i+1, 10*i+10, all...)
 		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-			WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < 0.5`)
+			WHERE datname = current_database() AND application_name = 'streamers' AND random() < 0.5`)
 	}
-	w.eventually(func() bool {
-		var n int
-		err := w.db.QueryRow(w.ctx, `SELECT sum(published_offset)::int FROM log_partitions`).Scan(&n)
-		return err == nil && n == 400
-	})
+	w.awaitPublished(400)
 	cancel()
-	w.must(group.Wait())
+	w.ended("the streamers", &group)
 	w.wantKeys(4, 50, all...)
 }
 

@@ -185,16 +185,16 @@ func TestStreamerRefusesALogThatHasDiverged(t *testing.T) {
 func TestFrozenLeaderLosesTheLead(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	frozen := w.streamer(func(cfg *unilog.StreamerConfig) { *cfg = unilog.WithSessionTimeout(*cfg, 100*time.Millisecond) })
+	frozen := w.streamer(short)
 	w.commit("1")
-	w.drain(frozen)
+	w.attempt("the leader to publish", func(ctx context.Context) (bool, error) {
+		_, err := frozen.RunOnce(ctx)
+		return err == nil, err
+	})
 	epoch := frozen.Term().Epoch
 	// It does nothing any more, and its connection stays open.
 	next := w.streamer()
-	w.eventually(func() bool {
-		_, err := next.RunOnce(w.ctx)
-		return !errors.Is(err, unilog.ErrStandby)
-	})
+	w.awaitLead(next)
 	w.commit("2")
 	w.drain(next)
 	// The log refuses it even before it has heard of the loss of its session.
@@ -276,10 +276,11 @@ func TestStreamerRunsWithWritersAndConsumers(t *testing.T) {
 			return nil
 		})
 	}
-	w.must(writers.Wait())
-	w.eventually(func() bool { return w.total("sum0") == "600" && w.total("sum1") == "600" })
+	w.ended("the writers", &writers)
+	w.awaitTotal("sum0", "600")
+	w.awaitTotal("sum1", "600")
 	stop()
-	w.must(processes.Wait())
+	w.ended("the processes", &processes)
 	w.wantCount("stream entries", len(w.streamIDs()), 400)
 }
 

@@ -1,8 +1,11 @@
 package unilog_test
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
 )
@@ -11,12 +14,13 @@ func TestStreamerKeepsTheLogShort(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.KeepRecords = 100 })
-	slow := w.consumer("slow")
+	ones := func(cfg *unilog.ConsumerConfig) { cfg.Handler = addOnes }
+	slow := w.consumer("slow", ones)
 	w.commitMany(15_000) // more than Redis trims at once
 	w.drain(s)
 	w.must(s.Upkeep(w.ctx))
 	// Redis trims by nodes of about a hundred entries.
-	length := func() int { return len(w.streamIDs()) }
+	length := w.streamLength
 	if n := length(); n < 100 || n > 250 {
 		t.Errorf("the stream keeps %d entries without consumers, want 100 or a few more", n)
 	}
@@ -30,11 +34,19 @@ func TestStreamerKeepsTheLogShort(t *testing.T) {
 		t.Errorf("the stream keeps %d entries, and a consumer has yet to read the last 1,100", n)
 	}
 	w.exec(`UPDATE checkpoints SET "offset" = 15000`)
-	w.consume(w.consumer("slow"))
+	w.consume(w.consumer("slow", ones))
 	w.must(s.Upkeep(w.ctx))
 	if n := length(); n < 100 || n > 250 {
 		t.Errorf("the stream keeps %d entries that everyone has read, want 100 or a few more", n)
 	}
+}
+
+// addOnes is a quick handler for a consumer "slow" of amounts of 1.
+func addOnes(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO sums AS s VALUES ('slow', $1)
+		ON CONFLICT (name) DO UPDATE SET total = s.total + excluded.total`, len(entries))
+	return err
 }
 
 func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {

@@ -52,13 +52,11 @@ func TestWay2DeleteSeesMoreThanSelect(t *testing.T) {
 
 	var numbering errgroup.Group
 	numbering.Go(func() error { _, err := s.RunOnce(w.ctx); return err })
-	w.eventually(func() bool {
-		return query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
-	})
+	w.awaitTrue("the numbering to stand at the gate", `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
 	w.must(early.Commit(w.ctx))
 	w.must(closed.Rollback(w.ctx))
-	w.must(numbering.Wait())
+	w.ended("the numbering", &numbering)
 	w.wantCount("stream entries before the late row is numbered", len(w.streamIDs()), 2)
 	w.drain(s)
 	w.wantCount("stream entries", len(w.streamIDs()), 3)
@@ -260,7 +258,7 @@ func TestWay7TwoInstancesOfOneConsumer(t *testing.T) {
 			return nil
 		})
 	}
-	w.must(instances.Wait())
+	w.ended("the instances", &instances)
 	w.wantTotal("sum", "300")
 	w.wantCount("applied", query[int](w, `SELECT count(*) FROM applied`), 300)
 	w.wantCount("applied out of order", query[int](w, `
@@ -323,19 +321,5 @@ func TestWay10OpenTransactionDoesNotStall(t *testing.T) {
 	last := query[string](w, `SELECT data ->> 'amount' FROM log_records ORDER BY "offset" DESC LIMIT 1`)
 	if last != "3" {
 		t.Errorf("the last record is %s, want 3", last)
-	}
-}
-
-// eventually waits until a condition holds that another goroutine brings about.
-func (w *world) eventually(holds func() bool) {
-	w.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-w.ctx.Done():
-			w.Fatal("it did not come about")
-		case <-tick.C:
-		}
 	}
 }

@@ -78,7 +78,7 @@ func TestWritersThatCollide(t *testing.T) {
 					}
 				})
 			}
-			w.must(writers.Wait())
+			w.ended("the writers", &writers)
 			close(failures)
 			w.wantCount("transactions refused", min(len(failures), 1), 1)
 			for code := range failures {
