@@ -111,6 +111,12 @@ func TestTimeoutOfTasks(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+	// These connect first.
+	redis := "--redis-url=" + testenv.SharedRedis(t)
+	for _, command := range [][]string{{"status", redis}, {"status", "--watch", "--json", redis}, {"migrate"}} {
+		args := append(command, "--timeout=1ns", "--database-url="+pool.Config().ConnString())
+		here(t.Context(), t, args...).asExpected(t, command[0], 1, tooLong)
+	}
 }
 
 // Nothing but waiting is to be done here, so all do it at once.
