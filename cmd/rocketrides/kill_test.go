@@ -140,7 +140,7 @@ func (s *site) exact(n int) {
 
 // book posts a ride.
 func (s *site) book(port int) error {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: await.Patience}
 	resp, err := client.PostForm(fmt.Sprintf("http://127.0.0.1:%d/rides", port), url.Values{"distance": {"1.5"}})
 	if err != nil {
 		return err

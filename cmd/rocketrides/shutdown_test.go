@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
@@ -106,7 +107,7 @@ func TestTerminatedWithARideInHand(t *testing.T) {
 	s.postgres.CutAt(proxy.ToServer, func(chunk []byte) bool {
 		if books(chunk) {
 			_ = api.cmd.Process.Signal(syscall.SIGTERM)
-			for t.Context().Err() == nil {
+			for end := time.Now().Add(await.Patience); time.Now().Before(end); {
 				conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 				if err != nil {
 					break
