@@ -10,7 +10,6 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -48,7 +47,6 @@ func newScreen(t *testing.T, args ...string) *screen {
 		fmt.Sprintf("--port=%d", freePort(t)), "--log-level=error",
 	}, args...)...)
 	s.up.says("look:")
-	s.up.overdue.Reset(5 * time.Minute)
 	go func() { // lest it wait for a reader
 		for range s.up.lines {
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -11,20 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/rides"
 )
 
-// terminate ends the process as a supervisor does, which kills it when 10 s are
-// over, and returns what it had still to say: no warning and no error.
+// terminate ends the process as a supervisor does, and returns what it had still to
+// say: no warning and no error.
 func (p *process) terminate() string {
 	p.Helper()
-	overdue := time.AfterFunc(10*time.Second, func() {
-		p.Error("10 s after SIGTERM it has not ended")
-		_ = p.cmd.Process.Kill()
-	})
 	said := p.stop()
-	overdue.Stop()
 	if strings.Contains(said, " WRN ") || strings.Contains(said, " ERR ") || strings.Contains(said, "panic") {
 		p.Errorf("after SIGTERM it says\n%s", said)
 	}
@@ -112,7 +107,7 @@ func TestTerminatedWithARideInHand(t *testing.T) {
 	s.postgres.CutAt(proxy.ToServer, func(chunk []byte) bool {
 		if books(chunk) {
 			_ = api.cmd.Process.Signal(syscall.SIGTERM)
-			for t.Context().Err() == nil {
+			for end := time.Now().Add(await.Patience); time.Now().Before(end); {
 				conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 				if err != nil {
 					break
@@ -148,9 +143,7 @@ func TestUpTerminatedUnderLoad(t *testing.T) {
 	if !strings.Contains(said, "stopping simulator, api, streamer") || strings.Contains(said, " died ") {
 		t.Errorf("up says\n%s", said)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	again := command(ctx, t, nil, append(args, "--for=1s")...)
+	again := command(await.Context(t, "up to end"), t, nil, append(args, "--for=1s")...)
 	again.Cancel = func() error { return again.Process.Signal(syscall.SIGTERM) }
 	if out, err := again.CombinedOutput(); err != nil || !strings.Contains(string(out), "the audit holds") {
 		t.Errorf("up again: %v\n%s", err, out)
