@@ -91,7 +91,7 @@ func (w *watcher) look(ctx context.Context) {
 		return
 	}
 	w.hub.sample(&s)
-	w.story.sampled(&s)
+	w.story.sampled(&s, now())
 	w.last = &s
 }
 
