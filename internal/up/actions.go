@@ -1,6 +1,7 @@
 package up
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,9 +168,10 @@ func (s *supervisor) cutRedis(ctx context.Context) error {
 		return fmt.Errorf("cut redis off: %w", err)
 	}
 	s.setCut(redis)
-	s.tell("redis", "cut", fmt.Sprintf("redis is cut off for %v", cutFor))
+	d := cmp.Or(s.cfg.cutFor, cutFor)
+	s.tell("redis", "cut", fmt.Sprintf("redis is cut off for %v", d))
 	s.work.Go(func() {
-		_ = pause(s.actions, cutFor)
+		_ = pause(s.actions, d)
 		if !s.isCut(redis) { // it was started again
 			return
 		}
