@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -13,13 +12,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/freeport"
 )
 
 // TestMain doubles as the supervisor that TestKilled kills.
 func TestMain(m *testing.M) {
 	if fifo := os.Getenv("UP_TEST_FIFO"); fifo != "" {
 		err := Run(context.Background(), Config{
-			DataDir: os.Getenv("UP_TEST_DIR"), DatabaseURL: "postgres://x/y", RedisURL: "redis://x", Port: freePort(),
+			DataDir: os.Getenv("UP_TEST_DIR"), DatabaseURL: "postgres://x/y", RedisURL: "redis://x", Port: freeport.Next(),
 			Prepare: func(context.Context, string, string) error { return nil },
 			Writers: [][]Process{{sh("p", `exec 9>"$UP_TEST_FIFO"; echo up >&9; exec sleep 1000`)}},
 			Output:  os.Stdout,
@@ -41,21 +41,12 @@ func fakeServers(t *testing.T) Config {
 		DataDir:     t.TempDir(),
 		DatabaseURL: "postgres://user:secret@localhost/rides",
 		RedisURL:    "redis://localhost",
-		Port:        freePort(),
+		Port:        freeport.Next(),
 		Vars:        []string{"STREAM_NAME=s"},
 		Prepare:     func(context.Context, string, string) error { return nil },
 		Output:      new(screen),
 		stopFor:     await.Patience,
 	}
-}
-
-func freePort() int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // running is a Run in the background.
