@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/rides"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
@@ -20,22 +21,18 @@ import (
 // answers waits until a URL answers with a status and a body that has a text.
 func answers(t *testing.T, url string, status int, says string) {
 	t.Helper()
-	last := ""
-	for t.Context().Err() == nil {
+	await.That(t, fmt.Sprintf("%s to answer %d with %q", url, status, says), func() string {
 		resp, err := http.Get(url)
-		if err == nil {
-			body, _ := io.ReadAll(resp.Body)
-			_ = resp.Body.Close()
-			if last = fmt.Sprint(resp.StatusCode, " ", string(body)); resp.StatusCode == status && strings.Contains(last, says) {
-				return
-			}
+		if err != nil {
+			return err.Error()
 		}
-		select {
-		case <-t.Context().Done():
-		case <-time.After(5 * time.Millisecond):
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != status || !strings.Contains(string(body), says) {
+			return fmt.Sprint(resp.StatusCode, " ", string(body))
 		}
-	}
-	t.Fatalf("%s answers %s, want %d with %q", url, last, status, says)
+		return ""
+	})
 }
 
 // What halts a process does not end it: it stays, and says why.
@@ -123,19 +120,22 @@ func TestHaltedProcessGoesOnWhenItIsMended(t *testing.T) {
 		})
 	}()
 	for range 3 {
-		<-attempts
+		await.Receive(t, "another attempt", attempts)
 	}
 	if err := consumer.Ready(); err == nil || !strings.Contains(err.Error(), "the checkpoint of consumer c") {
 		t.Errorf("halted, it says %v", err)
 	}
 	exec1(t, pool, `UPDATE checkpoints SET "offset" = 0`)
-	for consumer.Ready() != nil && t.Context().Err() == nil {
+	await.That(t, "the consumer to be ready", func() string {
 		select {
 		case <-attempts:
-		case <-t.Context().Done():
-		case <-time.After(5 * time.Millisecond):
+		default:
 		}
-	}
+		if err := consumer.Ready(); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	stop()
 	<-ended
 	if n := strings.Count(said.String(), "level=ERROR"); n != 1 {

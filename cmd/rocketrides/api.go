@@ -95,6 +95,8 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 		MaxBacklog:  c.MaxBacklog,
 		CORSOrigins: c.CORSOrigin,
 
+		DBTimeout: apiTimeout, ShutdownTimeout: apiTimeout,
+
 		Verbose: c.Verbose || log.Enabled(ctx, slog.LevelDebug),
 		Log:     log,
 		Traces:  traces,

@@ -77,6 +77,6 @@ func TestBenchRefuses(t *testing.T) {
 		"--for is 1ms":            {"bench", "all", "--for=1ms"},
 		"expected \"<part> ...\"": {"bench"},
 	} {
-		execute(t, nil, args...).fails(t, exitUsage, says)
+		here(t.Context(), t, args...).fails(t, exitUsage, says)
 	}
 }

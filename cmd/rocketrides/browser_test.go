@@ -47,7 +47,7 @@ func newScreen(t *testing.T, args ...string) *screen {
 		fmt.Sprintf("--port=%d", freePort(t)), "--log-level=error",
 	}, args...)...)
 	s.up.says("look:")
-	go func() {         // lest it wait for a reader
+	go func() { // lest it wait for a reader
 		for range s.up.lines {
 		}
 	}()

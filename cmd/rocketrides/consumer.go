@@ -30,8 +30,6 @@ const (
 	maxName = 100
 	// bootstrapTimeout bounds the audit of all rides so far.
 	bootstrapTimeout = 10 * time.Minute
-	// handlerTimeout bounds one statement that adds up distances.
-	handlerTimeout = 5 * time.Second
 )
 
 func (c *consumerCmd) Validate() error {

@@ -25,12 +25,19 @@ import (
 	"github.com/rocketrides/unilog/switchlog"
 )
 
-const (
+// closeTimeout bounds the farewell to Postgres, whose answer nobody needs.
+const closeTimeout = time.Second
+
+// Tests have more patience, on machines that are busy.
+var (
 	// connectTimeout bounds the first contact with a server, and each new
 	// connection to Postgres, unless DATABASE_URL has a connect_timeout.
 	connectTimeout = 3 * time.Second
-	// closeTimeout bounds the farewell to Postgres, whose answer nobody needs.
-	closeTimeout = time.Second
+	// handlerTimeout bounds one statement that adds up distances.
+	handlerTimeout = 5 * time.Second
+	// apiTimeout bounds what the api's requests ask of the database, and its wait for
+	// them when it ends; 0 for the api's defaults.
+	apiTimeout time.Duration
 )
 
 // schema is what the database of Rocket Rides needs.

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/rides"
 	"github.com/rocketrides/unilog/internal/testenv"
@@ -90,7 +90,7 @@ func (s *site) state() (state string) {
 // catchUp waits until consumer c has caught up.
 func (s *site) catchUp() {
 	s.Helper()
-	await(s.T, func() bool {
+	await.That(s.T, "consumer c to have caught up", func() string {
 		balances, err := rides.Audit.Check(s.Context(), s.pool)
 		if err != nil {
 			s.Fatal(err)
@@ -100,7 +100,10 @@ func (s *site) catchUp() {
 				s.Fatalf("the audit does not hold: %+v", b)
 			}
 		}
-		return len(balances) == 1 && caughtUp(balances[0])
+		if len(balances) != 1 || !caughtUp(balances[0]) {
+			return fmt.Sprintf("%+v", balances)
+		}
+		return ""
 	})
 }
 
@@ -156,12 +159,9 @@ func (p *process) kill(sig syscall.Signal) string {
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		p.Error(err)
 	}
-	var said strings.Builder
-	for line := range p.lines {
-		said.WriteString(line + "\n")
-	}
+	said := p.rest()
 	_ = p.cmd.Wait()
-	return said.String()
+	return said
 }
 
 // executing matches each execution of a statement that contains a text, which
@@ -240,9 +240,8 @@ func TestKilledAtEachStep(t *testing.T) {
 			s := newSite(t)
 			s.stage(5)
 			exec1(t, s.pool, `SELECT setval('rides_id_seq', 1000)`) // the next one is like no other number
-			var others []*process
 			if c.process == "consumer" {
-				others = append(others, start(t, s.straight, "streamer"))
+				startHere(t, s.straight, "streamer")
 			}
 			port := freePort(t)
 			args := map[string][]string{
@@ -256,18 +255,14 @@ func TestKilledAtEachStep(t *testing.T) {
 				victim.says("api listens")
 				go func() { booked <- s.book(port) }()
 			}
-			select {
-			case <-sprung:
-			case <-time.After(time.Minute):
-				t.Fatalf("it never comes so far; it says\n%s", victim.kill(syscall.SIGKILL))
-			}
+			await.Receive(t, "the process to come so far", sprung, func() string { return victim.kill(syscall.SIGKILL) })
 			if state := s.state(); !strings.Contains(state, c.then) {
 				t.Errorf("when it is killed: %s Want %s", state, c.then)
 			}
 			victim.kill(syscall.SIGKILL)
 			p.Blackhole(0)
 			if c.process == "api" {
-				if err := <-booked; err == nil {
+				if err := await.Receive(t, "the end of the client's request", booked); err == nil {
 					t.Error("the client got an answer")
 				}
 				api := start(t, s.straight, args["api"]...)
@@ -275,17 +270,14 @@ func TestKilledAtEachStep(t *testing.T) {
 				if err := s.book(port); err != nil {
 					t.Error(err)
 				}
-				others = append(others, api)
+				defer api.stop()
 			}
 			if c.process != "consumer" {
-				others = append(others, start(t, s.straight, args["streamer"]...))
+				startHere(t, s.straight, args["streamer"]...)
 			}
-			others = append(others, start(t, s.straight, args["consumer"]...))
+			startHere(t, s.straight, args["consumer"]...)
 			s.stage(1) // for those who had nothing left to do
 			s.exact(s.rides())
-			for _, p := range others {
-				p.stop()
-			}
 		})
 	}
 }
@@ -346,10 +338,15 @@ func TestFrozenStreamerIsRefused(t *testing.T) {
 			s := newSite(t)
 			s.stage(5)
 			zombie := start(t, s.faulty, "streamer")
-			await(t, func() bool { return strings.Contains(s.state(), "recorded 5") && s.sleeps() }) // it found no more
+			await.That(t, "a leader that found no more", func() string {
+				if state := s.state(); !strings.Contains(state, "recorded 5") || !s.sleeps() {
+					return state
+				}
+				return ""
+			})
 			frozen := zombie.freezeAt(s.postgres, proxy.Containing(c.late))
 			s.stage(5)
-			<-frozen
+			await.Receive(t, "the streamer to be frozen", frozen)
 			heir := start(t, s.straight, "streamer")
 			heir.says("leading", "epoch=2")
 			s.stage(5)
@@ -358,7 +355,7 @@ func TestFrozenStreamerIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			zombie.says(c.says...)
-			consumer := start(t, s.straight, "consumer", "c")
+			startHere(t, s.straight, "consumer", "c")
 			s.stage(5)
 			s.exact(20)
 			heir.stop()
@@ -366,7 +363,6 @@ func TestFrozenStreamerIsRefused(t *testing.T) {
 			s.stage(5)
 			s.exact(25)
 			zombie.stop()
-			consumer.stop()
 		})
 	}
 }

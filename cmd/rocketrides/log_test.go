@@ -38,7 +38,7 @@ func TestLogFormat(t *testing.T) {
 		}
 	}
 	for _, wrong := range []string{"--log-level=trace", "--log-format=xml"} {
-		execute(t, env, "migrate", wrong).fails(t, exitUsage, wrong[:strings.Index(wrong, "=")]+" must be one of")
+		here(t.Context(), t, "migrate", wrong).fails(t, exitUsage, wrong[:strings.Index(wrong, "=")]+" must be one of")
 	}
 	f := &loggingFlags{LogFormat: "auto"}
 	if got := f.format(true); got != "text" {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
@@ -48,9 +48,7 @@ func TestLogHasArrivedWhenItIsLed(t *testing.T) {
 		ctx, cancel := context.WithCancel(ctx)
 		var running errgroup.Group
 		running.Go(func() error { return s.Run(ctx) })
-		for !arrived(log) {
-			time.Sleep(5 * time.Millisecond)
-		}
+		await.True(t, "the log to arrive", func() bool { return arrived(log) })
 		return func() { cancel(); must(running.Wait()) }
 	}
 	before, after := open(""), open("b")

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
 )
 
-var moveFor = flag.Duration("move-for", 300*time.Millisecond, "how long TestLogMovesToKafkaAndBack lets rides flow in each place")
+var moveAfter = flag.Int64("move-after", 300, "how many rides TestLogMovesToKafkaAndBack lets flow in each place")
 
 // TestLogMovesToKafkaAndBack moves the log of running processes that fail now and
 // then from Redis to Kafka, and back, under load.
@@ -37,8 +37,8 @@ func TestLogMovesToKafkaAndBack(t *testing.T) {
 	}
 	flows := func() {
 		t.Helper()
-		began, before := time.Now(), published()
-		await(t, func() bool { return time.Since(began) > *moveFor && published() > before+100 })
+		before := published()
+		await.True(t, "rides to flow", func() bool { return published() > before+*moveAfter })
 	}
 	flows()
 	for _, args := range [][]string{{"--to=" + kafka}, {"--undo"}, {"--to=" + kafka}, {"--finish"}, {"--to=" + redis}, {"--finish"}} {
@@ -51,7 +51,7 @@ func TestLogMovesToKafkaAndBack(t *testing.T) {
 	}
 	said := simulator.stop()
 	api.stop()
-	r := execute(t, env, "verify", "a", "b", "--wait=30s")
+	r := execute(t, env, "verify", "a", "b", untilCaughtUp)
 	t.Logf("%s\n%s", lastLine(said), r.out)
 	if r.code != 0 || !strings.Contains(said, " 0 failed") {
 		t.Errorf("verify: %+v; the simulator said %s", r, lastLine(said))

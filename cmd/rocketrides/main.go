@@ -106,17 +106,9 @@ func run(ctx context.Context, args []string) int {
 			}
 		}
 	}
-	var cmds commands
-	parser, err := newParser(&cmds)
+	cmds, command, err := parse(args)
 	if err != nil {
 		return fail(err)
-	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
-	command, err := parser.Parse(args)
-	if err != nil {
-		return fail(&exitError{exitUsage, fmt.Errorf("%w: see `rocketrides%s --help`", err, named(err))})
 	}
 	log, err := cmds.logger(os.Stdout)
 	if err != nil {
@@ -128,16 +120,41 @@ func run(ctx context.Context, args []string) int {
 	return fail(command.Run())
 }
 
+// parse returns the command that is asked for.
+func parse(args []string) (*commands, *kong.Context, error) {
+	cmds := new(commands)
+	parser, err := newParser(cmds)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return nil, nil, &exitError{exitUsage, fmt.Errorf("%w: see `rocketrides%s --help`", err, named(err))}
+	}
+	return cmds, command, nil
+}
+
 // fail prints an error as one line and returns its exit code.
 func fail(err error) int {
+	code, line := verdict(err)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, line)
+	}
+	return code
+}
+
+func verdict(err error) (code int, line string) {
 	if err == nil {
-		return 0
+		return 0, ""
 	}
-	fmt.Fprintln(os.Stderr, "rocketrides:", oneLine(err))
+	line = "rocketrides: " + oneLine(err)
 	if exit := new(exitError); errors.As(err, &exit) {
-		return exit.code
+		return exit.code, line
 	}
-	return 1
+	return 1, line
 }
 
 // oneLine writes an error in one line, what it says twice once, and no passwords.

@@ -2,16 +2,21 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 )
@@ -20,8 +25,21 @@ import (
 const asProgram = "ROCKETRIDES_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
+	connectTimeout, handlerTimeout, apiTimeout = time.Minute, time.Minute, time.Minute
 	if os.Getenv(asProgram) != "" {
 		main()
+	}
+	// What runs in this process is configured by its flags alone.
+	parser, err := newParser(new(commands))
+	if err != nil {
+		panic(err)
+	}
+	for _, command := range parser.Model.Leaves(false) {
+		for _, flags := range command.AllFlags(false) {
+			for _, name := range names(flags) {
+				_ = os.Unsetenv(name)
+			}
+		}
 	}
 	testenv.Main(m)
 }
@@ -53,17 +71,65 @@ type result struct {
 	code     int
 }
 
+// untilCaughtUp has verify wait for consumers as long as the tests do for anything.
+var untilCaughtUp = "--wait=" + await.Patience.String()
+
 func execute(t *testing.T, env []string, args ...string) result {
 	t.Helper()
-	cmd := command(t.Context(), t, env, args...)
+	ctx := await.Context(t, strings.Join(args, " "))
+	cmd := command(ctx, t, env, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+	if ctx.Err() != nil || err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%v; it said\n%s%s", cmp.Or(context.Cause(ctx), err), &stdout, &stderr)
 	}
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// here runs a command in the test's own process, configured by its flags alone. A
+// process of its own would show the same, but costs a busy machine half a second.
+func here(ctx context.Context, t *testing.T, args ...string) result {
+	t.Helper()
+	cmds, command, err := parse(args)
+	if err == nil {
+		command.BindTo(ctx, (*context.Context)(nil))
+		command.Bind(slog.New(slog.DiscardHandler), &cmds.loggingFlags)
+		err = command.Run()
+	}
+	code, line := verdict(err)
+	if err != nil {
+		line += "\n"
+	}
+	return result{err: line, code: code}
+}
+
+// flagsOf are those that say the same as an environment.
+func flagsOf(env []string) (flags []string) {
+	for _, variable := range env {
+		name, value, _ := strings.Cut(variable, "=")
+		flags = append(flags, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-"))+"="+value)
+	}
+	return flags
+}
+
+// startHere runs one that goes on until stop, in the test's own process. Stop sees
+// that it ends well.
+func startHere(t *testing.T, env []string, args ...string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan result, 1)
+	go func() { ended <- here(ctx, t, append(append(args, flagsOf(env)...), "--allow-unsafe")...) }()
+	stop = sync.OnceFunc(func() {
+		t.Helper()
+		cancel()
+		if r := await.Receive(t, strings.Join(args, " ")+" to end", ended); r.code != 0 {
+			t.Errorf("%v: %+v", args, r)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // fails sees that a program ends with a code and one line that says what.
@@ -111,8 +177,9 @@ func TestWrongFlags(t *testing.T) {
 		"see `rocketrides consumer --help`":         {"consumer", "--no-such"},
 		"the consumer's name has 101 characters":    {"consumer", strings.Repeat("é", 101)},
 	} {
-		execute(t, nil, args...).fails(t, exitUsage, says)
+		here(t.Context(), t, args...).fails(t, exitUsage, says)
 	}
+	execute(t, nil, "streamer", "--retention=0s").fails(t, exitUsage, "--retention is 0s")
 }
 
 func TestEnvFile(t *testing.T) {

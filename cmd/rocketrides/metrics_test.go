@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
 )
@@ -34,22 +34,18 @@ func startScraped(t *testing.T, env []string, args ...string) *scraped {
 // until scrapes until the samples are as wanted, and returns the text.
 func (s *scraped) until(want map[string]float64) string {
 	s.Helper()
-	for {
-		text, got := testenv.Scrape(s, s.admin+"/metrics")
-		reached := true
+	text := ""
+	await.That(s, fmt.Sprintf("the metrics to be %v", want), func() string {
+		var got map[string]float64
+		text, got = testenv.Scrape(s, s.admin+"/metrics")
 		for name, value := range want {
-			found, ok := got[name]
-			reached = reached && ok && found == value
+			if found, ok := got[name]; !ok || found != value {
+				return text
+			}
 		}
-		if reached {
-			return text
-		}
-		select {
-		case <-s.Context().Done():
-			s.Fatalf("the metrics are never %v:\n%s", want, text)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+		return ""
+	})
+	return text
 }
 
 // TestMetrics runs all processes under a known load, with failures.

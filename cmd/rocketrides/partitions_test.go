@@ -1,39 +1,46 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/joho/godotenv"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 // awaitStatus looks until the status is as wanted, and returns it.
-func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) *unilog.Status {
+func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) (status *unilog.Status) {
 	t.Helper()
-	overdue := time.After(30 * time.Second)
-	for {
-		r := execute(t, env, "status", "--json")
-		status := new(unilog.Status)
-		if err := json.Unmarshal([]byte(r.out), status); err != nil {
-			t.Fatalf("status: %v in %+v", err, r)
+	cmds, _, err := parse(append([]string{"status"}, flagsOf(env)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := cmds.Status.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closePool(db)
+	log, err := cmds.Status.logFlags.open(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	await.That(t, "the status", func() string {
+		if status, err = unilog.ReadStatus(t.Context(), db, log); err != nil {
+			t.Fatal(err)
 		}
 		if is(status) {
-			return status
+			return ""
 		}
-		select {
-		case <-overdue:
-			t.Fatalf("the status stays\n%s", r.out)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+		return fmt.Sprintf("%+v", status)
+	})
+	return status
 }
 
 // TestPartitionedProcesses runs each process, the streamer twice, on a log of
@@ -41,7 +48,9 @@ func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) *unil
 func TestPartitionedProcesses(t *testing.T) {
 	t.Parallel()
 	_, env := database(t)
-	env = append(env, "REDIS_URL="+testenv.SharedRedis(t), "STREAM_NAME="+testenv.StreamName(t), "SIMULATE_FAILURES=0.1", "SEED=1")
+	env = append(env, "REDIS_URL="+testenv.SharedRedis(t), "STREAM_NAME="+testenv.StreamName(t))
+	place := env
+	env = append(env, "SIMULATE_FAILURES=0.1", "SEED=1")
 	const partitions = 4
 	if r := execute(t, env, "migrate", fmt.Sprintf("--partitions=%d", partitions)); r.code != 0 {
 		t.Fatalf("migrate: %+v", r)
@@ -54,9 +63,9 @@ func TestPartitionedProcesses(t *testing.T) {
 	for _, s := range streamers {
 		s.until(map[string]float64{"unilog_leader": partitions / 2, "unilog_leaders": partitions, "unilog_partitions": partitions})
 	}
-	awaitStatus(t, env, func(s *unilog.Status) bool { return len(s.Consumers) == len(consumers) })
+	awaitStatus(t, place, func(s *unilog.Status) bool { return len(s.Consumers) == len(consumers) })
 	// Nothing has to be stopped for that.
-	if r := execute(t, env, "migrate", "--roles", "--timeout=20s"); r.code != 0 {
+	if r := execute(t, env, "migrate", "--roles"); r.code != 0 {
 		t.Fatalf("migrate --roles beside streamers: %+v", r)
 	}
 	if r := execute(t, nil, "simulator", fmt.Sprintf("--url=http://127.0.0.1:%d", port), "--rate=100", "--for=1s"); r.code != 0 {
@@ -65,10 +74,10 @@ func TestPartitionedProcesses(t *testing.T) {
 	if r := execute(t, env, "verify", "c1", "c2"); r.code != 0 { // the equation holds at every instant
 		t.Errorf("verify: %+v", r)
 	}
-	if r := execute(t, env, "verify", "c1", "c2", "--wait=20s"); r.code != 0 {
+	if r := execute(t, env, "verify", "c1", "c2", untilCaughtUp); r.code != 0 {
 		t.Errorf("verify: %+v", r)
 	}
-	status := awaitStatus(t, env, func(s *unilog.Status) bool {
+	status := awaitStatus(t, place, func(s *unilog.Status) bool {
 		return s.Leaders() == partitions && s.Staged == 0 && s.Published == s.Numbered && s.Log.Offset == s.Numbered
 	})
 	for _, c := range status.Consumers {

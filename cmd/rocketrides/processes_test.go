@@ -13,15 +13,15 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 // process is one that runs, and the lines that it prints.
 type process struct {
 	*testing.T
-	cmd     *exec.Cmd
-	lines   chan string
-	overdue *time.Timer
+	cmd   *exec.Cmd
+	lines chan string
 }
 
 func start(t *testing.T, env []string, args ...string) *process {
@@ -36,33 +36,52 @@ func start(t *testing.T, env []string, args ...string) *process {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// One that hangs is seen with what it has said.
-	overdue := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
-	p := &process{t, cmd, make(chan string, 10_000), overdue} // more than it prints
+	p := &process{t, cmd, make(chan string, 10_000)} // more than it prints while nobody reads
 	go func() {
 		defer close(p.lines)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			p.lines <- lines.Text()
 		}
 	}()
-	t.Cleanup(func() {
-		overdue.Stop()
-		_ = cmd.Process.Kill()
-	})
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	return p
+}
+
+// readTo reads what the process prints up to a line that is wanted, or to the
+// process's end. One that hangs is seen with what it has said.
+func (p *process) readTo(wanted func(line string) bool) (said string, found bool) {
+	p.Helper()
+	overdue := time.AfterFunc(await.Patience, func() { _ = p.cmd.Process.Kill() })
+	defer overdue.Stop()
+	var all strings.Builder
+	for line := range p.lines {
+		all.WriteString(line + "\n")
+		if wanted(line) {
+			return all.String(), true
+		}
+	}
+	if !overdue.Stop() {
+		p.Fatalf("waited %v for %q; it said\n%s", await.Patience, p.cmd.Args[1:], &all)
+	}
+	return all.String(), false
 }
 
 // says waits until the process prints a line with all of the words.
 func (p *process) says(words ...string) {
 	p.Helper()
-	var seen []string
-	for line := range p.lines {
-		seen = append(seen, line)
-		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
-			return
-		}
+	said, found := p.readTo(func(line string) bool {
+		return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
+	})
+	if !found {
+		p.Fatalf("it ended without a line that says %q:\n%s", words, said)
 	}
-	p.Fatalf("it ended without a line that says %q:\n%s", words, strings.Join(seen, "\n"))
+}
+
+// rest is what the process has still to say until it has ended.
+func (p *process) rest() string {
+	p.Helper()
+	said, _ := p.readTo(func(string) bool { return false })
+	return said
 }
 
 // stop ends the process as a supervisor does, and sees that it ends well. It
@@ -72,14 +91,11 @@ func (p *process) stop() string {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.Fatal(err)
 	}
-	var rest strings.Builder
-	for line := range p.lines {
-		rest.WriteString(line + "\n")
-	}
+	said := p.rest()
 	if err := p.cmd.Wait(); err != nil {
-		p.Errorf("at SIGTERM it ended with %v", err)
+		p.Errorf("at SIGTERM it ended with %v:\n%s", err, said)
 	}
-	return rest.String()
+	return said
 }
 
 // TestProcesses runs each process on servers of one's own, as from a Procfile.
@@ -128,7 +144,7 @@ func TestProcesses(t *testing.T) {
 	if n, err := redis.Do(t.Context(), redis.B().Xlen().Key(stream).Build()).AsInt64(); err != nil || n != 21 {
 		t.Errorf("the stream %s has %d entries, %v; want 21", stream, n, err)
 	}
-	if r := execute(t, env, "verify", "c", "--wait=10s"); r.code != 0 {
+	if r := execute(t, env, "verify", "c", untilCaughtUp); r.code != 0 {
 		t.Errorf("verify: %+v", r)
 	}
 }

@@ -182,7 +182,7 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 	bootstrapped.says("parked in dead_letters")
 	book()
 
-	if ran := execute(t, r.env("reader"), "verify", "c1", "c2", "c3", "--wait=20s"); ran.code != 0 {
+	if ran := execute(t, r.env("reader"), "verify", "c1", "c2", "c3", untilCaughtUp); ran.code != 0 {
 		t.Errorf("verify: %+v", ran)
 	}
 	r.checkStatus()
@@ -226,20 +226,19 @@ func TestRepartitionUnderLeastPrivilege(t *testing.T) {
 // booker returns a function that books a few rides at the api.
 func (r *roles) booker(api *process) func() {
 	r.Helper()
-	for line := range api.lines {
-		if _, address, ok := strings.Cut(line, "http://"); ok {
-			address, _, _ = strings.Cut(address, `"`)
-			return func() {
-				r.Helper()
-				ran := execute(r.T, nil, "simulator", "--url=http://"+strings.TrimSpace(address), "--rate=20", "--for=1s")
-				if ran.code != 0 {
-					r.Fatalf("simulator: %+v", ran)
-				}
-			}
+	said, listens := api.readTo(func(line string) bool { return strings.Contains(line, "http://") })
+	if !listens {
+		r.Fatalf("the api does not listen:\n%s", said)
+	}
+	_, address, _ := strings.Cut(said, "http://")
+	address, _, _ = strings.Cut(address, `"`)
+	return func() {
+		r.Helper()
+		ran := execute(r.T, nil, "simulator", "--url=http://"+strings.TrimSpace(address), "--rate=20", "--for=1s")
+		if ran.code != 0 {
+			r.Fatalf("simulator: %+v", ran)
 		}
 	}
-	r.Fatal("the api does not listen")
-	return nil
 }
 
 func (r *roles) checkStatus() {

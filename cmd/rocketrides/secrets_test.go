@@ -14,6 +14,7 @@ import (
 	"github.com/redis/rueidis"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -142,6 +143,11 @@ func (s *secrets) wrongURLs() {
 	s.Helper()
 	hidden := testenv.Redis(s.T, "--rename-command", "AUTH", "NO-AUTH", "--rename-command", "HELLO", "NO-HELLO")
 	good, hard, p := s.databaseURL, s.hard(), s.in
+	db, err := (&databaseFlags{DatabaseURL: good}).open(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer db.Close()
 	var commands errgroup.Group
 	commands.SetLimit(4)
 	for _, u := range []string{
@@ -170,7 +176,14 @@ func (s *secrets) wrongURLs() {
 		"user=app password=1 " + p + " host=" + s.socketDir,
 		p,
 	} {
-		commands.Go(func() error { s.run(1, s.env("DATABASE_URL="+u), "migrate"); return nil })
+		commands.Go(func() error {
+			r := here(s.Context(), s.T, "migrate", "--database-url="+u)
+			s.keeps("migrate", r.err)
+			if r.code != 1 || strings.Count(r.err, "\n") != 1 {
+				s.Errorf("with %s, migrate ended with %+v, want one line", u, r)
+			}
+			return nil
+		})
 	}
 	for _, u := range []string{
 		strings.Replace(s.redisURL, p, p+"x", 1),
@@ -192,9 +205,20 @@ func (s *secrets) wrongURLs() {
 		"unix://" + s.redisPath + "?password=" + p,
 		p,
 	} {
-		commands.Go(func() error { s.run(0, s.env("REDIS_URL="+u), "status", "--json"); return nil })
+		commands.Go(func() error {
+			_, err := (&logFlags{RedisURL: u}).open(s.Context(), db)
+			if err == nil {
+				s.Errorf("%s is taken", u)
+				return nil
+			}
+			s.keeps("status --json", err.Error()) // which prints it as it is
+			return nil
+		})
 	}
 	_ = commands.Wait()
+	// The same from outside, once each.
+	s.run(1, s.env("DATABASE_URL=postgres://app:"+hard+"@127.0.0.1:1/rocketrides"), "migrate")
+	s.run(0, s.env("REDIS_URL=redis://app:1/"+p+"@127.0.0.1:1"), "status", "--json")
 }
 
 // wrongWords are arguments and files that errors might quote.
@@ -257,17 +281,17 @@ func (s *secrets) wholeSystem() {
 	// All of them say that, in lines that have not been seen yet.
 	say := func(text string, names ...string) {
 		s.Helper()
-		await(s.T, func() bool {
+		await.That(s.T, fmt.Sprintf("%q to say %q", names, text), func() string {
 			for _, name := range names {
 				said := false
 				for line := range strings.Lines(read()[seen:]) {
 					said = said || strings.HasPrefix(line, fmt.Sprintf("%-9s | ", name)) && strings.Contains(line, text)
 				}
 				if !said {
-					return false
+					return name + " does not:\n" + read()[seen:]
 				}
 			}
-			return true
+			return ""
 		})
 		seen = len(read())
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -9,22 +8,17 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/rides"
 )
 
-// terminate ends the process as a supervisor does, which kills it when 10 s are
-// over, and returns what it had still to say: no warning and no error.
+// terminate ends the process as a supervisor does, and returns what it had still to
+// say: no warning and no error.
 func (p *process) terminate() string {
 	p.Helper()
-	overdue := time.AfterFunc(10*time.Second, func() {
-		p.Error("10 s after SIGTERM it has not ended")
-		_ = p.cmd.Process.Kill()
-	})
 	said := p.stop()
-	overdue.Stop()
 	if strings.Contains(said, " WRN ") || strings.Contains(said, " ERR ") || strings.Contains(said, "panic") {
 		p.Errorf("after SIGTERM it says\n%s", said)
 	}
@@ -148,9 +142,7 @@ func TestUpTerminatedUnderLoad(t *testing.T) {
 	if !strings.Contains(said, "stopping simulator, api, streamer") || strings.Contains(said, " died ") {
 		t.Errorf("up says\n%s", said)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	again := command(ctx, t, nil, append(args, "--for=1s")...)
+	again := command(await.Context(t, "up to end"), t, nil, append(args, "--for=1s")...)
 	again.Cancel = func() error { return again.Process.Signal(syscall.SIGTERM) }
 	if out, err := again.CombinedOutput(); err != nil || !strings.Contains(string(out), "the audit holds") {
 		t.Errorf("up again: %v\n%s", err, out)

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
@@ -40,7 +44,7 @@ var silences = []struct {
 	code    int
 }{
 	{"status", "staged_log_records", tooLong + "read the status", 1},
-	{"status --watch", "pg_stat_activity", tooLong + "read the status", 1},
+	{"status --watch --json", "pg_stat_activity", tooLong + "read the status", 1},
 	{"consumers list", "dead_letters", tooLong + "read the status", 1},
 	{"consumers forget c", "FOR UPDATE", tooLong + "forget consumer c", 1},
 	{"deadletters list", "FROM dead_letters", tooLong + "read dead_letters", 1},
@@ -62,16 +66,50 @@ const (
 	atFirst = "check DATABASE_URL, and see what holds it up"
 )
 
-// ends sees that a command ends with one line that says what to do.
-func ends(t *testing.T, env []string, command string, code int, says string) {
+// asExpected sees that a command ends with one line that says what to do.
+func (r result) asExpected(t *testing.T, command string, code int, says string) {
 	t.Helper()
-	args := strings.Fields(command)
-	if strings.HasPrefix(says, tooLong) {
-		args = append(args, "--timeout=1s")
-	}
-	r := execute(t, env, args...)
 	if r.code != code || !strings.Contains(r.err, says) || strings.Count(r.err, "\n") != 1 {
 		t.Errorf("%s: exit code %d, want %d; stderr, want one line with %q:\n%s", command, r.code, code, says, r.err)
+	}
+}
+
+// untilSilent is a context whose time is over when a server has fallen silent, and
+// not before, however slow the machine is.
+type untilSilent struct {
+	context.Context
+	silent <-chan struct{}
+}
+
+func (u untilSilent) Done() <-chan struct{} { return u.silent }
+
+func (u untilSilent) Err() error {
+	select {
+	case <-u.silent:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// The timeout that is asked for is the time that a task has, and what it waits
+// besides.
+func TestTimeoutOfTasks(t *testing.T) {
+	t.Parallel()
+	pool, _ := database(t)
+	cmds, _, err := parse([]string{"verify", "--timeout=7h", "--database-url=" + pool.Config().ConnString()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	latest := time.Now().Add(8 * time.Hour)
+	err = cmds.Verify.do(t.Context(), time.Hour, func(ctx context.Context, _ *pgxpool.Pool) error {
+		if end, ok := ctx.Deadline(); !ok || end.Before(latest) || end.After(time.Now().Add(8*time.Hour)) {
+			t.Errorf("the task must end at %v (%t), want %v", end, ok, latest)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -83,7 +121,10 @@ func TestEveryCommandEndsWhenPostgresNeverAnswers(t *testing.T) {
 	p.Blackhole(proxy.Both)
 	var commands sync.WaitGroup
 	for _, c := range silences {
-		commands.Go(func() { ends(t, []string{"DATABASE_URL=" + databaseURL}, c.command, c.code, "no answer from Postgres") })
+		commands.Go(func() {
+			r := here(t.Context(), t, append(strings.Fields(c.command), "--database-url="+databaseURL)...)
+			r.asExpected(t, c.command, c.code, "no answer from Postgres")
+		})
 	}
 	commands.Wait()
 }
@@ -99,10 +140,15 @@ func TestEveryCommandEndsWhenPostgresFallsSilent(t *testing.T) {
 		if c.command == "migrate" {
 			pool, _ = emptyDatabase(t)
 		}
-		p, databaseURL := hole(t, pool.Config().ConnString(), "connect_timeout")
+		p, databaseURL := hole(t, pool.Config().ConnString())
 		sprung := p.BlackholeAt(proxy.ToServer, proxy.Containing(c.at), proxy.Both)
 		commands.Go(func() {
-			ends(t, []string{"DATABASE_URL=" + databaseURL, "REDIS_URL=" + redis}, c.command, c.code, c.says)
+			args := append(strings.Fields(c.command), "--database-url="+databaseURL)
+			if strings.HasPrefix(c.command, "status") {
+				args = append(args, "--redis-url="+redis)
+			}
+			r := here(untilSilent{t.Context(), sprung}, t, args...)
+			r.asExpected(t, c.command, c.code, c.says)
 			select {
 			case <-sprung:
 			default:
@@ -123,7 +169,7 @@ func TestEveryCommandEndsWhenRedisNeverAnswers(t *testing.T) {
 	const says = "no answer from Redis; check REDIS_URL"
 	var commands sync.WaitGroup
 	for _, command := range []string{"streamer", "consumer c", fmt.Sprintf("up --port=%d", freePort(t))} {
-		commands.Go(func() { ends(t, env, command, 1, says) })
+		commands.Go(func() { execute(t, env, strings.Fields(command)...).asExpected(t, command, 1, says) })
 	}
 	commands.Go(func() {
 		if r := execute(t, env, "status", "--json"); r.code != 0 || !strings.Contains(r.out, `"log_error":"`+says) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -45,13 +46,13 @@ func TestPostgresRefusedOverTLS(t *testing.T) {
 	strangerCert, strangerKey := stranger.Issue("postgres")
 	otherCert, otherKey := authority.Issue("somebody-else")
 	refused := func(name, command, databaseURL, says string, code int) {
-		r := execute(t, []string{"DATABASE_URL=" + databaseURL, "REDIS_URL=redis://nowhere"}, strings.Fields(command)...)
+		r := here(t.Context(), t, append(strings.Fields(command), "--database-url="+databaseURL)...)
 		if r.code != code || !strings.Contains(r.err, says) || strings.Count(r.err, "\n") != 1 {
 			t.Errorf("%s, %s: exit code %d, want %d; stderr, want one line with %q:\n%s", name, command, r.code, code, says, r.err)
 		}
 		for _, secret := range []string{testenv.TLSPassword, url.QueryEscape(testenv.TLSPassword), url.PathEscape(testenv.TLSPassword)} {
-			if strings.Contains(r.out+r.err, secret) {
-				t.Errorf("%s, %s: it says the password:\n%s", name, command, r.out+r.err)
+			if strings.Contains(r.err, secret) {
+				t.Errorf("%s, %s: it says the password:\n%s", name, command, r.err)
 			}
 		}
 	}
@@ -86,8 +87,8 @@ func TestPostgresRefusedOverTLS(t *testing.T) {
 
 func TestHalfOfATLSPair(t *testing.T) {
 	t.Parallel()
-	for _, env := range []string{"API_TLS_CERT=cert", "API_TLS_KEY=key"} {
-		execute(t, []string{env}, "api").fails(t, exitUsage, "--tls-cert and --tls-key go together")
+	for _, half := range []string{"--tls-cert=cert", "--tls-key=key"} {
+		here(t.Context(), t, "api", half).fails(t, exitUsage, "--tls-cert and --tls-key go together")
 	}
 }
 
@@ -137,7 +138,7 @@ func TestEverythingOverTLS(t *testing.T) {
 		}
 	}
 	succeeds("simulator", "--rate=200", "--for=1s")
-	succeeds("verify", "consumer0", "consumer1", "--wait=30s")
+	succeeds("verify", "consumer0", "consumer1", untilCaughtUp)
 	for _, command := range []string{"reconcile consumer0", "status", "consumers list", "deadletters list"} {
 		succeeds(strings.Fields(command)...)
 	}
@@ -167,16 +168,13 @@ func asleep(t *testing.T, db *pgxpool.Pool) {
 		return at
 	}
 	var before *time.Time
-	for after := last(); before == nil || after == nil || !after.After(*before); after = last() {
+	await.True(t, "the leader to sleep again", func() bool {
+		after := last()
 		if before == nil {
 			before = after
 		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal("the leader does not sleep")
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+		return before != nil && after != nil && after.After(*before)
+	})
 }
 
 // trusting returns a client that trusts an authority.

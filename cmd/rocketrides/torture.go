@@ -23,8 +23,9 @@ type tortureCmd struct {
 	Streamers  int           `default:"2" help:"How many streamers there are."`
 	For        time.Duration `default:"60s" help:"How long to inject faults, as 60s or 10m."`
 	Rate       float64       `default:"200" help:"Rides a second."`
-	Faults     []string      `placeholder:"NAME" help:"Inject only these."`
+	Faults     []string      `placeholder:"NAME" help:"Inject only these, each once at least."`
 	Every      time.Duration `placeholder:"3s" help:"Inject one fault at a time, at this beat. At random moments, if not set."`
+	Patience   time.Duration `default:"90s" help:"The system is stuck if it takes longer to go on after a fault."`
 	Seed       uint64        `default:"0" help:"Repeats the faults of an earlier run, which printed its seed, in their order; 0 takes a new one."`
 	DataDir    string        `type:"path" placeholder:"DIR" help:"Where everything is kept; removed if nothing was wrong. A temporary directory, if not set."`
 }
@@ -55,6 +56,8 @@ func (c *tortureCmd) Validate() error {
 		return rateError(c.Rate)
 	case c.Every < 0:
 		return fmt.Errorf("--every is %v: it must be 0 or more", c.Every)
+	case c.Patience <= 0:
+		return fmt.Errorf("--patience is %v: it must be over 0", c.Patience)
 	}
 	for _, number := range []struct {
 		flag    string
@@ -83,7 +86,8 @@ func (c *tortureCmd) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(c.Faults) == 0 {
+	each := len(c.Faults) > 0
+	if !each {
 		c.Faults = torture.ByDefault(c.Engine, c.Partitions)
 	}
 	err = torture.Run(ctx, torture.Config{
@@ -97,6 +101,8 @@ func (c *tortureCmd) Run(ctx context.Context) error {
 		Rate:       c.Rate,
 		Faults:     c.Faults,
 		Every:      c.Every,
+		Each:       each,
+		Patience:   c.Patience,
 		Seed:       cmp.Or(c.Seed, rand.Uint64()),
 		For:        c.For,
 		Out:        os.Stdout,

@@ -3,17 +3,18 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/joho/godotenv"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -26,8 +27,11 @@ func startTorture(t *testing.T, args ...string) (dir string, out *strings.Builde
 	}
 	dir, out = filepath.Join(root, "data"), new(strings.Builder)
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := command(ctx, t, nil, append([]string{"torture", "--data-dir", dir}, args...)...)
+	// Long before the test's patience ends, so that it says itself what it waits for.
+	patience := fmt.Sprint("--patience=", await.Patience/2)
+	cmd := command(ctx, t, nil, append([]string{"torture", "--data-dir", dir, patience}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = await.Patience // then it is killed
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -36,8 +40,9 @@ func startTorture(t *testing.T, args ...string) (dir string, out *strings.Builde
 	go func() { result <- cmd.Wait() }()
 	ended := false
 	wait = func() error {
+		err := await.Receive(t, "the torture to end", result)
 		ended = true
-		return <-result
+		return err
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -48,10 +53,10 @@ func startTorture(t *testing.T, args ...string) (dir string, out *strings.Builde
 	return dir, out, wait
 }
 
-// TestTorture runs a short one, of each sort of fault.
+// TestTorture runs a short one, in which each sort of fault comes once.
 func TestTorture(t *testing.T) {
 	t.Parallel()
-	dir, out, wait := startTorture(t, "--for=3s", "--rate=100", "--seed=1",
+	dir, out, wait := startTorture(t, "--for=1ms", "--rate=100", "--seed=1",
 		"--faults=kill-leader,kill-consumer,kill-redis,flush-redis,cut-connections,end-sessions,open-writer")
 	if err := wait(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -64,33 +69,37 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-// TestTortureEngines runs short ones, of a fault of each engine's own servers.
-func TestTortureEngines(t *testing.T) {
+func TestTorturePostgres(t *testing.T) {
 	t.Parallel()
-	for engine, fault := range map[string]string{
-		"cluster":  "reshard",
-		"kafka":    "kill-broker",
-		"postgres": "kill-postgres",
-	} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			if engine == "kafka" {
-				testenv.NeedKafka(t)
-			}
-			dir, out, wait := startTorture(t, "--engine", engine, "--partitions=2", "--streamers=1", "--for=1s", "--every=10ms", "--rate=100", "--faults", fault)
-			if err := wait(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			if n := strings.Count(out.String(), "\nkept "); n != 8 || strings.Contains(out.String(), "BROKEN") {
-				t.Errorf("%d promises are kept, want 8:\n%s", n, out)
-			}
-			if !strings.Contains(out.String(), " "+fault+" ") {
-				t.Errorf("%s was not injected:\n%s", fault, out)
-			}
-			if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("%s is left behind: %v", dir, err)
-			}
-		})
+	tortureEngine(t, "postgres", "kill-postgres")
+}
+
+func TestTortureCluster(t *testing.T) {
+	t.Parallel()
+	tortureEngine(t, "cluster", "reshard")
+}
+
+func TestTortureKafka(t *testing.T) {
+	t.Parallel()
+	testenv.NeedKafka(t)
+	tortureEngine(t, "kafka", "kill-broker")
+}
+
+// tortureEngine runs a short one, of a fault of the engine's own servers.
+func tortureEngine(t *testing.T, engine, fault string) {
+	t.Helper()
+	dir, out, wait := startTorture(t, "--engine", engine, "--partitions=2", "--streamers=1", "--for=1ms", "--every=10ms", "--rate=100", "--faults", fault)
+	if err := wait(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if n := strings.Count(out.String(), "\nkept "); n != 8 || strings.Contains(out.String(), "BROKEN") {
+		t.Errorf("%d promises are kept, want 8:\n%s", n, out)
+	}
+	if !strings.Contains(out.String(), " "+fault+" ") {
+		t.Errorf("%s was not injected:\n%s", fault, out)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left behind: %v", dir, err)
 	}
 }
 
@@ -113,7 +122,7 @@ func TestTortureFindsDamage(t *testing.T) {
 	t.Parallel()
 	dir, out, wait := startTorture(t, "--for=10m", "--rate=100", "--faults=cut-process")
 	var db *pgx.Conn
-	await(t, func() bool {
+	await.True(t, "the private Postgres to answer", func() bool {
 		vars, err := godotenv.Read(filepath.Join(dir, "env"))
 		if err != nil {
 			return false
@@ -122,7 +131,7 @@ func TestTortureFindsDamage(t *testing.T) {
 		return err == nil
 	})
 	defer db.Close(context.Background())
-	await(t, func() bool {
+	await.True(t, "consumer1 to have a total", func() bool {
 		tag, err := db.Exec(t.Context(), `UPDATE consumer_states SET total_distance = total_distance + 0.01 WHERE name = 'consumer1'`)
 		return err == nil && tag.RowsAffected() == 1
 	})
@@ -136,18 +145,5 @@ func TestTortureFindsDamage(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "processes.log")); err != nil {
 		t.Error(err)
-	}
-}
-
-// await waits until something holds.
-func await(t *testing.T, holds func() bool) {
-	t.Helper()
-	late := time.After(time.Minute)
-	for look := time.Tick(20 * time.Millisecond); !holds(); {
-		select {
-		case <-look:
-		case <-late:
-			t.Fatal("it never holds")
-		}
 	}
 }

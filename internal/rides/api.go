@@ -109,7 +109,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	cfg.DBTimeout = cmp.Or(cfg.DBTimeout, dbTimeout)
 	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, shutdownTimeout)
 	cfg.Log = cmp.Or(cfg.Log, slog.Default())
-	a := &API{cfg: cfg, bookings: booker{db: cfg.DB, timeout: cfg.DBTimeout, patience: groupPatience, metrics: cfg.Metrics}}
+	a := &API{cfg: cfg, bookings: newBooker(&cfg), backlog: backlog{timeout: backlogTimeout}}
 	if cfg.TLSCert != "" || cfg.TLSKey != "" {
 		var err error
 		if a.tls, err = serverTLS(cfg.TLSCert, cfg.TLSKey, cfg.Log); err != nil {

@@ -19,8 +19,7 @@ const (
 	groupPatience = 100 * time.Millisecond
 	// maxWorkers bounds those that are at work while others are stuck.
 	maxWorkers = 4
-	// maxFarewell bounds what the server gets to say how a statement ended that
-	// it was told to give up.
+	// maxFarewell bounds a booker's farewell.
 	maxFarewell = time.Second
 )
 
@@ -30,9 +29,14 @@ type booker struct {
 	db Database
 	// timeout is how long a booking may take, from its arrival to its verdict.
 	timeout time.Duration
+	// farewell is what the server gets to say how a statement ended that it was told
+	// to give up.
+	farewell time.Duration
 	// patience is [groupPatience], but in tests.
 	patience time.Duration
-	metrics  *APIMetrics
+	// within bounds a group by the time at which it must have its verdict.
+	within  func(end time.Time) (context.Context, context.CancelFunc)
+	metrics *APIMetrics
 
 	mu       sync.Mutex
 	waiting  []*booking // the longest first
@@ -78,7 +82,7 @@ func (b *booker) book(ctx context.Context, o order) (Ride, error) {
 	}
 	// Whoever waits until then would have too little time left for the statement,
 	// and would take it from the others of its group.
-	tooLate := time.NewTimer(b.timeout - 2*b.farewell())
+	tooLate := time.NewTimer(b.timeout - 2*b.farewell)
 	defer tooLate.Stop()
 	for {
 		select {
@@ -197,7 +201,7 @@ func (b *booker) next() (context.Context, *group) {
 	for _, k := range g.bookings {
 		k.group = g
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), g.bookings[0].arrived.Add(b.timeout-b.farewell()))
+	ctx, cancel := b.within(g.bookings[0].arrived.Add(b.timeout - b.farewell))
 	g.cancel = cancel
 	return ctx, g
 }
@@ -250,4 +254,11 @@ func (b *booker) settle(bookings []*booking, verdicts []verdict, err error) {
 	}
 }
 
-func (b *booker) farewell() time.Duration { return min(b.timeout/5, maxFarewell) }
+func newBooker(cfg *APIConfig) booker {
+	return booker{
+		db: cfg.DB, timeout: cfg.DBTimeout, farewell: min(cfg.DBTimeout/5, maxFarewell), patience: groupPatience, metrics: cfg.Metrics,
+		within: func(end time.Time) (context.Context, context.CancelFunc) {
+			return context.WithDeadline(context.Background(), end)
+		},
+	}
+}

@@ -24,7 +24,7 @@ func (b *booker) create(ctx context.Context, bookings []*booking) ([]verdict, er
 		orders[i] = k.order
 	}
 
-	canceler := pgconn.CancelRequestContextWatcherHandler{Conn: conn.Conn().PgConn(), DeadlineDelay: b.farewell()}
+	canceler := pgconn.CancelRequestContextWatcherHandler{Conn: conn.Conn().PgConn(), DeadlineDelay: b.farewell}
 	canceling := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		canceler.HandleCancel(ctx)

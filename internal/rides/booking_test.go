@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 )
 
@@ -40,13 +42,35 @@ func postWithin(ctx context.Context, a *API, distance string) <-chan *httptest.R
 // awaitWaiting returns when so many bookings wait for their turn.
 func awaitWaiting(t *testing.T, a *API, want int) {
 	t.Helper()
-	for got := -1; got != want; {
-		if t.Context().Err() != nil {
-			t.Fatalf("%d bookings wait, want %d", got, want)
-		}
+	await.Equal(t, "the bookings that wait", want, func() int {
 		a.bookings.mu.Lock()
-		got = len(a.bookings.waiting)
-		a.bookings.mu.Unlock()
+		defer a.bookings.mu.Unlock()
+		return len(a.bookings.waiting)
+	})
+}
+
+// overdue has the api's groups run out of their time when expire is called, and not
+// before. The database may take until then to say how they ended.
+func overdue(a *API) (expire func()) {
+	ctx := expiring{context.Background(), make(chan struct{})}
+	a.bookings.within = func(time.Time) (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
+	return sync.OnceFunc(func() { close(ctx.done) })
+}
+
+// expiring is a context whose deadline is over when its channel is closed.
+type expiring struct {
+	context.Context
+	done chan struct{}
+}
+
+func (e expiring) Done() <-chan struct{} { return e.done }
+
+func (e expiring) Err() error {
+	select {
+	case <-e.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
 	}
 }
 
@@ -76,7 +100,7 @@ func wantTransactions(t *testing.T, pool *pgxpool.Pool, want int) {
 
 func wantStatus(t *testing.T, answered <-chan *httptest.ResponseRecorder, status int, holds string) {
 	t.Helper()
-	if w := <-answered; w.Code != status || !strings.Contains(w.Body.String(), holds) {
+	if w := await.Receive(t, "an answer", answered); w.Code != status || !strings.Contains(w.Body.String(), holds) {
 		t.Errorf("answered %d %s; want %d and %q", w.Code, w.Body, status, holds)
 	}
 }
@@ -98,7 +122,7 @@ func TestBookingsThatWaitShareATransaction(t *testing.T) {
 	release()
 	wantStatus(t, first, http.StatusCreated, `"distance":1,`)
 	for i, d := range distances {
-		w := <-answers[i]
+		w := await.Receive(t, "an answer", answers[i])
 		shown := request(api, http.MethodGet, w.Header().Get("Location"), "", "").Body.String()
 		if w.Code != http.StatusCreated || !strings.Contains(shown, `"distance":`+d+`,`) ||
 			!strings.HasSuffix(w.Body.String(), strings.TrimPrefix(shown, "{")) {
@@ -181,7 +205,7 @@ func TestGroupThatCannotBeServed(t *testing.T) {
 	awaitWaiting(t, api, 2)
 	release()
 	for _, answered := range answers {
-		wantRetryLater(t, <-answered, msgBusy)
+		wantRetryLater(t, await.Receive(t, "an answer", answered), msgBusy)
 	}
 	if n := sent.Load(); n != 1 {
 		t.Errorf("a booking was sent %d times, want once", n)
@@ -209,7 +233,7 @@ func TestGroupWhoseAnswerIsLost(t *testing.T) {
 			way.CutAt(c.direction, proxy.Containing(c.match))
 			release()
 			for _, answered := range answers {
-				wantError(t, <-answered, http.StatusServiceUnavailable, msgUnknown)
+				wantError(t, await.Receive(t, "an answer", answered), http.StatusServiceUnavailable, msgUnknown)
 			}
 			wantRides(t, pool, c.rides)
 		})
@@ -271,7 +295,7 @@ func TestBookingThatWaitsTooLong(t *testing.T) {
 	pool := newDatabase(t)
 	api, _ := newAPI(t, pool, func(c *APIConfig) { c.DBTimeout = 50 * time.Millisecond })
 	release := gather(patient(api))
-	wantRetryLater(t, <-post(api, "1"), msgSlow)
+	wantRetryLater(t, await.Receive(t, "an answer", post(api, "1")), msgSlow)
 	release()
 	api.bookings.wait()
 	wantRides(t, pool, 0)
@@ -310,7 +334,7 @@ func TestStuckGroupHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
 	unstall := stallAt(t, pool, "13")
-	api, _ := newAPI(t, pool, func(c *APIConfig) { c.DBTimeout = time.Minute })
+	api, _ := newAPI(t, pool)
 	stuck := post(api, "13")
 	waitingBackend(t, pool)
 	for range 10 {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // wantReadyz sees what a handler says about its readiness.
@@ -88,7 +90,7 @@ func TestProfileOutlastsTheWriteTimeout(t *testing.T) {
 		t.Errorf("answered %d and %d bytes, %v", resp.StatusCode, len(profile), err)
 	}
 	stop()
-	if err := <-ended; err != nil {
+	if err := await.Receive(t, "the end", ended); err != nil {
 		t.Error(err)
 	}
 }
@@ -115,9 +117,9 @@ func TestHealthEndsDuringARequest(t *testing.T) {
 			_ = resp.Body.Close()
 		}
 	})
-	<-began
+	await.Receive(t, "the request", began)
 	stop()
-	if err := <-ended; err != nil {
+	if err := await.Receive(t, "the end", ended); err != nil {
 		t.Error(err)
 	}
 	asked.Wait()
@@ -142,7 +144,7 @@ func TestHealthServes(t *testing.T) {
 		t.Errorf("answered %d %s, %v", resp.StatusCode, body, err)
 	}
 	stop()
-	if err := <-ended; err != nil {
+	if err := await.Receive(t, "the end", ended); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,14 +1,14 @@
 package rides
 
 import (
+	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
-	"time"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // TestHostileInputsLeaveNothingBehind sends all of them again and again, and
@@ -16,22 +16,17 @@ import (
 // what it measures is the whole process's.
 func TestHostileInputsLeaveNothingBehind(t *testing.T) {
 	api, _ := newAPI(t, newDatabase(t), func(cfg *APIConfig) { cfg.Log = slog.New(slog.DiscardHandler) })
-	base, _ := serve(t, api)
-	hurried, _ := serve(t, api, func(ln net.Listener) net.Listener { return hurriedListener{ln} })
+	server := serveClockless(t, api)
 	flood := func(rounds int) (connections int) {
 		var clients sync.WaitGroup
 		places := make(chan struct{}, 100)
 		for range rounds {
 			for kind, inputs := range map[string][]hostile{"whole": hostiles, "hang up": hangUps, "stall": stalls, "drip": drips} {
-				server := base
-				if kind == "stall" || kind == "drip" {
-					server = hurried
-				}
 				for _, h := range inputs {
 					connections++
 					places <- struct{}{}
 					clients.Go(func() {
-						h.send(t, strings.TrimPrefix(server, "http://"), kind)
+						h.send(t, server, kind)
 						<-places
 					})
 				}
@@ -43,19 +38,15 @@ func TestHostileInputsLeaveNothingBehind(t *testing.T) {
 	flood(3)
 	before := held(t)
 	n := flood(20)
-	late := time.After(10 * time.Second)
-	for look := time.Tick(50 * time.Millisecond); ; {
+	// The last connections are on their way out.
+	await.That(t, fmt.Sprintf("the process to hold no more after %d connections than before, %+v", n, before), func() string {
 		after := held(t)
 		// To keep each body that is read, of one in five, costs twice that heap.
 		if after.goroutines < before.goroutines+10 && after.files < before.files+10 && after.heap < before.heap+100*n {
-			return
+			return ""
 		}
-		select {
-		case <-look: // the last connections are on their way out
-		case <-late:
-			t.Fatalf("after %d connections the process holds %+v; before, %+v", n, after, before)
-		}
-	}
+		return fmt.Sprintf("%+v", after)
+	})
 }
 
 // holdings are what a process holds; the heap is in bytes.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 )
 
@@ -21,9 +22,14 @@ func TestLostConnectionLeavesThePool(t *testing.T) {
 	var one int
 	for name, lose := range map[string]func(){
 		"in a booking": func() {
-			api, _ := newAPI(t, pool, func(c *APIConfig) { c.DBTimeout = time.Second })
-			way.BlackholeAt(proxy.ToServer, proxy.Containing("13.5"), proxy.Both)
-			wantError(t, request(api, http.MethodPost, "/rides", formType, "distance=13.5"), http.StatusServiceUnavailable, msgUnknown)
+			api, _ := newAPI(t, pool)
+			api.bookings.farewell = time.Millisecond // nothing more will be heard
+			expire := overdue(api)
+			lost := way.BlackholeAt(proxy.ToServer, proxy.Containing("13.5"), proxy.Both)
+			answered := post(api, "13.5")
+			await.Receive(t, "the booking to be sent", lost)
+			expire()
+			wantError(t, await.Receive(t, "an answer", answered), http.StatusServiceUnavailable, msgUnknown)
 			api.bookings.wait()
 		},
 		"in a query": func() {

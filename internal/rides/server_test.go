@@ -3,6 +3,7 @@ package rides
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // serve runs the api on a port of its own, and returns its URL and a way to stop
@@ -34,7 +37,7 @@ func serve(t *testing.T, api *API, wrap ...func(net.Listener) net.Listener) (bas
 	stop = func() error {
 		stopped = true
 		cancel()
-		return <-ended
+		return await.Receive(t, "the api to end", ended)
 	}
 	t.Cleanup(func() {
 		if !stopped {
@@ -85,10 +88,7 @@ func TestShutdownFinishesRequestsInHand(t *testing.T) {
 func finishesRequestsInHand(t *testing.T, w way) {
 	pool := newDatabase(t)
 	release := lockRides(t, pool)
-	api, _ := newAPI(t, pool, func(c *APIConfig) {
-		c.DBTimeout = time.Minute
-		c.ShutdownTimeout = time.Minute
-	}, w.configure)
+	api, _ := newAPI(t, pool, w.configure)
 	base, stop := serve(t, patient(api))
 	answered := postTo(t, w.newClient(t), base)
 	waitingBackend(t, pool)
@@ -99,22 +99,23 @@ func finishesRequestsInHand(t *testing.T, w way) {
 	go func() { ended <- stop() }()
 	// New connections are refused while the request in hand goes on.
 	_, address, _ := strings.Cut(base, "://")
-	for {
+	await.That(t, "connections to be refused", func() string {
 		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			break
-		}
 		if err == nil {
 			_ = conn.Close()
 		}
-	}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return fmt.Sprint(err)
+		}
+		return ""
+	})
 	release()
 	for _, c := range []<-chan posted{answered, next} {
-		if a := <-c; a.status != http.StatusCreated || a.err != nil {
+		if a := await.Receive(t, "an answer", c); a.status != http.StatusCreated || a.err != nil {
 			t.Errorf("answered %d, %v", a.status, a.err)
 		}
 	}
-	if err := <-ended; err != nil {
+	if err := await.Receive(t, "the end", ended); err != nil {
 		t.Error(err)
 	}
 	wantRides(t, pool, 2)
@@ -129,8 +130,7 @@ func cutsOffWhatTakesTooLong(t *testing.T, w way) {
 	pool := newDatabase(t)
 	release := lockRides(t, pool)
 	api, _ := newAPI(t, pool, func(c *APIConfig) {
-		c.DBTimeout = time.Hour
-		c.ShutdownTimeout = 50 * time.Millisecond
+		c.ShutdownTimeout = 50 * time.Millisecond // which is over while the ride cannot be booked
 	}, w.configure)
 	base, stop := serve(t, api)
 	answered := postTo(t, w.newClient(t), base)
@@ -138,7 +138,7 @@ func cutsOffWhatTakesTooLong(t *testing.T, w way) {
 	if err := stop(); err == nil || !strings.Contains(err.Error(), "cut off 1 requests that took longer than 50ms") {
 		t.Errorf("Serve returned %v", err)
 	}
-	if a := <-answered; a.status == http.StatusCreated {
+	if a := await.Receive(t, "an answer", answered); a.status == http.StatusCreated {
 		t.Error("the request was answered 201")
 	}
 	api.bookings.mu.Lock()
@@ -165,7 +165,7 @@ func ignoresSilentConnections(t *testing.T, w way) {
 	}
 	defer func() { _ = conn.Close() }()
 	// Answered on a later connection, so the first has been accepted.
-	if a := <-postTo(t, w.newClient(t), base); a.status != http.StatusCreated {
+	if a := await.Receive(t, "an answer", postTo(t, w.newClient(t), base)); a.status != http.StatusCreated {
 		t.Fatalf("answered %d, %v", a.status, a.err)
 	}
 	if err := stop(); err != nil {

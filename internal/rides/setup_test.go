@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 )
@@ -43,7 +44,8 @@ func reconnect(t *testing.T, pool *pgxpool.Pool, change func(*pgxpool.Config)) *
 func newAPI(t testing.TB, db Database, change ...func(*APIConfig)) (*API, *buffer) {
 	t.Helper()
 	log := new(buffer)
-	cfg := APIConfig{DB: db, Log: slog.New(slog.NewTextHandler(log, nil))}
+	// Whatever the machine is busy with, nobody gives up.
+	cfg := APIConfig{DB: db, Log: slog.New(slog.NewTextHandler(log, nil)), DBTimeout: 3 * await.Patience, ShutdownTimeout: await.Patience}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -51,6 +53,8 @@ func newAPI(t testing.TB, db Database, change ...func(*APIConfig)) (*API, *buffe
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.bookings.farewell = cfg.DBTimeout / 3
+	a.backlog.timeout = await.Patience
 	return a, log
 }
 

@@ -28,8 +28,9 @@ FROM log_partitions WHERE partition = 0`
 // backlog is what the api knows of records that wait to be published.
 type backlog struct {
 	// over says to take no bookings.
-	over   atomic.Bool
-	failed bool
+	over    atomic.Bool
+	failed  bool
+	timeout time.Duration // of a look
 }
 
 // watchBacklog looks at the backlog now and then until ctx ends.
@@ -43,7 +44,7 @@ func (a *API) watchBacklog(ctx context.Context) {
 // lookAtBacklog decides whether bookings are taken. They are if the backlog is
 // not known: whatever is wrong then need not be wrong for them.
 func (a *API) lookAtBacklog(ctx context.Context) {
-	bounded, cancel := context.WithTimeout(ctx, backlogTimeout)
+	bounded, cancel := context.WithTimeout(ctx, a.backlog.timeout)
 	defer cancel()
 	var records int64
 	err := a.cfg.DB.QueryRow(bounded, sqlBacklog).Scan(&records)

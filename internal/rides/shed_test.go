@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 func wantRefused(t *testing.T, w *httptest.ResponseRecorder, why *refusal) {
@@ -28,8 +30,7 @@ func TestMaxRequests(t *testing.T) {
 	api, log := newAPI(t, pool, func(c *APIConfig) { c.MaxRequests = 2 })
 	held := []<-chan *httptest.ResponseRecorder{post(patient(api), "1"), post(api, "1")}
 	waitingBackend(t, pool)
-	for api.inHand.Load() < 2 && t.Context().Err() == nil {
-	}
+	await.Equal(t, "the requests in hand", 2, api.inHand.Load)
 	wantRefused(t, postRide(api), tooManyRequests)
 	wantRefused(t, request(api, http.MethodGet, "/rides/1", "", ""), tooManyRequests)
 	for _, open := range []string{"/healthz", "/readyz", "/openapi.yaml"} {
@@ -94,19 +95,16 @@ func TestStuckDatabaseShedsBookings(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
 	release := lockRides(t, pool)
-	api, log := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) { c.MaxConns = 1 }), func(c *APIConfig) { c.DBTimeout = time.Minute })
+	api, log := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) { c.MaxConns = 1 }))
 	api.bookings.patience = time.Millisecond
 	var held []<-chan *httptest.ResponseRecorder
-	for stuck := 0; stuck < maxWorkers; {
-		if t.Context().Err() != nil {
-			t.Fatalf("%d workers are stuck", stuck)
-		}
-		if len(held) == stuck {
-			held = append(held, post(api, "1"))
-		}
-		api.bookings.mu.Lock()
-		stuck = api.bookings.stuck
-		api.bookings.mu.Unlock()
+	for n := range maxWorkers {
+		held = append(held, post(api, "1"))
+		await.Equal(t, "the workers that are stuck", n+1, func() int {
+			api.bookings.mu.Lock()
+			defer api.bookings.mu.Unlock()
+			return api.bookings.stuck
+		})
 	}
 	for range maxGroup {
 		held = append(held, post(api, "1"))
@@ -191,12 +189,7 @@ func TestBacklogIsWatched(t *testing.T) {
 		if _, err := pool.Exec(t.Context(), change.sql); err != nil {
 			t.Fatal(err)
 		}
-		for api.backlog.over.Load() != change.over {
-			if t.Context().Err() != nil {
-				t.Fatalf("%s is not seen", change.sql)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		await.Equal(t, "the api to see "+change.sql, change.over, api.backlog.over.Load)
 	}
 }
 

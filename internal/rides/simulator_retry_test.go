@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // TestSimulatorBooksEachRideOnce loses requests on their way to the api, and
@@ -35,7 +37,7 @@ func TestSimulatorBooksEachRideOnce(t *testing.T) {
 		}
 		return response, err
 	})
-	out, err := simulate(t, t.Context(), SimulatorConfig{URL: server.URL, Rate: 500, For: time.Second, Concurrency: 256, Transport: lossy})
+	out, err := simulate(t, t.Context(), SimulatorConfig{URL: server.URL, Rate: 500, For: time.Second, Concurrency: 256, RetryFor: await.Patience, Transport: lossy})
 	if err != nil {
 		t.Error(err)
 	}

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 func TestSimulatorPrintsEachResponse(t *testing.T) {
@@ -277,13 +279,11 @@ func TestSimulatorAgainstTheAPI(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
 	api, _ := newAPI(t, pool)
-	ctx, cancel := context.WithCancel(t.Context())
 	var bookings, connections atomic.Int64
-	const enough = 300
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		api.ServeHTTP(w, r)
-		if r.Method == http.MethodPost && bookings.Add(1) == enough {
-			cancel()
+		if r.Method == http.MethodPost {
+			bookings.Add(1)
 		}
 	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -294,17 +294,31 @@ func TestSimulatorAgainstTheAPI(t *testing.T) {
 	server.Start()
 	defer server.Close()
 
-	const concurrency = 8
-	out, err := simulate(t, ctx, SimulatorConfig{URL: server.URL, Rate: 1000, Concurrency: concurrency})
+	out := new(buffer)
+	s, err := NewSimulator(SimulatorConfig{URL: server.URL, Rate: 1000, Concurrency: 8, RetryFor: await.Patience, Out: out})
 	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	await.True(t, "300 bookings", func() bool { return bookings.Load() >= 300 })
+	// It ends when no answer is on its way, lest that be cut off.
+	s.SetRate(1e-6)
+	await.True(t, "the rate to change", func() bool { return strings.Contains(out.String(), "from now on") })
+	await.Equal(t, "the requests in flight", 0, func() int { return len(s.slots) })
+	stop()
+	if err := await.Receive(t, "the simulator to end", ended); err != nil {
 		t.Error(err)
 	}
-	// One that was dialled for a request can lose it to one that became free,
-	// so the bound is not exactly the concurrency.
-	if got := connections.Load(); got > 4*concurrency {
-		t.Errorf("%d connections for %d requests", got, bookings.Load())
-	}
+	// One that was dialled for a request can lose it to one that became free, so
+	// there may be more than requests at a time. Without any reuse, there is one for
+	// each request.
 	n := int(bookings.Load())
+	if got := connections.Load(); got > int64(n)/2 {
+		t.Errorf("%d connections for %d requests", got, n)
+	}
 	wantRides(t, pool, n)
-	wantOutput(t, out, fmt.Sprintf(`Rides in .*: %d created, 0 failed, .*`, n))
+	wantOutput(t, out.String(), fmt.Sprintf(`Rides in .*: %d created, 0 failed, .*`, n))
 }

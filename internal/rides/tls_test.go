@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -82,12 +83,12 @@ func TestHandlerEndsBeforeServe(t *testing.T) {
 			scheme = "https://"
 		}
 		answered := postTo(t, w.newClient(t), scheme+ln.Addr().String())
-		<-started
+		await.Receive(t, "the handler to begin", started)
 		stop()
-		if err := <-served; err == nil || !strings.Contains(err.Error(), "cut off 1 requests") || !ended.Load() {
+		if err := await.Receive(t, "serve to return", served); err == nil || !strings.Contains(err.Error(), "cut off 1 requests") || !ended.Load() {
 			t.Errorf("serve returned %v, and the handler had ended: %v", err, ended.Load())
 		}
-		<-answered
+		await.Receive(t, "the client's end", answered)
 	})
 }
 
@@ -155,10 +156,12 @@ func TestCertificateIsReplaced(t *testing.T) {
 	}
 	until := func(says string) {
 		t.Helper()
-		for !strings.Contains(log.String(), says) && t.Context().Err() == nil {
-			serves()
-			pauseFor(t.Context(), 5*time.Millisecond)
-		}
+		await.That(t, "it to say "+says, func() string {
+			if serves(); !strings.Contains(log.String(), says) {
+				return "it says " + log.String()
+			}
+			return ""
+		})
 	}
 	newCert, newKey := authority.Issue("second", "127.0.0.1")
 	replace(t, cert, newCert)

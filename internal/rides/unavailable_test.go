@@ -10,12 +10,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 )
 
@@ -129,25 +129,28 @@ func lockRides(t *testing.T, pool *pgxpool.Pool) (release func()) {
 // waitingBackend returns the process that waits for the lock, once one does.
 func waitingBackend(t *testing.T, pool *pgxpool.Pool) (pid int) {
 	t.Helper()
-	for {
+	await.True(t, "a backend to wait for a lock", func() bool {
 		err := pool.QueryRow(t.Context(), `
 			SELECT pid FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&pid)
-		if err == nil {
-			return pid
-		}
-		if !errors.Is(err, pgx.ErrNoRows) {
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			t.Fatal(err)
 		}
-	}
+		return err == nil
+	})
+	return pid
 }
 
 func TestDatabaseSlow(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
 	release := lockRides(t, pool)
-	api, _ := newAPI(t, pool, func(c *APIConfig) { c.DBTimeout = 2 * time.Second })
-	wantRetryLater(t, postRide(api), msgSlow)
+	api, _ := newAPI(t, pool)
+	expire := overdue(api)
+	answered := post(api, "1")
+	waitingBackend(t, pool)
+	expire()
+	wantRetryLater(t, await.Receive(t, "an answer", answered), msgSlow)
 
 	impatient := reconnect(t, pool, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["lock_timeout"] = "10" })
 	api, _ = newAPI(t, impatient)
@@ -161,12 +164,11 @@ func TestDatabaseConnectionEnds(t *testing.T) {
 	pool := newDatabase(t)
 	release := lockRides(t, pool)
 	api, _ := newAPI(t, pool)
-	answered := make(chan *httptest.ResponseRecorder)
-	go func() { answered <- postRide(api) }()
+	answered := post(api, "1")
 	if _, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend($1)`, waitingBackend(t, pool)); err != nil {
 		t.Fatal(err)
 	}
-	wantRetryLater(t, <-answered, msgLost)
+	wantRetryLater(t, await.Receive(t, "an answer", answered), msgLost)
 	release()
 	wantRides(t, pool, 0)
 }

@@ -50,7 +50,7 @@ func loseBroker(ctx context.Context, x *injection) error {
 	b := x.kafka.Brokers[1+x.random.IntN(len(x.kafka.Brokers)-1)]
 	b.Kill()
 	close(x.begun)
-	err := x.watch.await(ctx, time.Now(), recoveryTimeout)
+	err := x.watch.await(ctx, time.Now(), x.Patience)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), brokerTimeout)
 	defer cancel()
 	return errors.Join(err, b.Restart(ctx))

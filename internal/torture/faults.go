@@ -44,8 +44,6 @@ type injection struct {
 var errNotNow = errors.New("not now")
 
 const (
-	// recoveryTimeout is when the system is taken to be stuck.
-	recoveryTimeout = 90 * time.Second
 	// meanPause is the mean time from a recovery to the next fault, unless they
 	// come at a beat.
 	meanPause = 300 * time.Millisecond
@@ -54,10 +52,11 @@ const (
 )
 
 // injectFaults injects one after the other, and some together, until the time
-// is over. Each comes once before any comes twice.
+// is over and nothing is owed. Each comes once before any comes twice.
 func (t *torture) injectFaults(ctx context.Context) error {
 	over := t.began.Add(t.For)
 	var deck []fault
+	drawn := 0
 	draw := func() fault {
 		if len(deck) == 0 {
 			for _, f := range t.engine.catalogue() {
@@ -69,6 +68,7 @@ func (t *torture) injectFaults(ctx context.Context) error {
 		}
 		f := deck[0]
 		deck = deck[1:]
+		drawn++
 		return f
 	}
 	wait := func() time.Duration { return time.Duration(t.random.ExpFloat64() * float64(meanPause)) }
@@ -77,7 +77,7 @@ func (t *torture) injectFaults(ctx context.Context) error {
 	}
 	for {
 		pause(ctx, wait())
-		if ctx.Err() != nil || !time.Now().Before(over) {
+		if ctx.Err() != nil || !time.Now().Before(over) && !t.owed(drawn) {
 			return ctx.Err()
 		}
 		faults := []fault{draw()}
@@ -88,6 +88,12 @@ func (t *torture) injectFaults(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// owed says whether a fault has yet to come that found nothing to do so far, or had no
+// turn. One that never finds anything is given up.
+func (t *torture) owed(drawn int) bool {
+	return t.Each && drawn < 10*len(t.Faults) && slices.ContainsFunc(t.Faults, func(name string) bool { return t.tally.counts[name] == nil })
 }
 
 // injectAll injects faults at once, and waits until all are over and the
@@ -120,7 +126,7 @@ func (t *torture) injectAll(ctx context.Context, faults []fault) error {
 				over.Wait()
 			}
 			from := time.Now()
-			if err := t.watch.await(ctx, from, recoveryTimeout); err != nil {
+			if err := t.watch.await(ctx, from, t.Patience); err != nil {
 				errs[i] = fmt.Errorf("%w: after %s: %w", ErrViolated, f.name, err)
 				return
 			}
@@ -174,5 +180,5 @@ func (t *torture) without(ctx context.Context, names []string) (err error) {
 		}
 		defer func() { err = errors.Join(err, t.system.Signal(name, syscall.SIGCONT)) }()
 	}
-	return t.watch.await(ctx, time.Now(), recoveryTimeout)
+	return t.watch.await(ctx, time.Now(), t.Patience)
 }

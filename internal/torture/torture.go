@@ -51,6 +51,11 @@ type Config struct {
 	// beat, if Every is not 0.
 	Faults []string
 	Every  time.Duration
+	// Each has each of them come once at least, also when For is over.
+	Each bool
+	// Patience is when the system is taken to be stuck: after a fault is over, at the
+	// beginning, and at the end.
+	Patience time.Duration
 	// Seed makes the choice of faults, and the rides, repeatable.
 	Seed uint64
 	// For is how long faults are injected.
@@ -67,8 +72,6 @@ const (
 	stream = "rocket-rides-log"
 	// self names the connections of the torture's own, which are spared.
 	self = "torture"
-	// settleTimeout bounds the wait for the first rides, and for the last ones.
-	settleTimeout = time.Minute
 )
 
 // torture is one run.
@@ -274,7 +277,7 @@ func (t *torture) during(ctx context.Context, system *up.System) error {
 func (t *torture) script(ctx context.Context) error {
 	fmt.Fprintf(t.Out, "torture of %s for %v at %g rides a second, %d partitions, %d instances of a consumer, %d streamers, seed %d, in %s\n",
 		t.engine.name, t.For, t.Rate, t.Partitions, t.Instances, t.Streamers, t.Seed, t.DataDir)
-	if err := t.watch.await(ctx, time.Now(), settleTimeout); err != nil {
+	if err := t.watch.await(ctx, time.Now(), t.Patience); err != nil {
 		return fmt.Errorf("the system does not work even when left alone: %w", err)
 	}
 	t.began = time.Now()
@@ -288,7 +291,7 @@ func (t *torture) script(ctx context.Context) error {
 		return err
 	}
 	t.system.StopWriters()
-	if err := t.watch.awaitRest(ctx, settleTimeout); err != nil {
+	if err := t.watch.awaitRest(ctx, t.Patience); err != nil {
 		return fmt.Errorf("%w: %w", ErrViolated, err)
 	}
 	return nil
