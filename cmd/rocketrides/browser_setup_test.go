@@ -10,17 +10,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	devpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-)
 
-// patience is for a page to show something, on a busy machine.
-const patience = 30 * time.Second
+	"github.com/rocketrides/unilog/internal/await"
+)
 
 // pageScript is what tests ask of a page.
 //
@@ -135,7 +133,7 @@ func (h *heard) hear(e any) {
 
 func (p *page) do(action chromedp.Action[chromedp.Void]) {
 	p.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, await.Patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, action); err != nil {
 		p.Fatal(err)
@@ -145,7 +143,7 @@ func (p *page) do(action chromedp.Action[chromedp.Void]) {
 // value returns that of an expression.
 func value[T any](p *page, expression string) T {
 	p.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, await.Patience)
 	defer cancel()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
@@ -159,7 +157,7 @@ func (p *page) sees(conditions ...string) {
 	p.Helper()
 	const loop = `(async () => { while (!(%s)) await new Promise((next) => setTimeout(next, 20)); return true; })()`
 	all := "(" + strings.Join(conditions, ") && (") + ")"
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, await.Patience)
 	defer cancel()
 	_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](fmt.Sprintf(loop, all), chromedp.EvalAwaitPromise))
 	if err == nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -61,7 +62,7 @@ func TestDashboard(t *testing.T) {
 	go pass(start(t, append(env, "LOG_FORMAT=json"), "streamer"), "streamer")
 	go pass(start(t, append(env, "LOG_FORMAT=json"), "consumer", "consumer1"), "consumer1")
 
-	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/events", port))
+	resp, err := (&http.Client{Timeout: await.Patience}).Get(fmt.Sprintf("http://127.0.0.1:%d/events", port))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	if len(wanted) > 0 {
-		t.Errorf("no notes say %q: %v", wanted, events.Err())
+		t.Fatalf("no notes say %q: %v", wanted, events.Err())
 	}
 	d.terminate()
 	for events.Scan() { // what was on its way

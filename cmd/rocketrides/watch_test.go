@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/term"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
@@ -52,9 +54,7 @@ func onTerminal(t *testing.T, env []string, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	go p.read()
-	overdue := time.AfterFunc(time.Minute, p.give)
 	t.Cleanup(func() {
-		overdue.Stop()
 		p.give()
 		_ = keyboard.Close()
 	})
@@ -93,26 +93,48 @@ func (p *terminal) read() {
 // space in a pattern stands for many.
 func (p *terminal) shows(patterns ...string) []string {
 	p.Helper()
-	last := ""
-	for frame := range p.frames {
-		last = ansi.Strip(frame)
-		lines := strings.Split(strings.ReplaceAll(last, "\r", ""), "\n")
-		matches := true
+	var lines []string
+	p.until(fmt.Sprintf("a frame of %q", patterns), func(frame string) bool {
+		text := ansi.Strip(frame)
 		for _, pattern := range patterns {
-			matches = matches && regexp.MustCompile(strings.ReplaceAll(pattern, " ", " +")).MatchString(last)
+			if !regexp.MustCompile(strings.ReplaceAll(pattern, " ", " +")).MatchString(text) {
+				return false
+			}
 		}
-		if matches {
-			return lines
+		lines = strings.Split(strings.ReplaceAll(text, "\r", ""), "\n")
+		return true
+	})
+	return lines
+}
+
+// until waits for a frame.
+func (p *terminal) until(what string, is func(frame string) bool) {
+	p.Helper()
+	last := "no frame"
+	await.That(p, what, func() string {
+		for {
+			select {
+			case frame, more := <-p.frames:
+				if !more {
+					p.Fatalf("it ended without %s; the last one was\n%s", what, last)
+				}
+				if is(frame) {
+					return ""
+				}
+				last = ansi.Strip(frame)
+			default:
+				return last
+			}
 		}
-	}
-	p.Fatalf("it ended without a frame of %q; the last one was\n%s", patterns, last)
-	return nil
+	})
 }
 
 // ended sees that the program ends well and leaves the terminal as it was.
 func (p *terminal) ended() {
 	p.Helper()
-	if err := p.cmd.Wait(); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	if err := await.Receive(p, "the end of the program", ended); err != nil {
 		p.Errorf("it ended with %v", err)
 	}
 	if after, err := term.GetState(int(p.tty.Fd())); err != nil || *after != *p.before {
@@ -122,7 +144,7 @@ func (p *terminal) ended() {
 	for range p.frames { // what was on its way
 	}
 	want := ansi.SetModeAutoWrap + ansi.ShowCursor + ansi.ResetModeAltScreenSaveCursor
-	if rest := <-p.rest; rest != want {
+	if rest := await.Receive(p, "the last words", p.rest); rest != want {
 		p.Errorf("the last words to the terminal are %q, want %q", rest, want)
 	}
 }
@@ -160,8 +182,7 @@ func TestWatch(t *testing.T) {
 		return regexp.MustCompile(`published +(\S+)`).FindStringSubmatch(strings.Join(lines, "\n"))[1]
 	}
 	first := counted(p.shows(figures, `c \d+ [1-9]`, `All is well: \d+ rides a second`, `= EQUAL since`, `latency p50 \d+ ms`))
-	for counted(p.shows(figures)) == first {
-	}
+	await.True(t, "more to be published", func() bool { return counted(p.shows(figures)) != first })
 	exec1(t, pool, `UPDATE consumer_states SET total_distance = total_distance + 1.25`)
 	p.shows(`≠ NOT EQUAL since \S+, for \d+s; c is off by -1.25 m`, `≠ c `, `! c does not agree`)
 	exec1(t, pool, `UPDATE consumer_states SET total_distance = total_distance - 1.25`)
@@ -171,10 +192,13 @@ func TestWatch(t *testing.T) {
 		if err := pty.Setsize(p.keyboard, &size); err != nil {
 			t.Fatal(err)
 		}
-		for width, height := 0, 0; width != int(size.Cols) || height > int(size.Rows); {
+		await.That(t, fmt.Sprintf("a frame of %d columns and %d rows", size.Cols, size.Rows), func() string {
 			lines := p.shows("Rocket Rides")
-			width, height = ansi.StringWidth(lines[0]), len(lines)
-		}
+			if width := ansi.StringWidth(lines[0]); width != int(size.Cols) || len(lines) > int(size.Rows) {
+				return fmt.Sprintf("%d columns and %d rows", width, len(lines))
+			}
+			return ""
+		})
 	}
 	if _, err := p.keyboard.WriteString("xq"); err != nil {
 		t.Fatal(err)
@@ -203,8 +227,9 @@ func TestWatchWhileServersAreDown(t *testing.T) {
 	_ = server.Kill()
 	p.shows(`figures of`, `! Postgres cannot be read`, `booked 1 –`, `UNKNOWN; at \S+ it was equal`)
 	testenv.Restart(t, server)
-	for !strings.Contains(p.shows(`✓ Postgres can be read again`, `booked 1 `)[1], "No streamer leads") {
-	}
+	await.True(t, "the frame to say that no streamer leads", func() bool {
+		return strings.Contains(p.shows(`✓ Postgres can be read again`, `booked 1 `)[1], "No streamer leads")
+	})
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -220,14 +245,12 @@ func TestWatchWithoutRedis(t *testing.T) {
 	silent.Blackhole(proxy.Both)
 	p := onTerminal(t, append(env, "REDIS_URL="+redisURL, "NO_COLOR=yes"), "status", "--watch")
 	coloured := regexp.MustCompile(`\x1b\[[0-9;]*[34]8;`)
-	for frame := range p.frames {
+	p.until("a frame without Redis", func(frame string) bool {
 		if coloured.MatchString(frame) {
 			t.Fatalf("there are colours: %q", frame)
 		}
-		if strings.Contains(ansi.Strip(frame), "! Redis cannot be read") {
-			break
-		}
-	}
+		return strings.Contains(ansi.Strip(frame), "! Redis cannot be read")
+	})
 	p.shows(`booked 0 0.0`, `! Redis cannot be read: no answer from Redis; check REDIS_URL`) // rates need many samples
 	if _, err := p.keyboard.WriteString("\x03"); err != nil {
 		t.Fatal(err)
@@ -250,7 +273,7 @@ func TestWatchPrints(t *testing.T) {
 	}
 	p = start(t, env, "status", "--watch", "--json")
 	for range 2 {
-		if line := <-p.lines; !json.Valid([]byte(line)) {
+		if line := await.Receive(t, "a line", p.lines); !json.Valid([]byte(line)) {
 			t.Errorf("this is no JSON: %s", line)
 		}
 	}

@@ -14,10 +14,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/rides"
 )
 
 const loadTime = 200 * time.Millisecond
+
+// loaded loads for longer and longer, until something was booked or refused.
+func loaded(t *testing.T, url string, clients int) (result loadResult, d time.Duration, err error) {
+	t.Helper()
+	d = loadTime / 2
+	await.That(t, "an answer to a load", func() string {
+		d *= 2
+		if result, err = loadAPI(t.Context(), url, clients, false, d); err != nil || result.rides > 0 {
+			return ""
+		}
+		return fmt.Sprintf("none in %v", d)
+	})
+	return result, d, err
+}
 
 func TestLoadAPI(t *testing.T) {
 	t.Parallel()
@@ -31,12 +46,12 @@ func TestLoadAPI(t *testing.T) {
 			t.Error(err)
 		}
 	}, func(url string) {
-		result, err := loadAPI(t.Context(), url, 4, false, loadTime)
+		result, d, err := loaded(t, url, 4)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if result.rides == 0 || result.errors != 0 || int(result.latency.TotalCount()) != result.rides ||
-			result.perSecond != float64(result.rides)/loadTime.Seconds() {
+		if result.errors != 0 || int(result.latency.TotalCount()) != result.rides ||
+			result.perSecond != float64(result.rides)/d.Seconds() {
 			t.Errorf("%d rides, %v a second, %d errors, %d latencies",
 				result.rides, result.perSecond, result.errors, result.latency.TotalCount())
 		}
@@ -88,7 +103,7 @@ func TestLoadAPIFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			serve(t, always(c.answer, strings.HasPrefix(name, "half")), func(url string) {
-				result, err := loadAPI(t.Context(), url, 2, false, loadTime)
+				result, _, err := loaded(t, url, 2)
 				if err == nil || !strings.Contains(err.Error(), c.want) || result.rides != 0 {
 					t.Errorf("%d rides and %v, want none and %s", result.rides, err, c.want)
 				}
@@ -112,7 +127,7 @@ func TestLoadAPIEndsWithItsContext(t *testing.T) {
 		asked <- struct{}{}
 		<-ctx.Done()
 	}, func(url string) {
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancel(await.Context(t, "the end of a load"))
 		defer cancel()
 		go func() {
 			<-asked

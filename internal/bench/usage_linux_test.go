@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // What a process and its children compute is counted.
@@ -14,12 +16,14 @@ func TestCPUOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for after := before; after <= before; {
+	await.True(t, "the child's work to be counted", func() bool {
 		if err := exec.CommandContext(t.Context(), "sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done").Run(); err != nil {
 			t.Fatal(err)
 		}
-		if after, err = cpuOf(pid); err != nil {
+		after, err := cpuOf(pid)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
+		return after > before
+	})
 }

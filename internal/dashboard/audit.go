@@ -57,7 +57,7 @@ func (w *watcher) audit(ctx context.Context, period time.Duration) {
 	if a.cancel != nil || time.Since(a.began) < pause-samplePause/2 {
 		return
 	}
-	ctx, a.cancel = context.WithTimeout(ctx, auditTimeout)
+	ctx, a.cancel = context.WithTimeout(ctx, w.auditFor)
 	a.began = time.Now()
 	go func() { a.done <- w.check(ctx) }()
 }

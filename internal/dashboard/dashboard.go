@@ -50,6 +50,8 @@ type Dashboard struct {
 	token   string
 	control *control
 	heard   chan heard
+	// callFor and auditFor are callTimeout and auditTimeout, but for tests.
+	callFor, auditFor time.Duration
 }
 
 // What clients may take.
@@ -68,7 +70,7 @@ func New(cfg Config) *Dashboard {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	d := &Dashboard{cfg: cfg, hub: newHub(), token: rand.Text(), heard: make(chan heard, 64)}
+	d := &Dashboard{cfg: cfg, hub: newHub(), token: rand.Text(), heard: make(chan heard, 64), callFor: callTimeout, auditFor: auditTimeout}
 	if cfg.Control != "" {
 		d.control = newControl(cfg.Control)
 	}

@@ -60,14 +60,10 @@ func (t *story) hear(h heard, at int64) {
 	case h.connected, h.ended:
 		t.controlled = h.connected
 	case h.Up != nil:
+		t.say(at, cmp.Or(upKinds[h.Up.Kind], "info"), h.Up.Source, "%s", h.Up.Text)
 		if h.Up.Kind == "emptied" {
-			t.emptied = at
+			t.wasEmptied(h.Up.Time.UnixMilli(), at)
 		}
-		kind := upKinds[h.Up.Kind]
-		if kind == "" {
-			kind = "info"
-		}
-		t.say(at, kind, h.Up.Source, "%s", h.Up.Text)
 	case h.Log != nil && h.Log.Source != "dashboard": // which says what this one knows
 		t.logged(h.Log, at)
 	}
@@ -90,7 +86,7 @@ func (t *story) logged(l *logLine, at int64) {
 	case "simulated crash before saving: nothing has changed, the records are read again":
 		say("simulated", "crashed before saving %s; nothing changed, and it starts again from its checkpoint.", records(count))
 	case "the log has lost records: publishing them again from the archive":
-		t.lost(at, first, last)
+		t.hasLost(l.Time.UnixMilli(), first, last)
 	case "leading":
 		if at-t.crashed[l.Source] > crashPause {
 			say("leader", "leads, in epoch %d.", l.number("epoch"))

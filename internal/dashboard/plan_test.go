@@ -42,7 +42,7 @@ func TestPlanOnLargeTables(t *testing.T) {
 		}
 	}
 	var r sample
-	d := New(Config{DB: s.db, Log: s.log})
+	d := patient(Config{DB: s.db, Log: s.log})
 	if err := d.readPostgres(t.Context(), &r); err != nil || r.Staged != countAtMost || !r.MoreAre || len(r.Consumers) != 100 ||
 		r.Numbered != rows || r.Consumers[0].DeadLetters != countAtMost/10 {
 		t.Errorf("the sample is %+v, %v", r, err)

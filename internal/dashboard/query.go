@@ -73,7 +73,7 @@ const sqlNoJIT = `SELECT set_config('jit', 'off', true)`
 // readPostgres reads all of a sample but the log's head. What it cannot read it
 // leaves as it was.
 func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.callFor)
 	defer cancel()
 	var r sample
 	err := pgx.BeginFunc(ctx, d.cfg.DB, func(tx pgx.Tx) error {
@@ -101,7 +101,7 @@ func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
 
 // readRedis adds up the heads of the log's partitions, of which so many are known.
 func (d *Dashboard) readRedis(ctx context.Context, partitions int) (all int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.callFor)
 	defer cancel()
 	heads, err := unilog.ReadHeads(ctx, d.cfg.Log, partitions)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/rides"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
@@ -65,26 +66,40 @@ func (s *site) exec(sql string, args ...any) {
 
 var quietly = slog.New(slog.DiscardHandler)
 
-// background runs something until the test ends.
-func (s *site) background(f func(ctx context.Context)) {
+// background runs something until end is called or the test ends.
+func (s *site) background(f func(ctx context.Context)) (end func()) {
 	ctx, stop := context.WithCancel(context.Background())
-	var ended sync.WaitGroup
-	ended.Go(func() { f(ctx) })
-	s.Cleanup(func() { stop(); ended.Wait() })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f(ctx)
+	}()
+	end = sync.OnceFunc(func() {
+		stop()
+		await.Receive(s, "the end of what runs in the background", ended)
+	})
+	s.Cleanup(end)
+	return end
 }
 
-// run runs a streamer and a consumer.
-func (s *site) run(consumerName string) {
+// stream runs a streamer until stop is called or the test ends.
+func (s *site) stream() (stop func()) {
 	s.Helper()
 	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: s.db, Log: s.log, Logger: quietly})
 	s.must(err)
+	return s.background(func(ctx context.Context) { _ = streamer.Run(ctx) })
+}
+
+// run runs a streamer, which can be stopped, and a consumer.
+func (s *site) run(consumerName string) (stopStreamer func()) {
+	s.Helper()
 	handler := &rides.Consumer{Name: consumerName, Logger: quietly}
 	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{
 		Name: consumerName, DB: s.db, Archive: s.db, Log: s.log, Logger: quietly, Handler: handler.Handle,
 	})
 	s.must(err)
-	s.background(func(ctx context.Context) { _ = streamer.Run(ctx) })
 	s.background(func(ctx context.Context) { _ = consumer.Run(ctx) })
+	return s.stream()
 }
 
 const sqlBook = `
@@ -114,6 +129,13 @@ type served struct {
 	stop   func()
 }
 
+// patient returns a dashboard that waits for servers as long as a test does.
+func patient(cfg Config) *Dashboard {
+	d := New(cfg)
+	d.callFor, d.auditFor = await.Patience, await.Patience
+	return d
+}
+
 // serve runs a dashboard until the test ends.
 func (s *site) serve(change ...func(*Config)) *served {
 	s.Helper()
@@ -124,13 +146,13 @@ func (s *site) serve(change ...func(*Config)) *served {
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	s.must(err)
-	d := New(cfg)
+	d := patient(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Serve(ctx, ln) }()
 	stop := sync.OnceFunc(func() {
 		cancel()
-		if err := <-ended; err != nil {
+		if err := await.Receive(s, "the end of the dashboard", ended); err != nil {
 			s.Error(err)
 		}
 	})
@@ -149,7 +171,7 @@ type watching struct {
 // view opens a stream and takes its hello.
 func (d *served) view() *watching {
 	d.Helper()
-	client := &http.Client{Transport: new(http.Transport)}
+	client := &http.Client{Transport: new(http.Transport), Timeout: await.Patience}
 	req, err := http.NewRequestWithContext(d.Context(), http.MethodGet, d.url+"/events", nil)
 	d.must(err)
 	resp, err := client.Do(req)
@@ -255,8 +277,8 @@ func (d *served) do(method, path, body string, headers ...string) (int, http.Hea
 		}
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	resp, err := transport.RoundTrip(req)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: await.Patience}
+	resp, err := client.Do(req)
 	d.must(err)
 	defer resp.Body.Close()
 	var text bytes.Buffer

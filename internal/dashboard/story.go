@@ -28,8 +28,8 @@ type story struct {
 	epoch     int64            // the last one that a note is about
 	epochAt   int64            // when that was
 	silent    map[string]bool  // consumers that are noted
-	loss      *loss
-	emptied   int64 // when `up` emptied Redis
+	loss      *loss            // the last one
+	emptied   int64            // when `up` emptied Redis, until a loss or its absence has shown
 	disagrees bool
 
 	crashes map[string]*crash // by source
@@ -39,10 +39,11 @@ type story struct {
 
 // loss is one of records of the log, which are published again.
 type loss struct {
-	what  string
-	since int64
-	upTo  int64 // the head before
-	count int64
+	emptied bool // by `up`
+	since   int64
+	upTo    int64 // the head before
+	count   int64
+	over    int64 // when they were known to be back, or 0
 }
 
 var titles = map[string]string{"postgres": "Postgres", "redis": "Redis"}
@@ -58,8 +59,9 @@ func (t *story) say(at int64, kind, source, format string, args ...any) {
 	t.tell(note{Time: at, Kind: kind, Source: source, Text: short(fmt.Sprintf(format, args...))})
 }
 
-// sampled notes what has changed since the sample before.
-func (t *story) sampled(s *sample) {
+// sampled notes what has changed since the sample before. The time is that at which
+// the sample is known.
+func (t *story) sampled(s *sample, at int64) {
 	before := t.before
 	t.before = s
 	t.unanswered(s.Time)
@@ -74,7 +76,7 @@ func (t *story) sampled(s *sample) {
 	}
 	t.lead(s)
 	if s.Redis == "" && s.Head != nil {
-		t.head(before, s)
+		t.head(before, s, at)
 	}
 	for i := range s.Consumers {
 		for j := range before.Consumers {
@@ -131,32 +133,76 @@ func (t *story) lead(s *sample) {
 	}
 }
 
+// What is told of a loss comes in any order: samples show it or not, a streamer
+// logs it, and `up` tells that it has emptied Redis. Each has its own time.
+
 // head notes that the log has lost records, and that it has them again.
-func (t *story) head(before, s *sample) {
-	if t.loss == nil && before.Head != nil && *s.Head < *before.Head {
-		t.lost(s.Time, *s.Head+1, *before.Head)
+func (t *story) head(before, s *sample, at int64) {
+	if t.loss == nil || t.loss.over > 0 {
+		var whole int64
+		if before.Head != nil {
+			whole = *before.Head
+		}
+		if t.emptied > 0 {
+			whole = max(whole, s.Published)
+		}
+		switch {
+		case *s.Head < whole:
+			t.begin(s.Time, *s.Head+1, whole)
+		case t.emptied > 0 && whole >= s.First: // rebuilt since
+			t.begin(s.Time, s.First, whole)
+		}
+		t.emptied = 0 // or there was nothing to lose
 	}
-	if t.loss != nil && *s.Head >= t.loss.upTo {
-		t.say(s.Time, "rebuilt", "redis", "%s; %s came back from the archive within %s.",
-			t.loss.what, records(t.loss.count), lasted(s.Time-t.loss.since))
-		t.loss = nil
+	if l := t.loss; l != nil && l.over == 0 && *s.Head >= l.upTo {
+		l.over = at
+		t.rebuilt(s.Time)
 	}
 }
 
-// lost begins a loss of the records from one offset to another, or says better
-// what one was that has begun.
-func (t *story) lost(at, first, last int64) {
-	count := last - first + 1
-	if t.loss == nil {
-		t.loss = &loss{what: "The log had lost records", since: at}
-		if t.emptied > 0 {
-			t.loss.what, t.loss.since = "Redis was emptied", t.emptied
-		} else {
-			t.say(at, "lost", "redis", "The log has lost %s: it is at offset %s and was at %s.", records(count), number(first-1), number(last))
-		}
-		t.emptied = 0
+// begin begins a loss of the records from one offset to another.
+func (t *story) begin(at, first, last int64) {
+	t.loss = &loss{emptied: t.emptied > 0, since: at, upTo: last, count: last - first + 1}
+	if t.emptied > 0 {
+		t.loss.since, t.emptied = t.emptied, 0
+		return
 	}
-	t.loss.count, t.loss.upTo = count, max(t.loss.upTo, last)
+	t.say(at, "lost", "redis", "The log has lost %s: it is at offset %s and was at %s.", records(t.loss.count), number(first-1), number(last))
+}
+
+func (t *story) rebuilt(at int64) {
+	what := "The log had lost records"
+	if t.loss.emptied {
+		what = "Redis was emptied"
+	}
+	t.say(at, "rebuilt", "redis", "%s; %s came back from the archive within %s.", what, records(t.loss.count), lasted(t.loss.over-t.loss.since))
+}
+
+// hasLost takes a streamer's word for it: it knows best which records are lost.
+func (t *story) hasLost(at, first, last int64) {
+	open := t.loss != nil && (t.loss.over == 0 || at <= t.loss.over)
+	several := t.before != nil && t.before.Partitions > 1 // and this is about one
+	switch {
+	case open && !several:
+		t.loss.count, t.loss.upTo = last-first+1, max(t.loss.upTo, last)
+	case !open && several:
+		t.begin(at, t.before.First, t.before.Published)
+	case !open:
+		t.begin(at, first, last)
+	}
+}
+
+// wasEmptied explains a loss that is known, or the next.
+func (t *story) wasEmptied(at, heard int64) {
+	switch l := t.loss; {
+	case l == nil || l.over > 0 && at > l.over:
+		t.emptied = at
+	case !l.emptied:
+		l.emptied, l.since = true, at
+		if l.over > 0 { // and was noted without its cause
+			t.rebuilt(heard)
+		}
+	}
 }
 
 func (t *story) consumer(s *sample, before, c *consumer) {

@@ -74,7 +74,7 @@ func TestNotesFromSamples(t *testing.T) {
 			var got []string
 			story := newStory(func(n note) { got = append(got, fmt.Sprintf("%s %s", n.Kind, n.Text)) })
 			for _, s := range c.samples {
-				story.sampled(s)
+				story.sampled(s, s.Time)
 			}
 			if !reflect.DeepEqual(got, c.want) {
 				t.Errorf("the notes are\n%q, want\n%q", got, c.want)

@@ -48,13 +48,16 @@ func (d *Dashboard) watch(ctx context.Context) {
 			d.hub.audited(&w.audits.last)
 			w.story.audited(&w.audits.last)
 		case <-d.hub.arrived: // the period has changed
-		case <-time.After(time.Until(time.Now().Truncate(period).Add(period))):
+		case <-time.After(time.Until(nextLook(time.Now(), period))):
 			if w.look(ctx); ctx.Err() == nil {
 				w.audit(ctx, period)
 			}
 		}
 	}
 }
+
+// nextLook is when the clock shows a whole period again.
+func nextLook(at time.Time, period time.Duration) time.Time { return at.Truncate(period).Add(period) }
 
 func now() int64 { return time.Now().UnixMilli() }
 
@@ -91,7 +94,7 @@ func (w *watcher) look(ctx context.Context) {
 		return
 	}
 	w.hub.sample(&s)
-	w.story.sampled(&s)
+	w.story.sampled(&s, now())
 	w.last = &s
 }
 

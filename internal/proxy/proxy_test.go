@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -86,7 +88,16 @@ func dial(t *testing.T, p *Proxy) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
+	bounded(t, conn)
 	return conn
+}
+
+// bounded lets no read or write wait for ever.
+func bounded(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if err := conn.SetDeadline(time.Now().Add(await.Patience)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func send(t *testing.T, conn net.Conn, text string) {
@@ -106,27 +117,31 @@ func wantReply(t *testing.T, conn net.Conn, want string) {
 
 func wantHeard(t *testing.T, e *echo, want string) {
 	t.Helper()
-	if got := <-e.heard; got != want {
+	if got := await.Receive(t, want, e.heard); got != want {
 		t.Fatalf("the server heard %q, want %q", got, want)
 	}
 }
 
-// wantSilence looks for what must not come, which takes a while to be sure of.
+// silence is how long nothing must come. A slow machine may hide what comes later,
+// and is never a reason to fail.
+const silence = 20 * time.Millisecond
+
+// wantSilence looks for what must not come.
 func wantSilence(t *testing.T, conn net.Conn) {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("%d bytes came out of the hole, and then %v", n, err)
 	}
-	_ = conn.SetReadDeadline(time.Time{})
+	bounded(t, conn)
 }
 
 func wantEnd(t *testing.T, conn net.Conn) {
 	t.Helper()
-	if n, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Fatalf("%d bytes came on a connection that was cut", n)
+	if n, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes came on a connection that was cut: %v", n, err)
 	}
 }
 
@@ -135,6 +150,7 @@ func wantRefused(t *testing.T, p *Proxy) {
 	t.Helper()
 	conn, err := net.Dial(network(p.Addr()), p.Addr())
 	if err == nil {
+		bounded(t, conn)
 		wantEnd(t, conn)
 		_ = conn.Close()
 	}
@@ -159,7 +175,7 @@ func TestForwards(t *testing.T) {
 		send(t, b, "two")
 		wantReply(t, b, "two")
 		_ = a.Close()
-		if err := <-e.gone; !errors.Is(err, io.EOF) {
+		if err := await.Receive(t, "the end", e.gone); !errors.Is(err, io.EOF) {
 			t.Errorf("the server sees the client leave with %v", err)
 		}
 		send(t, b, "three")
@@ -177,7 +193,7 @@ func TestCut(t *testing.T) {
 		if err == nil || network(p.Addr()) == "tcp" && !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("a cut gives %v", err)
 		}
-		<-e.gone
+		await.Receive(t, "the end", e.gone)
 		again := dial(t, p)
 		send(t, again, "two")
 		wantReply(t, again, "two")
@@ -251,10 +267,10 @@ func TestBlackholeHoldsTheEndBack(t *testing.T) {
 		select {
 		case err := <-e.gone:
 			t.Errorf("the end came out of the hole: %v", err)
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(silence):
 		}
 		p.Blackhole(0)
-		<-e.gone
+		await.Receive(t, "the end", e.gone)
 	})
 }
 
@@ -267,7 +283,7 @@ func TestCutAt(t *testing.T) {
 		wantHeard(t, e, "one two")
 		send(t, conn, "three")
 		wantEnd(t, conn)
-		<-lost
+		await.Receive(t, "the loss", lost)
 
 		unanswered := p.CutAt(ToClient, Nth(2))
 		conn = dial(t, p)
@@ -276,7 +292,7 @@ func TestCutAt(t *testing.T) {
 		wantHeard(t, e, "four") // and not three
 		send(t, conn, "five")
 		wantEnd(t, conn)
-		<-unanswered
+		await.Receive(t, "the loss", unanswered)
 		wantHeard(t, e, "five")
 	})
 }
@@ -289,7 +305,7 @@ func TestBlackholeAt(t *testing.T) {
 		wantReply(t, conn, "one")
 		send(t, conn, "two")
 		wantSilence(t, conn)
-		<-sprung
+		await.Receive(t, "the trap", sprung)
 		wantHeard(t, e, "one")
 		wantHeard(t, e, "two")
 		p.Cut()
@@ -304,7 +320,7 @@ func TestSlow(t *testing.T) {
 		began := time.Now()
 		send(t, conn, "0123456789")
 		wantReply(t, conn, "0123456789")
-		// Only how soon is certain: 5 ms and 10 bytes, there and back.
+		// However fast the machine is: 5 ms and 10 bytes, there and back.
 		if took := time.Since(began); took < 30*time.Millisecond {
 			t.Errorf("a round trip took %v", took)
 		}

@@ -5,10 +5,8 @@ package redisnodes
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"strconv"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/rocketrides/unilog/internal/freeport"
 	"github.com/rocketrides/unilog/internal/private"
 )
 
@@ -61,10 +60,7 @@ func (n *Nodes) start(ctx context.Context, config string, args ...string) error 
 		err = errors.Join(err, file.Close())
 	}
 	for err == nil {
-		node := &Node{}
-		if node.Port, node.bus, err = freePorts(); err != nil {
-			return err
-		}
+		node := &Node{Port: freeport.Next(), bus: freeport.Next()}
 		listen := []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(node.Port)}
 		if n.isCluster {
 			listen = append(listen, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(node.bus))
@@ -162,25 +158,6 @@ func addresses(nodes []*Node) string {
 		all = append(all, address(node.Port))
 	}
 	return strings.Join(all, ",")
-}
-
-// freePorts returns two ports below those that the system gives to clients: a
-// server that is started again must find its own free.
-func freePorts() (one, two int, err error) {
-	for one == 0 || two == 0 {
-		r, err := rand.Int(rand.Reader, big.NewInt(32768-10240))
-		if err != nil {
-			return 0, 0, err
-		}
-		port := 10240 + int(r.Int64())
-		listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address(port))
-		if err != nil {
-			continue
-		}
-		defer listener.Close() // both are taken until both are found
-		one, two = port, one
-	}
-	return one, two, nil
 }
 
 // until waits for what another server brings about, as long as one may take to

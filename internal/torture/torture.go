@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	logengine "github.com/rocketrides/unilog/internal/engine"
+	"github.com/rocketrides/unilog/internal/freeport"
 	"github.com/rocketrides/unilog/internal/kafka"
 	"github.com/rocketrides/unilog/internal/redisnodes"
 	"github.com/rocketrides/unilog/internal/up"
@@ -103,10 +103,7 @@ func Run(ctx context.Context, cfg Config) error {
 	t.tally.counts = map[string]*count{}
 	t.pauses.standing = map[place]standing{}
 	t.engine = engineOf(cfg.Engine)
-	port, err := freePort(ctx)
-	if err != nil {
-		return err
-	}
+	port := freeport.Next()
 	if err := makeEmpty(cfg.DataDir); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -116,7 +113,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer t.closeChildren()
-	err = up.Run(ctx, up.Config{
+	err := up.Run(ctx, up.Config{
 		DataDir: cfg.DataDir,
 		NoRedis: t.engine.start != nil,
 		Port:    port,
@@ -308,13 +305,4 @@ func (t *torture) measured(ctx context.Context, do func(context.Context) error) 
 	defer work.Wait()
 	defer stop()
 	return do(ctx)
-}
-
-func freePort(ctx context.Context) (int, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

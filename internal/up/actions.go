@@ -1,6 +1,7 @@
 package up
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,22 +131,26 @@ func (s *supervisor) privateRedis() (redis *private.Server, err error) {
 	return redis, err
 }
 
+// emptyRedis tells when it began, as others may tell what came of it before it has
+// returned.
 func (s *supervisor) emptyRedis(ctx context.Context) error {
+	began, text := time.Now(), "redis is emptied: everything in it is lost"
 	if s.cfg.RedisURL != "" {
+		text = "the log is removed from redis"
 		if err := s.cfg.Controls.EmptyLog(ctx); err != nil {
 			return err
 		}
-		s.tell("redis", "emptied", "the log is removed from redis")
-		return nil
+	} else {
+		redis, err := s.privateRedis()
+		if err == nil {
+			_, err = redis.Do(ctx, "FLUSHALL")
+		}
+		if err != nil {
+			return fmt.Errorf("empty redis: %w", err)
+		}
 	}
-	redis, err := s.privateRedis()
-	if err == nil {
-		_, err = redis.Do(ctx, "FLUSHALL")
-	}
-	if err != nil {
-		return fmt.Errorf("empty redis: %w", err)
-	}
-	s.tell("redis", "emptied", "redis is emptied: everything in it is lost")
+	s.out.say("%s", text)
+	s.happenedSince(began, "redis", "emptied", text)
 	return nil
 }
 
@@ -163,9 +168,10 @@ func (s *supervisor) cutRedis(ctx context.Context) error {
 		return fmt.Errorf("cut redis off: %w", err)
 	}
 	s.setCut(redis)
-	s.tell("redis", "cut", fmt.Sprintf("redis is cut off for %v", cutFor))
+	d := cmp.Or(s.cfg.cutFor, cutFor)
+	s.tell("redis", "cut", fmt.Sprintf("redis is cut off for %v", d))
 	s.work.Go(func() {
-		_ = pause(s.actions, cutFor)
+		_ = pause(s.actions, d)
 		if !s.isCut(redis) { // it was started again
 			return
 		}

@@ -1,14 +1,11 @@
 package up
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // controlled adds controls to a configuration.
@@ -41,7 +40,7 @@ func consumer(name string) Process {
 
 // client speaks to the socket at a path.
 func client(path string) *http.Client {
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Timeout: await.Patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -93,26 +92,17 @@ func now(t *testing.T, cfg Config) state {
 	return first.System
 }
 
-func awaitState(t *testing.T, cfg Config, name, state string) processState {
+// processOf is the state of one of what runs.
+func processOf(t *testing.T, cfg Config, name string) processState {
 	t.Helper()
-	answer, err := client(socketOf(cfg)).Get("http://up/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	for in := json.NewDecoder(answer.Body); ; {
-		var event struct {
-			System struct{ Processes []processState }
-		}
-		if err := in.Decode(&event); err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range event.System.Processes {
-			if p.Name == name && p.State == state {
-				return p
-			}
+	s := now(t, cfg)
+	for _, p := range s.Processes {
+		if p.Name == name {
+			return p
 		}
 	}
+	t.Fatalf("no %s in %+v", name, s)
+	panic("unreachable")
 }
 
 func TestControlSocket(t *testing.T) {
@@ -120,11 +110,10 @@ func TestControlSocket(t *testing.T) {
 	cfg := controlled(fakeServers(t))
 	cfg.Readers = [][]Process{{consumer("consumer0")}}
 	r := start(t, cfg)
-	r.await(t, "consumer0 | runs\n")
-	awaitState(t, cfg, "consumer0", "running") // it may speak first
+	r.await("consumer0 | runs\n")
 	for path, want := range map[string]fs.FileMode{socketOf(cfg): 0o600, filepath.Dir(socketOf(cfg)): 0o700} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
-			t.Errorf("%s has mode %v, %v", path, info.Mode(), err)
+			t.Fatalf("%s is %v, %v", path, info, err)
 		}
 	}
 	for body, want := range map[string]string{
@@ -175,8 +164,8 @@ func TestLongPath(t *testing.T) {
 	other := sh("q", `echo "at $ROCKETRIDES_CONTROL,"; exec sleep 1000`)
 	cfg.Writers = [][]Process{{p, other}}
 	r := start(t, cfg)
-	r.await(t, "q  | at ,\n")
-	r.await(t, "p  | at /")
+	r.await("q  | at ,\n")
+	r.await("p  | at /")
 	_, rest, _ := strings.Cut(r.String(), "p  | at ")
 	path, _, _ := strings.Cut(rest, ",")
 	if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o700 || len(path) > maxSocketPath {
@@ -201,21 +190,21 @@ func TestKill(t *testing.T) {
 	cfg := controlled(fakeServers(t))
 	cfg.Writers = [][]Process{{sh("p", "echo runs; exec sleep 1000")}}
 	r := start(t, cfg)
-	r.await(t, "p  | runs\n")
-	first := awaitState(t, cfg, "p", "running")
+	r.await("p  | runs\n")
+	first := processOf(t, cfg, "p")
 	if refused := act(t, cfg, "freeze", "p", 0) + act(t, cfg, "kill", "p", 0); refused != "" {
-		t.Error(refused)
+		t.Fatal(refused)
 	}
-	r.await(t, "up | p was killed on purpose, starting it again in 100ms\n")
-	r.await(t, "up | p is frozen\nup | p was killed on purpose, starting it again in 100ms\np  | runs\n")
-	second := awaitState(t, cfg, "p", "running")
-	if second.Pid == first.Pid || second.Restarts != first.Restarts+1 || second.Since < first.Since {
+	r.await("up | p was killed on purpose, starting it again in 100ms\n")
+	r.await("up | p is frozen\nup | p was killed on purpose, starting it again in 100ms\np  | runs\n")
+	second := processOf(t, cfg, "p")
+	if first.State != "running" || second.State != "running" || second.Pid == first.Pid || second.Restarts != first.Restarts+1 || second.Since < first.Since {
 		t.Errorf("before %+v, after %+v", first, second)
 	}
 	if err := exec.Command("kill", "-9", strconv.Itoa(second.Pid)).Run(); err != nil {
 		t.Fatal(err)
 	}
-	r.await(t, "p died (signal: killed)")
+	r.await("p died (signal: killed)")
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
@@ -233,20 +222,24 @@ func TestStopFrozen(t *testing.T) {
 	notes := filepath.Join(t.TempDir(), "notes")
 	cfg.Writers = [][]Process{{sh("p", patient, notes)}}
 	r := start(t, cfg)
-	r.await(t, "p  | runs\n")
+	r.await("p  | runs\n")
 	if refused := act(t, cfg, "freeze", "p", 0); refused != "" {
-		t.Error(refused)
+		t.Fatal(refused)
 	}
-	pid := strconv.Itoa(awaitState(t, cfg, "p", "frozen").Pid)
-	for { // the kernel does it soon
-		stat, err := exec.Command("ps", "-o", "stat=", "-p", pid).Output()
+	frozen := processOf(t, cfg, "p")
+	if frozen.State != "frozen" {
+		t.Fatalf("its state is %+v", frozen)
+	}
+	await.That(t, "the kernel to stop it", func() string {
+		stat, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(frozen.Pid)).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(string(stat), "T") {
-			break
+			return ""
 		}
-	}
+		return "ps says " + string(stat)
+	})
 	if refused := act(t, cfg, "freeze", "p", 0); !strings.HasPrefix(refused, "409 p is frozen already") {
 		t.Errorf("frozen twice: %q", refused)
 	}
@@ -272,11 +265,11 @@ func TestConsumers(t *testing.T) {
 	cfg.Readers = [][]Process{{sh("streamer", "exec sleep 1000")}, {consumer("consumer0"), consumer("consumer1")}}
 	cfg.Audit = sh("verify", `echo "audits $@"`)
 	r := start(t, cfg)
-	r.await(t, "consumer1 | runs\n")
+	r.await("consumer1 | runs\n")
 	if refused := act(t, cfg, "add-consumer", "", 0); refused != "" {
-		t.Error(refused)
+		t.Fatal(refused)
 	}
-	r.await(t, "consumer2 | runs\n")
+	r.await("consumer2 | runs\n")
 	if refused := act(t, cfg, "remove-consumer", "consumer1", 0); !strings.Contains(refused, "`rocketrides consumers forget consumer1` (no database)") {
 		t.Errorf("not forgotten: %q", refused)
 	}
@@ -284,58 +277,10 @@ func TestConsumers(t *testing.T) {
 		t.Errorf("forgotten is %v", forgotten.Load())
 	}
 	close(over)
-	if err := <-r.result; err != nil {
+	if err := r.end(); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(r.String(), "audits consumer0 consumer2\n") || !strings.Contains(r.String(), "audit:                holds\n") {
 		t.Errorf("it says\n%s", r)
-	}
-}
-
-// TestSlowSubscriber sees that one who does not read is dropped, and that nobody
-// waits for him.
-func TestSlowSubscriber(t *testing.T) {
-	t.Parallel()
-	const lines = 5000
-	cfg := controlled(fakeServers(t))
-	cfg.Text = func(io.Writer) slog.Handler { return slog.DiscardHandler }
-	begin := filepath.Join(t.TempDir(), "begin")
-	cfg.Writers = [][]Process{{sh("p", `echo waits; while [ ! -e "$1" ]; do sleep 0.02; done
-		awk -v n="$2" 'BEGIN { for (i = 1; i <= n; i++)
-			printf "{\"time\":\"2026-01-02T03:04:05Z\",\"level\":\"INFO\",\"msg\":\"m%d\",\"pad\":\"%01000d\"}\n", i, i }'
-		echo done; exec sleep 1000`, begin, strconv.Itoa(lines))}}
-	r := start(t, cfg)
-	r.await(t, "p  | waits\n")
-	slow, err := client(socketOf(cfg)).Get("http://up/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slow.Body.Close()
-	quick, err := client(socketOf(cfg)).Get("http://up/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer quick.Body.Close()
-	heard := make(chan struct{})
-	go func() {
-		defer close(heard)
-		for in := bufio.NewScanner(quick.Body); in.Scan(); {
-			if strings.Contains(in.Text(), fmt.Sprintf(`"msg":"m%d"`, lines)) {
-				return
-			}
-		}
-		t.Error("who reads has not heard all")
-	}()
-	if err := os.WriteFile(begin, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r.await(t, "p  | done\n")
-	<-heard
-	rest, _ := io.ReadAll(slow.Body) // it ends while the other one goes on
-	if strings.Contains(string(rest), fmt.Sprintf(`"msg":"m%d"`, lines)) {
-		t.Error("who does not read was waited for")
-	}
-	if err := r.stop(); err != nil {
-		t.Error(err)
 	}
 }

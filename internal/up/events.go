@@ -76,12 +76,12 @@ func (e *events) drop(c chan []byte) {
 	}
 }
 
-// happened tells of something and of the state after it. Its caller holds no
-// lock that reading the state takes.
-func (e *events) happened(source, kind, text string) {
+// happened tells of something, when it began, and of the state after it. Its
+// caller holds no lock that reading the state takes.
+func (e *events) happened(began time.Time, source, kind, text string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.sendAll(map[string]any{"up": upEvent{time.Now(), source, kind, text}})
+	e.sendAll(map[string]any{"up": upEvent{began, source, kind, text}})
 	e.sendAll(map[string]any{"system": e.state()})
 }
 

@@ -65,6 +65,8 @@ type lines struct {
 	out    *output
 	source string
 	prefix []byte
+	// shown, if set, holds back all until it is closed.
+	shown chan struct{}
 
 	mu       sync.Mutex
 	rest     []byte // of a line that has not ended
@@ -73,6 +75,9 @@ type lines struct {
 }
 
 func (l *lines) Write(p []byte) (int, error) {
+	if l.shown != nil {
+		<-l.shown
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rest = append(l.rest, p...)

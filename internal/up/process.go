@@ -28,10 +28,12 @@ type process struct {
 	out *lines
 }
 
-// startProcess runs p with its output going to out, line by line. If this
+// startProcess runs p with its output going to out, line by line, once show is
+// called: whoever reads a line can rely on it that p is known to run. If this
 // process dies, p is killed.
 func startProcess(p Process, env []string, out *output) (*process, error) {
 	w := out.from(p.Name)
+	w.shown = make(chan struct{})
 	cmd := exec.Command(p.Args[0], p.Args[1:]...)
 	if cmd.Env = env; p.Env != nil {
 		cmd.Env = slices.Concat(env, p.Env())
@@ -46,6 +48,9 @@ func startProcess(p Process, env []string, out *output) (*process, error) {
 	}
 	return &process{c, w}, nil
 }
+
+// show is called once.
+func (p *process) show() { close(p.out.shown) }
 
 func (p *process) Err() error {
 	p.out.flush()

@@ -60,14 +60,18 @@ func (s *supervisor) keepServer(name string, server *private.Server, start start
 		if err != nil {
 			return nil, err
 		}
-		s.out.say("%s answers again", name)
 		if name == "redis" && !s.isCut(nil) {
 			s.setCut(nil)
 			s.happened(name, "restored", "redis can be reached again, as it was started again")
 		}
 		return again, nil
 	}}
-	t.report = func(kind, text string) { s.happened(name, kind, text) }
+	t.report = func(kind, text string) {
+		if kind == "started" && t.state().Restarts > 0 {
+			s.out.say("%s answers again", name)
+		}
+		s.happened(name, kind, text)
+	}
 	s.mu.Lock()
 	s.servers = append(s.servers, t)
 	s.mu.Unlock()

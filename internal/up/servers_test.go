@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // TestPrivateRedis empties a private Redis and cuts it off, which neither keeps
@@ -14,9 +16,9 @@ import (
 func TestPrivateRedis(t *testing.T) {
 	t.Parallel()
 	cfg := controlled(fakeServers(t))
-	cfg.RedisURL = ""
+	cfg.RedisURL, cfg.cutFor = "", await.Patience
 	r := start(t, cfg)
-	r.await(t, "look:")
+	r.await("look:")
 	path := filepath.Join(cfg.DataDir, "redis", "socket", "redis.sock")
 	redis := func(args ...string) string {
 		t.Helper()
@@ -27,7 +29,7 @@ func TestPrivateRedis(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	if refused := act(t, cfg, "empty-redis", "", 0); refused != "" {
-		t.Error(refused)
+		t.Fatal(refused)
 	}
 	if got := redis("DBSIZE"); got != "0" {
 		t.Errorf("when it is emptied it has %s keys", got)
@@ -41,9 +43,9 @@ func TestPrivateRedis(t *testing.T) {
 		}
 		defer conn.Close()
 		if refused := act(t, cfg, "cut-redis", "", 0); refused != "" {
-			t.Error(refused)
+			t.Fatal(refused)
 		}
-		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(await.Patience)); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := conn.Read(make([]byte, 1)); err == nil || n != 0 || strings.Contains(err.Error(), "timeout") {
@@ -61,11 +63,10 @@ func TestPrivateRedis(t *testing.T) {
 		t.Errorf("cut twice: %q", refused)
 	}
 	if refused := act(t, cfg, "kill", "redis", 0); refused != "" {
-		t.Error(refused)
+		t.Fatal(refused)
 	}
-	r.await(t, "redis answers again")
-	awaitState(t, cfg, "redis", "running") // that is said first
-	if s := now(t, cfg); s.RedisCut || redis("PING") != "PONG" {
+	r.await("redis answers again")
+	if s := now(t, cfg); processOf(t, cfg, "redis").State != "running" || s.RedisCut || redis("PING") != "PONG" {
 		t.Errorf("started again, the state is %+v", s)
 	}
 	cut()

@@ -4,20 +4,22 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/freeport"
 )
 
 // TestMain doubles as the supervisor that TestKilled kills.
 func TestMain(m *testing.M) {
 	if fifo := os.Getenv("UP_TEST_FIFO"); fifo != "" {
 		err := Run(context.Background(), Config{
-			DataDir: os.Getenv("UP_TEST_DIR"), DatabaseURL: "postgres://x/y", RedisURL: "redis://x", Port: freePort(),
+			DataDir: os.Getenv("UP_TEST_DIR"), DatabaseURL: "postgres://x/y", RedisURL: "redis://x", Port: freeport.Next(),
 			Prepare: func(context.Context, string, string) error { return nil },
 			Writers: [][]Process{{sh("p", `exec 9>"$UP_TEST_FIFO"; echo up >&9; exec sleep 1000`)}},
 			Output:  os.Stdout,
@@ -39,37 +41,34 @@ func fakeServers(t *testing.T) Config {
 		DataDir:     t.TempDir(),
 		DatabaseURL: "postgres://user:secret@localhost/rides",
 		RedisURL:    "redis://localhost",
-		Port:        freePort(),
+		Port:        freeport.Next(),
 		Vars:        []string{"STREAM_NAME=s"},
 		Prepare:     func(context.Context, string, string) error { return nil },
 		Output:      new(screen),
+		stopFor:     await.Patience,
 	}
-}
-
-func freePort() int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // running is a Run in the background.
 type running struct {
+	*testing.T
 	*screen
 	cancel context.CancelFunc
-	result chan error
+	over   chan struct{} // closed when it has ended, with err
+	err    error
 }
 
 func start(t *testing.T, cfg Config) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{screen: new(screen), cancel: cancel, result: make(chan error, 1)}
+	r := &running{T: t, screen: new(screen), cancel: cancel, over: make(chan struct{})}
 	cfg.Output = r.screen
-	go func() { r.result <- Run(ctx, cfg) }()
+	go func() {
+		defer close(r.over)
+		r.err = Run(ctx, cfg)
+	}()
 	t.Cleanup(func() {
-		cancel()
+		_ = r.stop()
 		if t.Failed() {
 			t.Logf("output:\n%s", r.screen)
 		}
@@ -79,61 +78,54 @@ func start(t *testing.T, cfg Config) *running {
 
 // stop is Ctrl-C.
 func (r *running) stop() error {
+	r.Helper()
 	r.cancel()
-	return <-r.result
+	return r.end()
 }
 
-// screen is where output goes, and can be waited on.
+// end waits for the end of the run and returns its error.
+func (r *running) end() error {
+	r.Helper()
+	await.Receive(r, "the end of the run", r.over, r.String)
+	return r.err
+}
+
+// await waits until text is on the screen.
+func (r *running) await(text string) {
+	r.Helper()
+	await.That(r, fmt.Sprintf("%q on the screen", text), func() string {
+		var err error
+		over := false
+		select {
+		case <-r.over:
+			over, err = true, r.err
+		default:
+		}
+		shown := r.String()
+		switch {
+		case strings.Contains(shown, text):
+			return ""
+		case over:
+			r.Fatalf("ended before it said %q: %v", text, err)
+		}
+		return "it shows\n" + shown
+	})
+}
+
+// screen is where output goes. It is safe for concurrent use.
 type screen struct {
-	mu     sync.Mutex
-	text   bytes.Buffer
-	awaits []await
-}
-
-type await struct {
-	text  string
-	shown chan struct{}
+	mu   sync.Mutex
+	text bytes.Buffer
 }
 
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.text.Write(p)
-	s.check()
-	return len(p), nil
+	return s.text.Write(p)
 }
 
 func (s *screen) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text.String()
-}
-
-func (s *screen) check() {
-	var rest []await
-	for _, a := range s.awaits {
-		if strings.Contains(s.text.String(), a.text) {
-			close(a.shown)
-		} else {
-			rest = append(rest, a)
-		}
-	}
-	s.awaits = rest
-}
-
-// await waits until text is on the screen; the test's own timeout ends a
-// hopeless wait.
-func (r *running) await(t *testing.T, text string) {
-	t.Helper()
-	shown := make(chan struct{})
-	r.mu.Lock()
-	r.awaits = append(r.awaits, await{text, shown})
-	r.check()
-	r.mu.Unlock()
-	select {
-	case <-shown:
-	case err := <-r.result:
-		r.result <- err
-		t.Fatalf("ended before it said %q: %v", text, err)
-	}
 }

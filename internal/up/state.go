@@ -115,8 +115,12 @@ func (s *supervisor) heard(source string, r *record) {
 
 // happened is told what becomes of what runs.
 func (s *supervisor) happened(source, kind, text string) {
+	s.happenedSince(time.Now(), source, kind, text)
+}
+
+func (s *supervisor) happenedSince(began time.Time, source, kind, text string) {
 	s.summary.happened(kind)
-	s.events.happened(source, kind, text)
+	s.events.happened(began, source, kind, text)
 }
 
 // tell says what an action has done.

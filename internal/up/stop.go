@@ -1,6 +1,7 @@
 package up
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ func (s *supervisor) stopGroups(groups [][]*task, beforeLast func()) {
 		if i == len(groups)-1 {
 			beforeLast()
 		}
-		share := stopBudget * time.Duration(i+1) / time.Duration(len(groups))
+		share := cmp.Or(s.cfg.stopFor, stopBudget) * time.Duration(i+1) / time.Duration(len(groups))
 		ctx, cancel := context.WithDeadline(context.Background(), began.Add(share))
 		var wg sync.WaitGroup
 		for _, t := range group {

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // TestDuring kills a process, ends the writers and then the run.
@@ -25,30 +26,34 @@ func TestDuring(t *testing.T) {
 	writer.Env = func() []string { return []string{"WAY=" + prepared} }
 	cfg.Writers = [][]Process{{writer}}
 	cfg.Readers = [][]Process{{sh("r", patient, notes)}}
-	enough := errors.New("enough")
-	var r *running
-	started := make(chan struct{})
-	cfg.During = func(_ context.Context, system *System) error {
-		<-started
-		r.await(t, "w  | runs on "+cfg.DatabaseURL+" "+cfg.RedisURL+"\n")
-		r.await(t, "r  | runs\n")
-		// What it says may be heard before it is known to run.
-		for system.Signal("r", syscall.SIGKILL) != nil {
-			runtime.Gosched()
+	began, enough := make(chan *System, 1), make(chan error, 1)
+	cfg.During = func(ctx context.Context, system *System) error {
+		began <- system
+		select {
+		case err := <-enough:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		r.await(t, "up | r died (signal: killed), starting it again in 100ms\n")
-		if err := system.Signal("x", syscall.SIGKILL); err == nil {
-			t.Error("nothing is called x")
-		}
-		system.StopWriters()
-		if text, err := os.ReadFile(notes); err != nil || string(text) != "w\n" {
-			t.Errorf("when the writers have stopped the notes are %q, %v", text, err)
-		}
-		return enough
 	}
-	r = start(t, cfg)
-	close(started)
-	if err := <-r.result; !errors.Is(err, enough) {
+	r := start(t, cfg)
+	system := await.Receive(t, "the system", began, r.String)
+	r.await("w  | runs on " + cfg.DatabaseURL + " " + cfg.RedisURL + "\n")
+	r.await("r  | runs\n")
+	if err := system.Signal("r", syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.await("up | r died (signal: killed), starting it again in 100ms\n")
+	if err := system.Signal("x", syscall.SIGKILL); err == nil {
+		t.Error("nothing is called x")
+	}
+	system.StopWriters()
+	if text, err := os.ReadFile(notes); err != nil || string(text) != "w\n" {
+		t.Errorf("when the writers have stopped the notes are %q, %v", text, err)
+	}
+	want := errors.New("enough")
+	enough <- want
+	if err := r.end(); !errors.Is(err, want) {
 		t.Errorf("the run ends with %v", err)
 	}
 }
@@ -57,7 +62,7 @@ func TestDuring(t *testing.T) {
 func TestServersOnly(t *testing.T) {
 	t.Parallel()
 	r := start(t, fakeServers(t))
-	r.await(t, "look:")
+	r.await("look:")
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
@@ -71,7 +76,7 @@ func TestRemove(t *testing.T) {
 	t.Parallel()
 	cfg := fakeServers(t)
 	r := start(t, cfg)
-	r.await(t, "look:")
+	r.await("look:")
 	if err := Remove(t.Context(), cfg.DataDir); err == nil {
 		t.Error("removed while it is in use")
 	}

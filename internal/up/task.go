@@ -122,6 +122,9 @@ func (t *task) once(ctx context.Context) (err error) {
 		}
 		t.set(r)
 		t.tellStart()
+		if p, isProcess := r.(*process); isProcess {
+			p.show()
+		}
 	}
 	select {
 	case <-ctx.Done():

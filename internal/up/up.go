@@ -62,7 +62,10 @@ type Config struct {
 	Text  func(io.Writer) slog.Handler
 	Level slog.Level
 
-	over <-chan struct{} // tests only: ends For
+	// For tests only: over ends For, stopFor is how long a stop may take, and cutFor
+	// how long Redis is cut off.
+	over            <-chan struct{}
+	stopFor, cutFor time.Duration
 }
 
 // supervisor is one run.
@@ -246,6 +249,7 @@ func (s *supervisor) audit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.show()
 	select {
 	case <-p.Done():
 	case <-ctx.Done():

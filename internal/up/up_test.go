@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // patient runs until it is asked to stop, and notes that in a file.
@@ -28,7 +30,7 @@ func TestStopOrder(t *testing.T) {
 	cfg.Readers = [][]Process{{p("streamer")}, {p("c0"), p("c1")}}
 	r := start(t, cfg)
 	for _, name := range []string{"simulator", "api      ", "streamer ", "c0       ", "c1       "} {
-		r.await(t, name+" | runs\n")
+		r.await(name + " | runs\n")
 	}
 	if err := r.stop(); err != nil {
 		t.Error(err)
@@ -46,8 +48,11 @@ func TestRestart(t *testing.T) {
 	mark := filepath.Join(t.TempDir(), "mark")
 	cfg.Writers = [][]Process{{sh("p", `echo "life $(cat "$1" 2>/dev/null)"; printf x >>"$1"; kill -9 $$`, mark)}}
 	r := start(t, cfg)
-	r.await(t, "up | p died (signal: killed), starting it again in 100ms\np  | life x\n")
-	r.await(t, "up | p died (signal: killed), starting it again in 200ms\np  | life xx\n")
+	r.await("up | p died (signal: killed), starting it again in 100ms\np  | life x\n")
+	r.await("p  | life xx\n")
+	if !strings.Contains(r.String(), "p  | life x\nup | p died (signal: killed), starting it again in ") {
+		t.Errorf("it says\n%s", r)
+	}
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
@@ -66,11 +71,11 @@ func TestAudit(t *testing.T) {
 			cfg.For, cfg.over = time.Hour, over
 			cfg.Audit = sh("verify", `echo $0 >>"$1"; echo "the stream is $STREAM_NAME"; exit "$2"`, notes, exit)
 			r := start(t, cfg)
-			r.await(t, "w      | runs\n")
-			r.await(t, "r      | runs\n")
+			r.await("w      | runs\n")
+			r.await("r      | runs\n")
 			close(over)
-			r.await(t, "verify | the stream is s\n")
-			err := <-r.result
+			r.await("verify | the stream is s\n")
+			err := r.end()
 			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 				t.Errorf("got %v", err)
 			}
@@ -87,7 +92,7 @@ func TestInterruptedAudit(t *testing.T) {
 	cfg := fakeServers(t)
 	cfg.For = time.Hour
 	r := start(t, cfg)
-	r.await(t, "look:")
+	r.await("look:")
 	if err := r.stop(); err == nil {
 		t.Error("no audit, no error")
 	}
@@ -135,7 +140,7 @@ func TestOtherVersion(t *testing.T) {
 	cfg.Fresh = true
 	begun := errors.New("begun")
 	cfg.Prepare = func(context.Context, string, string) error { return begun }
-	if err := Run(t.Context(), cfg); !errors.Is(err, begun) {
+	if err := Run(await.Context(t, "the run"), cfg); !errors.Is(err, begun) {
 		t.Errorf("with Fresh: %v", err)
 	}
 }
@@ -145,7 +150,7 @@ func TestNoPasswordOnScreen(t *testing.T) {
 	cfg := fakeServers(t)
 	cfg.RedisURL = "redis://localhost:6379#secret@localhost" // the # is not escaped
 	r := start(t, cfg)
-	r.await(t, "look:")
+	r.await("look:")
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
@@ -164,10 +169,10 @@ func TestPrivateServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := start(t, cfg)
-	r.await(t, "look:")
+	r.await("look:")
 	attach := func() {
 		t.Helper()
-		out, err := exec.Command("sh", "-ec", `. "$1"; psql -Atc 'SELECT 40 + 2' "$DATABASE_URL"; redis-cli -s "${REDIS_URL#unix://}" PING`,
+		out, err := exec.CommandContext(await.Context(t, "answers of the servers"), "sh", "-ec", `. "$1"; psql -Atc 'SELECT 40 + 2' "$DATABASE_URL"; redis-cli -s "${REDIS_URL#unix://}" PING`,
 			"sh", filepath.Join(cfg.DataDir, "env")).CombinedOutput()
 		if err != nil || string(out) != "42\nPONG\n" {
 			t.Errorf("got %s, %v", out, err)
@@ -186,8 +191,8 @@ func TestPrivateServers(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	r.await(t, "postgres died (signal: killed), starting it again in 100ms\n")
-	r.await(t, "postgres answers again\n")
+	r.await("postgres died (signal: killed), starting it again in 100ms\n")
+	r.await("postgres answers again\n")
 	attach()
 	if err := r.stop(); err != nil {
 		t.Error(err)
@@ -208,20 +213,28 @@ func TestKilled(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(fifo) // waits for the writer
-	if err != nil {
-		t.Fatal(err)
+	began, over := make(chan error, 1), make(chan error, 1)
+	go func() {
+		f, err := os.Open(fifo) // waits for the writer
+		if err != nil {
+			began <- err
+			return
+		}
+		defer f.Close()
+		in := bufio.NewReader(f)
+		_, err = in.ReadString('\n')
+		began <- err
+		_, err = io.Copy(io.Discard, in)
+		over <- err
+	}()
+	err := await.Receive(t, "the process to run", began)
+	if killed := cmd.Process.Kill(); err != nil || killed != nil {
+		t.Fatal(err, killed)
 	}
-	defer f.Close()
-	in := bufio.NewReader(f)
-	if _, err := in.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = io.Copy(io.Discard, in)
 	_ = cmd.Wait()
+	if err := await.Receive(t, "the end of its process", over); err != nil {
+		t.Fatal(err)
+	}
 	// The directory is free again.
 	d, err := openDataDir(t.Context(), filepath.Join(dir, "data"))
 	if err != nil {

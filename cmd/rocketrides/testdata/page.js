@@ -5,6 +5,7 @@
   const all = (selector) => [...document.querySelectorAll(selector)];
 
   window.text = (selector) => document.querySelector(selector)?.textContent.trim() ?? '';
+  window.texts = (selector) => all(selector).map((e) => e.textContent.trim());
   window.num = (selector) => parseFloat(text(selector).replaceAll(',', ''));
   window.data = (selector, name) => document.querySelector(selector)?.dataset[name] ?? '';
 
