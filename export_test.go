@@ -54,8 +54,12 @@ func (s *Streamer) Upkeep(ctx context.Context) error {
 // SweepSoon makes the next upkeep look for rows below the low-water mark.
 func (s *Streamer) SweepSoon() { s.publishers[0].lead.low.swept = time.Time{} }
 
-// Unseen makes the leader show Postgres that it lives before its next call to the log.
-func (s *Streamer) Unseen() { s.publishers[0].lead.seen = time.Time{} }
+// Unseen makes the leader show Postgres that it lives before its next call to the log,
+// and fail, as in Run, if its session has ended.
+func (s *Streamer) Unseen() {
+	p := s.publishers[0]
+	p.runs, p.lead.seen = true, time.Time{}
+}
 
 // Term returns the term that the streamer believes it leads in.
 func (s *Streamer) Term() Term { return s.publishers[0].lead.term }

@@ -103,15 +103,15 @@ func postgresArgs(o Options, data, socket string) []string {
 			args = append(args, "-c", s)
 		}
 	}
-	set("listen_addresses=", fmt.Sprintf("port=%d", o.Port), "unix_socket_permissions=0700", "logging_collector=off", "log_destination=stderr")
+	set("listen_addresses=", fmt.Sprintf("port=%d", o.Port), "unix_socket_permissions=0700", "logging_collector=off", "log_destination=stderr",
+		// Among the data: what one that is killed leaves in memory would stay there.
+		"dynamic_shared_memory_type=mmap")
 	if o.Durable {
 		set("max_connections=100", "shared_buffers=128MB", "fsync=on", "full_page_writes=on", "synchronous_commit=on")
 	} else {
 		// Commits still reach the operating system, so they survive SIGKILL.
 		set("max_connections=200", "shared_buffers=32MB", "fsync=off", "full_page_writes=off", "synchronous_commit=on",
-			"wal_level=minimal", "max_wal_senders=0",
-			// Else what one that is killed leaves in memory stays there.
-			"dynamic_shared_memory_type=mmap")
+			"wal_level=minimal", "max_wal_senders=0")
 	}
 	return append(args, o.ExtraArgs...)
 }
