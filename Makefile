@@ -1,6 +1,6 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run test test-setup test-core test-cluster test-kafka test-browser check stress \
+.PHONY: help run test test-setup test-core test-apart test-cluster test-kafka test-browser check stress \
 	build lint fmt model torture bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
@@ -8,20 +8,26 @@ export PATH := $(PATH):/usr/local/go/bin
 
 # Only a hang takes so long.
 TESTFLAGS ?= -shuffle=on -timeout 30m
-# The race detector needs cgo. Most tests wait for servers, so more of them than there
-# are processors run at the same time.
-GOTEST := CGO_ENABLED=1 go test -race -parallel 8 $(TESTFLAGS)
-# What only the tests need takes longest to compile, so everything that looks at tests
-# does so with the race detector: then it is compiled once.
-GOVET := CGO_ENABLED=1 go vet -race
+# Most tests wait for servers, so more of them than there are processors run at the same
+# time. The race detector, which needs cgo, is for where our concurrency is: what only
+# the tests of the others need takes longest to compile, and would be compiled twice.
+GOTEST := go test -parallel 8 $(TESTFLAGS)
+GOTEST_RACE := CGO_ENABLED=1 $(GOTEST) -race
+NO_RACE := /cmd/rocketrides$$|/openapitest$$|/internal/version$$|/internal/stress$$
 # What needs a browser, Kafka or several Redis servers runs apart. A test of those has
 # this in its name, and none else: package testenv sees to it.
 CLUSTER := Cluster|Sentinel
 KAFKA := Kafka
 BROWSER := ^TestBrowser
-named = $$(grep -rlE --include="*_test.go" "func Test[A-Za-z]*($(1))" . | xargs -n 1 dirname | grep -v -e /kafkalog$$ | sort -u)
+APART := $(CLUSTER)|$(KAFKA)|$(BROWSER)
+# run_apart runs the tests whose names match, in the packages that have some.
+named = grep -rlE --include="*_test.go" "^func Test[A-Za-z]*($(1))" . | xargs -n 1 dirname | sort -u
+# They wait for servers most of the time, so those with the race detector, whose output
+# comes last, run beside the others.
+run_apart = mkdir -p bin; $(GOTEST_RACE) -run '$(1)' $$($(call named,$(subst ^Test,,$(1))) | grep -vE '$(NO_RACE)') >bin/apart.out 2>&1 & \
+	$(GOTEST) -run '$(1)' ./cmd/rocketrides; others=$$?; wait $$!; raced=$$?; cat bin/apart.out; exit $$((raced | others))
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
-STATICCHECK := CGO_ENABLED=1 GOFLAGS="$$GOFLAGS -race" go run -race=false honnef.co/go/tools/cmd/staticcheck@v0.8.2
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 # What depends on the operating system. To check the rest for macOS, too, would be to
 # compile all that it needs once more; make release does that.
@@ -36,7 +42,7 @@ run: ## install what is missing and run everything; ARGS="--rate 200 --for 30s"
 	go build -o bin/rocketrides ./cmd/rocketrides
 	@exec bin/rocketrides up $(ARGS)
 
-test: test-setup test-core test-cluster test-kafka test-browser alerts ## install what is missing and run all tests
+test: test-setup test-core test-apart alerts ## install what is missing and run all tests
 
 test-setup:
 	@sh scripts/setup.sh go servers compiler
@@ -45,28 +51,30 @@ test-setup:
 
 test-core: ## the tests that need Postgres and Redis at the most
 	@sh scripts/setup.sh go servers compiler
-	$(GOTEST) -skip '$(CLUSTER)|$(KAFKA)|$(BROWSER)' $$(go list ./... | grep -v -e /kafkalog$$)
-	cd examples/receipts && $(GOTEST) ./...
+	$(GOTEST_RACE) -skip '$(APART)' $$(go list ./... | grep -vE '$(NO_RACE)')
+	$(GOTEST) -skip '$(APART)' $$(go list ./... | grep -E '$(NO_RACE)')
+	cd examples/receipts && $(GOTEST_RACE) ./...
+
+test-apart: test-setup ## those that need more, side by side
+	$(call run_apart,$(APART))
 
 test-cluster: ## those on a Redis Cluster and Sentinel
 	@sh scripts/setup.sh go servers compiler
-	$(GOTEST) -run '$(CLUSTER)' $(call named,$(CLUSTER))
+	$(call run_apart,$(CLUSTER))
 
 test-kafka: ## those on Kafka
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/setup.sh kafka
-	$(GOTEST) ./kafkalog
-	$(GOTEST) -run '$(KAFKA)' $(call named,$(KAFKA))
+	$(call run_apart,$(KAFKA))
 
 test-browser: ## those that look at the dashboard in a browser
-	@sh scripts/setup.sh go servers compiler
+	@sh scripts/setup.sh go servers
 	@sh scripts/setup.sh browser
 	$(GOTEST) -run '$(BROWSER)' ./cmd/rocketrides
 
 check: ## check and test what has changed since the last commit, in a minute; SINCE=main
 	@sh scripts/setup.sh go servers compiler
-	@sh scripts/check.sh '$(SINCE)' '$(GOFUMPT)' '$(GOVET)' '$(STATICCHECK)' \
-		"$(GOTEST) -skip '$(CLUSTER)|$(KAFKA)|$(BROWSER)'"
+	@sh scripts/check.sh '$(SINCE)' '$(GOFUMPT)' '$(STATICCHECK)' "$(GOTEST_RACE) -skip '$(APART)'"
 
 stress: test-setup ## run all tests N times, every other time beside a load, and say which were not green; N=20
 	go run ./internal/stress -n $(or $(N),20) -logs bin/stress $(MAKE) -k test TESTFLAGS='-json -count=1 $(TESTFLAGS)'
@@ -76,13 +84,13 @@ build: ## build bin/rocketrides
 	go build -o bin/rocketrides ./cmd/rocketrides
 
 lint: ## check the formatting and the code, what is of the system for macOS too
-	@sh scripts/setup.sh go compiler
+	@sh scripts/setup.sh go
 	@files=$$($(GOFUMPT) -l .) || exit 1; \
 	if [ -n "$$files" ]; then echo "not formatted (run make fmt):"; echo "$$files"; exit 1; fi
-	$(GOVET) ./...
+	go vet ./...
 	GOOS=darwin go vet $(OF_THE_SYSTEM)
 	$(STATICCHECK) ./...
-	cd examples/receipts && $(GOVET) ./... && $(STATICCHECK) ./...
+	cd examples/receipts && go vet ./... && $(STATICCHECK) ./...
 	$(ACTIONLINT)
 
 fmt: ## format the code
@@ -98,7 +106,7 @@ torture: build ## inject every fault for a minute and see that all promises are 
 
 bench-once: ## run each benchmark once
 	@sh scripts/setup.sh go servers compiler
-	$(GOTEST) -run '^$$' -bench . -benchtime 1x $$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n 1 dirname | sort -u)
+	$(GOTEST_RACE) -run '^$$' -bench . -benchtime 1x $$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n 1 dirname | sort -u)
 
 alerts: ## test the rules for Prometheus
 	@sh scripts/setup.sh go

@@ -87,9 +87,9 @@ func (b bounded) Trim(ctx context.Context, partition int, upTo int64) error {
 	return err
 }
 
-// TestTwoOfOneEpoch lets two processes append the same at once. Each fences the
+// TestKafkaTwoOfOneEpoch lets two processes append the same at once. Each fences the
 // other's transactions again and again.
-func TestTwoOfOneEpoch(t *testing.T) {
+func TestKafkaTwoOfOneEpoch(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	var group errgroup.Group
@@ -101,8 +101,8 @@ func TestTwoOfOneEpoch(t *testing.T) {
 	f.wantCommitted(60)
 }
 
-// TestLeadersInTurn hands the lead over while the leader before goes on.
-func TestLeadersInTurn(t *testing.T) {
+// TestKafkaLeadersInTurn hands the lead over while the leader before goes on.
+func TestKafkaLeadersInTurn(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	var fenced atomic.Int32
@@ -139,8 +139,8 @@ func TestLeadersInTurn(t *testing.T) {
 	f.wantCommitted(int(head))
 }
 
-// TestBrokersDie kills brokers of three, once each, with SIGKILL.
-func TestBrokersDie(t *testing.T) {
+// TestKafkaBrokersDie kills brokers of three, once each, with SIGKILL.
+func TestKafkaBrokersDie(t *testing.T) {
 	t.Parallel()
 	cluster := testenv.Kafka(t, kafka.Options{Brokers: 3})
 	if !t.Run("that leads the partition", func(t *testing.T) { testLeaderDies(t, cluster) }) {

@@ -85,7 +85,7 @@ func entry(offset int64) unilog.Entry {
 	return unilog.Entry{Offset: offset, Record: unilog.Record{Action: "create", Object: "ride", Data: []byte(`{"id": 1, "distance": 1.50}`)}}
 }
 
-func TestConformance(t *testing.T) {
+func TestKafkaConformance(t *testing.T) {
 	t.Parallel()
 	logtest.Run(t, func(t *testing.T) logtest.Harness {
 		f := setup(t)

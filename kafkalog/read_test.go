@@ -26,7 +26,7 @@ func (f *fixture) read(after unilog.Cursor, limit int) []unilog.Entry {
 	return read
 }
 
-func TestReadIsBoundedInBytes(t *testing.T) {
+func TestKafkaReadIsBoundedInBytes(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	const size = 32 << 10
@@ -44,9 +44,9 @@ func TestReadIsBoundedInBytes(t *testing.T) {
 	}
 }
 
-// TestPositionsOfAnotherTopic reads on at cursors of a topic that was made anew
+// TestKafkaPositionsOfAnotherTopic reads on at cursors of a topic that was made anew
 // with fewer entries: the same offsets have other positions there.
-func TestPositionsOfAnotherTopic(t *testing.T) {
+func TestKafkaPositionsOfAnotherTopic(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.append(1, entries(1, 200)...)
@@ -66,9 +66,9 @@ func TestPositionsOfAnotherTopic(t *testing.T) {
 	}
 }
 
-// TestReadAfterALossWhileReading has a reader in the middle of a topic that is
+// TestKafkaReadAfterALossWhileReading has a reader in the middle of a topic that is
 // made anew with its entries elsewhere.
-func TestReadAfterALossWhileReading(t *testing.T) {
+func TestKafkaReadAfterALossWhileReading(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.append(1, entries(1, 100)...)
@@ -82,7 +82,7 @@ func TestReadAfterALossWhileReading(t *testing.T) {
 	}
 }
 
-func TestTrimKeepsTheHead(t *testing.T) {
+func TestKafkaTrimKeepsTheHead(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.append(1, entries(1, 10)...)
@@ -98,7 +98,7 @@ func TestTrimKeepsTheHead(t *testing.T) {
 	}
 }
 
-func TestEntriesOfStrangers(t *testing.T) {
+func TestKafkaEntriesOfStrangers(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.append(1, entry(1))
@@ -115,8 +115,8 @@ func TestEntriesOfStrangers(t *testing.T) {
 	}
 }
 
-// TestAnyClientCanRead is what the package's comment says of the headers.
-func TestAnyClientCanRead(t *testing.T) {
+// TestKafkaAnyClientCanRead is what the package's comment says of the headers.
+func TestKafkaAnyClientCanRead(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	e := entry(1)
@@ -138,8 +138,8 @@ func TestAnyClientCanRead(t *testing.T) {
 	}
 }
 
-// TestClaimAgain writes nothing, but for the number of partitions.
-func TestClaimAgain(t *testing.T) {
+// TestKafkaClaimAgain writes nothing, but for the number of partitions.
+func TestKafkaClaimAgain(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	end := func() int64 {
@@ -187,7 +187,7 @@ func (f *fixture) set(name, value string) {
 	})
 }
 
-func TestClaimRefusesRetention(t *testing.T) {
+func TestKafkaClaimRefusesRetention(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	for i, c := range []struct{ name, bad, good string }{

@@ -15,8 +15,8 @@ import (
 	"github.com/rocketrides/unilog/migration"
 )
 
-// TestDeletedTopicIsRebuilt deletes the topic under a streamer and its consumer.
-func TestDeletedTopicIsRebuilt(t *testing.T) {
+// TestKafkaDeletedTopicIsRebuilt deletes the topic under a streamer and its consumer.
+func TestKafkaDeletedTopicIsRebuilt(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	db := testenv.Database(t, "kafkalog", func(ctx context.Context, pool *pgxpool.Pool) error {

@@ -15,7 +15,7 @@ import (
 
 const password = "open/se:same@1%"
 
-func TestOpenSaysWhatIsWrong(t *testing.T) {
+func TestKafkaOpenSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	user := "kafka://u:" + url.PathEscape(password) + "@127.0.0.1:1"
 	for name, c := range map[string]struct{ url, says string }{
@@ -59,9 +59,9 @@ func wantNotOpen(t *testing.T, url, says string) {
 	}
 }
 
-// TestTLSAndSASL opens logs in a broker that takes no client without a
+// TestKafkaTLSAndSASL opens logs in a broker that takes no client without a
 // certificate and a password.
-func TestTLSAndSASL(t *testing.T) {
+func TestKafkaTLSAndSASL(t *testing.T) {
 	t.Parallel()
 	authority, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	serverCert, serverKey := authority.Issue("server", "127.0.0.1")

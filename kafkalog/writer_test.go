@@ -31,9 +31,9 @@ func entry(offset int64) unilog.Entry {
 	return unilog.Entry{Offset: offset, Record: unilog.Record{Action: "create", Object: "ride", Data: []byte(`1`)}}
 }
 
-// TestZombie stops a leader at each step of an append, lets another one lead, and
+// TestKafkaZombie stops a leader at each step of an append, lets another one lead, and
 // then lets the first go on.
-func TestZombie(t *testing.T) {
+func TestKafkaZombie(t *testing.T) {
 	t.Parallel()
 	for name, steps := range map[string]int{"before it begins": 0, "before it sends": 1, "before it commits": 2} {
 		t.Run(name, func(t *testing.T) {
@@ -92,9 +92,9 @@ func TestZombie(t *testing.T) {
 	}
 }
 
-// TestResetCutShort sees that the next leader finishes a reset whose leader died
+// TestKafkaResetCutShort sees that the next leader finishes a reset whose leader died
 // before it deleted the entries.
-func TestResetCutShort(t *testing.T) {
+func TestKafkaResetCutShort(t *testing.T) {
 	t.Parallel()
 	one, two := openTwo(t)
 	if _, err := one.Append(t.Context(), term(1), []unilog.Entry{entry(1), entry(2)}); err != nil {
@@ -117,9 +117,9 @@ func TestResetCutShort(t *testing.T) {
 	}
 }
 
-// TestAppendWhoseAnswerWasLost sees that the next call finds out what became of
+// TestKafkaAppendWhoseAnswerWasLost sees that the next call finds out what became of
 // a transaction.
-func TestAppendWhoseAnswerWasLost(t *testing.T) {
+func TestKafkaAppendWhoseAnswerWasLost(t *testing.T) {
 	t.Parallel()
 	for _, committed := range []bool{false, true} {
 		log, _ := openTwo(t)
@@ -151,8 +151,8 @@ func TestAppendWhoseAnswerWasLost(t *testing.T) {
 	}
 }
 
-// TestCancelledAppend cancels while another call has the partition.
-func TestCancelledAppend(t *testing.T) {
+// TestKafkaCancelledAppend cancels while another call has the partition.
+func TestKafkaCancelledAppend(t *testing.T) {
 	t.Parallel()
 	log, _ := openTwo(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -3,12 +3,12 @@
 # tests. Without a revision that is the last commit, or what it has changed itself if
 # nothing has since.
 #
-#   scripts/check.sh REVISION GOFUMPT VET STATICCHECK TEST
+#   scripts/check.sh REVISION GOFUMPT STATICCHECK TEST
 #
-# The last four are commands of the Makefile's.
+# The last three are commands of the Makefile's.
 set -eu
 cd "$(dirname "$0")/.."
-since=$1 gofumpt=$2 vet=$3 staticcheck=$4 test=$5
+since=$1 gofumpt=$2 staticcheck=$3 test=$4
 if [ -z "$since" ]; then
 	since=HEAD
 	if [ -z "$(git status --porcelain)" ]; then since=HEAD~1; fi
@@ -57,6 +57,6 @@ if [ -n "$files" ]; then
 		exit 1
 	fi
 fi
-with "$vet" ./...
+go vet ./...
 with "$staticcheck" $dirs
 with "$test" $dirs

@@ -56,6 +56,7 @@ func (s *screen) cutRedis() {
 	s.readable()
 	s.fits()
 	s.keyboard()
+	s.click(button("mend-redis", "redis"))
 	s.remote.awaitUp("redis", "restored")
 	s.sees(note("recovered", "redis"))
 	if now := s.number(sqlRides); now <= rides || published == 0 {

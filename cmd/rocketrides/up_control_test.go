@@ -193,6 +193,7 @@ func TestUpControl(t *testing.T) {
 	r.awaitLog("streamer", "the log has lost records")
 	r.act("cut-redis", "", 0)
 	r.awaitLog("streamer", "streaming failed")
+	r.act("mend-redis", "", 0)
 	r.awaitUp("redis", "restored")
 	r.awaitLog("consumer0", "consumed")
 

@@ -1,22 +1,19 @@
 package testenv
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 )
 
 // inSuite ends a test that uses what only tests with one of these words in their names
-// may use: `make test` runs those suites apart, by these words. All of package kafkalog
-// is Kafka's. Benchmarks are no part of any suite.
+// may use: `make test` runs those suites apart, by these words. Benchmarks are no part
+// of any suite.
 func inSuite(t testing.TB, words ...string) {
 	t.Helper()
 	top, _, _ := strings.Cut(t.Name(), "/")
 	isNamed := slices.ContainsFunc(words, func(word string) bool { return strings.Contains(top, word) })
-	ofKafka := words[0] == "Kafka" && strings.HasPrefix(filepath.Base(os.Args[0]), "kafkalog")
-	if !isNamed && !ofKafka && !strings.HasPrefix(top, "Benchmark") {
+	if !isNamed && !strings.HasPrefix(top, "Benchmark") {
 		t.Fatalf("its name must have %s in it, by which `make test` runs it apart", strings.Join(words, " or "))
 	}
 }

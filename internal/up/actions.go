@@ -1,7 +1,6 @@
 package up
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,8 +37,6 @@ type Action struct {
 const (
 	consumerKind = "consumer"
 	maxConsumers = 100
-	// cutFor is how long Redis is cut off.
-	cutFor = 5 * time.Second
 	// actionTimeout bounds an action.
 	actionTimeout        = 10 * time.Second
 	minRate, maxRate     = 0.1, 5000
@@ -73,6 +70,8 @@ func (s *supervisor) act(ctx context.Context, a Action) error {
 		return s.emptyRedis(ctx)
 	case "cut-redis":
 		return s.cutRedis(ctx)
+	case "mend-redis":
+		return s.mendRedis()
 	case "add-consumer":
 		return s.addConsumer()
 	case "remove-consumer":
@@ -82,7 +81,7 @@ func (s *supervisor) act(ctx context.Context, a Action) error {
 	case "failures":
 		return s.setFailures(a.Value)
 	}
-	return fmt.Errorf("there is no action %q: kill, freeze, thaw, empty-redis, cut-redis, add-consumer, remove-consumer, rate and failures are there", a.Action)
+	return fmt.Errorf("there is no action %q: kill, freeze, thaw, empty-redis, cut-redis, mend-redis, add-consumer, remove-consumer, rate and failures are there", a.Action)
 }
 
 // endActions waits for the one in hand and undoes what should not last.
@@ -98,6 +97,9 @@ func (s *supervisor) endActions() {
 		if t.state().State == "frozen" {
 			_ = t.thaw()
 		}
+	}
+	if s.state().RedisCut {
+		_ = s.mendRedis()
 	}
 }
 
@@ -155,7 +157,8 @@ func (s *supervisor) emptyRedis(ctx context.Context) error {
 }
 
 // cutRedis takes away the socket's name and ends all connections: nothing stands
-// between Redis and its clients that would cost time while nothing is cut.
+// between Redis and its clients that would cost time while nothing is cut. That
+// lasts until mendRedis, or until Redis is started again.
 func (s *supervisor) cutRedis(ctx context.Context) error {
 	redis, err := s.privateRedis()
 	if err != nil {
@@ -168,20 +171,23 @@ func (s *supervisor) cutRedis(ctx context.Context) error {
 		return fmt.Errorf("cut redis off: %w", err)
 	}
 	s.setCut(redis)
-	d := cmp.Or(s.cfg.cutFor, cutFor)
-	s.tell("redis", "cut", fmt.Sprintf("redis is cut off for %v", d))
-	s.work.Go(func() {
-		_ = pause(s.actions, d)
-		if !s.isCut(redis) { // it was started again
-			return
-		}
-		if err := redis.Mend(); err != nil {
-			s.out.say("redis stays cut off: %v", err)
-			return
-		}
-		s.setCut(nil)
-		s.tell("redis", "restored", "redis can be reached again")
-	})
+	s.tell("redis", "cut", "redis is cut off until it is mended")
+	return nil
+}
+
+func (s *supervisor) mendRedis() error {
+	redis, err := s.privateRedis()
+	if err != nil {
+		return err
+	}
+	if !s.isCut(redis) {
+		return errors.New("redis is not cut off")
+	}
+	if err := redis.Mend(); err != nil {
+		return fmt.Errorf("mend redis: %w", err)
+	}
+	s.setCut(nil)
+	s.tell("redis", "restored", "redis can be reached again")
 	return nil
 }
 

@@ -16,7 +16,7 @@ import (
 func TestPrivateRedis(t *testing.T) {
 	t.Parallel()
 	cfg := controlled(fakeServers(t))
-	cfg.RedisURL, cfg.cutFor = "", await.Patience
+	cfg.RedisURL = ""
 	r := start(t, cfg)
 	r.await("look:")
 	path := filepath.Join(cfg.DataDir, "redis", "socket", "redis.sock")
@@ -62,6 +62,13 @@ func TestPrivateRedis(t *testing.T) {
 	if refused := act(t, cfg, "cut-redis", "", 0); !strings.Contains(refused, "cut off already") {
 		t.Errorf("cut twice: %q", refused)
 	}
+	if refused := act(t, cfg, "mend-redis", "", 0); refused != "" || now(t, cfg).RedisCut || redis("PING") != "PONG" {
+		t.Fatalf("mended, the answer is %q and the state %+v", refused, now(t, cfg))
+	}
+	if refused := act(t, cfg, "mend-redis", "", 0); !strings.Contains(refused, "not cut off") {
+		t.Errorf("mended twice: %q", refused)
+	}
+	cut()
 	if refused := act(t, cfg, "kill", "redis", 0); refused != "" {
 		t.Fatal(refused)
 	}

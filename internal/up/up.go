@@ -62,10 +62,9 @@ type Config struct {
 	Text  func(io.Writer) slog.Handler
 	Level slog.Level
 
-	// For tests only: over ends For, stopFor is how long a stop may take, and cutFor
-	// how long Redis is cut off.
-	over            <-chan struct{}
-	stopFor, cutFor time.Duration
+	// For tests only: over ends For, stopFor is how long a stop may take.
+	over    <-chan struct{}
+	stopFor time.Duration
 }
 
 // supervisor is one run.

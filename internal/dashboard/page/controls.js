@@ -3,7 +3,9 @@
 import { count, make, rate, setData, setText } from './format.js';
 
 const PENDING = 6000; // ms to wait for the note that shows the effect
-const LABELS = { kill: 'kill -9', freeze: 'Freeze', thaw: 'Thaw', 'empty-redis': 'Empty', 'cut-redis': 'Cut for 5 s' };
+const LABELS = {
+  kill: 'kill -9', freeze: 'Freeze', thaw: 'Thaw', 'empty-redis': 'Empty', 'cut-redis': 'Cut off', 'mend-redis': 'Mend',
+};
 const ORDER = ['api', 'streamer', 'consumer', 'simulator', 'dashboard', 'postgres', 'redis'];
 
 /** toRate and fromRate map the slider, 0…100, to 1…2000 rides a second. */
@@ -13,10 +15,18 @@ const toRate = (position) => {
 };
 const fromRate = (value) => (100 * Math.log(Math.max(1, value))) / Math.log(2000);
 
+/** turn lets a button, if there is one, do another thing. */
+const turn = (button, action, target) => {
+  if (!button) return;
+  setData(button, 'action', action);
+  setText(button, LABELS[action]);
+  button.setAttribute('aria-label', `${LABELS[action]} ${target}`);
+};
+
 export class Controls {
   #root = document.getElementById('controls');
   #token = '';
-  #rows = new Map(); // by process name: {element, state, said, freeze}
+  #rows = new Map(); // by process name: {element, state, said, freeze, cut}
   #sliders = {};
   #remove;
 
@@ -64,11 +74,8 @@ export class Controls {
         row.state,
         `${cut ? 'cut off' : p.state}${p.restarts ? `, ${count(p.restarts)} ${p.restarts === 1 ? 'restart' : 'restarts'}` : ''}`,
       );
-      if (!row.freeze) return;
-      const action = p.state === 'frozen' ? 'thaw' : 'freeze';
-      setData(row.freeze, 'action', action);
-      setText(row.freeze, LABELS[action]);
-      row.freeze.setAttribute('aria-label', `${LABELS[action]} ${p.name}`);
+      turn(row.freeze, p.state === 'frozen' ? 'thaw' : 'freeze', p.name);
+      turn(row.cut, cut ? 'mend-redis' : 'cut-redis', p.name);
     });
     const last = sorted.filter((p) => p.kind === 'consumer').at(-1)?.name ?? '';
     this.#remove.dataset.target = last;
@@ -104,11 +111,13 @@ export class Controls {
       freeze = this.#button('freeze', p.name, LABELS.freeze);
       buttons.append(freeze);
     }
+    let cut = null;
     if (p.kind === 'redis') {
-      for (const action of ['empty-redis', 'cut-redis']) buttons.append(this.#button(action, p.name, LABELS[action]));
+      cut = this.#button('cut-redis', p.name, LABELS['cut-redis']);
+      buttons.append(this.#button('empty-redis', p.name, LABELS['empty-redis']), cut);
     }
     element.append(name, buttons, said);
-    const row = { element, state, said, freeze };
+    const row = { element, state, said, freeze, cut };
     this.#rows.set(p.name, row);
     return row;
   }
