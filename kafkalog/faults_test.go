@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,34 +44,47 @@ func appendAll(ctx context.Context, log *kafkalog.Log, epoch, last, batch int64)
 // bounded bounds each call that writes, as a streamer does, and makes it again, with
 // more time, when that was too little: what Kafka was asked while a broker died may
 // never be answered.
-type bounded struct{ *kafkalog.Log }
+type bounded struct {
+	*kafkalog.Log
+	mu    *sync.Mutex
+	taken map[int64]bool // first offsets of what was appended, and said so
+}
 
-func (b bounded) again(ctx context.Context, call func(context.Context) error) (calls int, err error) {
+func newBounded(log *kafkalog.Log) bounded { return bounded{log, new(sync.Mutex), map[int64]bool{}} }
+
+func again(ctx context.Context, call func(context.Context) error) error {
 	for bound := 5 * time.Second; ; bound *= 2 {
-		calls++
 		limited, cancel := context.WithTimeout(ctx, bound)
 		err := call(limited)
 		isLate := limited.Err() != nil
 		cancel()
 		if err == nil || !isLate || ctx.Err() != nil {
-			return calls, err
+			return err
 		}
 	}
 }
 
+// Append says of what the log has already that it was appended, if nobody was told so:
+// then a call that was given up has done it.
 func (b bounded) Append(ctx context.Context, term unilog.Term, entries []unilog.Entry) (head int64, err error) {
-	calls, err := b.again(ctx, func(ctx context.Context) error {
+	first, last := entries[0].Offset, entries[len(entries)-1].Offset
+	calls := 0
+	err = again(ctx, func(ctx context.Context) (err error) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		calls++
 		head, err = b.Log.Append(ctx, term, entries)
+		if calls > 1 && errors.Is(err, unilog.ErrAlreadyAppended) && head == last && !b.taken[first] {
+			err = nil
+		}
+		b.taken[first] = b.taken[first] || err == nil
 		return err
 	})
-	if calls > 1 && errors.Is(err, unilog.ErrAlreadyAppended) && head == entries[len(entries)-1].Offset {
-		err = nil // by an earlier call
-	}
 	return head, err
 }
 
 func (b bounded) Claim(ctx context.Context, term unilog.Term) (head int64, err error) {
-	_, err = b.again(ctx, func(ctx context.Context) error {
+	err = again(ctx, func(ctx context.Context) (err error) {
 		head, err = b.Log.Claim(ctx, term)
 		return err
 	})
@@ -78,13 +92,11 @@ func (b bounded) Claim(ctx context.Context, term unilog.Term) (head int64, err e
 }
 
 func (b bounded) Reset(ctx context.Context, term unilog.Term, head int64) error {
-	_, err := b.again(ctx, func(ctx context.Context) error { return b.Log.Reset(ctx, term, head) })
-	return err
+	return again(ctx, func(ctx context.Context) error { return b.Log.Reset(ctx, term, head) })
 }
 
 func (b bounded) Trim(ctx context.Context, partition int, upTo int64) error {
-	_, err := b.again(ctx, func(ctx context.Context) error { return b.Log.Trim(ctx, partition, upTo) })
-	return err
+	return again(ctx, func(ctx context.Context) error { return b.Log.Trim(ctx, partition, upTo) })
 }
 
 // TestKafkaTwoOfOneEpoch lets two processes append the same at once. Each fences the
@@ -153,7 +165,7 @@ func TestKafkaBrokersDie(t *testing.T) {
 			if tests.Add(1) == 10 {
 				cluster.Brokers[2].Kill()
 			}
-			return logtest.Harness{Log: bounded{f.log}, Wipe: func(*testing.T) { f.wipe() }}
+			return logtest.Harness{Log: newBounded(f.log), Wipe: func(*testing.T) { f.wipe() }}
 		})
 	})
 }
