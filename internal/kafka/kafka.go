@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rocketrides/unilog/internal/freeport"
 	"github.com/rocketrides/unilog/internal/private/child"
 )
 
@@ -79,19 +81,19 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		c.arguments = []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 	}
 	n := max(1, o.Brokers)
-	ports, err := freePorts(ctx, 2*n+1)
-	if err != nil {
-		return nil, err
+	addresses := make([]string, 2*n+1)
+	for i := range addresses {
+		addresses[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(freeport.Next()))
 	}
 	group, started := errgroup.WithContext(ctx)
 	for i := range n {
 		b := &Broker{
-			Address: ports[2*i+1], inner: ports[2*i+2],
+			Address: addresses[2*i+1], inner: addresses[2*i+2],
 			cluster: c, dir: filepath.Join(o.Dir, fmt.Sprintf("broker-%d", i+1)),
 		}
 		c.Brokers = append(c.Brokers, b)
 		group.Go(func() error {
-			if err := b.format(started, o, i+1, n, ports[0]); err != nil {
+			if err := b.format(started, o, i+1, n, addresses[0]); err != nil {
 				return err
 			}
 			return b.launch()
@@ -134,19 +136,6 @@ func find(ctx context.Context) (*Cluster, error) {
 		}
 	}
 	return nil, ErrMissing
-}
-
-// freePorts returns addresses that nobody listens on.
-func freePorts(ctx context.Context, n int) (addresses []string, err error) {
-	for range n {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // when all are chosen, so that none comes twice
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses, nil
 }
 
 // format writes the broker's configuration and makes its storage.

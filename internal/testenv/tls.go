@@ -11,10 +11,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/freeport"
 	"github.com/rocketrides/unilog/internal/private"
 )
 
@@ -26,7 +27,7 @@ const TLSPassword = "it's a secret, 100%"
 // returns who issued the server's and the client's, and the URL of that user's.
 func TLSPostgres(t testing.TB) (server *private.Server, authority *Authority, clientURL string) {
 	t.Helper()
-	port := freePort(t)
+	port := freeport.Next()
 	server = own(t, private.StartPostgres, private.Options{InitCache: initCache(), Port: port, ExtraArgs: []string{"-c", "listen_addresses=127.0.0.1"}})
 	authority = NewAuthority(t)
 	cert, key := authority.Issue("server", "127.0.0.1")
@@ -57,17 +58,15 @@ func TLSPostgres(t testing.TB) (server *private.Server, authority *Authority, cl
 			"sslmode": {"verify-full"}, "sslrootcert": {authority.File}, "sslcert": {cert}, "sslkey": {key},
 		}.Encode(),
 	}
-	for { // until it has loaded its configuration again
+	await.That(t, "Postgres to load its configuration again", func() string {
 		conn, err := pgx.Connect(ctx, u.String())
-		if err == nil {
-			must(conn.Close(ctx))
-			return server, authority, u.String()
+		if err != nil {
+			return err.Error()
 		}
-		if ctx.Err() != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+		must(conn.Close(ctx))
+		return ""
+	})
+	return server, authority, u.String()
 }
 
 // giveTo copies files into a Postgres's data, as its own, and lets in from the
@@ -105,18 +104,8 @@ func giveTo(data string, files map[string]string) error {
 func TLSRedis(t testing.TB, authority *Authority) (address string) {
 	t.Helper()
 	cert, key := authority.Issue("redis", "127.0.0.1")
-	port := strconv.Itoa(freePort(t))
+	port := strconv.Itoa(freeport.Next())
 	Redis(t, "--bind", "127.0.0.1", "--tls-port", port, "--tls-auth-clients", "yes",
 		"--tls-ca-cert-file", authority.File, "--tls-cert-file", cert, "--tls-key-file", key)
 	return net.JoinHostPort("127.0.0.1", port)
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }
