@@ -125,6 +125,7 @@ func TestClusterOrSentinelFailoverLosesEntries(t *testing.T) {
 			l := w.startLoad()
 			l.goOn()
 			master, replica := w.master(nodes)
+			w.must(nodes.AcceptLaggards(w.ctx))
 			// It lags from here on.
 			w.must(replica.Do(w.ctx, "CONFIG", "SET", "masterauth", "wrong").Error())
 			w.must(master.Do(w.ctx, "CLIENT", "KILL", "TYPE", "replica").Error())
@@ -136,6 +137,12 @@ func TestClusterOrSentinelFailoverLosesEntries(t *testing.T) {
 			w.awaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM checkpoints`, has)
 			w.must(master.Kill())
 			killed := time.Now()
+			w.await("a failover", func() string {
+				if err := nodes.FailOver(w.ctx); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
 			w.replaced(nodes, master)
 			l.goOn()
 			t.Logf("records go on %v after the master was killed", time.Since(killed))

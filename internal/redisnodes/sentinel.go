@@ -98,3 +98,33 @@ func sentinelMaster(ctx context.Context, node *Node, _ string) (port int64, err 
 	}
 	return strconv.ParseInt(address[1], 10, 64)
 }
+
+// AcceptLaggards lets sentinels promote a replica however long it has not heard of its
+// master, as a cluster of ours does anyway. But they find out by themselves no more that
+// a master is down: see FailOver.
+func (n *Nodes) AcceptLaggards(ctx context.Context) error {
+	return n.eachSentinel(func(node *Node) error {
+		// A replica may have been without its master for ten times as long.
+		return node.Do(ctx, "SENTINEL", "SET", masterName, "down-after-milliseconds", "3600000").Error()
+	})
+}
+
+// FailOver makes a sentinel promote the replica. In a cluster that happens by itself.
+func (n *Nodes) FailOver(ctx context.Context) error {
+	if n.isCluster {
+		return nil
+	}
+	return n.Servers[0].Do(ctx, "SENTINEL", "FAILOVER", masterName).Error()
+}
+
+func (n *Nodes) eachSentinel(do func(*Node) error) error {
+	if n.isCluster {
+		return nil
+	}
+	for _, node := range n.Servers[:sentinels] {
+		if err := do(node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
