@@ -20,12 +20,6 @@ CLUSTER := Cluster|Sentinel
 KAFKA := Kafka
 BROWSER := ^TestBrowser
 APART := $(CLUSTER)|$(KAFKA)|$(BROWSER)
-# run_apart runs the tests whose names match, in the packages that have some.
-named = grep -rlE --include="*_test.go" "^func Test[A-Za-z]*($(1))" . | xargs -n 1 dirname | sort -u
-# They wait for servers most of the time, so those with the race detector, whose output
-# comes last, run beside the others.
-run_apart = mkdir -p bin; $(GOTEST_RACE) -run '$(1)' $$($(call named,$(subst ^Test,,$(1))) | grep -vE '$(NO_RACE)') >bin/apart.out 2>&1 & \
-	$(GOTEST) -run '$(1)' ./cmd/rocketrides; others=$$?; wait $$!; raced=$$?; cat bin/apart.out; exit $$((raced | others))
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -56,21 +50,21 @@ test-core: ## the tests that need Postgres and Redis at the most
 	cd examples/receipts && $(GOTEST_RACE) ./...
 
 test-apart: test-setup ## those that need more, side by side
-	$(call run_apart,$(APART))
+	@sh scripts/apart.sh '$(APART)' '$(GOTEST)' '$(GOTEST_RACE)'
 
 test-cluster: ## those on a Redis Cluster and Sentinel
 	@sh scripts/setup.sh go servers compiler
-	$(call run_apart,$(CLUSTER))
+	@sh scripts/apart.sh '$(CLUSTER)' '$(GOTEST)' '$(GOTEST_RACE)'
 
 test-kafka: ## those on Kafka
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/setup.sh kafka
-	$(call run_apart,$(KAFKA))
+	@sh scripts/apart.sh '$(KAFKA)' '$(GOTEST)' '$(GOTEST_RACE)'
 
 test-browser: ## those that look at the dashboard in a browser
 	@sh scripts/setup.sh go servers
 	@sh scripts/setup.sh browser
-	$(GOTEST) -run '$(BROWSER)' ./cmd/rocketrides
+	@sh scripts/apart.sh '$(BROWSER)' '$(GOTEST)' '$(GOTEST_RACE)'
 
 check: ## check and test what has changed since the last commit, in a minute; SINCE=main
 	@sh scripts/setup.sh go servers compiler
