@@ -108,6 +108,8 @@ func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 func (n *network) fallSilentAt(message int) (silent bool) {
 	n.Helper()
 	n.attempt("a streamer to fall silent, or to get through", func(context.Context) (bool, error) {
+		n.postgres.Disarm() // the trap of an attempt that failed may have sprung since
+		heal(n.postgres)
 		n.farDB.Reset()
 		far := n.farStreamer(short)
 		hole := n.postgres.BlackholeAt(proxy.ToServer, proxy.Nth(message), proxy.Both)
@@ -129,6 +131,8 @@ func TestLeaderInABlackHoleHoldsNoTables(t *testing.T) {
 	n := setupNetwork(t)
 	n.commit("1")
 	n.attempt("a leader to fall into the hole", func(context.Context) (bool, error) {
+		n.postgres.Disarm()
+		heal(n.postgres)
 		far := n.farStreamer(short, func(cfg *unilog.StreamerConfig) {
 			*cfg = unilog.WithChunkRecords(*cfg, 10)
 			cfg.BatchRecords = 5

@@ -14,8 +14,9 @@ import (
 // time is given up: the client itself would hold on to it, and what is asked
 // next would wait behind what was lost.
 type lines struct {
-	mu   sync.Mutex
-	open map[*line]struct{}
+	mu    sync.Mutex
+	open  map[*line]struct{}
+	ended bool
 }
 
 type line struct {
@@ -43,6 +44,10 @@ func (l *lines) follow(option *rueidis.ClientOption) {
 		one := &line{conn, l}
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if l.ended { // while it was made
+			_ = conn.Close()
+			return nil, net.ErrClosed
+		}
 		l.open[one] = struct{}{}
 		return one, nil
 	}
@@ -62,6 +67,17 @@ func (l *lines) heard(err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for one := range l.open {
+		_ = one.Conn.Close()
+	}
+}
+
+// end closes all connections, and those that are being made: a client that is closed
+// does not know of them.
+func (l *lines) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
 	for one := range l.open {
 		_ = one.Conn.Close()
 	}

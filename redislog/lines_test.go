@@ -2,10 +2,15 @@ package redislog
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
@@ -71,5 +76,43 @@ func givesUpSilence(t *testing.T, way *proxy.Proxy, url string) {
 			}
 			return ""
 		})
+	}
+}
+
+// TestConnectionsEndWithTheLog ends one that is there, and one that is being made.
+func TestConnectionsEndWithTheLog(t *testing.T) {
+	t.Parallel()
+	beganDial, mayGoOn := make(chan struct{}), make(chan struct{})
+	var far [2]net.Conn
+	dials := 0
+	option := rueidis.ClientOption{DialCtxFn: func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+		near, other := net.Pipe()
+		far[dials] = other
+		if dials++; dials == 2 {
+			close(beganDial)
+			<-mayGoOn
+		}
+		return near, nil
+	}}
+	l := new(lines)
+	l.follow(&option)
+	if _, err := option.DialCtxFn(t.Context(), "", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	dialled := make(chan error, 1)
+	go func() {
+		_, err := option.DialCtxFn(t.Context(), "", nil, nil)
+		dialled <- err
+	}()
+	await.Receive(t, "a connection to be in the making", beganDial)
+	l.end()
+	close(mayGoOn)
+	if err := await.Receive(t, "the connection", dialled); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a connection that was being made: %v", err)
+	}
+	for i, conn := range far {
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("connection %d is not closed: %v", i, err)
+		}
 	}
 }

@@ -152,7 +152,10 @@ func discreet(err error) error {
 }
 
 // Close ends the connections.
-func (l *Log) Close() { l.client.Close() }
+func (l *Log) Close() {
+	l.client.Close()
+	l.lines.end()
+}
 
 // Client is the log's own, for questions about its Redis. Close closes it.
 func (l *Log) Client() rueidis.Client { return l.client }

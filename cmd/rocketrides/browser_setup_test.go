@@ -171,9 +171,22 @@ func (p *page) sees(conditions ...string) {
 	p.Fatalf("%v; the page shows: %.2000s", err, value[string](p, `document.querySelector('main').innerText.replaceAll(/\s+/g, ' ')`))
 }
 
+// click clicks an element that a person could click. The page does it, in one go: a
+// mouse of the browser's may miss what moves meanwhile.
 func (p *page) click(selector string) {
 	p.Helper()
-	p.do(chromedp.Click(chromedp.CSS(selector)))
+	const script = `(() => {
+		const e = document.querySelector(%q);
+		if (!e) return 'it is not there';
+		if (e.disabled) return 'it is disabled';
+		e.scrollIntoView({ block: 'center', behavior: 'instant' });
+		const { x, y, width, height } = e.getBoundingClientRect();
+		const top = document.elementFromPoint(x + width / 2, y + height / 2);
+		if (!e.contains(top)) return 'it is covered by ' + top?.outerHTML.slice(0, 100);
+		e.click();
+		return '';
+	})()`
+	await.That(p, "a click on "+selector, func() string { return value[string](p, fmt.Sprintf(script, selector)) })
 }
 
 // scrollTo brings into view what is not drawn elsewhere.

@@ -41,6 +41,13 @@ func (p *Proxy) BlackholeAt(d Direction, match Match, hole Direction) (sprung <-
 	return p.setTrap(&trap{direction: d, match: match, hole: hole})
 }
 
+// Disarm takes the last trap away, if it has not sprung.
+func (p *Proxy) Disarm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trap = nil
+}
+
 func (p *Proxy) setTrap(t *trap) <-chan struct{} {
 	t.sprung = make(chan struct{})
 	p.mu.Lock()
