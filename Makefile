@@ -66,7 +66,7 @@ test-browser: ## those that look at the dashboard in a browser
 	@sh scripts/setup.sh browser
 	@sh scripts/apart.sh '$(BROWSER)' '$(GOTEST)' '$(GOTEST_RACE)'
 
-check: ## check and test what has changed since the last commit, in a minute; SINCE=main
+check: ## check and test what has changed since the last commit; SINCE=main
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/check.sh '$(SINCE)' '$(GOFUMPT)' '$(STATICCHECK)' "$(GOTEST_RACE) -skip '$(APART)'"
 
