@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
@@ -215,19 +214,28 @@ func testLeaderDies(t *testing.T, cluster *kafka.Cluster) {
 	f.must(leader.Restart(t.Context()))
 }
 
-// leader returns the broker that leads the topic's first partition.
+// leader returns the broker that leads the topic's first partition, once one does:
+// a new topic is known before it has a leader.
 func (f *fixture) leader(cluster *kafka.Cluster) *kafka.Broker {
 	f.Helper()
-	metadata, err := f.admin.Metadata(f.Context(), f.topic)
-	f.must(err)
-	id := metadata.Topics[f.topic].Partitions[0].Leader
-	i := slices.IndexFunc(metadata.Brokers, func(b kadm.BrokerDetail) bool { return b.NodeID == id })
-	address := fmt.Sprintf("%s:%d", metadata.Brokers[i].Host, metadata.Brokers[i].Port)
-	for _, b := range cluster.Brokers {
-		if b.Address == address {
-			return b
+	var leader *kafka.Broker
+	await.That(f, "a broker to lead "+f.topic, func() (instead string) {
+		metadata, err := f.admin.Metadata(f.Context(), f.topic)
+		if err != nil {
+			return err.Error()
 		}
-	}
-	f.Fatalf("no broker is at %s", address)
-	return nil
+		partition := metadata.Topics[f.topic].Partitions[0] // the zero value if there is none
+		for _, b := range metadata.Brokers {
+			if b.NodeID != partition.Leader {
+				continue
+			}
+			address := fmt.Sprintf("%s:%d", b.Host, b.Port)
+			if i := slices.IndexFunc(cluster.Brokers, func(b *kafka.Broker) bool { return b.Address == address }); i >= 0 {
+				leader = cluster.Brokers[i]
+				return ""
+			}
+		}
+		return fmt.Sprintf("%+v of brokers %+v", partition, metadata.Brokers)
+	})
+	return leader
 }
