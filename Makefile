@@ -13,7 +13,7 @@ TESTFLAGS ?= -shuffle=on -timeout 30m
 # the tests of the others need takes longest to compile, and would be compiled twice.
 GOTEST := go test -parallel 8 $(TESTFLAGS)
 GOTEST_RACE := CGO_ENABLED=1 $(GOTEST) -race
-NO_RACE := /cmd/rocketrides$$|/openapitest$$|/internal/version$$|/internal/stress$$
+NO_RACE := /rocketrides/cmd/rocketrides$$|/openapitest$$|/internal/version$$|/internal/stress$$
 # What needs a browser, Kafka or several Redis servers runs apart. A test of those has
 # this in its name, and none else: package testenv sees to it.
 CLUSTER := Cluster|Sentinel
@@ -25,7 +25,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 # What depends on the operating system. To check the rest for macOS, too, would be to
 # compile all that it needs once more; make release does that.
-OF_THE_SYSTEM := ./internal/private/... ./internal/up ./internal/testenv ./internal/proxy ./internal/kafka ./internal/redisnodes
+OF_THE_SYSTEM := ./internal/private/... ./rocketrides/internal/up ./internal/testenv ./internal/proxy ./internal/kafka ./internal/redisnodes
 VERSION ?= $(shell git describe --tags --always --dirty)
 
 help: ## list the targets
@@ -33,7 +33,7 @@ help: ## list the targets
 
 run: ## install what is missing and run everything; ARGS="--rate 200 --for 30s"
 	@sh scripts/setup.sh go servers
-	go build -o bin/rocketrides ./cmd/rocketrides
+	go build -o bin/rocketrides ./rocketrides/cmd/rocketrides
 	@exec bin/rocketrides up $(ARGS)
 
 test: test-setup test-core test-apart alerts ## install what is missing and run all tests
@@ -75,7 +75,7 @@ stress: test-setup ## run all tests N times, every other time beside a load, and
 
 build: ## build bin/rocketrides
 	@sh scripts/setup.sh go
-	go build -o bin/rocketrides ./cmd/rocketrides
+	go build -o bin/rocketrides ./rocketrides/cmd/rocketrides
 
 lint: ## check the formatting and the code, what is of the system for macOS too
 	@sh scripts/setup.sh go
@@ -115,7 +115,7 @@ cover: ## run the tests and write bin/cover.html
 screenshots: ## picture the dashboard, for people to look at, in bin/screenshots, and for the README
 	@sh scripts/setup.sh go servers
 	@sh scripts/setup.sh browser
-	go test -run '^TestScreenshots$$' -count=1 ./cmd/rocketrides -screenshots='$(CURDIR)/bin/screenshots' -picture='$(CURDIR)/docs/dashboard.webp'
+	go test -run '^TestScreenshots$$' -count=1 ./rocketrides/cmd/rocketrides -screenshots='$(CURDIR)/bin/screenshots' -picture='$(CURDIR)/docs/dashboard.webp'
 
 release: ## cross-compile for Linux and macOS into dist/; VERSION=v1.2.3
 	@sh scripts/setup.sh go

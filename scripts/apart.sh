@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 pattern=$1 test=$2 race=$3
-plain=./cmd/rocketrides
+plain=./rocketrides/cmd/rocketrides
 
 # The pattern is of names of tests, anchored or not.
 names=$(echo "$pattern" | sed 's/^^Test//; s/|^Test/|/g')

@@ -7,4 +7,4 @@ set -eu
 cd "$(dirname "$0")/.."
 package=github.com/rocketrides/unilog/internal/version
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$1" \
-	-ldflags "-s -w -X $package.release=$2 -X $package.commit=$3" ./cmd/rocketrides
+	-ldflags "-s -w -X $package.release=$2 -X $package.commit=$3" ./rocketrides/cmd/rocketrides

@@ -58,7 +58,7 @@ func setup(t *testing.T) *world {
 	w := &world{
 		T: t, dir: t.TempDir(),
 		source: testenv.Database(t, "source", func(ctx context.Context, pool *pgxpool.Pool) error {
-			rides := migration.Set{Name: "rides", FS: os.DirFS("../../internal/rides/migrations")}
+			rides := migration.Set{Name: "rides", FS: os.DirFS("../../rocketrides/internal/rides/migrations")}
 			return migration.Up(ctx, pool, migration.Log, migration.Consumer, rides)
 		}),
 		own: testenv.Database(t, "own", func(context.Context, *pgxpool.Pool) error { return nil }),

@@ -32,7 +32,7 @@ type receiver struct {
 	mu          sync.Mutex
 	random      *rand.Rand
 	last        map[string]int64  // by log and partition
-	effects     map[string]string // distances by rides
+	effects     map[string]string // amounts by orders
 	repeated    int
 	failed      int
 	connections map[string]bool
@@ -111,13 +111,13 @@ func (r *receiver) take(key string, body []byte) {
 	var e struct {
 		Type      string
 		Timestamp time.Time
-		Data      struct{ ID, Distance json.Number }
+		Data      struct{ ID, Amount json.Number }
 	}
-	if err := json.Unmarshal(body, &e); err != nil || e.Type != "ride.create" || e.Timestamp.IsZero() {
+	if err := json.Unmarshal(body, &e); err != nil || e.Type != "order.create" || e.Timestamp.IsZero() {
 		r.t.Errorf("%s has the body %s: %v", key, body, err)
 	}
 	r.last[key[:cut]] = offset
-	r.effects[e.Data.ID.String()] = e.Data.Distance.String()
+	r.effects[e.Data.ID.String()] = e.Data.Amount.String()
 }
 
 func (r *receiver) count() int {

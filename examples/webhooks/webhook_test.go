@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -21,7 +22,6 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
-	"github.com/rocketrides/unilog/internal/rides"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
@@ -31,8 +31,12 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func setup(t *testing.T) (*pgxpool.Pool, *redislog.Log) {
 	t.Helper()
-	db := testenv.Database(t, "rides", func(ctx context.Context, pool *pgxpool.Pool) error {
-		return migration.Up(ctx, pool, migration.Log, migration.Consumer, rides.MigrationSet)
+	db := testenv.Database(t, "orders", func(ctx context.Context, pool *pgxpool.Pool) error {
+		if err := migration.Up(ctx, pool, migration.Log, migration.Consumer); err != nil {
+			return err
+		}
+		_, err := pool.Exec(ctx, `CREATE TABLE orders (id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, amount numeric(20, 2) NOT NULL)`)
+		return err
 	})
 	log, err := redislog.Open(t.Context(), testenv.SharedRedis(t), testenv.StreamName(t))
 	if err != nil {
@@ -42,14 +46,22 @@ func setup(t *testing.T) (*pgxpool.Pool, *redislog.Log) {
 	return db, log
 }
 
-func book(t *testing.T, db *pgxpool.Pool, n int) {
+// order takes orders as the api of a service does.
+func order(t *testing.T, db *pgxpool.Pool, n int) {
 	t.Helper()
-	distance, err := rides.ParseDistance("12.5")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for range n {
-		if _, err := rides.CreateRide(t.Context(), db, distance); err != nil {
+		err := pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) error {
+			var id string
+			var data json.RawMessage
+			err := tx.QueryRow(t.Context(), `
+				INSERT INTO orders (amount) SELECT 12.5 + count(*) FROM orders
+				RETURNING id::text, to_jsonb(orders)`).Scan(&id, &data)
+			if err != nil {
+				return err
+			}
+			return unilog.Stage(t.Context(), tx, unilog.Record{Action: "create", Object: "order", Key: id, Data: data})
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,7 +80,7 @@ func (c crashing) Save(ctx context.Context, key unilog.CheckpointKey, from, to u
 	return c.Checkpoints.Save(ctx, key, from, to)
 }
 
-// TestReceiverAgreesWithTheDatabase books rides while deliverers crash between
+// TestReceiverAgreesWithTheDatabase takes orders while deliverers crash between
 // delivery and checkpoint and are replaced, and the receiver fails and is killed.
 func TestReceiverAgreesWithTheDatabase(t *testing.T) {
 	t.Parallel()
@@ -99,18 +111,18 @@ func TestReceiverAgreesWithTheDatabase(t *testing.T) {
 		running, end := context.WithCancel(ctx)
 		var delivering errgroup.Group
 		delivering.Go(func() error { return deliverer.Run(running) })
-		book(t, db, each/2)
-		await.True(t, "the first rides of the round", func() bool { return outside.count() > round*each })
+		order(t, db, each/2)
+		await.True(t, "the first orders of the round", func() bool { return outside.count() > round*each })
 		outside.kill()
-		book(t, db, each-each/2)
+		order(t, db, each-each/2)
 		await.True(t, "the deliverer to notice", func() bool {
 			err := deliverer.Ready()
 			return err != nil && strings.Contains(err.Error(), "post the webhook")
 		})
 		outside.start()
-		await.True(t, "the rides that follow", func() bool { return outside.count() > round*each+each/2 })
+		await.True(t, "the orders that follow", func() bool { return outside.count() > round*each+each/2 })
 		if round == rounds-1 {
-			await.Equal(t, "rides that have arrived", rounds*each, outside.count)
+			await.Equal(t, "orders that have arrived", rounds*each, outside.count)
 		}
 		end()
 		if err := delivering.Wait(); err != nil {
@@ -122,19 +134,19 @@ func TestReceiverAgreesWithTheDatabase(t *testing.T) {
 		t.Error(err)
 	}
 
-	rows, err := db.Query(t.Context(), `SELECT id::text, distance::text FROM rides`)
+	rows, err := db.Query(t.Context(), `SELECT id::text, amount::text FROM orders`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{}
-	var id, distance string
-	if _, err := pgx.ForEachRow(rows, []any{&id, &distance}, func() error { want[id] = distance; return nil }); err != nil {
+	var id, amount string
+	if _, err := pgx.ForEachRow(rows, []any{&id, &amount}, func() error { want[id] = amount; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	outside.mu.Lock()
 	defer outside.mu.Unlock()
 	if !maps.Equal(outside.effects, want) || len(want) != rounds*each {
-		t.Errorf("the receiver has %d rides of %d, or others", len(outside.effects), len(want))
+		t.Errorf("the receiver has %d orders of %d, or others", len(outside.effects), len(want))
 	}
 	if outside.repeated == 0 || outside.failed == 0 {
 		t.Errorf("%d repetitions and %d failures, want some of each", outside.repeated, outside.failed)
@@ -203,7 +215,7 @@ func TestAnswers(t *testing.T) {
 			}
 			var streaming errgroup.Group
 			streaming.Go(func() error { return streamer.Run(ctx) })
-			book(t, db, 1)
+			order(t, db, 1)
 			err = deliverer.Run(ctx)
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				t.Fatalf("%v, after %d requests: %v", context.Cause(ctx), len(at), deliverer.Ready())

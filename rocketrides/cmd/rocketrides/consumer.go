@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/cmd/unilog/doctor"
+	"github.com/rocketrides/unilog/metrics"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+	"github.com/rocketrides/unilog/tracing"
+)
+
+type consumerCmd struct {
+	databaseFlags `embed:""`
+	logFlags      `embed:""`
+	failureFlags  `embed:""`
+	adminFlags    `embed:""`
+	safetyFlags   `embed:""`
+	Name          string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
+	Bootstrap     bool   `help:"If the consumer is new, begin at the log's head, with the total of all rides so far, instead of reading the history."`
+	ParkRejected  bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
+}
+
+const (
+	// maxName keeps names readable.
+	maxName = 100
+	// bootstrapTimeout bounds the audit of all rides so far.
+	bootstrapTimeout = 10 * time.Minute
+)
+
+func (c *consumerCmd) Validate() error {
+	if n := utf8.RuneCountInString(c.Name); n > maxName {
+		return fmt.Errorf("the consumer's name has %d characters: it must have at most %d", n, maxName)
+	}
+	return c.failureFlags.Validate()
+}
+
+func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
+	traces, flush, err := startTracing(ctx, log, "consumer")
+	if err != nil {
+		return err
+	}
+	defer flush()
+	db, err := c.databaseFlags.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closePool(db)
+	stream, err := c.logFlags.open(ctx, db)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	if err := c.examine(ctx, log, doctor.Consumer, db, stream); err != nil {
+		return err
+	}
+
+	if c.Bootstrap {
+		bounded, cancel := context.WithTimeout(ctx, bootstrapTimeout)
+		defer cancel()
+		created, err := rides.Audit.Bootstrap(bounded, db, c.Name)
+		if err != nil {
+			return unanswered(err, "see what holds it up, and start the consumer again")
+		}
+		if created {
+			log.Info("bootstrapped at the log's head, with the total of all rides so far", "consumer", c.Name)
+		}
+	}
+	distances := &rides.Consumer{Name: c.Name, Logger: log}
+	cfg := unilog.ConsumerConfig{
+		Name: c.Name, DB: db, Archive: db, Log: stream, Logger: log,
+		Handler: distances.Handle, HandlerTimeout: handlerTimeout, ParkRejected: c.ParkRejected,
+		Hooks: unilog.ConsumerHooks{AfterCommit: distances.Report},
+	}
+	cfg.Hooks.BeforeCommit, err = c.hook(ctx, log, c.Name, "simulated crash before saving: nothing has changed, the records are read again")
+	if err != nil {
+		return err
+	}
+	reg := c.registry()
+	if reg != nil {
+		cfg.Observer = cfg.Observer.And(metrics.Consumer(reg, c.Name))
+	}
+	if traces != nil {
+		cfg.Observer = cfg.Observer.And(tracing.Consumer(traces, c.Name))
+	}
+	consumer, err := unilog.NewConsumer(cfg)
+	if err != nil {
+		return err
+	}
+	return c.runWorker(ctx, log, reg, consumer)
+}

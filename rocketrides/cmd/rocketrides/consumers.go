@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+)
+
+// consumersCmd looks after the consumers that have registered.
+type consumersCmd struct {
+	List   consumersListCmd   `cmd:"" help:"List the consumers that have registered."`
+	Forget consumersForgetCmd `cmd:"" help:"Remove a consumer that is gone for good, so that nothing is kept for it."`
+}
+
+type consumersListCmd struct {
+	taskFlags `embed:""`
+}
+
+func (c *consumersListCmd) Run(ctx context.Context) error {
+	return c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) error {
+		status, err := unilog.ReadStatus(ctx, db, nil)
+		if err != nil {
+			return err
+		}
+		return printConsumers(os.Stdout, status.Consumers)
+	})
+}
+
+func printConsumers(out io.Writer, consumers []unilog.ConsumerStatus) error {
+	if len(consumers) == 0 {
+		_, err := fmt.Fprintln(out, "no consumer has registered yet")
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "consumer\tcheckpoint\tlag\tlag (s)\tdead letters\tlast seen\tprocesses\t")
+	for _, c := range consumers {
+		seen := time.Duration(c.Silent * float64(time.Second)).Round(time.Second)
+		processes := "-" // not known, or none
+		if c.Processes > 0 {
+			processes = fmt.Sprint(c.Processes)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%d\t%v ago\t%s\t\n", c.Name, c.Checkpoint, c.Lag, c.LagSeconds, c.DeadLetters, seen, processes)
+	}
+	return w.Flush()
+}
+
+type consumersForgetCmd struct {
+	taskFlags `embed:""`
+	Name      string `arg:"" help:"The consumer. It must not be running."`
+}
+
+func (c *consumersForgetCmd) Run(ctx context.Context) error {
+	var known bool
+	err := c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) error {
+		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+			known, err = rides.ForgetConsumer(ctx, tx, c.Name)
+			return err
+		})
+	})
+	if err == nil && !known {
+		err = fmt.Errorf("no consumer %s has registered: see `rocketrides consumers list`", c.Name)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s is forgotten: its total, its checkpoint and its dead letters are gone\n", c.Name)
+	return nil
+}

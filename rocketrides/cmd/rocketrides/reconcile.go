@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+)
+
+type reconcileCmd struct {
+	taskFlags `embed:""`
+	Name      string `arg:"" help:"The consumer."`
+}
+
+// Help follows the flags' own help.
+func (*reconcileCmd) Help() string {
+	return "Sets the consumer's total to what the audit demands. Everything may go on running."
+}
+
+func (c *reconcileCmd) Run(ctx context.Context) error {
+	var was unilog.Balance
+	err := c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
+		was, err = rides.Audit.Reconcile(ctx, db, c.Name)
+		return err
+	})
+	switch {
+	case errors.Is(err, unilog.ErrUnknownConsumer):
+		return fmt.Errorf("no consumer %s has registered: see `rocketrides consumers list`", c.Name)
+	case err != nil:
+		return err
+	case was.Agrees:
+		fmt.Printf("%s agreed already: its total is %s m\n", c.Name, was.Total)
+	default:
+		fmt.Printf("%s was at %s m; corrected by %s m\n", c.Name, was.Total, was.Difference)
+	}
+	return nil
+}

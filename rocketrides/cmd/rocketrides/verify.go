@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+)
+
+type verifyCmd struct {
+	taskFlags `embed:""`
+	Names     []string      `arg:"" optional:"" help:"Consumers that must be there, and that --wait waits for; all of them if none is named."`
+	JSON      bool          `name:"json" help:"Print the figures as JSON."`
+	Wait      time.Duration `placeholder:"10s" help:"Also wait, up to this long, until every consumer has caught up."`
+}
+
+// The exit codes of verify.
+const (
+	exitDisagrees   = 1
+	exitCouldNotSee = 2
+)
+
+func (c *verifyCmd) Help() string {
+	return "Exits with 0 if every consumer agrees with the database, 1 with the figures if not, 2 if it could not look."
+}
+
+func (c *verifyCmd) Run(ctx context.Context) error {
+	var balances []unilog.Balance
+	err := c.do(ctx, c.Wait, func(ctx context.Context, db *pgxpool.Pool) (err error) {
+		balances, err = c.look(ctx, db)
+		return err
+	})
+	if err == nil && len(balances) == 0 {
+		err = errors.New("no consumer has registered yet: start one with `rocketrides consumer NAME`")
+	}
+	if err != nil {
+		return &exitError{exitCouldNotSee, err}
+	}
+	if c.JSON {
+		err = printJSON(balances)
+	} else {
+		err = printTable(balances)
+	}
+	if err != nil {
+		return &exitError{exitCouldNotSee, err}
+	}
+	if err := c.judge(balances); err != nil {
+		return &exitError{exitDisagrees, err}
+	}
+	return nil
+}
+
+// judge returns what is wrong with the balances.
+func (c *verifyCmd) judge(balances []unilog.Balance) error {
+	for _, name := range c.Names {
+		if !slices.ContainsFunc(balances, func(b unilog.Balance) bool { return b.Consumer == name }) {
+			return fmt.Errorf("%s has not registered: is it running? See `rocketrides consumers list`", name)
+		}
+	}
+	for _, b := range balances {
+		if !b.Agrees {
+			return fmt.Errorf("%s disagrees with the database by %s m", b.Consumer, b.Difference)
+		}
+	}
+	for _, b := range balances {
+		if c.Wait > 0 && c.awaited(b) && !caughtUp(b) {
+			return fmt.Errorf("%s has not caught up within %v: %d records staged, %d ahead of it", b.Consumer, c.Wait, b.Backlog, b.Lag)
+		}
+	}
+	return nil
+}
+
+func (c *verifyCmd) awaited(b unilog.Balance) bool {
+	return len(c.Names) == 0 || slices.Contains(c.Names, b.Consumer)
+}
+
+// look audits, and goes on while consumers that agree are catching up.
+func (c *verifyCmd) look(ctx context.Context, db *pgxpool.Pool) ([]unilog.Balance, error) {
+	deadline := time.Now().Add(c.Wait)
+	for {
+		balances, err := rides.Audit.Check(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		wrong := c.judge(balances) != nil
+		disagrees := slices.ContainsFunc(balances, func(b unilog.Balance) bool { return !b.Agrees })
+		if len(balances) > 0 && !wrong || disagrees || !time.Now().Before(deadline) {
+			return balances, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func caughtUp(b unilog.Balance) bool { return b.Lag == 0 && b.Backlog == 0 }
+
+func printJSON(balances []unilog.Balance) error {
+	agree := true
+	for _, b := range balances {
+		agree = agree && b.Agrees
+	}
+	out := json.NewEncoder(os.Stdout)
+	out.SetIndent("", "  ")
+	return out.Encode(struct {
+		Agree     bool             `json:"agree"`
+		Consumers []unilog.Balance `json:"consumers"`
+	}{agree, balances})
+}
+
+func printTable(balances []unilog.Balance) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "consumer\tall rides (m)\t= total\t+ ahead\t+ staged\t+ parked\tlag\t")
+	for _, b := range balances {
+		verdict := "agrees"
+		if !b.Agrees {
+			verdict = "DISAGREES by " + b.Difference
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t\n", b.Consumer, b.Truth, b.Total, b.Ahead, b.Staged, b.Parked, b.Lag, verdict)
+	}
+	return w.Flush()
+}

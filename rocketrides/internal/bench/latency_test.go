@@ -1,0 +1,204 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/redislog"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+)
+
+const (
+	latencyRate = 100
+	latencyTime = time.Second
+	// What is booked before and in the warm-up of 0.2 s, and what counts.
+	uncountedRides, countedRides = latencyProducers + 20, 100
+)
+
+func TestMeasureLatency(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	streamer, stream := newStreamer(t, db, 0)
+	// Rides of before are not waited for, and not counted.
+	distance, err := rides.ParseDistance("7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rides.CreateRide(t.Context(), db, distance); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var streaming sync.WaitGroup
+	defer streaming.Wait()
+	defer stop()
+	streaming.Go(func() {
+		if err := streamer.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	result, err := measureLatency(await.Context(t, "the latency"), db.Config().ConnString(), testenv.SharedRedis(t), stream, latencyRate, latencyTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	due, committed := result.sinceDue, result.sinceCommit
+	if due.TotalCount() != countedRides || committed.TotalCount() != countedRides {
+		t.Errorf("%d and %d latencies, want %d", due.TotalCount(), committed.TotalCount(), countedRides)
+	}
+	// Three digits are exact to a thousandth.
+	if due.Min() < 1 || due.Mean() < committed.Mean()*0.999 {
+		t.Errorf("from %d µs, %g µs on average since they were due and %g since their commits", due.Min(), due.Mean(), committed.Mean())
+	}
+	if n := countRides(t, db); n != 1+uncountedRides+countedRides {
+		t.Errorf("%d rides, want %d", n, 1+uncountedRides+countedRides)
+	}
+	balances, err := rides.Audit.Check(t.Context(), db)
+	if err != nil || len(balances) != latencyConsumers {
+		t.Fatalf("%d consumers, %v", len(balances), err)
+	}
+	for _, b := range balances {
+		if !b.Agrees || b.Lag != 0 {
+			t.Errorf("%+v", b)
+		}
+	}
+}
+
+// A ride that does not arrive is not left out.
+func TestMeasureLatencyMissesARide(t *testing.T) {
+	t.Parallel()
+	const all = uncountedRides + countedRides
+	db := newDatabase(t)
+	streamer, stream := newStreamer(t, db, 1)
+	ctx, giveUp := context.WithCancel(await.Context(t, "all rides but one"))
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer giveUp()
+	others.Go(func() {
+		for published := 0; published < all-1 && ctx.Err() == nil; {
+			n, _ := streamer.RunOnce(ctx) // it may lose its lead
+			if published += n; n == 0 {
+				betweenLooks(ctx)
+			}
+		}
+		for arrived := false; !arrived && ctx.Err() == nil; betweenLooks(ctx) {
+			err := db.QueryRow(ctx, `
+				SELECT count(*) = $1 AND (SELECT min("offset") = $1 - 1 FROM checkpoints) FROM rides`, all).Scan(&arrived)
+			if err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
+		giveUp()
+		_ = streamer.Run(ctx) // steps down
+	})
+	_, err := measureLatency(ctx, db.Config().ConnString(), testenv.SharedRedis(t), stream, latencyRate, latencyTime)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("without one of %d rides it ends with %v", all, err)
+	}
+}
+
+// What a consumer cannot do ends the measurement.
+func TestMeasureLatencyFails(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	database, redis, stream := db.Config().ConnString(), testenv.SharedRedis(t), testenv.StreamName(t)
+	for name, c := range map[string]struct {
+		database, redis string
+		rate            float64
+		want            string
+	}{
+		"no Redis":    {database, "unix:///nowhere.sock", latencyRate, "connect to Redis"},
+		"no Postgres": {"postgres:///x?host=/nowhere", redis, latencyRate, "failed to connect"},
+		"no rides":    {database, redis, 0, "must be over 0"},
+	} {
+		_, err := measureLatency(t.Context(), c.database, c.redis, stream, c.rate, latencyTime)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Whoever is last, a ride has arrived when all have told of it.
+func TestLatencyIsThatOfTheLastConsumer(t *testing.T) {
+	t.Parallel()
+	const id, producer, consumer = 7, "producer", "consumer"
+	for _, order := range [][]string{
+		{producer, consumer, consumer}, {consumer, producer, consumer}, {consumer, consumer, producer},
+	} {
+		m := newLatencyMeter()
+		for i, who := range order {
+			if m.arrived != 0 {
+				t.Errorf("%v: it has arrived after %d of them", order, i)
+			}
+			if who == producer {
+				now := time.Now()
+				m.committed(id, journey{due: now.Add(-time.Minute), committed: now.Add(-time.Second), counts: true})
+			} else {
+				m.applied(t.Context(), []unilog.Entry{{Record: unilog.Record{Key: fmt.Sprint(id)}}})
+			}
+		}
+		due, committed := m.result.sinceDue, m.result.sinceCommit
+		if m.arrived != 1 || due.TotalCount() != 1 || committed.TotalCount() != 1 || len(m.journeys) != 0 {
+			t.Errorf("%v: %d have arrived, %d and %d latencies", order, m.arrived, due.TotalCount(), committed.TotalCount())
+		}
+		// To three digits.
+		if due.Max() < 59_900_000 || committed.Max() < 999_000 || committed.Max() >= due.Min() {
+			t.Errorf("%v: %d µs since it was due, %d since its commit", order, due.Max(), committed.Max())
+		}
+	}
+}
+
+func TestDrawTimes(t *testing.T) {
+	t.Parallel()
+	const from, d = 3 * time.Second, 2 * time.Second
+	times := drawTimes(rand.New(rand.NewPCG(1, 0)), 1000, from, d)
+	inHalf := 0
+	for _, at := range times {
+		if at < from || at >= from+d {
+			t.Errorf("one is at %s", at)
+		}
+		if at < from+d/2 {
+			inHalf++
+		}
+	}
+	// Half of them, give or take four standard deviations.
+	if len(times) != 1000 || !slices.IsSorted(times) || inHalf < 437 || inHalf > 563 {
+		t.Errorf("%d times, %d of them in the first half, in order: %v", len(times), inHalf, slices.IsSorted(times))
+	}
+}
+
+// newStreamer makes one, of batches up to a size, for a stream of its own.
+func newStreamer(t *testing.T, db *pgxpool.Pool, batch int) (*unilog.Streamer, string) {
+	t.Helper()
+	stream := testenv.StreamName(t)
+	log, err := redislog.Open(t.Context(), testenv.SharedRedis(t), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(log.Close)
+	s, err := unilog.NewStreamer(unilog.StreamerConfig{
+		DB: db, Log: log, BatchRecords: batch, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, stream
+}
+
+func betweenLooks(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Millisecond):
+	}
+}
