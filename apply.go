@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,11 +37,6 @@ WHERE name = $1 AND partition = $2 AND "offset" = $3`
 UPDATE checkpoints AS c SET updated_at = clock_timestamp()
 FROM (SELECT FROM checkpoints WHERE name = $1 AND partition = $2 FOR UPDATE SKIP LOCKED) AS free
 WHERE c.name = $1 AND c.partition = $2`
-
-	sqlPark = `
-INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10)
-ON CONFLICT (consumer, partition, "offset") DO UPDATE SET error = excluded.error, parked_at = clock_timestamp()`
 )
 
 // errOvertaken says that another instance of the consumer has applied the batch.
@@ -129,7 +121,9 @@ func (c *partitionConsumer) apply(ctx context.Context, entries []Entry) (int, er
 		return 0, &RejectedError{Consumer: c.cfg.Name, Partition: c.partition, Offset: entries[0].Offset, Err: rejection.err}
 	}
 	err = c.commit(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []Entry) error {
-		return c.park(ctx, tx, entries[0], rejection.err)
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		return park(ctx, tx, c.cfg.Name, entries[0], rejection.err)
 	})
 	if err != nil {
 		return 0, c.unlessOvertaken(err)
@@ -230,14 +224,6 @@ func (c *partitionConsumer) begin(ctx context.Context, last Entry) (tx pgx.Tx, a
 // dropped by a later commit, which is never on disk without the earlier ones.
 func (c *partitionConsumer) unsynced() bool { return c.cfg.Archive == c.cfg.DB }
 
-// rollback ends a transaction that was not committed. If it fails, so has the
-// connection, and the server rolls back.
-func rollback(tx pgx.Tx) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = tx.Rollback(ctx)
-}
-
 // rejection is a handler's verdict on the entries it was given.
 type rejection struct{ err error }
 
@@ -273,52 +259,4 @@ func callHandler(ctx context.Context, handler Handler, log *slog.Logger, tx pgx.
 		return err
 	}
 	return &rejection{err}
-}
-
-// isTransient says whether the database, rather than the record, is why a
-// transaction failed, so that the same transaction may succeed later.
-func isTransient(err error) bool {
-	var netErr net.Error
-	if errors.As(err, &netErr) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return true
-	}
-	code := sqlState(err)
-	switch code {
-	case "57014": // cancelled, as by statement_timeout: less work may do
-		return false
-	case "25006", // read only: a standby, for now
-		"25P03", // idle in transaction: this process was frozen, or hung
-		"55P03": // lock not available
-		return true
-	}
-	for _, class := range [...]string{
-		"08", // connection
-		"40", // serialization failure, deadlock
-		"53", // out of connections, memory or disk
-		"57", // shutting down
-		"58", // its disk failed it
-	} {
-		if strings.HasPrefix(code, class) {
-			return true
-		}
-	}
-	return false
-}
-
-func (c *partitionConsumer) park(ctx context.Context, tx pgx.Tx, e Entry, why error) error {
-	headers, err := EncodeHeaders(e.Headers)
-	if err != nil {
-		return err
-	}
-	if headers == nil {
-		headers = []byte("{}")
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	_, err = tx.Exec(ctx, sqlPark, c.cfg.Name, e.Partition, e.Offset, e.StagedAt, e.Action, e.Object, e.Key,
-		string(e.Data), string(headers), strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"))
-	if err != nil {
-		return fmt.Errorf("park a rejected record: %w", err)
-	}
-	return nil
 }

@@ -92,16 +92,6 @@ SELECT name, truth::text, total::text, ahead::text, staged::text, parked::text,
 FROM balance
 ORDER BY name`
 
-// sqlNoJIT goes before statements whose estimates may make Postgres compile
-// them, which takes far longer than running them. It lasts for the transaction,
-// which a batch is.
-const sqlNoJIT = `SELECT set_config('jit', 'off', true)`
-
-// Batcher is what an audit takes: a pgxpool.Pool, a pgx.Conn or a pgx.Tx.
-type Batcher interface {
-	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
-}
-
 // Check evaluates the equation for every consumer that has a total or a
 // checkpoint. It writes nothing and takes no locks that anyone waits for. An
 // error means that it could not look, not that a consumer disagrees. Deliverers

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -103,12 +101,7 @@ func (c postgresCheckpoints) Save(ctx context.Context, key CheckpointKey, from, 
 	return saveDelivered(ctx, c.db, key, from, to)
 }
 
-// saver is a pool or a transaction.
-type saver interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}
-
-func saveDelivered(ctx context.Context, db saver, key CheckpointKey, from, to Cursor) error {
+func saveDelivered(ctx context.Context, db Execer, key CheckpointKey, from, to Cursor) error {
 	tag, err := db.Exec(ctx, sqlSaveDelivered, key.Name, key.Partition, key.LogID, from.Offset, to.Offset, to.Position)
 	if err != nil {
 		return fmt.Errorf("save the checkpoint: %w", err)
@@ -121,22 +114,10 @@ func saveDelivered(ctx context.Context, db saver, key CheckpointKey, from, to Cu
 
 // park moves the checkpoint past an entry and puts it into dead_letters.
 func (c postgresCheckpoints) park(ctx context.Context, key CheckpointKey, from Cursor, e Entry, why error) error {
-	headers, err := EncodeHeaders(e.Headers)
-	if err != nil {
-		return err
-	}
-	if headers == nil {
-		headers = []byte("{}")
-	}
 	return pgx.BeginFunc(ctx, c.db, func(tx pgx.Tx) error {
 		if err := saveDelivered(ctx, tx, key, from, Cursor{e.Offset, e.Position}); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, sqlPark, key.Name, e.Partition, e.Offset, e.StagedAt, e.Action, e.Object, e.Key,
-			string(e.Data), string(headers), strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"))
-		if err != nil {
-			return fmt.Errorf("park a rejected record: %w", err)
-		}
-		return nil
+		return park(ctx, tx, key.Name, e, why)
 	})
 }

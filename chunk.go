@@ -122,8 +122,9 @@ func (cs *chunks) addAhead(ctx context.Context, db Beginner, term Term, partitio
 	return err
 }
 
-func (l *leadership) dropChunk(ctx context.Context, c chunk) error {
-	if err := alter(ctx, l.conn, l.term, lockPatience, fmt.Sprintf(`DROP TABLE %s`, c)); err != nil {
+// dropChunk drops a chunk, if this is still the leader.
+func dropChunk(ctx context.Context, db Beginner, term Term, c chunk) error {
+	if err := alter(ctx, db, term, lockPatience, fmt.Sprintf(`DROP TABLE %s`, c)); err != nil {
 		return fmt.Errorf("drop an archive chunk: %w", err)
 	}
 	return nil
@@ -148,3 +149,9 @@ func alter(ctx context.Context, db Beginner, term Term, patience string, stateme
 		return err
 	})
 }
+
+// In this order, as whoever needs all of them does.
+const sqlLockHeads = `SELECT FROM log_partitions ORDER BY partition FOR UPDATE`
+
+// chunkRecords is how many offsets a chunk of the archive spans.
+const chunkRecords = 1_000_000

@@ -110,13 +110,6 @@ type Consumer struct {
 	working   []*partitionConsumer // whose readiness counts
 }
 
-const (
-	// heartbeat is how often an idle consumer shows that it is alive.
-	heartbeat = 30 * time.Second
-	// readWait bounds how long a read waits for the first entry.
-	readWait = time.Second
-)
-
 // NewConsumer checks the configuration and fills in its defaults.
 func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 4000)
@@ -204,4 +197,26 @@ func (c *Consumer) setWorking(partitions []*partitionConsumer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.working = slices.Clone(partitions)
+}
+
+// Ready returns nil if the last batch, or look for one, went well in each
+// partition that this process reads, or if others read them all. Else it says
+// in one line why this consumer cannot read or apply. A call that gets no
+// answer is noticed when its time is over, a handler's after HandlerTimeout.
+// Ready is safe for concurrent use with everything else.
+func (c *Consumer) Ready() error {
+	if err := c.readiness.ready(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var notReady error
+	for _, p := range c.working {
+		err := p.readiness.ready()
+		if err != nil && !errors.Is(err, errNotLooked) {
+			return err
+		}
+		notReady = cmp.Or(notReady, err)
+	}
+	return notReady
 }

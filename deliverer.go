@@ -62,7 +62,7 @@ type DelivererConfig struct {
 	Logger *slog.Logger
 	// Observer is told what happens; nobody by default. Committed means delivered
 	// and saved.
-	Observer ConsumerObserver
+	Observer DelivererObserver
 
 	retryFirst, retryMost time.Duration // the waits after failed deliveries
 }
@@ -207,7 +207,12 @@ func (d *Deliverer) Ready() error {
 // Reject makes of an error of a [Delivery] one that is final: to try again would
 // be in vain. The deliverer finds out for which of the entries, and parks that one
 // or halts.
-func Reject(err error) error { return &rejection{err} }
+func Reject(err error) error { return &refusal{err} }
+
+// refusal is a destination's final answer to an entry.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
 
 // RetryAfter makes of an error of a [Delivery] one after which to wait for a
 // certain time, an hour at the most.

@@ -138,7 +138,7 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 func (p *delivering) deliver(ctx context.Context, entries []Entry) (int, error) {
 	began := time.Now()
 	err := p.call(ctx, entries)
-	var rejected *rejection
+	var rejected *refusal
 	switch {
 	case err == nil:
 		last := entries[len(entries)-1]

@@ -125,7 +125,7 @@ func (p *delivering) fillGap(ctx context.Context, entries []Entry, quiet bool) (
 		}
 	}
 	gap := &GapError{Consumer: p.key.Name, Partition: p.key.Partition, From: next, To: upTo, Archive: p.cfg.Archive != nil}
-	found, err := gap.fill(ctx, p.cfg.Archive, p.readLimit)
+	found, err := fillFromArchive(ctx, p.cfg.Archive, gap, p.readLimit)
 	if err != nil || found == nil {
 		if err == nil {
 			err = p.confirm(ctx, gap)

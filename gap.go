@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Index: log_partitions_pkey.
@@ -45,7 +44,7 @@ func (c *partitionConsumer) fillGap(ctx context.Context, entries []Entry, quiet 
 		return nil, nil
 	}
 	gap := &GapError{Consumer: c.cfg.Name, Partition: c.partition, From: next, To: upTo, Archive: c.cfg.Archive != nil}
-	found, err := gap.fill(ctx, c.cfg.Archive, c.cfg.BatchRecords)
+	found, err := fillFromArchive(ctx, c.cfg.Archive, gap, c.cfg.BatchRecords)
 	if err != nil || found == nil {
 		if err == nil {
 			err = c.confirm(ctx, gap)
@@ -55,26 +54,6 @@ func (c *partitionConsumer) fillGap(ctx context.Context, entries []Entry, quiet 
 	c.log.Info("gap filled from the archive", "records", len(found), "first", next, "last", found[len(found)-1].Offset)
 	c.cfg.Observer.gapFilled(found)
 	return found, nil
-}
-
-// fill returns entries from the archive, from the first one missing on, or none if
-// there is no archive that has it: then the gap is narrowed to what nobody has.
-func (gap *GapError) fill(ctx context.Context, archive *pgxpool.Pool, limit int) (found []Entry, err error) {
-	if archive == nil {
-		return nil, nil
-	}
-	for range 2 { // it may have been planned before the archive got the chunk
-		if found, err = archived(ctx, archive, gap.Partition, gap.From-1, gap.To, limit); err != nil {
-			return nil, err
-		}
-		if len(found) > 0 && found[0].Offset == gap.From {
-			return found[:consecutive(found)], nil
-		}
-	}
-	if len(found) > 0 {
-		gap.To = found[0].Offset - 1
-	}
-	return nil, nil
 }
 
 // confirm returns the gap, unless another instance of the consumer has passed
@@ -107,16 +86,6 @@ func (c *partitionConsumer) undone(ctx context.Context) (bool, error) {
 	}
 	c.at = nil
 	return true, nil
-}
-
-// consecutive returns how many of the entries follow each other directly.
-func consecutive(entries []Entry) int {
-	for i := 1; i < len(entries); i++ {
-		if entries[i].Offset != entries[i-1].Offset+1 {
-			return i
-		}
-	}
-	return len(entries)
 }
 
 // archiveHead returns what the source has numbered and published, and checks

@@ -10,9 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockClass is the first key of the advisory lock by which streamers elect
-// their leader; the second is the partition.
-const lockClass = 0x756c6f67 // "ulog"
+// "ulog"
 
 const (
 	// The lock and the session's limits are one statement: a leader that is frozen

@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	// In this order, as whoever needs all of them does.
-	sqlLockHeads = `SELECT FROM log_partitions ORDER BY partition FOR UPDATE`
 
 	// sqlNumberMany is sqlNumber for several partitions. It runs in one transaction
 	// after sqlLockHeads, so its snapshot has what the one before it did. Two at once
@@ -55,8 +53,6 @@ WITH heads AS MATERIALIZED (
     RETURNING pg_notify('log_records', p.partition::text)
 )
 SELECT count(*), coalesce(max(id), 0) FROM moved`
-
-	sqlNumbered = `SELECT next_offset - 1 FROM log_partitions ORDER BY partition`
 
 	sqlStaged = `SELECT (SELECT id FROM staged_log_records WHERE id > $1 ORDER BY id LIMIT 1) IS NOT NULL`
 )
@@ -242,7 +238,7 @@ func (n *numberer) upkeep(ctx context.Context) {
 	}
 	complaint := ""
 	if err != nil {
-		complaint = oneLineError{err}.Error()
+		complaint = oneLine(err).Error()
 	}
 	if complaint != "" && complaint != n.complaint {
 		n.log.Warn("upkeep failed: records are numbered all the same", "err", complaint)

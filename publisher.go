@@ -273,16 +273,6 @@ func (p *publisher) nextBatch(ctx context.Context) ([]Entry, error) {
 	return entries, callHook(ctx, p.cfg.Hooks.AfterNumber, entries)
 }
 
-// outlive returns a context that ends a while after ctx does.
-func outlive(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		sleep(longer, by)
-		cancel()
-	})
-	return longer, func() { stop(); cancel() }
-}
-
 // nextArchived returns the entries that follow the last published one from the
 // archive, which has some.
 func (p *publisher) nextArchived(ctx context.Context) ([]Entry, error) {
@@ -294,7 +284,7 @@ func (p *publisher) nextArchived(ctx context.Context) ([]Entry, error) {
 		return nil, err
 	}
 	began := time.Now()
-	entries, err := archived(ctx, l.conn, l.term.Partition, l.published, l.numbered, p.limit)
+	entries, err := ReadArchive(ctx, l.conn, l.term.Partition, l.published, l.numbered, p.limit)
 	if err != nil {
 		return nil, err
 	}

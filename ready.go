@@ -1,7 +1,6 @@
 package unilog
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -46,36 +45,16 @@ func (r *readiness) ready() error {
 	case !r.looked:
 		return errNotLooked
 	case r.err != nil:
-		return oneLineError{r.err}
+		return oneLine(r.err)
 	}
 	return nil
 }
 
-// oneLineError says what an error says in one line.
+// oneLine makes an error say in one line what it says.
+func oneLine(err error) error { return oneLineError{err} }
+
 type oneLineError struct{ error }
 
 func (e oneLineError) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
 
 func (e oneLineError) Unwrap() error { return e.error }
-
-// Ready returns nil if the last batch, or look for one, went well in each
-// partition that this process reads, or if others read them all. Else it says
-// in one line why this consumer cannot read or apply. A call that gets no
-// answer is noticed when its time is over, a handler's after HandlerTimeout.
-// Ready is safe for concurrent use with everything else.
-func (c *Consumer) Ready() error {
-	if err := c.readiness.ready(); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var notReady error
-	for _, p := range c.working {
-		err := p.readiness.ready()
-		if err != nil && !errors.Is(err, errNotLooked) {
-			return err
-		}
-		notReady = cmp.Or(notReady, err)
-	}
-	return notReady
-}

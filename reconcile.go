@@ -8,11 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Beginner begins a transaction: a pgxpool.Pool or a pgx.Conn.
-type Beginner interface {
-	Begin(ctx context.Context) (pgx.Tx, error)
-}
-
 // ErrUnknownConsumer is returned for a consumer that has no checkpoint.
 var ErrUnknownConsumer = errors.New("unilog: no consumer of that name has a checkpoint")
 

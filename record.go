@@ -15,6 +15,10 @@ import (
 // fields together, its numbers counted as they are written out in full.
 const MaxRecordBytes = 1 << 20
 
+// ReservedObject is the object of entries that the log itself makes. No writer may
+// stage a record of it.
+const ReservedObject = "unilog"
+
 // Record is what a writer stages: something that happened, in the words of the
 // application.
 type Record struct {
@@ -98,7 +102,7 @@ func (r *Record) check() (headers string, _ *RecordError) {
 		if !storableText(f.value) {
 			return "", &RecordError{Field: f.name, Err: ErrInvalidText}
 		}
-		if f.name == "Object" && f.value == reservedObject {
+		if f.name == "Object" && f.value == ReservedObject {
 			return "", &RecordError{Field: f.name, Err: ErrReserved}
 		}
 		if size += len(f.value); size > MaxRecordBytes {

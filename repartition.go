@@ -2,7 +2,6 @@ package unilog
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -34,11 +33,6 @@ ON CONFLICT (name, partition) DO NOTHING`
 
 	// A new epoch ends each term, in which the leader knows the old number.
 	sqlActivate = `UPDATE log_partitions SET active = partition < $1, epoch = epoch + 1, next_offset = next_offset + $2`
-
-	sqlInsertBarriers = `
-INSERT INTO log_records (partition, "offset", size, staged_at, action, object, key, data, headers)
-SELECT partition, next_offset - 1, octet_length($3), clock_timestamp(), $1, $2, '', $3::text::jsonb, '{}'
-FROM log_partitions`
 )
 
 // Repartition changes the number of the log's partitions, from 1 to
@@ -117,54 +111,4 @@ func repartition(ctx context.Context, tx pgx.Tx, partitions int) (before int, er
 		b.Offsets = append(b.Offsets, h.Next)
 	}
 	return before, b.insert(ctx, tx)
-}
-
-// barrier is what the entry holds that marks, in each partition, the place where
-// the number of partitions changed.
-type barrier struct {
-	Partitions int `json:"partitions"`
-	// Offsets are those of the barrier, by partition.
-	Offsets []int64 `json:"offsets"`
-}
-
-// The action and the object of a barrier. Nobody else may stage this object.
-const (
-	barrierAction  = "repartition"
-	reservedObject = "unilog"
-)
-
-// insert puts the barrier into the archive, at the end of each partition.
-func (b barrier) insert(ctx context.Context, tx pgx.Tx) error {
-	data, err := json.Marshal(b)
-	if err != nil {
-		return err
-	}
-	var term Term // in this transaction nobody else can begin one
-	if err := tx.QueryRow(ctx, sqlLockHead, term.Partition).Scan(&term.Epoch); err != nil {
-		return err
-	}
-	all, err := listChunks(ctx, tx)
-	if err != nil {
-		return err
-	}
-	for partition, offset := range b.Offsets {
-		cs := all[partition]
-		if err := cs.ensureRoom(ctx, tx, term, partition, offset-1, 1, chunkRecords); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.Exec(ctx, sqlInsertBarriers, barrierAction, reservedObject, string(data)); err != nil {
-		return err
-	}
-	// Leaders that sleep look at once.
-	_, err = tx.Exec(ctx, `SELECT pg_notify('staged_log_records', ''), pg_notify('log_records', '')`)
-	return err
-}
-
-// barrierOf returns the barrier that an entry is, if it is one.
-func barrierOf(e *Entry) (b barrier, ok bool) {
-	if e.Object != reservedObject || e.Action != barrierAction {
-		return b, false
-	}
-	return b, json.Unmarshal(e.Data, &b) == nil
 }

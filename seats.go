@@ -83,10 +83,6 @@ func (s *seats) failing() bool {
 	return time.Since(s.failed) < failPause
 }
 
-// memberClass is the first key of the advisory lock that each streamer shares
-// with the others, to be counted. The one before it is that of roles.sql.
-const memberClass = lockClass + 3
-
 const (
 	sqlJoin = `SELECT pg_advisory_lock_shared($1, 0), ` + sqlSession
 

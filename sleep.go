@@ -10,11 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// sleepClass is the first key of the advisory lock with which who numbers sleeps;
-// the second is 0. The trigger on the staging table, which wakes it, has the same
-// numbers: see the migration.
-const sleepClass = lockClass + 1
-
 const (
 	// Of writers, and of who numbers for other partitions than the own.
 	sqlListen         = `LISTEN staged_log_records`

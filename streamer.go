@@ -79,18 +79,11 @@ const (
 	standbyTimeout = time.Second
 	// upkeepPause is the time between looks at the log's head and trimming.
 	upkeepPause = time.Second
-	// callTimeout bounds each call to Postgres or to the log.
-	callTimeout = 5 * time.Second
+
 	// sessionTimeout is how long a leader may be silent before Postgres ends its
 	// session and another streamer may lead. Being short it deposes, in the worst
 	// case, a leader that was only slow, which does no harm.
 	sessionTimeout = 1500 * time.Millisecond
-	// chunkRecords is how many offsets a chunk of the archive spans.
-	chunkRecords = 1_000_000
-	// farewellTimeout bounds what a leader that steps down tells Postgres.
-	farewellTimeout = time.Second
-	// shutdownTimeout bounds the batch in hand after a cancel.
-	shutdownTimeout = 5 * time.Second
 )
 
 // NewStreamer checks the configuration and fills in its defaults.

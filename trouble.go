@@ -35,7 +35,7 @@ func (p *publisher) noteTrouble(ctx context.Context, err error) {
 	p.lead.settle()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
-	text := oneLineError{err}.Error()
+	text := oneLine(err).Error()
 	text = strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), troubleBytes)], "\uFFFD"), "\x00", "\uFFFD")
 	if _, err := p.lead.conn.Exec(ctx, sqlTrouble, p.lead.term.Partition, text); err != nil {
 		p.log.Debug("could not note a trouble in the database", "err", err)

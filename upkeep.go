@@ -2,7 +2,6 @@ package unilog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -149,7 +148,7 @@ func (p *publisher) dropChunks(ctx context.Context, needed int64) error {
 		if err := l.record(ctx); err != nil {
 			return err
 		}
-		err = l.dropChunk(ctx, c)
+		err = dropChunk(ctx, l.conn, l.term, c)
 		if isLockTimeout(err) {
 			return nil // someone reads it: next time
 		}
@@ -185,15 +184,4 @@ func (p *publisher) rebuild(ctx context.Context, head int64) error {
 	l.published = head
 	p.cfg.Observer.logLost(p.partition, head)
 	return nil
-}
-
-func isLockTimeout(err error) bool { return sqlState(err) == "55P03" }
-
-// sqlState returns the SQLSTATE of an error from the server, or "".
-func sqlState(err error) string {
-	var e interface{ SQLState() string }
-	if errors.As(err, &e) {
-		return e.SQLState()
-	}
-	return ""
 }
