@@ -7,7 +7,7 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 )
 
-func (w *world) balance(name string) unilog.Balance {
+func balance(w *world, name string) unilog.Balance {
 	w.Helper()
 	balances, err := audit.Check(w.ctx, w.db)
 	w.must(err)
@@ -33,7 +33,7 @@ func TestAuditHoldsAtEveryStation(t *testing.T) {
 	}
 	want := func(at string, b unilog.Balance) {
 		t.Helper()
-		if got := w.balance("sum"); got != b {
+		if got := balance(w, "sum"); got != b {
 			t.Errorf("%s the balance is\n%+v, want\n%+v", at, got, b)
 		}
 	}
@@ -70,7 +70,7 @@ func TestAuditSeesEveryKindOfDamage(t *testing.T) {
 			w.drain(s)
 			w.commit("0.5")
 			w.exec(c.damage)
-			if b := w.balance("sum"); b.Agrees || b.Difference != c.difference {
+			if b := balance(w, "sum"); b.Agrees || b.Difference != c.difference {
 				t.Errorf("after the damage the balance is %+v, want a difference of %s", b, c.difference)
 			}
 			w.exec(`TRUNCATE amounts, sums, checkpoints, staged_log_records, log_records`)

@@ -16,7 +16,7 @@ import (
 
 // keyOrder is what a consumer has applied of each key. Its handler refuses what
 // comes out of turn.
-func (w *world) keyOrder(name string) unilog.Handler {
+func keyOrder(w *world, name string) unilog.Handler {
 	w.Helper()
 	w.exec(`CREATE TABLE IF NOT EXISTS key_order (name text, key text, n bigint, PRIMARY KEY (name, key))`)
 	return unilog.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
@@ -42,7 +42,7 @@ func TestKeysKeepTheirOrderWhenPartitionsChange(t *testing.T) {
 	all := keys(12)
 	consumer := func(name string, seed uint64) *unilog.Consumer {
 		return w.consumer(name, func(cfg *unilog.ConsumerConfig) {
-			cfg.Handler = w.keyOrder(name)
+			cfg.Handler = keyOrder(w, name)
 			cfg.BatchRecords = 7
 			cfg.Hooks.BeforeCommit = unilog.SimulateFailures(0.1, seed)
 		})
@@ -100,7 +100,7 @@ func TestBarrierHoldsOnePartition(t *testing.T) {
 	w.commitKeyed(1, 1, all...)
 	w.drain(s)
 	w.repartition(3, 2)
-	s.Resign() // or the next call would find its term over
+	s.Close() // or the next call would find its term over
 	w.commitKeyed(2, 2, all...)
 	w.drain(s)
 

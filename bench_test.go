@@ -47,7 +47,7 @@ func BenchmarkConsume(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		w.exec(`UPDATE checkpoints SET "offset" = 0`)
-		c.Forget()
+		c.Reread()
 		n += w.consume(c)
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")

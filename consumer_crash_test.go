@@ -50,7 +50,7 @@ func TestCommitsThatACrashUndoes(t *testing.T) {
 		w.db.Reset()
 		w.checkAudit()
 		w.streamAll() // that the log has it may not have been on disk either
-		await.Equal(t, "the checkpoint", int64(records), func() int64 { return w.checkpoint("sum") })
+		await.Equal(t, "the checkpoint", int64(records), func() int64 { return checkpoint(w, "sum") })
 	}
 	stop()
 	w.must(running.Wait())

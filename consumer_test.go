@@ -13,14 +13,7 @@ import (
 	"github.com/rocketrides/unilog"
 )
 
-func countEntries(n *int) unilog.Handler {
-	return func(_ context.Context, _ pgx.Tx, entries []unilog.Entry) error {
-		*n += len(entries)
-		return nil
-	}
-}
-
-func (w *world) checkpoint(name string) int64 {
+func checkpoint(w *world, name string) int64 {
 	w.Helper()
 	return query[int64](w, `SELECT "offset" FROM checkpoints WHERE name = $1`, name)
 }
@@ -38,7 +31,7 @@ func TestConsumerGoesOnFromItsCheckpoint(t *testing.T) {
 	w.wantCount("applied by another process", w.consume(w.consumer("sum")), 1)
 	w.wantCount("applied with nothing new", w.consume(w.consumer("sum")), 0)
 	w.wantTotal("sum", "6")
-	if at := w.checkpoint("sum"); at != 3 {
+	if at := checkpoint(w, "sum"); at != 3 {
 		t.Errorf("the checkpoint is %d, want 3", at)
 	}
 }
@@ -61,7 +54,7 @@ func TestConsumerCrashBeforeCommitChangesNothing(t *testing.T) {
 		t.Fatalf("a simulated crash gave %v", err)
 	}
 	w.wantTotal("sum", "0")
-	if at := w.checkpoint("sum"); at != 0 {
+	if at := checkpoint(w, "sum"); at != 0 {
 		t.Errorf("the checkpoint is %d after a crash, want 0", at)
 	}
 	crash = false

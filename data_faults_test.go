@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,38 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
-
-// setupOwn makes a world on a Postgres that the test may stop.
-func setupOwn(t *testing.T) (*world, *private.Server) {
-	t.Helper()
-	server := testenv.Postgres(t)
-	db, err := pgxpool.New(t.Context(), server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(db.Close)
-	w := setupOn(t, db, testenv.SharedRedis(t))
-	w.must(migrateWorld(w.ctx, db))
-	return w, server
-}
-
-func (w *world) run(name string, args ...string) {
-	w.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		w.Fatal(name, args, err, string(out))
-	}
-}
-
-// streamAll streams until nothing is left, by a process of its own.
-func (w *world) streamAll() {
-	w.Helper()
-	s := w.streamer()
-	w.drain(s)
-	s.Resign()
-}
 
 // TestDatabaseRestoredToAnEarlierTime puts a copy of a server's files back, and
 // then does what the errors say.
@@ -136,7 +105,7 @@ func TestDumpRestoredOnANewServer(t *testing.T) {
 	old.commitMany(3)
 	old.drain(s)
 	old.commitMany(2)
-	s.Resign()
+	s.Close()
 
 	server := testenv.Postgres(t)
 	bin := query[string](old, `SELECT setting FROM pg_config WHERE name = 'BINDIR'`)
@@ -217,7 +186,9 @@ func TestRecordsComeBackAsTheyWent(t *testing.T) {
 				return nil
 			})
 		})
-		w.repeat(c.RunQuiet)
+		stop := w.consumes(c)
+		awaitQuery(w, "what "+name+" has passed", int64(len(want)), `SELECT coalesce(max("offset"), 0) FROM checkpoints WHERE name = $1`, name)
+		stop()
 		return got
 	}
 	check("from the log", consumed("log"))

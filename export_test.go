@@ -19,19 +19,6 @@ func WithAppendRecords(cfg StreamerConfig, records int) StreamerConfig {
 	return cfg
 }
 
-// WithSessionTimeout lets a leader be silent for another time.
-func WithSessionTimeout(cfg StreamerConfig, d time.Duration) StreamerConfig {
-	cfg.sessionTimeout = d
-	return cfg
-}
-
-// WithSilence lets a consumer's process be silent within a transaction for another
-// time than its handler has.
-func WithSilence(cfg ConsumerConfig, d time.Duration) ConsumerConfig {
-	cfg.silence = d
-	return cfg
-}
-
 // WithUpkeepPause lets a leader look after its log more often, or less.
 func WithUpkeepPause(cfg StreamerConfig, d time.Duration) StreamerConfig {
 	cfg.upkeepPause = d
@@ -40,7 +27,7 @@ func WithUpkeepPause(cfg StreamerConfig, d time.Duration) StreamerConfig {
 
 // WithoutClock makes a leader that sleeps do so until a writer wakes it.
 func WithoutClock(cfg StreamerConfig) StreamerConfig {
-	cfg.sessionTimeout, cfg.upkeepPause = time.Hour, time.Hour
+	cfg.SessionTimeout, cfg.upkeepPause = time.Hour, time.Hour
 	return cfg
 }
 
@@ -97,13 +84,6 @@ func (s *Streamer) Notifications(partition int) (n int) {
 	}
 }
 
-// Resign gives up the lead.
-func (s *Streamer) Resign() {
-	for _, p := range s.publishers {
-		p.stepDown()
-	}
-}
-
 // The statements that run in loops, for a look at their plans.
 const (
 	SQLNumber     = sqlNumber
@@ -112,39 +92,10 @@ const (
 	SQLStaged     = sqlStaged
 	SQLProbe      = sqlProbe
 	SQLRecord     = sqlRecord
-	SQLAdvance    = sqlAdvance
-	SQLRenew      = sqlRenew
-	SQLTake       = sqlTake
-
-	SQLPartitions = sqlPartitionStates
-	SQLConsumers  = sqlConsumers
 
 	SQLTrouble   = sqlTrouble
 	SQLNoTrouble = sqlNoTrouble
 )
 
-// StoredJSONSize is what a document counts against the limit.
-func StoredJSONSize(doc []byte) (int, error) { return storedJSONSize(doc) }
-
 // Leads says whether the streamer believes that it leads.
 func (s *Streamer) Leads() bool { return s.publishers[0].lead != nil }
-
-// RunQuiet is RunOnce for a consumer that waits, if not for long: when the log
-// gives it nothing, it looks whether there should be something.
-func (c *Consumer) RunQuiet(ctx context.Context) (int, error) {
-	return c.stepAll(ctx, time.Millisecond)
-}
-
-// BeSilentFor makes the consumer's last sign of life older.
-func (c *Consumer) BeSilentFor(d time.Duration) {
-	for _, p := range c.partitions {
-		p.heartbeat = p.heartbeat.Add(-d)
-	}
-}
-
-// Forget makes the consumer read its checkpoints again.
-func (c *Consumer) Forget() {
-	for _, p := range c.partitions {
-		p.at = nil
-	}
-}

@@ -122,7 +122,7 @@ func (p *publisher) takeLead(ctx context.Context) error {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	var locked, consumers bool
-	silence := fmt.Sprint(p.cfg.sessionTimeout.Milliseconds())
+	silence := fmt.Sprint(p.cfg.SessionTimeout.Milliseconds())
 	if err := pooled.QueryRow(ctx, sqlTryLead, int32(lockClass), silence, p.partition).Scan(&locked, &consumers, &p.partitions); err != nil {
 		l := &leadership{waiter: waiter{conn: pooled.Hijack()}, term: Term{Partition: p.partition}}
 		_ = l.close() // it may have the lock
@@ -141,7 +141,7 @@ func (p *publisher) takeLead(ctx context.Context) error {
 	// The lock belongs to the session, so the session must not return to the
 	// pool with it.
 	p.lead = &leadership{
-		waiter: waiter{conn: pooled.Hijack(), silence: p.cfg.sessionTimeout, low: lowWater{swept: time.Now()}},
+		waiter: waiter{conn: pooled.Hijack(), silence: p.cfg.SessionTimeout, low: lowWater{swept: time.Now()}},
 		used:   time.Now(), seen: time.Now(),
 		term: Term{Partition: p.partition}, expired: map[string]bool{}, consumers: consumers,
 	}

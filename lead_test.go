@@ -101,7 +101,7 @@ func TestManyAppendsKeepTheLead(t *testing.T) {
 	s = w.streamer(func(cfg *unilog.StreamerConfig) {
 		*cfg = unilog.WithAppendRecords(*cfg, 10)
 		cfg.Log = gatedLog{w.log, func([]unilog.Entry) {
-			heard = append(heard, w.lastLook())
+			heard = append(heard, lastLook(w))
 			s.Age(await.Patience / 3) // it takes a part of the time that the leader may be silent
 		}}
 	})

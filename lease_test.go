@@ -18,7 +18,7 @@ import (
 
 // renewals waits until each process has renewed its leases that often. Members that
 // are rows only have short names.
-func (p *partitioned) renewals(n int) {
+func renewals(p *partitioned, n int) {
 	p.Helper()
 	for range n {
 		seen := query[[]string](p.world, `SELECT coalesce(array_agg(concat(member, xmin)), '{}') FROM consumer_members WHERE length(member) > 20`)
@@ -42,7 +42,7 @@ func TestLeasesAreSharedEvenly(t *testing.T) {
 		return query[string](p.world, `SELECT string_agg(concat(partition, member, xmin), ' ' ORDER BY partition) FROM consumer_leases`)
 	}
 	before := leases()
-	p.renewals(4)
+	renewals(p, 4)
 	if after := leases(); after != before {
 		t.Errorf("the leases were\n%s, and are\n%s", before, after)
 	}
@@ -85,8 +85,8 @@ func TestStandbyTakesOver(t *testing.T) {
 			first.awaitReads(0)
 			second := p.run()
 			second.awaitReads()
-			p.wantReady(second.consumer.Ready, "")
-			p.renewals(2)
+			wantReady(p.world, second.consumer.Ready, "")
+			renewals(p, 2)
 			if n := second.changes.Load(); n != 1 {
 				t.Errorf("the standby's leases changed %d times", n)
 			}
@@ -117,7 +117,7 @@ func TestNewMemberTakesNothingItDoesNotNeed(t *testing.T) {
 	m.awaitReads(0, 1, 2)
 	p.exec(`INSERT INTO consumer_members (name, member) VALUES ('sum', '0')`)
 	m.awaitReads(0, 1) // the eldest of two
-	p.renewals(2)
+	renewals(p, 2)
 	if n := m.changes.Load(); n != 2 {
 		t.Errorf("its leases have changed %d times, and are %s", n, m.reads())
 	}
@@ -196,7 +196,7 @@ func TestLongHandlerKeepsItsLease(t *testing.T) {
 	second.awaitReads()
 	for range 6 { // together longer than a lease lasts
 		p.advance(700 * time.Millisecond)
-		p.renewals(1)
+		renewals(p, 1)
 	}
 	if first.changes.Load() != 1 || second.changes.Load() != 1 {
 		t.Errorf("the two read %s and %s: another process has taken its partition over", first.reads(), second.reads())
@@ -250,9 +250,9 @@ func TestWorkersGoOnWithoutLeases(t *testing.T) {
 	})
 	p.writeAll()
 	p.awaitApplied("sum")
-	p.wantReady(m.consumer.Ready, "")
+	wantReady(p.world, m.consumer.Ready, "")
 	p.must(locked.Rollback(p.ctx))
-	p.renewals(1)
+	renewals(p, 1)
 	if n := m.changes.Load(); n != 1 {
 		t.Errorf("its leases have changed %d times", n)
 	}
@@ -273,7 +273,7 @@ func TestRejectedRecordHaltsTheProcess(t *testing.T) {
 		if err := receive(p.world, "the process to halt", running); !errors.As(err, &rejected) || rejected.Partition != 3 || rejected.Offset != 2 {
 			t.Errorf("Run returned %v, want it to halt at offset 2 of partition 3", err)
 		}
-		p.wantReady(m.consumer.Ready, "halts at offset 2 of partition 3")
+		wantReady(p.world, m.consumer.Ready, "halts at offset 2 of partition 3")
 		p.awaitShares("")
 	}
 	m := p.run()
@@ -307,7 +307,7 @@ func TestLeasesCostLittle(t *testing.T) {
 	m.awaitReads(0)
 	lease := func() string { return query[string](p.world, `SELECT xmin::text FROM consumer_leases`) }
 	taken := lease()
-	p.renewals(5)
+	renewals(p, 5)
 	if lease() != taken {
 		t.Error("a renewal writes to the lease")
 	}

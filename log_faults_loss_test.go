@@ -26,12 +26,12 @@ func TestForgetfulRedisKilledUnderLoad(t *testing.T) {
 			t.Parallel()
 			server := testenv.Redis(t, args...)
 			w := setupOn(t, testenv.Database(t, "world", migrateWorld), server.URL())
-			l := w.startLoad()
+			l := startLoad(w)
 			for range 3 {
 				l.goOn()
 				w.must(server.Kill())
 				server = testenv.Restart(t, server)
-				w.reconnect()
+				reconnect(w)
 			}
 			l.goOn()
 			l.finish()
@@ -40,7 +40,7 @@ func TestForgetfulRedisKilledUnderLoad(t *testing.T) {
 }
 
 // reconnect lets the test's own client notice that it has lost its connection.
-func (w *world) reconnect() {
+func reconnect(w *world) {
 	w.Helper()
 	w.await("Redis to answer", func() string {
 		err := w.redis.Do(w.ctx, w.redis.B().Ping().Build()).Error()
@@ -63,7 +63,7 @@ func TestStrangersUnderLoad(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := setupOn(t, testenv.Database(t, "world", migrateWorld), testenv.Redis(t).URL())
-			l := w.startLoad()
+			l := startLoad(w)
 			for range 3 {
 				l.goOn()
 				spoil(w)
@@ -103,7 +103,7 @@ func TestFailoverToAReplicaThatLags(t *testing.T) {
 	host, port, err := net.SplitHostPort(link.Addr())
 	w.must(err)
 	promoted.command("REPLICAOF", host, port)
-	l := w.startLoad()
+	l := startLoad(w)
 	w.await("the replica to have something", func() string {
 		if promoted.streamLength() == 0 {
 			return "nothing"
@@ -116,16 +116,16 @@ func TestFailoverToAReplicaThatLags(t *testing.T) {
 
 	front.Close()
 	front = listen(address, replica)
-	w.reconnect()
+	reconnect(w)
 	l.goOn()
 	l.finish()
-	before, after := old.entries(), promoted.entries()
+	before, after := entries(old), entries(promoted)
 	if len(after) < len(before) || !reflect.DeepEqual(after[:len(before)], before) {
 		t.Errorf("the %d entries before the failover are not the first of the %d after it", len(before), len(after))
 	}
 }
 
-func (w *world) entries() []rueidis.XRangeEntry {
+func entries(w *world) []rueidis.XRangeEntry {
 	w.Helper()
 	entries, err := w.command("XRANGE", w.stream, "-", "+").AsXRange()
 	w.must(err)

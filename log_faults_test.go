@@ -123,7 +123,7 @@ var redisFaults = []struct {
 			})
 		},
 		mended: func(r *troubledRedis) {
-			r.reconnect()
+			reconnect(r.world)
 			r.command("CONFIG", "SET", "key-load-delay", "0")
 			r.ended("the start of Redis", &r.work)
 		},

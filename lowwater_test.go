@@ -14,7 +14,7 @@ import (
 
 // tidied lets a leader look around twice, after what is staged is published: it
 // then knows which ids are settled.
-func (w *world) tidied(s *unilog.Streamer) (lowWater int64) {
+func tidied(w *world, s *unilog.Streamer) (lowWater int64) {
 	w.Helper()
 	for range 2 {
 		w.drain(s)
@@ -26,7 +26,7 @@ func (w *world) tidied(s *unilog.Streamer) (lowWater int64) {
 	return query[int64](w, `SELECT low_water FROM log_partitions`)
 }
 
-func (w *world) lastStaged() int64 {
+func lastStaged(w *world) int64 {
 	w.Helper()
 	return query[int64](w, `SELECT last_value FROM staged_log_records_id_seq`)
 }
@@ -40,10 +40,10 @@ func TestLowWaterWaitsForOpenTransactions(t *testing.T) {
 	w.commit("1")
 	open := w.begin()
 	w.note(open, "2")
-	low := w.lastStaged()
+	low := lastStaged(w)
 	for range 3 {
 		w.commit("1")
-		if mark := w.tidied(s); mark >= low {
+		if mark := tidied(w, s); mark >= low {
 			t.Fatalf("the mark is %d, and id %d is not committed", mark, low)
 		}
 	}
@@ -54,7 +54,7 @@ func TestLowWaterWaitsForOpenTransactions(t *testing.T) {
 	if amounts != "2 1" {
 		t.Errorf("the last amounts are %s, want 2 1", amounts)
 	}
-	if last, mark := w.lastStaged(), w.tidied(s); mark < last {
+	if last, mark := lastStaged(w), tidied(w, s); mark < last {
 		t.Errorf("the mark is %d, and all up to %d is settled", mark, last)
 	}
 	w.consume(w.consumer("sum"))
@@ -72,11 +72,11 @@ func TestDeadRowsAreWalkedOverOnce(t *testing.T) {
 	w.must(err)
 	s := w.streamer()
 	w.commitMany(20_000)
-	last := w.lastStaged()
-	if mark := w.tidied(s); mark < last {
+	last := lastStaged(w)
+	if mark := tidied(w, s); mark < last {
 		t.Fatalf("the mark is %d after all of %d ids", mark, last)
 	}
-	s.Resign()
+	s.Close()
 	s = w.streamer()
 	w.drain(s)
 	term := s.Term()
@@ -106,7 +106,7 @@ func TestStrayIDIsFound(t *testing.T) {
 	w := setup(t)
 	s := w.streamer()
 	w.commit("1", "1", "1")
-	if mark := w.tidied(s); mark < 3 {
+	if mark := tidied(w, s); mark < 3 {
 		t.Fatalf("the mark is %d", mark)
 	}
 	w.exec(`INSERT INTO amounts (amount) VALUES (5)`)

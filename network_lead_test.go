@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/proxy"
@@ -30,29 +29,10 @@ func TestStandbyFindsItsConnectionLost(t *testing.T) {
 		return ""
 	})
 	n.redis.Blackhole(0) // for new connections: what was in the hole stays lost
-	leader.Resign()
+	leader.Close()
 	if _, err := standby.RunOnce(n.ctx); err != nil {
 		t.Errorf("the standby takes the lead and says %v", err)
 	}
-}
-
-// short lets a leader be silent for so short a time that it may lose the lead because
-// the machine is slow: insist on what it does.
-func short(cfg *unilog.StreamerConfig) {
-	*cfg = unilog.WithSessionTimeout(*cfg, 100*time.Millisecond)
-}
-
-// awaitLead waits until a streamer leads.
-func (w *world) awaitLead(s *unilog.Streamer) {
-	w.Helper()
-	w.await("the lead to be free", func() string {
-		_, err := s.RunOnce(w.ctx)
-		if errors.Is(err, unilog.ErrStandby) {
-			return err.Error()
-		}
-		w.must(err)
-		return ""
-	})
 }
 
 func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
@@ -74,7 +54,7 @@ func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
 			if _, err := far.RunOnce(n.ctx); err == nil {
 				t.Error("the leader that was in the hole still leads")
 			}
-			next.Resign()
+			next.Close()
 			n.check(3)
 		})
 	}
@@ -89,12 +69,12 @@ func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 	for ; ; met++ {
 		n.commit("1")
 		commits++
-		if !n.fallSilentAt(met + 1) {
+		if !fallSilentAt(n, met+1) {
 			break
 		}
 		next := n.streamer()
 		n.awaitLead(next)
-		next.Resign()
+		next.Close()
 		heal(n.postgres)
 	}
 	if met < 5 {
@@ -105,7 +85,7 @@ func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 
 // fallSilentAt lets a new streamer fall silent before a message, and says whether
 // there was such a message.
-func (n *network) fallSilentAt(message int) (silent bool) {
+func fallSilentAt(n *network, message int) (silent bool) {
 	n.Helper()
 	n.attempt("a streamer to fall silent, or to get through", func(context.Context) (bool, error) {
 		n.postgres.Disarm() // the trap of an attempt that failed may have sprung since
@@ -117,7 +97,7 @@ func (n *network) fallSilentAt(message int) (silent bool) {
 		defer cancel()
 		_, err := far.RunOnce(ctx)
 		if silent = happened(hole); !silent {
-			far.Resign() // an error was the machine's: Postgres has ended the session
+			far.Close() // an error was the machine's: Postgres has ended the session
 		}
 		return silent || err == nil, err
 	})
@@ -150,6 +130,6 @@ func TestLeaderInABlackHoleHoldsNoTables(t *testing.T) {
 	n.awaitLead(next)
 	heal(n.postgres)
 	n.drain(next)
-	next.Resign()
+	next.Close()
 	n.check(1)
 }

@@ -9,31 +9,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/rueidis"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/testenv"
-	"github.com/rocketrides/unilog/redislog"
 )
-
-// setupOn makes a world on servers that the test may kill. It is checked by the
-// test itself: when a test's cleanups run, such servers are gone.
-func setupOn(t *testing.T, db *pgxpool.Pool, redisURL string) *world {
-	t.Helper()
-	w := &world{tb: t, ctx: t.Context(), db: db, stream: testenv.StreamName(t)}
-	var err error
-	w.log, err = redislog.Open(w.ctx, redisURL, w.stream)
-	w.must(err)
-	t.Cleanup(w.log.Close)
-	option, err := rueidis.ParseURL(redisURL)
-	w.must(err)
-	option.DisableCache = true
-	w.redis, err = rueidis.NewClient(option)
-	w.must(err)
-	t.Cleanup(w.redis.Close)
-	return w
-}
 
 // load runs writers, two streamers and two consumers, on a pool of their own.
 type load struct {
@@ -45,7 +25,7 @@ type load struct {
 	enough    chan struct{}
 }
 
-func (w *world) startLoad() *load {
+func startLoad(w *world) *load {
 	w.Helper()
 	l := &load{world: w, enough: make(chan struct{})}
 	var err error
@@ -137,7 +117,7 @@ func TestRedisKilledUnderLoad(t *testing.T) {
 			t.Parallel()
 			server := testenv.Redis(t)
 			w := setupOn(t, testenv.Database(t, "world", migrateWorld), server.URL())
-			l := w.startLoad()
+			l := startLoad(w)
 			for range 3 {
 				l.goOn()
 				w.must(server.Kill())
@@ -145,7 +125,7 @@ func TestRedisKilledUnderLoad(t *testing.T) {
 				w.must(lose(filepath.Join(server.Options().Dir, "data")))
 				server = testenv.Restart(t, server)
 				// The test's own client has to notice, too.
-				w.reconnect()
+				reconnect(w)
 			}
 			l.goOn()
 			l.finish()
@@ -181,7 +161,7 @@ func TestPostgresKilledUnderLoad(t *testing.T) {
 	t.Cleanup(db.Close)
 	w := setupOn(t, db, testenv.SharedRedis(t))
 	w.must(migrateWorld(w.ctx, db))
-	l := w.startLoad()
+	l := startLoad(w)
 	for range 2 {
 		l.goOn()
 		w.must(server.Kill())

@@ -2,163 +2,16 @@ package unilog_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
-	"github.com/rocketrides/unilog/internal/testenv"
-	"github.com/rocketrides/unilog/redislog"
 )
-
-// network is a world with a second way to its servers, on which things fail.
-// The test itself, and its checks, use the first.
-type network struct {
-	*world
-	postgres, redis *proxy.Proxy
-	farDB           *pgxpool.Pool
-	farLog          *redislog.Log
-}
-
-func setupNetwork(t *testing.T) *network {
-	t.Helper()
-	n := &network{world: setup(t)}
-	through := func(url string) *proxy.Proxy {
-		p, err := proxy.For(url)
-		n.must(err)
-		t.Cleanup(p.Close)
-		return p
-	}
-	n.postgres = through(n.db.Config().ConnString())
-	n.redis = through(testenv.SharedRedis(t))
-	config, err := pgxpool.ParseConfig(n.postgres.URL())
-	n.must(err)
-	config.MaxConns = 4
-	n.farDB, err = pgxpool.NewWithConfig(n.ctx, config)
-	n.must(err)
-	t.Cleanup(n.farDB.Close)
-	n.farLog, err = redislog.Open(n.ctx, n.redis.URL(), n.stream)
-	n.must(err)
-	t.Cleanup(n.farLog.Close)
-	t.Cleanup(func() { // so that closing has nothing to wait for
-		heal(n.postgres)
-		heal(n.redis)
-	})
-	return n
-}
-
-func (n *network) proxy(server string) *proxy.Proxy {
-	return map[string]*proxy.Proxy{"Postgres": n.postgres, "Redis": n.redis}[server]
-}
-
-// heal fills holes, and resets what fell into them.
-func heal(p *proxy.Proxy) {
-	p.Blackhole(0)
-	p.Cut()
-}
-
-func (n *network) farStreamer(change ...func(*unilog.StreamerConfig)) *unilog.Streamer {
-	n.Helper()
-	return n.streamer(append([]func(*unilog.StreamerConfig){func(cfg *unilog.StreamerConfig) {
-		cfg.DB, cfg.Log = n.farDB, n.farLog
-	}}, change...)...)
-}
-
-func (n *network) farConsumer(name string) *unilog.Consumer {
-	n.Helper()
-	return n.consumer(name, func(cfg *unilog.ConsumerConfig) {
-		cfg.DB, cfg.Archive, cfg.Log = n.farDB, n.farDB, n.farLog
-	})
-}
-
-type once = func(context.Context) (int, error)
-
-// lapsing is a context whose deadline passes when a fault has happened which nothing
-// but a deadline ends, whatever the speed of the machine.
-type lapsing struct {
-	context.Context
-	over chan struct{}
-}
-
-func (l lapsing) Done() <-chan struct{} { return l.over }
-
-func (l lapsing) Err() error {
-	if happened(l.over) {
-		return context.DeadlineExceeded
-	}
-	return nil
-}
-
-// lapse gives a call the bound of all waits, or, if it falls into a hole, the time
-// until it is there.
-func (n *network) lapse(hole <-chan struct{}) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(n.ctx, await.Patience)
-	l := lapsing{ctx, make(chan struct{})}
-	go func() {
-		defer close(l.over)
-		select {
-		case <-hole:
-		case <-ctx.Done():
-		}
-	}()
-	return l, func() { cancel(); <-l.over }
-}
-
-// insist calls a RunOnce until nothing is left to do, and heals the network after
-// each failure.
-func (n *network) insist(f once, heal func()) {
-	n.Helper()
-	n.insistThrough(nil, f, heal)
-}
-
-// insistThrough is insist for a call that may fall into a hole.
-func (n *network) insistThrough(hole <-chan struct{}, f once, heal func()) {
-	n.Helper()
-	n.await("nothing to be left to do", func() string {
-		if hole != nil && happened(hole) {
-			heal()
-			hole = nil
-		}
-		ctx, cancel := n.lapse(hole)
-		defer cancel()
-		done, err := f(ctx)
-		switch {
-		case errors.Is(err, unilog.ErrStandby): // the server has yet to notice that a session is over
-		case err != nil:
-			heal()
-		case done == 0:
-			return ""
-		}
-		return fmt.Sprintf("%d done, and the error is %v", done, err)
-	})
-}
-
-// settle publishes what is left, as soon as nobody else leads.
-func (n *network) settle() {
-	n.Helper()
-	s := n.streamer()
-	n.insist(s.RunOnce, func() {})
-	s.Resign()
-}
-
-// check sees that so many records are in the log, once, and that a consumer
-// has applied them, or does it now.
-func (n *network) check(records int) {
-	n.Helper()
-	n.settle()
-	n.wantCount("archived", query[int](n.world, `SELECT count(*) FROM log_records`), records)
-	n.wantCount("stream entries", len(n.streamIDs()), records)
-	n.consume(n.consumer("sum"))
-	n.wantCount("applied", query[int](n.world, `SELECT count(*) FROM applied`), records)
-	n.wantTotal("sum", fmt.Sprint(records))
-}
 
 // TestFaultAtEveryMessage lets a streamer and a consumer meet a fault at the
 // first message that passes between them and a server, then at the second, and
@@ -174,11 +27,11 @@ func TestFaultAtEveryMessage(t *testing.T) {
 						t.Parallel()
 						n := setupNetwork(t)
 						p := n.proxy(server)
-						begin := map[string]func() (once, func()){"streamer": n.beginStreaming, "consumer": n.beginConsuming}[who]
+						begin := map[string]func(*network) (once, func()){"streamer": beginStreaming, "consumer": beginConsuming}[who]
 						met := 0
 						for ; ; met++ {
 							n.commit("1", "1")
-							f, end := begin()
+							f, end := begin(n)
 							var sprung, hole <-chan struct{}
 							if what == "cut" {
 								sprung = p.CutAt(d, proxy.Nth(met+1))
@@ -210,33 +63,6 @@ func TestFaultAtEveryMessage(t *testing.T) {
 	}
 }
 
-func happened(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
-// beginStreaming starts a process that has to add a chunk before long.
-func (n *network) beginStreaming() (once, func()) {
-	n.Helper()
-	s := n.farStreamer(func(cfg *unilog.StreamerConfig) {
-		*cfg = unilog.WithChunkRecords(*cfg, 4)
-		cfg.BatchRecords = 2
-	})
-	return s.RunOnce, s.Resign
-}
-
-// beginConsuming starts a process on a connection of its own.
-func (n *network) beginConsuming() (once, func()) {
-	n.Helper()
-	n.settle()
-	n.farDB.Reset()
-	return n.farConsumer("sum").RunOnce, func() {}
-}
-
 // The answer is lost, and what it answers is done: which nobody knows.
 func TestAnswerLost(t *testing.T) {
 	t.Parallel()
@@ -261,7 +87,7 @@ func TestAnswerLost(t *testing.T) {
 			heal(n.redis)
 			n.commitMany(5)
 			n.insist(s.RunOnce, func() { heal(n.redis) })
-			s.Resign()
+			s.Close()
 			n.check(10)
 		})
 		t.Run("commit "+what, func(t *testing.T) {
@@ -277,25 +103,6 @@ func TestAnswerLost(t *testing.T) {
 			n.check(5)
 		})
 	}
-}
-
-// meet calls a RunOnce until it has met a fault, which may be a hole, and wants an
-// error then.
-func (n *network) meet(sprung, hole <-chan struct{}, f once) {
-	n.Helper()
-	n.await("the fault to be met", func() string {
-		ctx, cancel := n.lapse(hole)
-		defer cancel()
-		done, err := f(ctx)
-		switch {
-		case !happened(sprung):
-			n.must(err)
-			return fmt.Sprintf("%d done", done)
-		case err == nil:
-			n.Fatal("the fault gave no error")
-		}
-		return ""
-	})
 }
 
 // Nothing resets the connections that have lost something, and nothing comes on
@@ -320,7 +127,7 @@ func TestSilentConnectionsAreGivenUp(t *testing.T) {
 					p.Blackhole(0)
 					n.insist(f, func() {})
 				}
-				s.Resign()
+				s.Close()
 				n.check(10)
 			})
 		}
@@ -380,6 +187,24 @@ func TestSlowNetwork(t *testing.T) {
 	n.wantCount("stream entries", len(n.streamIDs()), 10)
 	n.insist(n.farConsumer("sum").RunOnce, func() {})
 	n.wantTotal("sum", "10")
-	s.Resign()
+	s.Close()
 	n.check(10)
+}
+
+// beginStreaming starts a process that has to add a chunk before long.
+func beginStreaming(n *network) (once, func()) {
+	n.Helper()
+	s := n.farStreamer(func(cfg *unilog.StreamerConfig) {
+		*cfg = unilog.WithChunkRecords(*cfg, 4)
+		cfg.BatchRecords = 2
+	})
+	return s.RunOnce, s.Close
+}
+
+// beginConsuming starts a process on a connection of its own.
+func beginConsuming(n *network) (once, func()) {
+	n.Helper()
+	n.settle()
+	n.farDB.Reset()
+	return n.farConsumer("sum").RunOnce, func() {}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // running runs a streamer until stop is called.
-func (w *world) running(s *unilog.Streamer) (stop func()) {
+func running(w *world, s *unilog.Streamer) (stop func()) {
 	ctx, cancel := context.WithCancel(w.ctx)
 	w.Cleanup(cancel)
 	var group errgroup.Group
@@ -26,7 +26,7 @@ func TestRunAfterRunOnce(t *testing.T) {
 	w.repartition(2, 1)
 	s := w.streamer()
 	w.drain(s)
-	stop := w.running(s)
+	stop := running(w, s)
 	w.commitMany(10)
 	w.awaitPublished(10)
 	stop()
@@ -50,7 +50,7 @@ func TestNumberingThatTakesTooLong(t *testing.T) {
 					RETURN NULL;
 				END $$`)
 			w.exec(`CREATE TRIGGER slow AFTER INSERT ON log_records REFERENCING NEW TABLE AS numbered EXECUTE FUNCTION be_slow()`)
-			stop := w.running(w.streamer(func(cfg *unilog.StreamerConfig) { cfg.BatchRecords = 16 }))
+			stop := running(w, w.streamer(func(cfg *unilog.StreamerConfig) { cfg.BatchRecords = 16 }))
 			w.commitMany(32)
 			w.awaitPublished(32)
 			stop()
@@ -74,7 +74,7 @@ func TestLostNumbererIsReplacedDuringABacklog(t *testing.T) {
 	s := w.streamer()
 	w.commitKeyed(1, backlog, first)
 	w.drain(s)
-	s.Resign()
+	s.Close()
 	w.wipe()
 
 	published := 0
@@ -95,7 +95,7 @@ func TestLostNumbererIsReplacedDuringABacklog(t *testing.T) {
 			return nil
 		}
 	})
-	stop := w.running(s)
+	stop := running(w, s)
 	w.awaitPublished(backlog + 1)
 	stop()
 	if published < 2 {
@@ -126,9 +126,9 @@ func TestStreamerThatCannotReachTheLog(t *testing.T) {
 	t.Parallel()
 	n := setupNetwork(t)
 	n.repartition(4, 1)
-	one, leads := n.countedStreamer()
-	stopOne := n.running(one)
-	stopTwo := n.running(n.streamer(func(cfg *unilog.StreamerConfig) { cfg.Log = n.farLog }))
+	one, leads := countedStreamer(n.world)
+	stopOne := running(n.world, one)
+	stopTwo := running(n.world, n.streamer(func(cfg *unilog.StreamerConfig) { cfg.Log = n.farLog }))
 	leadsOf := func(want int64) { n.Helper(); awaitEqual(n.world, "the partitions that one leads", want, leads.Load) }
 	leadsOf(2)
 	n.redis.Refuse(true)
@@ -143,7 +143,7 @@ func TestStreamerThatCannotReachTheLog(t *testing.T) {
 	n.awaitPublished(10 * len(all))
 	stopTwo()
 	stopOne()
-	n.wantKeys(4, 10, all...)
+	wantKeys(n.world, 4, 10, all...)
 }
 
 // TestNumbererWaitsForTheHeads numbers while another transaction gives offsets of its

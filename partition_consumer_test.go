@@ -52,7 +52,7 @@ func TestRejectionInOnePartition(t *testing.T) {
 	if n != 4 || !errors.As(err, &rejected) || rejected.Partition != 1 || rejected.Offset != 2 {
 		t.Errorf("it applied %d and returned %v", n, err)
 	}
-	p.wantReady(c.Ready, "halts at offset 2 of partition 1")
+	wantReady(p.world, c.Ready, "halts at offset 2 of partition 1")
 	p.wantCount("applied when that is mended", p.consume(p.consumer("sum", func(cfg *unilog.ConsumerConfig) { cfg.Handler = p.add("sum") })), 1)
 }
 

@@ -27,7 +27,7 @@ func (l watched) Read(ctx context.Context, partition int, after unilog.Cursor, l
 
 // readingAhead makes a consumer of batches of ten, whose handler goes on when
 // what follows the first batch is being read, if only by reading ahead.
-func (w *world) readingAhead(stop func(), read func(ctx context.Context) error, change ...func(*unilog.ConsumerConfig)) *unilog.Consumer {
+func readingAhead(w *world, stop func(), read func(ctx context.Context) error, change ...func(*unilog.ConsumerConfig)) *unilog.Consumer {
 	w.Helper()
 	ahead := make(chan struct{})
 	begun := sync.OnceFunc(func() { close(ahead) })
@@ -66,7 +66,7 @@ func TestConsumerReadsAhead(t *testing.T) {
 	w.commitMany(35)
 	w.drain(w.streamer())
 	ctx, stop := context.WithCancel(w.ctx)
-	w.must(w.endOf(ctx, w.readingAhead(stop, func(context.Context) error { return nil }).Run))
+	w.must(w.endOf(ctx, readingAhead(w, stop, func(context.Context) error { return nil }).Run))
 	w.wantTotal("sum", "35")
 }
 
@@ -79,7 +79,7 @@ func TestReadAheadOfAFailure(t *testing.T) {
 	w.drain(w.streamer())
 	ctx, stop := context.WithCancel(w.ctx)
 	failures := 3
-	c := w.readingAhead(stop, func(context.Context) error { return nil }, func(cfg *unilog.ConsumerConfig) {
+	c := readingAhead(w, stop, func(context.Context) error { return nil }, func(cfg *unilog.ConsumerConfig) {
 		cfg.Archive = nil
 		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
 			if failures > 0 {
@@ -103,10 +103,10 @@ func TestReadAheadEndsWithTheConsumer(t *testing.T) {
 	w.drain(w.streamer())
 	ctx, stop := context.WithCancel(w.ctx)
 	ended := false
-	c := w.readingAhead(stop, func(ctx context.Context) error {
+	c := readingAhead(w, stop, func(ctx context.Context) error {
 		stop()
 		<-ctx.Done()
-		w.awaitThat("the batch in hand to be applied", func() bool { return w.checkpoint("sum") == 10 }) // nothing else is left to do
+		w.awaitThat("the batch in hand to be applied", func() bool { return checkpoint(w, "sum") == 10 }) // nothing else is left to do
 		ended = true
 		return ctx.Err()
 	})

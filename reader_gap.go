@@ -8,12 +8,12 @@ import (
 
 // fillFromArchive returns entries from the archive, from the first one missing on, or none if
 // there is no archive that has it: then the gap is narrowed to what nobody has.
-func fillFromArchive(ctx context.Context, archive *pgxpool.Pool, gap *GapError, limit int) (found []Entry, err error) {
-	if archive == nil {
+func fillFromArchive(ctx context.Context, db *pgxpool.Pool, gap *GapError, limit int) (found []Entry, err error) {
+	if db == nil {
 		return nil, nil
 	}
 	for range 2 { // it may have been planned before the archive got the chunk
-		if found, err = ReadArchive(ctx, archive, gap.Partition, gap.From-1, gap.To, limit); err != nil {
+		if found, err = ReadArchive(ctx, db, gap.Partition, gap.From-1, gap.To, limit); err != nil {
 			return nil, err
 		}
 		if len(found) > 0 && found[0].Offset == gap.From {

@@ -14,7 +14,7 @@ import (
 )
 
 // wantReady sees that a process is ready, or says in one line why not.
-func (w *world) wantReady(ready func() error, reason string) {
+func wantReady(w *world, ready func() error, reason string) {
 	w.Helper()
 	err := ready()
 	if reason == "" {
@@ -33,37 +33,37 @@ func TestStreamerIsReady(t *testing.T) {
 	s := w.streamer(func(cfg *unilog.StreamerConfig) {
 		cfg.Hooks.AfterAppend = func(context.Context, []unilog.Entry) error { return crash }
 	})
-	w.wantReady(s.Ready, "has not looked yet")
+	wantReady(w, s.Ready, "has not looked yet")
 	w.drain(s)
-	w.wantReady(s.Ready, "")
+	wantReady(w, s.Ready, "")
 
 	standby := w.streamer()
 	if _, err := standby.RunOnce(w.ctx); !errors.Is(err, unilog.ErrStandby) {
 		t.Fatalf("the second streamer: %v", err)
 	}
-	w.wantReady(standby.Ready, "")
+	wantReady(w, standby.Ready, "")
 
 	crash = unilog.ErrSimulated
 	w.commit("1")
 	if _, err := s.RunOnce(w.ctx); !errors.Is(err, unilog.ErrSimulated) {
 		t.Fatalf("no simulated failure, but %v", err)
 	}
-	w.wantReady(s.Ready, "")
+	wantReady(w, s.Ready, "")
 
-	s.Resign()
+	s.Close()
 	crash = nil
 	w.command("HSET", "{"+w.stream+"}:leader", "log_id", "another")
 	if err := w.endOf(w.ctx, s.Run); err == nil {
 		t.Fatal("it runs with another database's log")
 	}
-	w.wantReady(s.Ready, "belongs to another database")
+	wantReady(w, s.Ready, "belongs to another database")
 	var foreign *unilog.ForeignLogError
 	if !errors.As(s.Ready(), &foreign) {
 		t.Errorf("the reason is %T", s.Ready())
 	}
 	w.wipe()
 	w.drain(s)
-	w.wantReady(s.Ready, "")
+	wantReady(w, s.Ready, "")
 }
 
 func TestConsumerIsReady(t *testing.T) {
@@ -83,9 +83,9 @@ func TestConsumerIsReady(t *testing.T) {
 	s := w.streamer()
 	w.commit("1")
 	w.drain(s)
-	w.wantReady(c.Ready, "has not looked yet")
+	wantReady(w, c.Ready, "has not looked yet")
 	w.consume(c)
-	w.wantReady(c.Ready, "")
+	wantReady(w, c.Ready, "")
 
 	w.commit("2")
 	w.drain(s)
@@ -93,33 +93,33 @@ func TestConsumerIsReady(t *testing.T) {
 	if _, err := c.RunOnce(w.ctx); !errors.Is(err, unilog.ErrSimulated) {
 		t.Fatalf("no simulated failure, but %v", err)
 	}
-	w.wantReady(c.Ready, "")
+	wantReady(w, c.Ready, "")
 
 	crash, poisoned = nil, true
 	if err := w.endOf(w.ctx, c.Run); err == nil {
 		t.Fatal("it applied poison")
 	}
-	w.wantReady(c.Ready, "halts at offset 2 of partition 0: its handler rejected the record: poison and more")
+	wantReady(w, c.Ready, "halts at offset 2 of partition 0: its handler rejected the record: poison and more")
 	poisoned = false
 	w.consume(c)
-	w.wantReady(c.Ready, "")
+	wantReady(w, c.Ready, "")
 
 	w.exec(`UPDATE checkpoints SET "offset" = 9`)
-	c.Forget()
+	c.Reread()
 	if err := w.endOf(w.ctx, c.Run); err == nil {
 		t.Fatal("it is ahead of its source")
 	}
-	w.wantReady(c.Ready, "is 9 but its source is only at 2")
+	wantReady(w, c.Ready, "is 9 but its source is only at 2")
 	w.exec(`UPDATE checkpoints SET "offset" = 2`)
 	w.consume(c)
-	w.wantReady(c.Ready, "")
+	wantReady(w, c.Ready, "")
 
 	alone := w.consumer("alone", func(cfg *unilog.ConsumerConfig) { cfg.Archive = nil })
 	w.command("XTRIM", w.stream, "MAXLEN", "1")
 	if err := w.endOf(w.ctx, alone.Run); err == nil {
 		t.Fatal("it passed over a gap")
 	}
-	w.wantReady(alone.Ready, "cannot have offsets 1 to 1")
+	wantReady(w, alone.Ready, "cannot have offsets 1 to 1")
 	w.exec(`DELETE FROM checkpoints WHERE name = 'alone'`)
 }
 
@@ -134,8 +134,8 @@ func TestReadyThroughFaults(t *testing.T) {
 			n.commit("1")
 			n.drain(s)
 			n.consume(c)
-			n.wantReady(s.Ready, "")
-			n.wantReady(c.Ready, "")
+			wantReady(n.world, s.Ready, "")
+			wantReady(n.world, c.Ready, "")
 
 			n.proxy(server).Refuse(true)
 			n.proxy(server).Cut()
@@ -149,7 +149,7 @@ func TestReadyThroughFaults(t *testing.T) {
 					}
 					return fmt.Sprint(err)
 				})
-				n.wantReady(ready, reason)
+				wantReady(n.world, ready, reason)
 			}
 			fails(s.RunOnce, s.Ready)
 			fails(c.RunQuiet, c.Ready)
@@ -157,9 +157,9 @@ func TestReadyThroughFaults(t *testing.T) {
 			n.proxy(server).Refuse(false)
 			n.insist(s.RunOnce, func() {})
 			n.insist(c.RunOnce, func() {})
-			n.wantReady(s.Ready, "")
-			n.wantReady(c.Ready, "")
-			s.Resign()
+			wantReady(n.world, s.Ready, "")
+			wantReady(n.world, c.Ready, "")
+			s.Close()
 			n.check(2)
 		})
 	}

@@ -20,7 +20,7 @@ var several = map[string]func(testing.TB) *testenv.Nodes{
 // setupOn.
 func setupNodes(t *testing.T, nodes *testenv.Nodes) *world {
 	t.Helper()
-	w := &world{tb: t, ctx: t.Context(), db: testenv.Database(t, "world", migrateWorld), stream: testenv.StreamName(t)}
+	w := bare(t, testenv.Database(t, "world", migrateWorld))
 	open := func() *redislog.Log {
 		log, err := redislog.Open(w.ctx, nodes.URL(), w.stream)
 		w.must(err)
@@ -32,7 +32,7 @@ func setupNodes(t *testing.T, nodes *testenv.Nodes) *world {
 }
 
 // master returns who has the stream, as soon as that is known.
-func (w *world) master(nodes *testenv.Nodes) (master, replica *testenv.Node) {
+func master(w *world, nodes *testenv.Nodes) (master, replica *testenv.Node) {
 	w.Helper()
 	w.await("a master", func() string {
 		var err error
@@ -45,10 +45,10 @@ func (w *world) master(nodes *testenv.Nodes) (master, replica *testenv.Node) {
 }
 
 // replaced waits until somebody else has the stream.
-func (w *world) replaced(nodes *testenv.Nodes, old *testenv.Node) {
+func replaced(w *world, nodes *testenv.Nodes, old *testenv.Node) {
 	w.Helper()
 	w.await("another master", func() string {
-		if master, _ := w.master(nodes); master == old {
+		if master, _ := master(w, nodes); master == old {
 			return "it is the old one"
 		}
 		return ""
@@ -62,16 +62,16 @@ func TestClusterOrSentinelMasterKilledUnderLoad(t *testing.T) {
 			t.Parallel()
 			nodes := start(t)
 			w := setupNodes(t, nodes)
-			l := w.startLoad()
+			l := startLoad(w)
 			l.goOn()
-			master, _ := w.master(nodes)
+			master, _ := master(w, nodes)
 			w.must(master.Kill())
 			killed := time.Now()
 			l.goOn() // nobody but the replica can have done it
 			t.Logf("records go on %v after the master was killed", time.Since(killed))
-			w.replaced(nodes, master)
+			replaced(w, nodes, master)
 			w.must(nodes.Restart(w.ctx, master))
-			w.reconnect()
+			reconnect(w)
 			l.goOn()
 			l.finish()
 		})
@@ -88,15 +88,15 @@ func TestClusterOrSentinelMasterFrozenUnderLoad(t *testing.T) {
 			t.Parallel()
 			nodes := start(t)
 			w := setupNodes(t, nodes)
-			l := w.startLoad()
+			l := startLoad(w)
 			l.goOn()
-			master, _ := w.master(nodes)
+			master, _ := master(w, nodes)
 			w.must(master.Signal(syscall.SIGSTOP))
 			frozen := time.Now()
 			l.goOn()
 			t.Logf("records go on %v after the master was frozen", time.Since(frozen))
 			w.must(master.Signal(syscall.SIGCONT))
-			w.replaced(nodes, master)
+			replaced(w, nodes, master)
 			// It knows, and has cut its clients off.
 			awaitEqual(w, "the old master's role", "slave", func() string {
 				role, err := master.Do(w.ctx, "ROLE").ToArray()
@@ -106,7 +106,7 @@ func TestClusterOrSentinelMasterFrozenUnderLoad(t *testing.T) {
 				name, _ := role[0].ToString()
 				return name
 			})
-			w.reconnect()
+			reconnect(w)
 			l.goOn()
 			l.finish()
 		})
@@ -122,9 +122,9 @@ func TestClusterOrSentinelFailoverLosesEntries(t *testing.T) {
 			t.Parallel()
 			nodes := start(t)
 			w := setupNodes(t, nodes)
-			l := w.startLoad()
+			l := startLoad(w)
 			l.goOn()
-			master, replica := w.master(nodes)
+			master, replica := master(w, nodes)
 			w.must(nodes.AcceptLaggards(w.ctx))
 			// It lags from here on.
 			w.must(replica.Do(w.ctx, "CONFIG", "SET", "masterauth", "wrong").Error())
@@ -143,11 +143,11 @@ func TestClusterOrSentinelFailoverLosesEntries(t *testing.T) {
 				}
 				return ""
 			})
-			w.replaced(nodes, master)
+			replaced(w, nodes, master)
 			l.goOn()
 			t.Logf("records go on %v after the master was killed", time.Since(killed))
 			w.must(nodes.Restart(w.ctx, master))
-			w.reconnect()
+			reconnect(w)
 			l.finish()
 		})
 	}
@@ -159,16 +159,16 @@ func TestClusterSlotMovesUnderLoad(t *testing.T) {
 	t.Parallel()
 	nodes := testenv.Cluster(t)
 	w := setupNodes(t, nodes)
-	l := w.startLoad()
+	l := startLoad(w)
 	for range 2 {
 		l.goOn()
-		from, _ := w.master(nodes)
+		from, _ := master(w, nodes)
 		to := nodes.Servers[0]
 		if to == from {
 			to = nodes.Servers[1]
 		}
 		w.must(nodes.Move(w.ctx, w.stream, from, to, l.goOn))
-		w.replaced(nodes, from)
+		replaced(w, nodes, from)
 	}
 	l.goOn()
 	l.finish()

@@ -12,26 +12,6 @@ import (
 	"github.com/rocketrides/unilog"
 )
 
-var errPoison = errors.New("poison")
-
-// rejecting wraps a handler so that it rejects some amounts.
-func rejecting(h unilog.Handler, how func(), amounts ...string) unilog.Handler {
-	return func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
-		if err := h(ctx, tx, entries); err != nil {
-			return err
-		}
-		for _, e := range entries {
-			for _, a := range amounts {
-				if string(e.Data) == `{"amount": `+a+`}` {
-					how()
-					return errPoison
-				}
-			}
-		}
-		return nil
-	}
-}
-
 func TestConsumerHaltsAtARejectedRecord(t *testing.T) {
 	t.Parallel()
 	for name, how := range map[string]func(){"an error": func() {}, "a panic": func() { panic("poison") }} {
@@ -177,7 +157,7 @@ func TestConsumerParksAgain(t *testing.T) {
 	w.wantCount("parked", w.consume(c), 2)
 	w.exec(`UPDATE checkpoints SET "offset" = 0`) // by an operator
 	w.checkAudit()
-	c.Forget()
+	c.Reread()
 	w.wantCount("parked again", w.consume(c), 2)
 }
 

@@ -147,7 +147,7 @@ func (s *Streamer) join(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	conn := pooled.Hijack()
-	silence := fmt.Sprint(s.cfg.sessionTimeout.Milliseconds())
+	silence := fmt.Sprint(s.cfg.SessionTimeout.Milliseconds())
 	if _, err := conn.Exec(ctx, sqlJoin, int32(memberClass), silence); err != nil {
 		_ = conn.Close(ctx)
 		return nil, err

@@ -96,6 +96,11 @@ func setup(t testing.TB) *world {
 	return w
 }
 
+// bare returns a world of a database, with a stream's name and no log.
+func bare(t testing.TB, db *pgxpool.Pool) *world {
+	return &world{tb: t, ctx: t.Context(), db: db, stream: testenv.StreamName(t)}
+}
+
 func (w *world) must(err error) {
 	w.Helper()
 	if err != nil {
@@ -189,13 +194,13 @@ var quiet = slog.New(slog.DiscardHandler)
 func (w *world) streamer(change ...func(*unilog.StreamerConfig)) *unilog.Streamer {
 	w.Helper()
 	// However slow the machine is, a leader loses its session only where a test wants it to.
-	cfg := unilog.WithSessionTimeout(unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet}, await.Patience)
+	cfg := unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet, SessionTimeout: await.Patience}
 	for _, f := range change {
 		f(&cfg)
 	}
 	s, err := unilog.NewStreamer(cfg)
 	w.must(err)
-	w.Cleanup(s.Resign)
+	w.Cleanup(s.Close)
 	return s
 }
 

@@ -20,7 +20,7 @@ import (
 
 // asleep runs a streamer that nothing but a writer wakes, and lets it fall
 // asleep.
-func (w *world) asleep() {
+func asleep(w *world) {
 	w.Helper()
 	w.runs(func(cfg *unilog.StreamerConfig) {
 		*cfg = unilog.WithoutClock(*cfg)
@@ -33,48 +33,16 @@ func (w *world) asleep() {
 	w.awaitSleep()
 }
 
-// awaitSleep waits until the leader sleeps.
-func (w *world) awaitSleep() {
-	w.Helper()
-	awaitEqual(w, "that the leader sleeps", true, w.sleeps)
-}
-
-// runs runs a streamer until the test ends.
-func (w *world) runs(change ...func(*unilog.StreamerConfig)) {
-	w.Helper()
-	s := w.streamer(change...)
-	ctx, stop := context.WithCancel(w.ctx)
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	w.tb.Cleanup(func() {
-		stop()
-		w.must(receive(w, "the streamer to end", done))
-	})
-}
-
-// sleeps says whether the leader has the lock with which it sleeps.
-func (w *world) sleeps() bool {
-	return query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = 1970040680)`)
-}
-
 // lastLook returns when the leader's session last did something.
-func (w *world) lastLook() time.Time {
+func lastLook(w *world) time.Time {
 	return query[time.Time](w, `SELECT max(state_change) FROM pg_stat_activity AS a JOIN pg_locks AS l USING (pid)
 		WHERE l.locktype = 'advisory' AND l.database = a.datid AND a.datname = current_database() AND l.classid = 1970040679`)
-}
-
-// published waits until the log has so many entries, and the leader sleeps again.
-func (w *world) published(n int) {
-	w.Helper()
-	w.awaitEntries(n)
-	w.awaitSleep()
 }
 
 func TestWriterWakesTheLeader(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.asleep()
+	asleep(w)
 	for i := range 20 {
 		w.commit("5")
 		w.published(i + 1)
@@ -105,7 +73,7 @@ func TestWriterWakesTheLeader(t *testing.T) {
 func TestWritersWhileTheLeaderLiesDown(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.asleep()
+	asleep(w)
 	written := 0
 	for range 150 {
 		var writers sync.WaitGroup
@@ -120,13 +88,13 @@ func TestWritersWhileTheLeaderLiesDown(t *testing.T) {
 			written++
 		}
 		writers.Wait()
-		w.awaitEntriesAtOnce(written)
+		awaitEntriesAtOnce(w, written)
 	}
 }
 
 // awaitEntriesAtOnce is awaitEntries without a pause, which would leave time to lie
 // down.
-func (w *world) awaitEntriesAtOnce(n int) {
+func awaitEntriesAtOnce(w *world, n int) {
 	w.Helper()
 	for over := time.Now().Add(await.Patience); ; {
 		entries := w.streamLength()
@@ -153,7 +121,8 @@ func TestSleepingLeaderKeepsTheLead(t *testing.T) {
 	w.must(err)
 	t.Cleanup(db.Close)
 	w.runs(func(cfg *unilog.StreamerConfig) {
-		*cfg = unilog.WithSessionTimeout(unilog.WithUpkeepPause(*cfg, time.Hour), time.Second)
+		*cfg = unilog.WithUpkeepPause(*cfg, time.Hour)
+		cfg.SessionTimeout = time.Second
 		cfg.DB = db
 	})
 	var term, looks int64
@@ -163,7 +132,7 @@ func TestSleepingLeaderKeepsTheLead(t *testing.T) {
 			looks = 0
 			return "it is awake"
 		}
-		epoch, look := query[int64](w, `SELECT epoch FROM log_partitions`), w.lastLook()
+		epoch, look := query[int64](w, `SELECT epoch FROM log_partitions`), lastLook(w)
 		switch {
 		case looks == 0 || epoch != term:
 			term, looks, last = epoch, 1, look
@@ -210,9 +179,9 @@ func TestLeaderStaysAwakeForAWriterAtWork(t *testing.T) {
 	w.awaitEntries(1)
 	// It keeps looking.
 	for range 5 {
-		before := w.lastLook()
+		before := lastLook(w)
 		w.await("the leader to look", func() string {
-			if last := w.lastLook(); !last.After(before) {
+			if last := lastLook(w); !last.After(before) {
 				return fmt.Sprintf("it last looked at %v", last)
 			}
 			return ""

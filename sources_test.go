@@ -15,23 +15,10 @@ import (
 	"github.com/rocketrides/unilog/redislog"
 )
 
-// setupSource makes a world with a log_id of its own: setup's databases are copies
-// of one.
-func setupSource(t *testing.T) *world {
-	t.Helper()
-	w := setup(t)
-	w.exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`)
-	return w
-}
-
-// stateElsewhere returns a database for consumers of other worlds' logs.
-func stateElsewhere(t *testing.T) *world {
-	t.Helper()
-	return &world{tb: t, ctx: t.Context(), db: testenv.Database(t, "world", migrateWorld)}
-}
-
 // at gives a consumer a state elsewhere, and no archive.
-func (w *world) at(cfg *unilog.ConsumerConfig) { cfg.DB, cfg.Archive = w.db, nil }
+func at(w *world) func(*unilog.ConsumerConfig) {
+	return func(cfg *unilog.ConsumerConfig) { cfg.DB, cfg.Archive = w.db, nil }
+}
 
 // sqlEachSourceOnce is what a consumer of several sources adds to its tables.
 const sqlEachSourceOnce = `CREATE UNIQUE INDEX each_source_once ON checkpoints (log_id, partition) WHERE name LIKE 'totals/%'`
@@ -56,7 +43,7 @@ func TestSeveralSources(t *testing.T) {
 			cfg.BatchRecords, cfg.Hooks.AfterAppend = 5, unilog.SimulateFailures(0.3, 1)
 		})
 		fail := unilog.SimulateFailures(0.5, 2)
-		c := w.consumer(name, state.at, func(cfg *unilog.ConsumerConfig) {
+		c := w.consumer(name, at(state), func(cfg *unilog.ConsumerConfig) {
 			cfg.BatchRecords = 5
 			cfg.Hooks.BeforeCommit = func(ctx context.Context, entries []unilog.Entry) error {
 				err := fail(ctx, entries)
@@ -98,13 +85,13 @@ func TestSourceReadTwice(t *testing.T) {
 	state.exec(sqlEachSourceOnce)
 	w.commit("1", "2")
 	w.streamAll()
-	w.wantCount("applied", w.consume(w.consumer("totals/eu", state.at)), 2)
-	n, err := w.consumer("totals/us", state.at).RunOnce(w.ctx)
+	w.wantCount("applied", w.consume(w.consumer("totals/eu", at(state))), 2)
+	n, err := w.consumer("totals/us", at(state)).RunOnce(w.ctx)
 	if n != 0 || err == nil || !strings.Contains(err.Error(), "each_source_once") {
 		t.Errorf("the second consumer of the log applied %d and says %v, want that each_source_once refuses it", n, err)
 	}
 	state.wantTotal("totals/us", "0")
-	w.wantCount("applied by a consumer of another name", w.consume(w.consumer("other", state.at)), 2)
+	w.wantCount("applied by a consumer of another name", w.consume(w.consumer("other", at(state))), 2)
 }
 
 // TestLogOfAnotherDatabase gives a consumer the log of another database than the
@@ -113,13 +100,13 @@ func TestLogOfAnotherDatabase(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]func(ours, theirs, state *world) *unilog.Consumer{
 		"by its settings": func(_, theirs, state *world) *unilog.Consumer {
-			return theirs.consumer("sum", state.at)
+			return theirs.consumer("sum", at(state))
 		},
 		"with its archive": func(_, theirs, state *world) *unilog.Consumer {
 			return theirs.consumer("sum", func(cfg *unilog.ConsumerConfig) { cfg.DB = state.db })
 		},
 		"while it runs": func(ours, theirs, state *world) *unilog.Consumer {
-			c := ours.consumer("sum", state.at)
+			c := ours.consumer("sum", at(state))
 			ours.wantCount("applied with nothing new", ours.consume(c), 0)
 			ours.wipe()
 			theirs.log = ours.log
@@ -130,12 +117,12 @@ func TestLogOfAnotherDatabase(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ours, theirs, state := setupSource(t), setupSource(t), stateElsewhere(t)
-			ours.wantCount("applied of an empty log", ours.consume(ours.consumer("sum", state.at)), 0)
+			ours.wantCount("applied of an empty log", ours.consume(ours.consumer("sum", at(state))), 0)
 			ours.commit("1", "2")
 			theirs.commit("10", "20", "30")
 			ours.streamAll()
 			theirs.streamAll()
-			ours.wantCount("applied", ours.consume(ours.consumer("sum", state.at)), 2)
+			ours.wantCount("applied", ours.consume(ours.consumer("sum", at(state))), 2)
 
 			c := f(ours, theirs, state)
 			var foreign *unilog.ForeignLogError
@@ -177,14 +164,14 @@ func TestLogMoves(t *testing.T) {
 	w, state := setup(t), stateElsewhere(t)
 	w.commit("1", "2")
 	w.streamAll()
-	w.wantCount("applied", w.consume(w.consumer("sum", state.at)), 2)
+	w.wantCount("applied", w.consume(w.consumer("sum", at(state))), 2)
 	var err error
 	w.log, err = redislog.Open(w.ctx, testenv.SharedRedis(t), testenv.StreamName(t))
 	w.must(err)
 	t.Cleanup(w.log.Close)
-	w.wantCount("applied of the new log while it is empty", w.consume(w.consumer("sum", state.at)), 0)
+	w.wantCount("applied of the new log while it is empty", w.consume(w.consumer("sum", at(state))), 0)
 	w.commit("3")
 	w.streamAll()
-	w.wantCount("applied of the new log", w.consume(w.consumer("sum", state.at)), 1)
+	w.wantCount("applied of the new log", w.consume(w.consumer("sum", at(state))), 1)
 	state.wantTotal("sum", "6")
 }

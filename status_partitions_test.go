@@ -24,7 +24,7 @@ func withPartitions(t *testing.T) (*world, *unilog.Streamer) {
 }
 
 // forget leaves nothing for the audit.
-func (w *world) forget() {
+func forget(w *world) {
 	w.Helper()
 	w.exec(`DELETE FROM checkpoints`)
 	w.exec(`DELETE FROM sums`)
@@ -33,7 +33,7 @@ func (w *world) forget() {
 func TestStatusAddsPartitionsUp(t *testing.T) {
 	t.Parallel()
 	w, _ := withPartitions(t)
-	defer w.forget()
+	defer forget(w)
 	w.commit("1", "2")
 	w.exec(`DELETE FROM checkpoints WHERE partition = 1`) // not registered there yet
 	w.exec(`UPDATE checkpoints SET "offset" = "offset" - 3 WHERE partition = 2`)
@@ -71,7 +71,7 @@ func TestStatusAddsPartitionsUp(t *testing.T) {
 func TestTroublesNameThePartitions(t *testing.T) {
 	t.Parallel()
 	for says, change := range map[string]func(w *world, s *unilog.Streamer){
-		"partitions 0, 1, 2 and 3: no streamer leads: 1 records wait": func(w *world, s *unilog.Streamer) { s.Resign(); w.commit("1") },
+		"partitions 0, 1, 2 and 3: no streamer leads: 1 records wait": func(w *world, s *unilog.Streamer) { s.Close(); w.commit("1") },
 		"partition 3: the streamer has failed for": func(w *world, _ *unilog.Streamer) {
 			w.exec(`UPDATE log_partitions SET trouble = 'no way', troubled_at = now() WHERE partition = 3`)
 		},
@@ -99,7 +99,7 @@ func TestTroublesNameThePartitions(t *testing.T) {
 		t.Run(says, func(t *testing.T) {
 			t.Parallel()
 			w, s := withPartitions(t)
-			defer w.forget()
+			defer forget(w)
 			change(w, s)
 			if troubles := steady(w.status()).Troubles(); len(troubles) != 1 || !strings.HasPrefix(troubles[0], says) {
 				t.Errorf("the troubles are %q, want one that begins with %q", troubles, says)
@@ -118,7 +118,7 @@ func TestStatusOfManyPartitions(t *testing.T) {
 	w.commitMany(10 * partitions)
 	w.drain(w.streamer())
 	w.exec(`INSERT INTO checkpoints (name, partition, "offset") SELECT 'sum', partition, 1 FROM log_partitions`)
-	defer w.forget()
+	defer forget(w)
 	for name, sql := range map[string]string{"partitions": unilog.SQLPartitions, "consumers": unilog.SQLConsumers} {
 		plan := w.explain(sql)
 		looks := regexp.MustCompile(`.* on log_records_p.*`).FindAllString(plan, -1)

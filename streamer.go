@@ -38,6 +38,10 @@ type StreamerConfig struct {
 	// kept for it any more: default 7 days, at least a minute. A consumer shows
 	// that it is alive with each batch, and else about every 30 seconds.
 	ConsumerExpiry time.Duration
+	// SessionTimeout is how long a leader may be silent before Postgres ends its
+	// session, so that another streamer may lead: default 1.5 seconds, at least 100
+	// milliseconds. A leader that is only slow is deposed, too, which does no harm.
+	SessionTimeout time.Duration
 	// Logger gets what happens: default slog.Default().
 	Logger *slog.Logger
 	// Hooks are called between the steps; none by default.
@@ -50,8 +54,8 @@ type StreamerConfig struct {
 	appendRecords int
 	// chunkRecords is how many offsets a chunk of the archive spans.
 	chunkRecords int64
-	// sessionTimeout and upkeepPause are the constants of these names, but for tests.
-	sessionTimeout, upkeepPause time.Duration
+	// upkeepPause is the constant of this name, but for tests.
+	upkeepPause time.Duration
 }
 
 // Streamer moves staged records to the log: it numbers them, publishes them,
@@ -80,10 +84,8 @@ const (
 	// upkeepPause is the time between looks at the log's head and trimming.
 	upkeepPause = time.Second
 
-	// sessionTimeout is how long a leader may be silent before Postgres ends its
-	// session and another streamer may lead. Being short it deposes, in the worst
-	// case, a leader that was only slow, which does no harm.
-	sessionTimeout = 1500 * time.Millisecond
+	// leastSessionTimeout is a few round trips.
+	leastSessionTimeout = 100 * time.Millisecond
 )
 
 // NewStreamer checks the configuration and fills in its defaults.
@@ -99,7 +101,7 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 	cfg.Retention = cmp.Or(cfg.Retention, 24*time.Hour)
 	cfg.ConsumerExpiry = cmp.Or(cfg.ConsumerExpiry, 7*24*time.Hour)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
-	cfg.sessionTimeout = cmp.Or(cfg.sessionTimeout, sessionTimeout)
+	cfg.SessionTimeout = cmp.Or(cfg.SessionTimeout, 1500*time.Millisecond)
 	cfg.upkeepPause = cmp.Or(cfg.upkeepPause, upkeepPause)
 	cfg.appendRecords = cmp.Or(cfg.appendRecords, 2500)
 	cfg.chunkRecords = cmp.Or(cfg.chunkRecords, chunkRecords)
@@ -110,6 +112,8 @@ func NewStreamer(cfg StreamerConfig) (*Streamer, error) {
 		return nil, fmt.Errorf("unilog: StreamerConfig.KeepRecords is %d: it must be 1 or more", cfg.KeepRecords)
 	case cfg.Retention < 0:
 		return nil, fmt.Errorf("unilog: StreamerConfig.Retention is %v: it must not be negative", cfg.Retention)
+	case cfg.SessionTimeout < leastSessionTimeout:
+		return nil, fmt.Errorf("unilog: StreamerConfig.SessionTimeout is %v: it must be at least %v", cfg.SessionTimeout, leastSessionTimeout)
 	case cfg.ConsumerExpiry < 2*heartbeat:
 		return nil, fmt.Errorf("unilog: StreamerConfig.ConsumerExpiry is %v: it must be at least %v", cfg.ConsumerExpiry, 2*heartbeat)
 	}
@@ -190,6 +194,15 @@ func (s *Streamer) RunOnce(ctx context.Context) (total int, err error) {
 		return 0, ErrStandby
 	}
 	return total, nil
+}
+
+// Close gives up the lead of all partitions, so that another streamer can lead at
+// once, within some seconds if Postgres does not answer. It is for who calls RunOnce;
+// Run does so itself. A later RunOnce takes the lead again.
+func (s *Streamer) Close() {
+	for _, p := range s.publishers {
+		p.farewell(context.Background())
+	}
 }
 
 // Ready returns nil if the last batch of each partition, or look for one, went

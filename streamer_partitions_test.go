@@ -7,66 +7,19 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
 )
 
-func (w *world) repartition(partitions, before int) {
-	w.Helper()
-	was, err := unilog.Repartition(w.ctx, w.db, partitions)
-	w.must(err)
-	w.wantCount("partitions before", was, before)
-}
-
-// keyed is a record of a key, with its number among those of the key.
-func keyed(key string, n int) unilog.Record {
-	data, _ := json.Marshal(map[string]any{"amount": 1, "key": key, "n": n})
-	return unilog.Record{Action: "note", Object: "amount", Key: key, Data: data}
-}
-
-// commitKeyed stages records of several keys, in turn, in one transaction.
-func (w *world) commitKeyed(first, last int, keys ...string) {
-	w.Helper()
-	w.must(pgx.BeginFunc(w.ctx, w.db, func(tx pgx.Tx) error {
-		for n := first; n <= last; n++ {
-			for _, key := range keys {
-				if _, err := tx.Exec(w.ctx, `INSERT INTO amounts (amount) VALUES (1)`); err != nil {
-					return err
-				}
-				if err := unilog.Stage(w.ctx, tx, keyed(key, n)); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}))
-}
-
-// readPartition returns what the log holds of a partition.
-func (w *world) readPartition(partition int) (entries []unilog.Entry) {
-	w.Helper()
-	for at := (unilog.Cursor{}); ; {
-		some, err := w.log.Read(w.ctx, partition, at, 1000, 0)
-		w.must(err)
-		if len(some) == 0 {
-			return entries
-		}
-		last := some[len(some)-1]
-		entries, at = append(entries, some...), unilog.Cursor{Offset: last.Offset, Position: last.Position}
-	}
-}
-
 // wantKeys sees that the partitions of the log hold the records of each key in
 // their order, from 1 to last, each in the key's partition.
-func (w *world) wantKeys(partitions, last int, keys ...string) {
+func wantKeys(w *world, partitions, last int, keys ...string) {
 	w.Helper()
 	seen := map[string]int{}
 	for p := range partitions {
@@ -90,13 +43,6 @@ func (w *world) wantKeys(partitions, last int, keys ...string) {
 	w.wantCount("keys", len(seen), len(keys))
 }
 
-func keys(n int) (keys []string) {
-	for i := range n {
-		keys = append(keys, "key-"+strconv.Itoa(i)+"ü")
-	}
-	return keys
-}
-
 func TestKeysKeepTheirOrderInPartitions(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -107,7 +53,7 @@ func TestKeysKeepTheirOrderInPartitions(t *testing.T) {
 	w.wantCount("published", w.drain(s), 200)
 	w.commitKeyed(11, 20, all...)
 	w.wantCount("published", w.drain(s), 200)
-	w.wantKeys(4, 20, all...)
+	wantKeys(w, 4, 20, all...)
 	for p := range 4 {
 		head, err := w.log.Head(w.ctx, p)
 		w.must(err)
@@ -128,7 +74,7 @@ func TestRecordsWithoutAKeyAreSpread(t *testing.T) {
 }
 
 // countedStreamer is a streamer with the number of partitions that it leads.
-func (w *world) countedStreamer(change ...func(*unilog.StreamerConfig)) (*unilog.Streamer, *atomic.Int64) {
+func countedStreamer(w *world, change ...func(*unilog.StreamerConfig)) (*unilog.Streamer, *atomic.Int64) {
 	w.Helper()
 	leads := new(atomic.Int64)
 	return w.streamer(append(change, func(cfg *unilog.StreamerConfig) {
@@ -162,7 +108,7 @@ func TestStreamersShareThePartitions(t *testing.T) {
 		})
 	}
 	run := func() (*atomic.Int64, func()) {
-		s, leads := w.countedStreamer()
+		s, leads := countedStreamer(w)
 		ctx, cancel := context.WithCancel(w.ctx)
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
@@ -190,7 +136,7 @@ func TestStreamersShareThePartitions(t *testing.T) {
 	w.commitKeyed(21, 25, all...)
 	w.awaitPublished(750)
 	stopThree()
-	w.wantKeys(partitions, 25, all...)
+	wantKeys(w, partitions, 25, all...)
 }
 
 // TestPartitionIsRebuilt loses one partition of the log.
@@ -205,7 +151,7 @@ func TestPartitionIsRebuilt(t *testing.T) {
 	w.command("DEL", w.stream+":1", "{"+w.stream+":1}:leader")
 	w.commitKeyed(11, 12, all...)
 	w.drain(s)
-	w.wantKeys(3, 12, all...)
+	wantKeys(w, 3, 12, all...)
 }
 
 // TestRepartitionWhileRecordsFlow changes the number of partitions under a
@@ -324,8 +270,8 @@ func TestLostStreamerIsReplaced(t *testing.T) {
 	w.must(err)
 	t.Cleanup(db.Close)
 	onTheirOwn := func(cfg *unilog.StreamerConfig) { cfg.DB = db }
-	one, leadsOne := w.countedStreamer(onTheirOwn)
-	two, leadsTwo := w.countedStreamer(onTheirOwn)
+	one, leadsOne := countedStreamer(w, onTheirOwn)
+	two, leadsTwo := countedStreamer(w, onTheirOwn)
 	group.Go(func() error { return one.Run(ctx) })
 	group.Go(func() error { return two.Run(ctx) })
 	awaitEqual(w, "the partitions that the first one leads", 2, leadsOne.Load)
@@ -339,7 +285,7 @@ func TestLostStreamerIsReplaced(t *testing.T) {
 	w.awaitPublished(400)
 	cancel()
 	w.ended("the streamers", &group)
-	w.wantKeys(4, 50, all...)
+	wantKeys(w, 4, 50, all...)
 }
 
 // TestPlanOfNumberingForMany is TestPlansOnLargeTables for several partitions.

@@ -80,7 +80,7 @@ func TestOneStreamerLeads(t *testing.T) {
 		t.Fatalf("the second streamer says %v, want ErrStandby", err)
 	}
 	epoch := first.Term().Epoch
-	first.Resign()
+	first.Close()
 	w.commit("2")
 	w.wantCount("published by the second", w.drain(second), 1)
 	if second.Term().Epoch <= epoch {
@@ -147,7 +147,7 @@ func TestStreamerRefusesALogThatIsAhead(t *testing.T) {
 	w.commitMany(10)
 	s := w.streamer()
 	w.drain(s)
-	s.Resign()
+	s.Close()
 	w.exec(`DELETE FROM log_records WHERE "offset" > 5`) // as a restore would
 	w.exec(`UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
 	var ahead *unilog.LogAheadError

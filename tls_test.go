@@ -42,7 +42,8 @@ func TestWriterWakesTheLeaderOverTLS(t *testing.T) {
 		w.must(err)
 	}
 
-	w.asleep()
+	w.runs()
+	w.awaitSleep()
 	for i := range 5 {
 		w.commit("5")
 		w.published(i + 1)

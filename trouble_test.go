@@ -51,7 +51,7 @@ func TestStatusSaysWhyTheStreamerFails(t *testing.T) {
 	if got := n.status(); got.Trouble != "" || got.TroubledFor != 0 || len(got.Troubles()) != 0 {
 		t.Errorf("after a success: %q, %q", got.Trouble, got.Troubles())
 	}
-	s.Resign()
+	s.Close()
 	n.check(1)
 }
 
@@ -94,7 +94,7 @@ func TestZombieNotesNoTrouble(t *testing.T) {
 	if got := n.status(); got.Trouble != "" || got.Leader == nil {
 		t.Errorf("the zombie noted %q", got.Trouble)
 	}
-	next.Resign()
+	next.Close()
 	n.check(1)
 }
 
@@ -113,13 +113,13 @@ func TestTroubleThatCannotBeNoted(t *testing.T) {
 	n.commit("1")
 	n.insist(s.RunOnce, func() {})
 
-	s.Resign()
+	s.Close()
 	n.exec(`ALTER TABLE log_partitions DROP CONSTRAINT no_note`)
 	n.exec(`UPDATE log_partitions SET trouble = 'old'`)
 	n.exec(`ALTER TABLE log_partitions ADD CONSTRAINT no_end CHECK (trouble IS NOT NULL)`)
 	n.commit("1")
 	n.drain(s)
-	s.Resign()
+	s.Close()
 	n.check(2)
 }
 
@@ -137,7 +137,7 @@ func TestAStreamerWithoutTroubleNotesNothing(t *testing.T) {
 		w.commit("1")
 		w.drain(s)
 	}
-	s.Resign()
+	s.Close()
 	if notes.statements == 0 || len(notes.written) > 0 {
 		t.Errorf("among %d statements are %q", notes.statements, notes.written)
 	}

@@ -88,7 +88,7 @@ func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {
 	}
 
 	// Another leader goes on with the chunks that it finds.
-	streamer.Resign()
+	streamer.Close()
 	streamer = s()
 	w.commitMany(100)
 	w.wantCount("published after a change of leader", w.drain(streamer), 100)
@@ -112,7 +112,7 @@ func TestDroppedIsRecorded(t *testing.T) {
 	w.must(err)
 	w.consume(c)
 	w.must(s.Upkeep(w.ctx))
-	s.Resign()
+	s.Close()
 	w.commit("1")
 	w.wantCount("published by the next leader", w.drain(s), 1)
 	w.consume(c)

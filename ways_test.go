@@ -67,7 +67,6 @@ func TestWay3BacklogLargerThanABatch(t *testing.T) {
 	w := setup(t)
 	w.commitMany(95)
 	s := w.streamer(func(cfg *unilog.StreamerConfig) {
-		*cfg = unilog.WithAppendRecords(*cfg, 3)
 		cfg.BatchRecords = 10
 	})
 	w.wantCount("published", w.drain(s), 95)
@@ -87,46 +86,26 @@ func TestWay4LogLosesAcknowledgedEntries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := setup(t)
-			s := w.streamer()
+			w.runs()
 			ahead, behind := w.consumer("ahead"), w.consumer("behind")
 			w.commitMany(10)
-			w.drain(s)
+			w.awaitEntries(10)
 			w.consume(behind)
 			w.commitMany(40)
-			w.drain(s)
+			w.awaitEntries(50)
 			w.consume(ahead)
 			before := w.streamIDs()
 			lose(w)
 
 			// Nothing new is staged: the streamer notices by itself.
-			w.must(s.Upkeep(w.ctx))
-			w.drain(s)
-			if after := w.streamIDs(); strings.Join(after, " ") != strings.Join(before, " ") {
-				t.Errorf("the stream holds %v instead of %v", after, before)
-			}
+			awaitEqual(w, "what the stream holds", strings.Join(before, " "), func() string { return strings.Join(w.streamIDs(), " ") })
 			w.commit("1000")
-			w.drain(s)
+			w.awaitEntries(51)
 			w.wantCount("applied by the consumer that was behind", w.consume(behind), 41)
 			w.wantCount("applied by the other", w.consume(ahead), 1)
 			w.wantTotal("ahead", "1050")
 			w.wantTotal("behind", "1050")
 		})
-	}
-}
-
-// loseTail keeps the stream's first entries, as a replica would that was
-// promoted before it had the rest.
-func (w *world) loseTail(keep int) {
-	w.Helper()
-	entries, err := w.command("XRANGE", w.stream, "-", "+", "COUNT", fmt.Sprint(keep)).AsXRangeSlices()
-	w.must(err)
-	w.command("DEL", w.stream)
-	for _, e := range entries {
-		args := []string{"XADD", w.stream, e.ID}
-		for _, f := range e.FieldValues {
-			args = append(args, f.Field, f.Value)
-		}
-		w.command(args...)
 	}
 }
 
@@ -150,8 +129,8 @@ func TestWay5TrimmedAndNothingComes(t *testing.T) {
 	w.commitMany(20)
 	w.drain(w.streamer())
 	w.command("XTRIM", w.stream, "MAXLEN", "0")
-	w.wantCount("applied", w.repeat(w.consumer("sum").RunQuiet), 20)
-	w.wantTotal("sum", "20")
+	w.consumes(w.consumer("sum"))
+	w.awaitTotal("sum", "20")
 }
 
 func TestWay5HoleInTheMiddle(t *testing.T) {
@@ -161,13 +140,13 @@ func TestWay5HoleInTheMiddle(t *testing.T) {
 	w.drain(w.streamer())
 	w.command("XDEL", w.stream, "20-0", "21-0", "30-0")
 	c := w.consumer("sum")
-	w.wantCount("applied up to the hole", w.once(c), 19)
+	w.wantCount("applied up to the hole", stepOnce(w, c), 19)
 	w.wantCount("applied in all", w.consume(c), 31)
 	w.wantTotal("sum", "50")
 	w.wipe() // a stream with holes is not in order
 }
 
-func (w *world) once(c *unilog.Consumer) int {
+func stepOnce(w *world, c *unilog.Consumer) int {
 	w.Helper()
 	n, err := c.RunOnce(w.ctx)
 	w.must(err)

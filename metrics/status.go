@@ -25,10 +25,10 @@ const (
 //
 // The collector is safe for concurrent use.
 func Status(db unilog.Beginner, log unilog.Log) prometheus.Collector {
-	return &status{db: db, log: log}
+	return &statusCollector{db: db, log: log}
 }
 
-type status struct {
+type statusCollector struct {
 	db  unilog.Beginner
 	log unilog.Log
 
@@ -148,7 +148,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 // Describe implements prometheus.Collector.
-func (s *status) Describe(out chan<- *prometheus.Desc) {
+func (s *statusCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{statusUp, logUp, logHead, partitionHead, partitionLag} {
 		out <- desc
 	}
@@ -164,7 +164,7 @@ func (s *status) Describe(out chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (s *status) Collect(out chan<- prometheus.Metric) {
+func (s *statusCollector) Collect(out chan<- prometheus.Metric) {
 	tell := func(desc *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
@@ -207,7 +207,7 @@ func (s *status) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-func (s *status) recent() reading {
+func (s *statusCollector) recent() reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Since(s.read) < statusAge {

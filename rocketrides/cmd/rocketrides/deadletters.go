@@ -74,9 +74,9 @@ func (p *parked) each(ctx context.Context, done string, do func(ctx context.Cont
 type deadLettersRetryCmd struct{ parked }
 
 func (c *deadLettersRetryCmd) Run(ctx context.Context, log *slog.Logger) error {
-	consumer := rides.Consumer{Name: c.Consumer, Logger: log}
+	state := rides.Consumer{Name: c.Consumer, Logger: log}
 	return c.each(ctx, "is applied", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
-		return unilog.RetryDeadLetter(ctx, db, c.Consumer, c.Partition, offset, consumer.Handle)
+		return unilog.RetryDeadLetter(ctx, db, c.Consumer, c.Partition, offset, state.Handle)
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // awaitStatus looks until the status is as wanted, and returns it.
-func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) (status *unilog.Status) {
+func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) (s *unilog.Status) {
 	t.Helper()
 	cmds, _, err := parse(append([]string{"status"}, flagsOf(env)...))
 	if err != nil {
@@ -32,15 +32,15 @@ func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) (stat
 	}
 	defer log.Close()
 	await.That(t, "the status", func() string {
-		if status, err = unilog.ReadStatus(t.Context(), db, log); err != nil {
+		if s, err = unilog.ReadStatus(t.Context(), db, log); err != nil {
 			t.Fatal(err)
 		}
-		if is(status) {
+		if is(s) {
 			return ""
 		}
-		return fmt.Sprintf("%+v", status)
+		return fmt.Sprintf("%+v", s)
 	})
-	return status
+	return s
 }
 
 // TestPartitionedProcesses runs each process, the streamer twice, on a log of

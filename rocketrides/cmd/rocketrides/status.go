@@ -125,21 +125,21 @@ func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	status, err := unilog.ReadStatus(bounded, db, log)
+	s, err := unilog.ReadStatus(bounded, db, log)
 	if err != nil {
 		return unanswered(err, moreTime)
 	}
 	if logErr != nil {
-		status.LogError = logErr.Error()
+		s.LogError = logErr.Error()
 	}
 	var out bytes.Buffer
 	if c.JSON {
 		err = json.NewEncoder(&out).Encode(struct {
 			*unilog.Status
 			Troubles []string `json:"troubles"`
-		}{status, status.Troubles()})
+		}{s, s.Troubles()})
 	} else {
-		err = printStatus(&out, status)
+		err = printStatus(&out, s)
 	}
 	if err != nil {
 		return err

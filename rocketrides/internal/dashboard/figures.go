@@ -26,7 +26,7 @@ type sample struct {
 	Leaders    int `json:"leaders"`
 	// Leader leads the first one; it is null unless each has one.
 	Leader    *leader        `json:"leader"`
-	Consumers []consumer     `json:"consumers"`
+	Consumers []consumerFigure     `json:"consumers"`
 	Latency   *latencyFigure `json:"latency"`
 }
 
@@ -36,7 +36,7 @@ type leader struct {
 	Seconds     float64 `json:"seconds"`
 }
 
-type consumer struct {
+type consumerFigure struct {
 	Name        string  `json:"name"`
 	Checkpoint  int64   `json:"checkpoint"`
 	Lag         int64   `json:"lag"`

@@ -75,7 +75,7 @@ func (f *frame) stations(shown int) {
 	}
 }
 
-func (f *frame) reader(c consumer) station {
+func (f *frame) reader(c consumerFigure) station {
 	row := station{
 		name: clean(c.Name), count: number(c.Checkpoint), rate: f.rate(checkpointOf(c.Name)),
 		waiting: max(0, c.Lag), trouble: c.Lag > 0 && c.LagSeconds > behind || c.DeadLetters > 0, latency: unknown,

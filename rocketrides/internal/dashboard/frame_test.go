@@ -30,7 +30,7 @@ func sceneOf(booked int64, consumers int) *scene {
 		a := &auditFigure{Time: noon.UnixMilli(), Since: noon.Add(-time.Minute).UnixMilli(), Truth: fmt.Sprintf("%d.25", booked), Rides: booked, Agrees: true, Checks: 61}
 		for c := range consumers {
 			name := fmt.Sprintf("consumer%d", c)
-			s.Consumers = append(s.Consumers, consumer{
+			s.Consumers = append(s.Consumers, consumerFigure{
 				Name: name, Checkpoint: booked*9/10 + 25*(i-1), Lag: booked / 10, LagSeconds: 1.5, Latency: &latency,
 			})
 			a.Balances = append(a.Balances, balance{

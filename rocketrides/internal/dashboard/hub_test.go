@@ -119,7 +119,7 @@ func TestLatencies(t *testing.T) {
 	t.Parallel()
 	var l latencies
 	take := func(at, checkpoint int64, ms float64) *sample {
-		s := &sample{Time: at, Consumers: []consumer{{Name: "c", Checkpoint: checkpoint, Latency: &ms}, {Name: "idle", Latency: &ms}}}
+		s := &sample{Time: at, Consumers: []consumerFigure{{Name: "c", Checkpoint: checkpoint, Latency: &ms}, {Name: "idle", Latency: &ms}}}
 		l.take(s)
 		return s
 	}

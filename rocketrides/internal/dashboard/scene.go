@@ -79,7 +79,7 @@ func (v *scene) rate(count func(*sample) (n int64, known bool)) float64 {
 // checkpointOf counts what a consumer has applied.
 func checkpointOf(name string) func(*sample) (int64, bool) {
 	return func(s *sample) (int64, bool) {
-		i := slices.IndexFunc(s.Consumers, func(c consumer) bool { return c.Name == name })
+		i := slices.IndexFunc(s.Consumers, func(c consumerFigure) bool { return c.Name == name })
 		if i < 0 {
 			return 0, false
 		}

@@ -94,11 +94,11 @@ func (s *site) stream() (stop func()) {
 func (s *site) run(consumerName string) (stopStreamer func()) {
 	s.Helper()
 	handler := &rides.Consumer{Name: consumerName, Logger: quietly}
-	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{
+	c, err := unilog.NewConsumer(unilog.ConsumerConfig{
 		Name: consumerName, DB: s.db, Archive: s.db, Log: s.log, Logger: quietly, Handler: handler.Handle,
 	})
 	s.must(err)
-	s.background(func(ctx context.Context) { _ = consumer.Run(ctx) })
+	s.background(func(ctx context.Context) { _ = c.Run(ctx) })
 	return s.stream()
 }
 

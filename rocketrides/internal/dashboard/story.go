@@ -205,7 +205,7 @@ func (t *story) wasEmptied(at, heard int64) {
 	}
 }
 
-func (t *story) consumer(s *sample, before, c *consumer) {
+func (t *story) consumer(s *sample, before, c *consumerFigure) {
 	if more := c.DeadLetters - before.DeadLetters; more > 0 && !t.controlled {
 		t.say(s.Time, "halted", c.Name, "%s has parked %s in dead_letters, now %s.", c.Name, records(more), number(c.DeadLetters))
 	}

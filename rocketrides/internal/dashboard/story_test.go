@@ -14,7 +14,7 @@ func TestNotesFromSamples(t *testing.T) {
 	at := func(second float64, change ...func(*sample)) *sample {
 		s := &sample{
 			Time: int64(second * 1000), Published: 10, Head: head(10), Epoch: 1, Leader: &leader{PID: 7},
-			Consumers: []consumer{{Name: "c", Checkpoint: 10}},
+			Consumers: []consumerFigure{{Name: "c", Checkpoint: 10}},
 		}
 		for _, f := range change {
 			f(s)
@@ -25,7 +25,7 @@ func TestNotesFromSamples(t *testing.T) {
 	epoch := func(n int64) func(*sample) { return func(s *sample) { s.Epoch = n } }
 	silent := func(seconds float64, lag int64) func(*sample) {
 		return func(s *sample) {
-			s.Consumers[0] = consumer{Name: "c", Checkpoint: 10 - lag, Lag: lag, LagSeconds: seconds, Silent: seconds}
+			s.Consumers[0] = consumerFigure{Name: "c", Checkpoint: 10 - lag, Lag: lag, LagSeconds: seconds, Silent: seconds}
 		}
 	}
 	for name, c := range map[string]struct {
