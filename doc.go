@@ -9,8 +9,8 @@
 //	consumer ◀─ Handler and checkpoint, in one transaction ◀──────────┘
 //
 // A writer calls [Stage] in the transaction that changes its own tables. A
-// [Streamer] moves the staged records to the log, in order. A [Consumer] reads
-// the log and calls a [Handler] in the transaction that saves its checkpoint.
+// [streamer.Streamer] moves the staged records to the log, in order. A [consumer.Consumer] reads
+// the log and calls a [consumer.Handler] in the transaction that saves its checkpoint.
 // Package redislog is a log in Redis Streams, kafkalog one in Kafka, and pglog the
 // database's own archive; switchlog moves from one to another.
 //
@@ -28,10 +28,10 @@
 //   - Any process may die at any moment, run twice, or wake up late.
 //   - A log may have partitions: offsets and order are then those of a partition,
 //     and the records of a key stay in order, also when their number changes.
-//   - A [Deliverer] carries records to where no transaction reaches: each at least
+//   - A [deliverer.Deliverer] carries records to where no transaction reaches: each at least
 //     once, in order within a partition, and none is passed over.
 //
-// All of this is checked by an [Audit], an equation that holds at every instant
+// All of this is checked by an [audit.Equation], an equation that holds at every instant
 // and in the middle of every failure.
 //
 // # Caveats
@@ -48,6 +48,6 @@
 // A copy of a database has the log_id of the original: give the copy a stream
 // of its own, or a new log_id in log_partitions and null in its checkpoints.
 //
-// The archive keeps records for [StreamerConfig.Retention] at least; a consumer
+// The archive keeps records for [streamer.Config.Retention] at least; a consumer
 // that is added later than that cannot have the earlier ones.
 package unilog

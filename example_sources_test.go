@@ -10,6 +10,9 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/redislog"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // One state made of the logs of several databases: a Consumer for each, with a
@@ -28,9 +31,9 @@ func Example_severalSources() {
 	for source, cents := range map[string]string{"eu": "995", "us": "1005"} {
 		stream, closeSource := exampleSource(ctx, source, cents)
 		defer closeSource()
-		consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{
+		consumer, err := consumer.New(consumer.Config{
 			Name: "totals/" + source, DB: state, Log: stream,
-			Handler: unilog.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
+			Handler: consumer.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
 				_, err := tx.Exec(ctx, `
 					INSERT INTO revenues AS r VALUES ($1, ($2::jsonb ->> 'cents')::bigint)
 					ON CONFLICT (source) DO UPDATE SET cents = r.cents + excluded.cents`, source, e.Data)
@@ -55,7 +58,7 @@ func exampleSource(ctx context.Context, name, cents string) (*redislog.Log, func
 	check(unilog.Stage(ctx, db, unilog.Record{
 		Action: "create", Object: "order", Data: json.RawMessage(`{"id": 1, "cents": ` + cents + `}`),
 	}))
-	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: db, Log: stream, Logger: slog.New(slog.DiscardHandler)})
+	streamer, err := streamer.New(streamer.Config{DB: db, Log: stream, Logger: slog.New(slog.DiscardHandler)})
 	check(err)
 	_, err = streamer.RunOnce(ctx)
 	check(err)

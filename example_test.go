@@ -17,6 +17,10 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
+
+	"github.com/rocketrides/unilog/audit"
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // The whole way of a record: staged with what it tells of, numbered and
@@ -39,16 +43,16 @@ func Example() {
 	check(err)
 
 	// The streamer; a service calls its Run.
-	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: db, Log: stream, Logger: slog.New(slog.DiscardHandler)})
+	streamer, err := streamer.New(streamer.Config{DB: db, Log: stream, Logger: slog.New(slog.DiscardHandler)})
 	check(err)
 	published, err := streamer.RunOnce(ctx)
 	check(err)
 	fmt.Println("published:", published)
 
 	// A consumer; a service calls its Run.
-	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{
+	consumer, err := consumer.New(consumer.Config{
 		Name: "revenue", DB: db, Archive: db, Log: stream,
-		Handler: unilog.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
+		Handler: consumer.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
 			var order struct{ Cents int }
 			if err := json.Unmarshal(e.Data, &order); err != nil {
 				return err // rejects the record: the consumer halts, or parks it
@@ -63,7 +67,7 @@ func Example() {
 	fmt.Println("applied:", applied)
 
 	// The proof, at any instant.
-	balances, err := unilog.Audit{
+	balances, err := audit.Equation{
 		Truth:  `SELECT sum(cents) FROM orders`,
 		Totals: `SELECT 'revenue', cents FROM revenue`,
 		Amount: `(data ->> 'cents')::numeric`,

@@ -54,6 +54,9 @@ type Entry struct {
 	Position string
 }
 
+// Cursor is the place after the entry.
+func (e *Entry) Cursor() Cursor { return Cursor{Offset: e.Offset, Position: e.Position} }
+
 // PartitionOf returns the partition of a key that is not empty, in a log of so many
 // active partitions: the first four bytes of the key's SHA-256, the most
 // significant first, modulo their number. A record without a key goes by the id of
@@ -99,7 +102,7 @@ func (r *Record) check() (headers string, _ *RecordError) {
 		if f.value == "" && f.name != "Key" {
 			return "", &RecordError{Field: f.name, Err: ErrEmpty}
 		}
-		if !storableText(f.value) {
+		if !StorableText(f.value) {
 			return "", &RecordError{Field: f.name, Err: ErrInvalidText}
 		}
 		if f.name == "Object" && f.value == ReservedObject {
@@ -117,7 +120,7 @@ func (r *Record) check() (headers string, _ *RecordError) {
 		return "", &RecordError{Field: "Data", Err: ErrTooLarge}
 	}
 	for name, value := range r.Headers {
-		if !storableText(name) || !storableText(value) {
+		if !StorableText(name) || !StorableText(value) {
 			return "", &RecordError{Field: "Headers", Err: ErrInvalidText}
 		}
 	}
@@ -134,7 +137,7 @@ func (r *Record) check() (headers string, _ *RecordError) {
 	return string(text), nil
 }
 
-// storableText says whether Postgres can hold s as text.
-func storableText(s string) bool {
+// StorableText says whether Postgres can hold s as text.
+func StorableText(s string) bool {
 	return utf8.ValidString(s) && !strings.Contains(s, "\x00")
 }

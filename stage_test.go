@@ -10,25 +10,28 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rocketrides/unilog"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/world"
 )
 
 func TestStageFollowsTheTransaction(t *testing.T) {
 	t.Parallel()
-	w := setup(t)
-	staged := func() int { return query[int](w, `SELECT count(*) FROM staged_log_records`) }
-	tx := w.begin()
-	w.note(tx, "1", "2")
-	w.wantCount("staged before the commit, as others see it", staged(), 0)
-	w.must(tx.Rollback(w.ctx))
-	w.wantCount("staged after a rollback", staged(), 0)
-	w.wantCount("published after a rollback", w.drain(w.streamer()), 0)
-	w.commit("3", "4")
-	w.wantCount("staged after a commit", staged(), 2)
+	w := world.Setup(t)
+	staged := func() int { return world.Query[int](w, `SELECT count(*) FROM staged_log_records`) }
+	tx := w.Begin()
+	w.Note(tx, "1", "2")
+	w.WantCount("staged before the commit, as others see it", staged(), 0)
+	w.Must(tx.Rollback(w.Ctx))
+	w.WantCount("staged after a rollback", staged(), 0)
+	w.WantCount("published after a rollback", w.Drain(w.Streamer()), 0)
+	w.Commit("3", "4")
+	w.WantCount("staged after a commit", staged(), 2)
 }
 
 func TestStageKeepsOrderAndContents(t *testing.T) {
 	t.Parallel()
-	w := setup(t)
+	w := world.Setup(t)
 	var records []unilog.Record
 	for i := range 1000 {
 		records = append(records, unilog.Record{
@@ -37,12 +40,12 @@ func TestStageKeepsOrderAndContents(t *testing.T) {
 			Headers: map[string]string{"h": strings.Repeat("ü\"\n", i%3)},
 		})
 	}
-	w.must(unilog.Stage(w.ctx, w.db, records...))
-	w.must(unilog.Stage(w.ctx, w.db)) // nothing is fine
-	w.drain(w.streamer())
-	entries, err := w.log.Read(w.ctx, 0, unilog.Cursor{}, 2000, 0)
-	w.must(err)
-	w.wantCount("entries", len(entries), len(records))
+	w.Must(unilog.Stage(w.Ctx, w.DB, records...))
+	w.Must(unilog.Stage(w.Ctx, w.DB)) // nothing is fine
+	w.Drain(w.Streamer())
+	entries, err := w.Log.Read(w.Ctx, 0, unilog.Cursor{}, 2000, 0)
+	w.Must(err)
+	w.WantCount("entries", len(entries), len(records))
 	for i, e := range entries {
 		want := fmt.Sprintf(`{"n": %d, "exact": 1.%030d}`, i, i)
 		if e.Key != records[i].Key || string(e.Data) != want || e.Headers["h"] != records[i].Headers["h"] || e.StagedAt.IsZero() {
@@ -53,8 +56,8 @@ func TestStageKeepsOrderAndContents(t *testing.T) {
 
 func TestStageRefuses(t *testing.T) {
 	t.Parallel()
-	w := setup(t)
-	ok := record("1")
+	w := world.Setup(t)
+	ok := world.Record("1")
 	with := func(change func(r *unilog.Record)) unilog.Record {
 		r := ok
 		change(&r)
@@ -94,39 +97,39 @@ func TestStageRefuses(t *testing.T) {
 		"NUL in a header": {with(func(r *unilog.Record) { r.Headers = map[string]string{"h": "\x00"} }), "Headers", unilog.ErrInvalidText},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tx := w.begin()
-			err := unilog.Stage(w.ctx, tx, ok, c.record)
+			tx := w.Begin()
+			err := unilog.Stage(w.Ctx, tx, ok, c.record)
 			var refused *unilog.RecordError
 			if !errors.As(err, &refused) || refused.Index != 1 || refused.Field != c.field || !errors.Is(err, c.err) {
 				t.Errorf("Stage says %.200v; want record 1, %s, %v", err, c.field, c.err)
 			}
 			// Nothing was sent, so the transaction is as good as before.
-			w.must(tx.Commit(w.ctx))
+			w.Must(tx.Commit(w.Ctx))
 		})
 	}
-	w.wantCount("staged", query[int](w, `SELECT count(*) FROM staged_log_records`), 0)
+	w.WantCount("staged", world.Query[int](w, `SELECT count(*) FROM staged_log_records`), 0)
 }
 
 func TestLargestRecordsGoThrough(t *testing.T) {
 	t.Parallel()
-	w := setup(t)
+	w := world.Setup(t)
 	largest := strings.Repeat("[1,", 1000) + strings.Repeat("1,", unilog.MaxRecordBytes/2-2010) + "1" + strings.Repeat("]", 1000)
 	for _, data := range []string{`1`, largest, `1e131071`, `[` + strings.Repeat("1e100000,", 10) + `1e-16383]`, `"\ud83d\ude80\\u0000"`} {
-		w.must(unilog.Stage(w.ctx, w.db, unilog.Record{Action: "a", Object: "o", Data: json.RawMessage(data)}))
+		w.Must(unilog.Stage(w.Ctx, w.DB, unilog.Record{Action: "a", Object: "o", Data: json.RawMessage(data)}))
 	}
-	w.wantCount("published", w.drain(w.streamer()), 5)
+	w.WantCount("published", w.Drain(w.Streamer()), 5)
 	applied := 0
-	w.consume(w.consumer("sum", func(cfg *unilog.ConsumerConfig) {
-		cfg.Handler = countEntries(&applied)
+	w.Consume(w.Consumer("sum", func(cfg *consumer.Config) {
+		cfg.Handler = world.CountEntries(&applied)
 	}))
-	w.wantCount("applied", applied, 5)
+	w.WantCount("applied", applied, 5)
 }
 
 // TestStageAcceptsWhatPostgresTakes compares the check of documents with what
 // Postgres really takes: whatever Stage lets through must be storable.
 func TestStageAcceptsWhatPostgresTakes(t *testing.T) {
 	t.Parallel()
-	w := setup(t)
+	w := world.Setup(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		doc := jsonDocument(2).Draw(rt, "document")
 		size, err := unilog.StoredJSONSize([]byte(doc))
@@ -134,7 +137,7 @@ func TestStageAcceptsWhatPostgresTakes(t *testing.T) {
 			rt.Skip("refused before it is sent")
 		}
 		var stored int
-		if err := w.db.QueryRow(w.ctx, `SELECT octet_length($1::text::jsonb::text)`, doc).Scan(&stored); err != nil {
+		if err := w.DB.QueryRow(w.Ctx, `SELECT octet_length($1::text::jsonb::text)`, doc).Scan(&stored); err != nil {
 			rt.Fatalf("Postgres refuses %q: %v", doc, err)
 		}
 		// Postgres adds a space after each comma and colon, no more.

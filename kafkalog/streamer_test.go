@@ -13,6 +13,9 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // TestKafkaDeletedTopicIsRebuilt deletes the topic under a streamer and its consumer.
@@ -27,11 +30,11 @@ func TestKafkaDeletedTopicIsRebuilt(t *testing.T) {
 		return err
 	})
 	quiet := slog.New(slog.DiscardHandler)
-	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: db, Log: f.log, Logger: quiet})
+	streamer, err := streamer.New(streamer.Config{DB: db, Log: f.log, Logger: quiet})
 	f.must(err)
-	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{
+	consumer, err := consumer.New(consumer.Config{
 		Name: "consumer", DB: db, Log: f.another(), Logger: quiet,
-		Handler: unilog.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
+		Handler: consumer.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
 			_, err := tx.Exec(ctx, `INSERT INTO applied VALUES ($1)`, e.Offset)
 			return err
 		}),

@@ -10,6 +10,9 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/metrics"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // The errors are those that streamers and consumers return when it happens.
@@ -66,10 +69,10 @@ func TestCause(t *testing.T) {
 			t.Parallel()
 			w := setup(t)
 			var hook error
-			s := w.streamer(func(cfg *unilog.StreamerConfig) {
+			s := w.streamer(func(cfg *streamer.Config) {
 				cfg.Hooks.AfterNumber = func(ctx context.Context, entries []unilog.Entry) error { return fail(hook)(ctx, entries) }
 			})
-			consumer := w.consumer(func(cfg *unilog.ConsumerConfig) {
+			consumer := w.consumer(func(cfg *consumer.Config) {
 				cfg.Hooks.BeforeCommit = func(ctx context.Context, entries []unilog.Entry) error { return fail(hook)(ctx, entries) }
 			})
 			// They are at work, then it happens, and then there is more to do.

@@ -18,11 +18,14 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/histogram"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // Streamer registers the metrics of one streamer, and returns the observer that
 // counts them. It panics if the registry has those of another streamer.
-func Streamer(reg prometheus.Registerer) unilog.StreamerObserver {
+func Streamer(reg prometheus.Registerer) streamer.Observer {
 	m := promauto.With(reg)
 	var (
 		leader    = m.NewGauge(gauge("unilog_leader", "Partitions that this process leads."))
@@ -44,7 +47,7 @@ func Streamer(reg prometheus.Registerer) unilog.StreamerObserver {
 			"Records of an append that the log took.", histogram.Sizes))
 		failed = retries(m, "unilog_streamer_retries_total", "Times that the streamer started again after an error, by its cause.")
 	)
-	return unilog.StreamerObserver{
+	return streamer.Observer{
 		Leading: func(partition int, term int64) {
 			epoch.WithLabelValues(strconv.Itoa(partition)).Set(float64(term))
 			if term > 0 {
@@ -75,7 +78,7 @@ func Streamer(reg prometheus.Registerer) unilog.StreamerObserver {
 
 // Consumer registers the metrics of the consumer of a name, and returns the
 // observer that counts them. It panics if the registry has them already.
-func Consumer(reg prometheus.Registerer, name string) unilog.ConsumerObserver {
+func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 	m := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"consumer": name}, reg))
 	var (
 		applied = m.NewCounter(counter("unilog_records_applied_total",
@@ -95,7 +98,7 @@ func Consumer(reg prometheus.Registerer, name string) unilog.ConsumerObserver {
 		failed = retries(m, "unilog_consumer_retries_total",
 			"Times that the consumer started again from its checkpoint after an error, by its cause.")
 	)
-	return unilog.ConsumerObserver{
+	return consumer.Observer{
 		Committed: func(entries []unilog.Entry, took time.Duration) {
 			applied.Add(float64(len(entries)))
 			batch.Observe(float64(len(entries)))

@@ -9,6 +9,9 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/metrics"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // once returns a hook that does something the first time.
@@ -31,7 +34,7 @@ func TestCounts(t *testing.T) {
 	w := setup(t)
 	w.reg.MustRegister(metrics.Status(w.db, w.log))
 	var lose func() error
-	s := w.streamer(func(cfg *unilog.StreamerConfig) {
+	s := w.streamer(func(cfg *streamer.Config) {
 		cfg.Observer = metrics.Streamer(w.reg)
 		cfg.Hooks.AfterAppend = once(crash)
 		cfg.Hooks.AfterNumber = func(context.Context, []unilog.Entry) error { return lose() }
@@ -59,7 +62,7 @@ func TestCounts(t *testing.T) {
 	})
 
 	w.command("XTRIM", "MINID", "5-0")
-	c := w.consumer(func(cfg *unilog.ConsumerConfig) {
+	c := w.consumer(func(cfg *consumer.Config) {
 		cfg.Observer = metrics.Consumer(w.reg, cfg.Name)
 		cfg.Hooks.BeforeCommit = once(crash)
 	})
@@ -78,7 +81,7 @@ func TestCounts(t *testing.T) {
 func TestLossOfAnIdleLogIsCounted(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Observer = metrics.Streamer(w.reg) })
+	s := w.streamer(func(cfg *streamer.Config) { cfg.Observer = metrics.Streamer(w.reg) })
 	w.stage(`1`)
 	w.drain(s.RunOnce)
 	w.command("DEL")

@@ -22,6 +22,9 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -99,21 +102,21 @@ func (w *world) stage(data ...string) {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func (w *world) streamer(change func(*unilog.StreamerConfig)) *unilog.Streamer {
+func (w *world) streamer(change func(*streamer.Config)) *streamer.Streamer {
 	w.Helper()
-	cfg := unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet}
+	cfg := streamer.Config{DB: w.db, Log: w.log, Logger: quiet}
 	change(&cfg)
-	s, err := unilog.NewStreamer(cfg)
+	s, err := streamer.New(cfg)
 	w.must(err)
 	return s
 }
 
 // consumer parks poison.
-func (w *world) consumer(change func(*unilog.ConsumerConfig)) *unilog.Consumer {
+func (w *world) consumer(change func(*consumer.Config)) *consumer.Consumer {
 	w.Helper()
-	cfg := unilog.ConsumerConfig{
+	cfg := consumer.Config{
 		Name: "c", DB: w.db, Archive: w.db, Log: w.log, Logger: quiet, ParkRejected: true,
-		Handler: unilog.Each(func(_ context.Context, _ pgx.Tx, e unilog.Entry) error {
+		Handler: consumer.Each(func(_ context.Context, _ pgx.Tx, e unilog.Entry) error {
 			if string(e.Data) == `"poison"` {
 				return errors.New("poison")
 			}
@@ -121,7 +124,7 @@ func (w *world) consumer(change func(*unilog.ConsumerConfig)) *unilog.Consumer {
 		}),
 	}
 	change(&cfg)
-	c, err := unilog.NewConsumer(cfg)
+	c, err := consumer.New(cfg)
 	w.must(err)
 	return c
 }
@@ -143,7 +146,7 @@ func (w *world) drain(runOnce func(context.Context) (int, error)) {
 }
 
 // run runs a streamer until stop is called, or the test ends.
-func (w *world) run(s *unilog.Streamer) (stop func()) {
+func (w *world) run(s *streamer.Streamer) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()

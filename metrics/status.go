@@ -9,6 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/unilog"
+
+	"github.com/rocketrides/unilog/internal/postgres"
+	"github.com/rocketrides/unilog/status"
 )
 
 const (
@@ -18,18 +21,18 @@ const (
 	statusTimeout = 3 * time.Second
 )
 
-// Status returns a collector of what [unilog.ReadStatus] tells. However many ask,
+// Status returns a collector of what [status.Read] tells. However many ask,
 // it reads once a second at most, and for 3 seconds at most. When the database
 // cannot be read, unilog_status_up is 0 and what is not known is left out; so it
 // is with unilog_log_up and the log.
 //
 // The collector is safe for concurrent use.
-func Status(db unilog.Beginner, log unilog.Log) prometheus.Collector {
+func Status(db postgres.Beginner, log unilog.Log) prometheus.Collector {
 	return &statusCollector{db: db, log: log}
 }
 
 type statusCollector struct {
-	db  unilog.Beginner
+	db  postgres.Beginner
 	log unilog.Log
 
 	mu   sync.Mutex // held while it reads: who comes meanwhile gets the same
@@ -39,7 +42,7 @@ type statusCollector struct {
 
 // reading is nil where something could not be read.
 type reading struct {
-	database *unilog.Status
+	database *status.Status
 	heads    []unilog.Head // by partition
 }
 
@@ -50,43 +53,43 @@ var (
 
 	inDatabase = []struct {
 		*prometheus.Desc
-		value func(*unilog.Status) float64
+		value func(*status.Status) float64
 	}{
 		{
 			describe("unilog_staged_records", "Staged records that are not numbered yet."),
-			func(s *unilog.Status) float64 { return float64(s.Staged) },
+			func(s *status.Status) float64 { return float64(s.Staged) },
 		},
 		{
 			describe("unilog_staged_oldest_seconds", "How long the oldest staged record waits to be numbered, 0 without one."),
-			func(s *unilog.Status) float64 { return s.StagedFor },
+			func(s *status.Status) float64 { return s.StagedFor },
 		},
 		{
 			describe("unilog_numbered_offset", "The last offset that was given, added up over the partitions."),
-			func(s *unilog.Status) float64 { return float64(s.Numbered) },
+			func(s *status.Status) float64 { return float64(s.Numbered) },
 		},
 		{
 			describe("unilog_published_offset", "The last offset that the database knows to be in the log, added up over the partitions."),
-			func(s *unilog.Status) float64 { return float64(s.Published) },
+			func(s *status.Status) float64 { return float64(s.Published) },
 		},
 		{
 			describe("unilog_archive_first_offset", "The first offset that the archive holds, or will; of several partitions, one more than the records that it no longer holds."),
-			func(s *unilog.Status) float64 { return float64(s.First) },
+			func(s *status.Status) float64 { return float64(s.First) },
 		},
 		{
 			describe("unilog_partitions", "Partitions that the log has."),
-			func(s *unilog.Status) float64 { return float64(len(s.Partitions)) },
+			func(s *status.Status) float64 { return float64(len(s.Partitions)) },
 		},
 		{
 			describe("unilog_leaders", "Partitions that a streamer leads."),
-			func(s *unilog.Status) float64 { return float64(s.Leaders()) },
+			func(s *status.Status) float64 { return float64(s.Leaders()) },
 		},
 		{
 			describe("unilog_trouble_seconds", "For how long no attempt to publish has succeeded in any one partition, 0 when the last one did."),
-			func(s *unilog.Status) float64 { return s.TroubledFor },
+			func(s *status.Status) float64 { return s.TroubledFor },
 		},
 		{
 			describe("unilog_old_transactions", "Transactions of the database that have been open for over a minute; no more than 5 are counted."),
-			func(s *unilog.Status) float64 { return float64(len(s.Old)) },
+			func(s *status.Status) float64 { return float64(len(s.Old)) },
 		},
 	}
 
@@ -95,11 +98,11 @@ var (
 
 	ofPartition = []struct {
 		*prometheus.Desc
-		value func(*unilog.PartitionStatus) float64
+		value func(*status.Partition) float64
 	}{
 		{
 			describe("unilog_partition_leaders", "1 if a streamer leads the partition, 0 if none does.", "partition"),
-			func(p *unilog.PartitionStatus) float64 {
+			func(p *status.Partition) float64 {
 				if p.Leader == nil {
 					return 0
 				}
@@ -108,37 +111,37 @@ var (
 		},
 		{
 			describe("unilog_partition_numbered_offset", "The last offset that was given in the partition.", "partition"),
-			func(p *unilog.PartitionStatus) float64 { return float64(p.Numbered) },
+			func(p *status.Partition) float64 { return float64(p.Numbered) },
 		},
 		{
 			describe("unilog_partition_published_offset", "The last offset of the partition that the database knows to be in the log.", "partition"),
-			func(p *unilog.PartitionStatus) float64 { return float64(p.Published) },
+			func(p *status.Partition) float64 { return float64(p.Published) },
 		},
 	}
 
 	ofConsumer = []struct {
 		*prometheus.Desc
-		value func(unilog.ConsumerStatus) float64
+		value func(status.Consumer) float64
 	}{
 		{
 			describe("unilog_consumer_checkpoint_offset", "The last offset that the consumer has applied, added up over the partitions.", "consumer"),
-			func(c unilog.ConsumerStatus) float64 { return float64(c.Checkpoint) },
+			func(c status.Consumer) float64 { return float64(c.Checkpoint) },
 		},
 		{
 			describe("unilog_consumer_lag_records", "Numbered records that the consumer has not applied.", "consumer"),
-			func(c unilog.ConsumerStatus) float64 { return float64(c.Lag) },
+			func(c status.Consumer) float64 { return float64(c.Lag) },
 		},
 		{
 			describe("unilog_consumer_lag_seconds", "How long the consumer's next record has waited since it was staged, in the partition where that is longest; 0 without one.", "consumer"),
-			func(c unilog.ConsumerStatus) float64 { return c.LagSeconds },
+			func(c status.Consumer) float64 { return c.LagSeconds },
 		},
 		{
 			describe("unilog_consumer_silent_seconds", "How long ago the consumer last showed that it is alive, which it does every 30 s at least.", "consumer"),
-			func(c unilog.ConsumerStatus) float64 { return c.Silent },
+			func(c status.Consumer) float64 { return c.Silent },
 		},
 		{
 			describe("unilog_dead_letters", "Records that the consumer has parked and that nobody has retried or discarded.", "consumer"),
-			func(c unilog.ConsumerStatus) float64 { return float64(c.DeadLetters) },
+			func(c status.Consumer) float64 { return float64(c.DeadLetters) },
 		},
 	}
 )
@@ -223,12 +226,12 @@ func (s *statusCollector) recent() reading {
 	s.last = reading{}
 	var asked sync.WaitGroup
 	asked.Go(func() {
-		if read, err := unilog.ReadStatus(ctx, s.db, nil); err == nil {
+		if read, err := status.Read(ctx, s.db, nil); err == nil {
 			s.last.database = read
 		}
 	})
 	asked.Go(func() {
-		if heads, err := unilog.ReadHeads(ctx, s.log, known); err == nil {
+		if heads, err := status.Heads(ctx, s.log, known); err == nil {
 			s.last.heads = heads
 		}
 	})

@@ -4,17 +4,20 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/metrics"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.reg.MustRegister(metrics.Status(w.db, w.log))
-	s := w.streamer(func(*unilog.StreamerConfig) {})
-	c := w.consumer(func(*unilog.ConsumerConfig) {})
+	s := w.streamer(func(*streamer.Config) {})
+	c := w.consumer(func(*consumer.Config) {})
 	w.stage(`1`, `"poison"`, `3`)
 	stop := w.run(s)
 	w.awaitScrape(map[string]float64{"unilog_published_offset": 3, "unilog_leaders": 1})
@@ -43,10 +46,10 @@ func TestStatus(t *testing.T) {
 func TestStatusOfPartitions(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	if _, err := unilog.Repartition(t.Context(), w.near, 4); err != nil {
+	if _, err := migration.Repartition(t.Context(), w.near, 4); err != nil {
 		t.Fatal(err)
 	}
-	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Observer = metrics.Streamer(w.reg) })
+	s := w.streamer(func(cfg *streamer.Config) { cfg.Observer = metrics.Streamer(w.reg) })
 	w.stage(`1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9`) // without keys: by their ids, 1 to 9
 	w.run(s)
 	if _, err := w.near.Exec(t.Context(), `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 2), ('c', 1, 1)`); err != nil {

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+
+	"github.com/rocketrides/unilog/consumer"
 )
 
 // BenchmarkRead reads 4,000 entries.
@@ -35,8 +37,8 @@ func BenchmarkConsume(b *testing.B) {
 	w.drain(w.streamer())
 	done := make(chan struct{})
 	n := 0
-	c := func() *unilog.Consumer {
-		return w.consumer("count", func(cfg *unilog.ConsumerConfig) {
+	c := func() *consumer.Consumer {
+		return w.consumer("count", func(cfg *consumer.Config) {
 			cfg.Handler = func(_ context.Context, _ pgx.Tx, entries []unilog.Entry) error {
 				n += len(entries)
 				return nil

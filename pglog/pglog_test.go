@@ -7,6 +7,8 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/pglog"
+
+	"github.com/rocketrides/unilog/streamer"
 )
 
 func (w *world) term() unilog.Term {
@@ -74,7 +76,7 @@ func TestAppendAsksNobody(t *testing.T) {
 func TestClaimIsNotAheadOfItsStreamer(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	crash := func(cfg *unilog.StreamerConfig) { cfg.Hooks.AfterNumber = unilog.SimulateFailures(1, 0) }
+	crash := func(cfg *streamer.Config) { cfg.Hooks.AfterNumber = unilog.SimulateFailures(1, 0) }
 	w.stage(1, 5)
 	if _, err := w.streamer(crash).RunOnce(w.ctx); !errors.Is(err, unilog.ErrSimulated) {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+
+	"github.com/rocketrides/unilog/internal/archive"
 )
 
 const (
@@ -63,7 +65,7 @@ func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limi
 func (l *Log) look(ctx context.Context, partition int, after int64, limit int) ([]unilog.Entry, error) {
 	// Offsets have no gaps, so this is all that could be asked for, and of the
 	// archive's chunks one or two.
-	entries, err := unilog.ReadArchive(ctx, l.pool, partition, after, after+int64(limit), limit)
+	entries, err := archive.Read(ctx, l.pool, partition, after, after+int64(limit), limit)
 	if err != nil || len(entries) > 0 {
 		return entries, err
 	}
@@ -77,5 +79,5 @@ func (l *Log) look(ctx context.Context, partition int, after int64, limit int) (
 	}
 	// It was numbered meanwhile, or planned before the archive got the chunk, or
 	// what follows was dropped: then the log begins later.
-	return unilog.ReadArchive(ctx, l.pool, partition, after, numbered, limit)
+	return archive.Read(ctx, l.pool, partition, after, numbered, limit)
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/pglog"
+
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // long is longer than a test waits.
@@ -82,7 +84,7 @@ func TestMissedNotifications(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	mute := &muted{Log: w.log}
-	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Log = mute })
+	s := w.streamer(func(cfg *streamer.Config) { cfg.Log = mute })
 	w.run(s.Run)
 	n := int64(0)
 	readOne := func() {

@@ -18,6 +18,9 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/pglog"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -136,22 +139,22 @@ func (w *world) stage(first, last int) {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func (w *world) streamer(change ...func(*unilog.StreamerConfig)) *unilog.Streamer {
+func (w *world) streamer(change ...func(*streamer.Config)) *streamer.Streamer {
 	w.Helper()
-	cfg := unilog.StreamerConfig{DB: w.db, Log: w.log, Logger: quiet}
+	cfg := streamer.Config{DB: w.db, Log: w.log, Logger: quiet}
 	for _, f := range change {
 		f(&cfg)
 	}
-	s, err := unilog.NewStreamer(cfg)
+	s, err := streamer.New(cfg)
 	w.must(err)
 	return s
 }
 
-func (w *world) consumer(name string, change ...func(*unilog.ConsumerConfig)) *unilog.Consumer {
+func (w *world) consumer(name string, change ...func(*consumer.Config)) *consumer.Consumer {
 	w.Helper()
-	cfg := unilog.ConsumerConfig{
+	cfg := consumer.Config{
 		Name: name, DB: w.db, Archive: w.db, Log: w.log, Logger: quiet,
-		Handler: unilog.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
+		Handler: consumer.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
 			_, err := tx.Exec(ctx, `INSERT INTO applied (name, "offset", data) VALUES ($1, $2, $3)`, name, e.Offset, e.Data)
 			return err
 		}),
@@ -159,7 +162,7 @@ func (w *world) consumer(name string, change ...func(*unilog.ConsumerConfig)) *u
 	for _, f := range change {
 		f(&cfg)
 	}
-	c, err := unilog.NewConsumer(cfg)
+	c, err := consumer.New(cfg)
 	w.must(err)
 	return c
 }
@@ -179,7 +182,7 @@ func (w *world) run(run func(context.Context) error) (stop func()) {
 }
 
 // drain streams until nothing is left.
-func (w *world) drain(s *unilog.Streamer) {
+func (w *world) drain(s *streamer.Streamer) {
 	w.Helper()
 	for n := 1; n > 0; {
 		var err error

@@ -13,6 +13,9 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // TestEndToEnd has writers whose transactions overlap, two streamers of which one
@@ -25,7 +28,7 @@ func TestEndToEnd(t *testing.T) {
 	w := setup(t)
 	var refused atomic.Int64
 	for seed := range uint64(2) {
-		s := w.streamer(func(cfg *unilog.StreamerConfig) {
+		s := w.streamer(func(cfg *streamer.Config) {
 			cfg.BatchRecords = 20
 			cfg.Hooks.AfterNumber = unilog.SimulateFailures(0.1, seed)
 			cfg.Hooks.AfterAppend = unilog.SimulateFailures(0.2, seed)
@@ -38,17 +41,17 @@ func TestEndToEnd(t *testing.T) {
 		w.run(s.Run)
 	}
 	other, reader := w.elsewhere(), w.reader()
-	consumers := map[string]func(*unilog.ConsumerConfig){
-		"here": func(*unilog.ConsumerConfig) {},
-		"there": func(cfg *unilog.ConsumerConfig) {
+	consumers := map[string]func(*consumer.Config){
+		"here": func(*consumer.Config) {},
+		"there": func(cfg *consumer.Config) {
 			cfg.DB, cfg.Archive, cfg.Log = other, nil, w.open(reader)
 		},
-		"there with an archive": func(cfg *unilog.ConsumerConfig) {
+		"there with an archive": func(cfg *consumer.Config) {
 			cfg.DB, cfg.Archive, cfg.Log = other, reader, w.open(reader)
 		},
 	}
 	for name, change := range consumers {
-		w.run(w.consumer(name, change, func(cfg *unilog.ConsumerConfig) {
+		w.run(w.consumer(name, change, func(cfg *consumer.Config) {
 			cfg.BatchRecords = 50
 			cfg.Hooks.BeforeCommit = unilog.SimulateFailures(0.1, 3)
 		}).Run)
@@ -141,23 +144,23 @@ func TestRetention(t *testing.T) {
 			first, first+9, first, first+10))
 	}
 	other, reader := w.elsewhere(), w.reader()
-	elsewhere := func(archive *pgxpool.Pool) func(*unilog.ConsumerConfig) {
+	elsewhere := func(archive *pgxpool.Pool) func(*consumer.Config) {
 		log := w.open(reader)
-		return func(cfg *unilog.ConsumerConfig) {
+		return func(cfg *consumer.Config) {
 			cfg.DB, cfg.Archive, cfg.Log, cfg.BatchRecords = other, archive, log, 5
 		}
 	}
 	lagging := w.consumer("lagging", elsewhere(nil))
 	ahead := w.consumer("ahead", elsewhere(nil))
-	here := w.consumer("here", func(cfg *unilog.ConsumerConfig) { cfg.BatchRecords = 25 })
-	times := func(n int, c *unilog.Consumer) {
+	here := w.consumer("here", func(cfg *consumer.Config) { cfg.BatchRecords = 25 })
+	times := func(n int, c *consumer.Consumer) {
 		t.Helper()
 		for range n {
 			_, err := c.RunOnce(w.ctx)
 			w.must(err)
 		}
 	}
-	s := w.streamer(func(cfg *unilog.StreamerConfig) { cfg.Retention, cfg.KeepRecords = time.Nanosecond, 1 })
+	s := w.streamer(func(cfg *streamer.Config) { cfg.Retention, cfg.KeepRecords = time.Nanosecond, 1 })
 	w.stage(1, 45)
 	w.drain(s)
 	times(1, lagging) // it is at 5
@@ -194,7 +197,7 @@ func TestRetention(t *testing.T) {
 func TestNoOffsetBeforeItsPredecessor(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.run(w.streamer(func(cfg *unilog.StreamerConfig) {
+	w.run(w.streamer(func(cfg *streamer.Config) {
 		cfg.Observer.Failed = func(err error) {
 			if !errors.Is(err, context.DeadlineExceeded) { // it waits in vain for a slow test
 				t.Errorf("the streamer fails: %v", err)

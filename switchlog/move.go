@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+
+	"github.com/rocketrides/unilog/internal/archive"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 const (
@@ -110,7 +113,7 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, te
 		head = begin
 	}
 	for head < p.Numbered {
-		entries, err := unilog.ReadArchive(ctx, db, p.Partition, head, p.Numbered, batchRecords)
+		entries, err := archive.Read(ctx, db, p.Partition, head, p.Numbered, batchRecords)
 		if err != nil {
 			return copied, err
 		}
@@ -138,7 +141,7 @@ func Compare(ctx context.Context, db *pgxpool.Pool, log unilog.Log) (compared in
 			return compared, fmt.Errorf("switchlog: read the new log's head: %w", err)
 		}
 		after := max(head.Offset-compareRecords, 0)
-		want, err := unilog.ReadArchive(ctx, db, p.Partition, after, head.Offset, compareRecords)
+		want, err := archive.Read(ctx, db, p.Partition, after, head.Offset, compareRecords)
 		if err != nil {
 			return compared, err
 		}
@@ -183,7 +186,7 @@ type Place struct {
 
 // Move changes where the log is, for everyone, in one short transaction, and
 // returns the new generation. It can be undone until [Finish].
-func Move(ctx context.Context, db unilog.Beginner, url string) (generation int, err error) {
+func Move(ctx context.Context, db postgres.Beginner, url string) (generation int, err error) {
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		at, err := last(ctx, tx)
 		if err != nil {
@@ -203,7 +206,7 @@ func Move(ctx context.Context, db unilog.Beginner, url string) (generation int, 
 
 // Undo moves the log to where it was before the last move, which was not finished.
 // What is missing there is published again from the archive.
-func Undo(ctx context.Context, db unilog.Beginner) (to Place, err error) {
+func Undo(ctx context.Context, db postgres.Beginner) (to Place, err error) {
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		at, err := last(ctx, tx)
 		if err != nil {
@@ -228,7 +231,7 @@ func Undo(ctx context.Context, db unilog.Beginner) (to Place, err error) {
 }
 
 // Finish makes the last move final: nobody looks at the old log any more.
-func Finish(ctx context.Context, db unilog.Beginner) (at Place, err error) {
+func Finish(ctx context.Context, db postgres.Beginner) (at Place, err error) {
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if at, err = last(ctx, tx); err != nil {
 			return err

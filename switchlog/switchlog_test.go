@@ -19,6 +19,9 @@ import (
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/switchlog"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -113,9 +116,9 @@ var quiet = slog.New(slog.DiscardHandler)
 // stream and consume run a streamer and a consumer that fail now and then.
 func (w *world) runStreamer() (stop func()) {
 	w.Helper()
-	s, err := unilog.NewStreamer(unilog.StreamerConfig{
+	s, err := streamer.New(streamer.Config{
 		DB: w.db, Log: w.log(), Logger: quiet, BatchRecords: 50,
-		Hooks: unilog.StreamerHooks{AfterAppend: unilog.SimulateFailures(0.1, 1)},
+		Hooks: streamer.Hooks{AfterAppend: unilog.SimulateFailures(0.1, 1)},
 	})
 	w.must(err)
 	return w.run(s.Run)
@@ -123,14 +126,14 @@ func (w *world) runStreamer() (stop func()) {
 
 func (w *world) runConsumer(name string) (stop func()) {
 	w.Helper()
-	c, err := unilog.NewConsumer(unilog.ConsumerConfig{
+	c, err := consumer.New(consumer.Config{
 		Name: name, DB: w.db, Archive: w.db, Log: w.log(), Logger: quiet, BatchRecords: 50,
-		Handler: unilog.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
+		Handler: consumer.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
 			_, err := tx.Exec(ctx, `INSERT INTO applied (name, partition, "offset", data) VALUES ($1, $2, $3, $4)`,
 				name, e.Partition, e.Offset, e.Data)
 			return err
 		}),
-		Hooks: unilog.ConsumerHooks{BeforeCommit: unilog.SimulateFailures(0.1, 2)},
+		Hooks: consumer.Hooks{BeforeCommit: unilog.SimulateFailures(0.1, 2)},
 	})
 	w.must(err)
 	return w.run(c.Run)

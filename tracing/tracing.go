@@ -29,6 +29,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rocketrides/unilog"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 const scope = "github.com/rocketrides/unilog/tracing"
@@ -65,9 +68,9 @@ func Inject(ctx context.Context, record *unilog.Record) {
 // Streamer returns an observer that makes the spans of a streamer. A double send
 // is an attempt of its own, with a span that says that it was refused: the one
 // that succeeded has ended, perhaps in a process that is dead.
-func Streamer(provider trace.TracerProvider) unilog.StreamerObserver {
+func Streamer(provider trace.TracerProvider) streamer.Observer {
 	tracer := tracer{provider.Tracer(scope)}
-	return unilog.StreamerObserver{
+	return streamer.Observer{
 		Numbered: func(entries []unilog.Entry, took time.Duration) {
 			tracer.spans("number", trace.SpanKindInternal, entries, took, nil)
 		},
@@ -85,10 +88,10 @@ func Streamer(provider trace.TracerProvider) unilog.StreamerObserver {
 }
 
 // Consumer returns an observer that makes the spans of the consumer of this name.
-func Consumer(provider trace.TracerProvider, name string) unilog.ConsumerObserver {
+func Consumer(provider trace.TracerProvider, name string) consumer.Observer {
 	tracer := tracer{provider.Tracer(scope)}
 	attributes := []attribute.KeyValue{semconv.MessagingOperationTypeProcess, semconv.MessagingConsumerGroupName(name)}
-	return unilog.ConsumerObserver{
+	return consumer.Observer{
 		Committed: func(entries []unilog.Entry, took time.Duration) {
 			tracer.spans("apply", trace.SpanKindConsumer, entries, took, nil, attributes...)
 		},

@@ -17,6 +17,8 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/redislog"
+
+	"github.com/rocketrides/unilog/deliverer"
 )
 
 // requestTimeout bounds one request.
@@ -52,7 +54,7 @@ func run(ctx context.Context) error {
 	defer log.Close()
 	cfg := config(hook, db, log)
 	cfg.ParkRejected = park
-	deliverer, err := unilog.NewDeliverer(cfg)
+	deliverer, err := deliverer.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -62,12 +64,12 @@ func run(ctx context.Context) error {
 
 // config delivers one record a request, so that each is saved as soon as it has
 // arrived.
-func config(hook *webhook, db *pgxpool.Pool, log unilog.Log) unilog.DelivererConfig {
-	return unilog.DelivererConfig{
+func config(hook *webhook, db *pgxpool.Pool, log unilog.Log) deliverer.Config {
+	return deliverer.Config{
 		Name:        cmp.Or(os.Getenv("WEBHOOK_NAME"), "webhook"),
 		Log:         log,
 		Archive:     db,
-		Checkpoints: unilog.PostgresCheckpoints(db),
+		Checkpoints: deliverer.PostgresCheckpoints(db),
 		Deliver:     hook.deliver,
 		Timeout:     requestTimeout,
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
+
+	"github.com/rocketrides/unilog/deliverer"
 )
 
 // webhook is an endpoint and the secret that its requests are signed with; see
@@ -64,7 +66,7 @@ func (h *webhook) deliver(ctx context.Context, logID string, entries []unilog.En
 		id := fmt.Sprintf("%s/%d/%d", logID, e.Partition, e.Offset)
 		body, err := json.Marshal(event{e.Object + "." + e.Action, e.StagedAt, e.Data})
 		if err != nil {
-			return unilog.Reject(err)
+			return deliverer.Reject(err)
 		}
 		if err := h.post(ctx, id, body); err != nil {
 			return err
@@ -114,11 +116,11 @@ func verdict(response *http.Response) error {
 		return nil
 	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500:
 		if wait, ok := retryAfter(response.Header.Get("Retry-After"), time.Now()); ok {
-			return unilog.RetryAfter(err, wait)
+			return deliverer.RetryAfter(err, wait)
 		}
 		return err
 	}
-	return unilog.Reject(err) // redirects, too: the URL is to be changed
+	return deliverer.Reject(err) // redirects, too: the URL is to be changed
 }
 
 // retryAfter reads a Retry-After header: seconds, or a date.

@@ -25,6 +25,9 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
+
+	"github.com/rocketrides/unilog/deliverer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -69,11 +72,11 @@ func order(t *testing.T, db *pgxpool.Pool, n int) {
 
 // crashing fails at random between a delivery and its checkpoint.
 type crashing struct {
-	unilog.Checkpoints
+	deliverer.Checkpoints
 	fail func(context.Context, []unilog.Entry) error
 }
 
-func (c crashing) Save(ctx context.Context, key unilog.CheckpointKey, from, to unilog.Cursor) error {
+func (c crashing) Save(ctx context.Context, key deliverer.CheckpointKey, from, to unilog.Cursor) error {
 	if err := c.fail(ctx, nil); err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func TestReceiverAgreesWithTheDatabase(t *testing.T) {
 	var streaming errgroup.Group
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: db, Log: log, Logger: quiet})
+	streamer, err := streamer.New(streamer.Config{DB: db, Log: log, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +107,7 @@ func TestReceiverAgreesWithTheDatabase(t *testing.T) {
 		cfg := config(hook, db, log)
 		cfg.Logger = quiet
 		cfg.Checkpoints = crashing{cfg.Checkpoints, unilog.SimulateFailures(0.2, uint64(round))}
-		deliverer, err := unilog.NewDeliverer(cfg)
+		deliverer, err := deliverer.New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +203,7 @@ func TestAnswers(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer hook.client.CloseIdleConnections()
-			streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: db, Log: log, Logger: quiet})
+			streamer, err := streamer.New(streamer.Config{DB: db, Log: log, Logger: quiet})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -209,7 +212,7 @@ func TestAnswers(t *testing.T) {
 			cfg := config(hook, db, log)
 			cfg.Logger = quiet
 			cfg.Observer.Committed = func([]unilog.Entry, time.Duration) { stop() }
-			deliverer, err := unilog.NewDeliverer(cfg)
+			deliverer, err := deliverer.New(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}

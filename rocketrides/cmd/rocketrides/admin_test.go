@@ -16,6 +16,8 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/consumer"
 )
 
 // answers waits until a URL answers with a status and a body that has a text.
@@ -99,7 +101,7 @@ func TestHaltedProcessGoesOnWhenItIsMended(t *testing.T) {
 	var said bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&said, nil))
 	distances := &rides.Consumer{Name: "c", Logger: log}
-	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{
+	consumer, err := consumer.New(consumer.Config{
 		Name: "c", DB: pool, Archive: pool, Log: stream, Logger: log, Handler: distances.Handle,
 	})
 	if err != nil {

@@ -13,8 +13,9 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/bench"
+
+	"github.com/rocketrides/unilog/migration"
 )
 
 type benchCmd struct {
@@ -56,8 +57,8 @@ func (c *benchCmd) Validate() error {
 		return fmt.Errorf("--backlog-records is %d: it must be 1 or more", c.BacklogRecords)
 	case c.ScaleRecords < 1:
 		return fmt.Errorf("--scale-records is %d: it must be 1 or more", c.ScaleRecords)
-	case len(c.Partitions) == 0 || slices.Min(c.Partitions) < 1 || slices.Max(c.Partitions) > unilog.MaxPartitions:
-		return fmt.Errorf("--partitions is %v: each must be from 1 to %d", c.Partitions, unilog.MaxPartitions)
+	case len(c.Partitions) == 0 || slices.Min(c.Partitions) < 1 || slices.Max(c.Partitions) > migration.MaxPartitions:
+		return fmt.Errorf("--partitions is %v: each must be from 1 to %d", c.Partitions, migration.MaxPartitions)
 	case c.Rounds < 1:
 		return fmt.Errorf("--rounds is %d: it must be 1 or more", c.Rounds)
 	case c.For < time.Second:

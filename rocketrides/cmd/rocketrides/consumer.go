@@ -7,11 +7,12 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/metrics"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 	"github.com/rocketrides/unilog/tracing"
+
+	"github.com/rocketrides/unilog/consumer"
 )
 
 type consumerCmd struct {
@@ -71,10 +72,10 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	distances := &rides.Consumer{Name: c.Name, Logger: log}
-	cfg := unilog.ConsumerConfig{
+	cfg := consumer.Config{
 		Name: c.Name, DB: db, Archive: db, Log: stream, Logger: log,
 		Handler: distances.Handle, HandlerTimeout: handlerTimeout, ParkRejected: c.ParkRejected,
-		Hooks: unilog.ConsumerHooks{AfterCommit: distances.Report},
+		Hooks: consumer.Hooks{AfterCommit: distances.Report},
 	}
 	cfg.Hooks.BeforeCommit, err = c.hook(ctx, log, c.Name, "simulated crash before saving: nothing has changed, the records are read again")
 	if err != nil {
@@ -87,7 +88,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if traces != nil {
 		cfg.Observer = cfg.Observer.And(tracing.Consumer(traces, c.Name))
 	}
-	consumer, err := unilog.NewConsumer(cfg)
+	consumer, err := consumer.New(cfg)
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/status"
 )
 
 // consumersCmd looks after the consumers that have registered.
@@ -27,7 +28,7 @@ type consumersListCmd struct {
 
 func (c *consumersListCmd) Run(ctx context.Context) error {
 	return c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) error {
-		status, err := unilog.ReadStatus(ctx, db, nil)
+		status, err := status.Read(ctx, db, nil)
 		if err != nil {
 			return err
 		}
@@ -35,7 +36,7 @@ func (c *consumersListCmd) Run(ctx context.Context) error {
 	})
 }
 
-func printConsumers(out io.Writer, consumers []unilog.ConsumerStatus) error {
+func printConsumers(out io.Writer, consumers []status.Consumer) error {
 	if len(consumers) == 0 {
 		_, err := fmt.Fprintln(out, "no consumer has registered yet")
 		return err

@@ -12,8 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/consumer"
 )
 
 // deadLettersCmd looks after the records that consumers have parked.
@@ -29,9 +30,9 @@ type deadLettersListCmd struct {
 }
 
 func (c *deadLettersListCmd) Run(ctx context.Context) error {
-	var letters []unilog.DeadLetter
+	var letters []consumer.DeadLetter
 	err := c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
-		letters, err = unilog.DeadLetters(ctx, db, c.Consumer)
+		letters, err = consumer.DeadLetters(ctx, db, c.Consumer)
 		return err
 	})
 	if err != nil || len(letters) == 0 {
@@ -59,7 +60,7 @@ func (p *parked) each(ctx context.Context, done string, do func(ctx context.Cont
 	return p.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) error {
 		for _, offset := range p.Offsets {
 			err := do(ctx, db, offset)
-			if errors.Is(err, unilog.ErrNoDeadLetter) {
+			if errors.Is(err, consumer.ErrNoDeadLetter) {
 				return fmt.Errorf("%s has parked no record at offset %d of partition %d: see `rocketrides deadletters list`", p.Consumer, offset, p.Partition)
 			}
 			if err != nil {
@@ -76,7 +77,7 @@ type deadLettersRetryCmd struct{ parked }
 func (c *deadLettersRetryCmd) Run(ctx context.Context, log *slog.Logger) error {
 	state := rides.Consumer{Name: c.Consumer, Logger: log}
 	return c.each(ctx, "is applied", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
-		return unilog.RetryDeadLetter(ctx, db, c.Consumer, c.Partition, offset, state.Handle)
+		return consumer.RetryDeadLetter(ctx, db, c.Consumer, c.Partition, offset, state.Handle)
 	})
 }
 
@@ -84,6 +85,6 @@ type deadLettersDiscardCmd struct{ parked }
 
 func (c *deadLettersDiscardCmd) Run(ctx context.Context) error {
 	return c.each(ctx, "is discarded", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
-		return unilog.DiscardDeadLetter(ctx, db, c.Consumer, c.Partition, offset)
+		return consumer.DiscardDeadLetter(ctx, db, c.Consumer, c.Partition, offset)
 	})
 }

@@ -8,12 +8,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/switchlog"
+
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // TestLogHasArrivedWhenItIsLed moves a log while nobody streams: the copy is complete,
@@ -43,7 +44,7 @@ func TestLogHasArrivedWhenItIsLed(t *testing.T) {
 		return arrived
 	}
 	run := func(log *redislog.Log) (stop func()) {
-		s, err := unilog.NewStreamer(unilog.StreamerConfig{DB: db, Log: log, Logger: slog.New(slog.DiscardHandler)})
+		s, err := streamer.New(streamer.Config{DB: db, Log: log, Logger: slog.New(slog.DiscardHandler)})
 		must(err)
 		ctx, cancel := context.WithCancel(ctx)
 		var running errgroup.Group

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -48,8 +47,8 @@ func (c *migrateCmd) Validate() error {
 }
 
 func checkPartitions(n int) error {
-	if n < 0 || n > unilog.MaxPartitions {
-		return fmt.Errorf("--partitions is %d: it must be from 1 to %d", n, unilog.MaxPartitions)
+	if n < 0 || n > migration.MaxPartitions {
+		return fmt.Errorf("--partitions is %d: it must be from 1 to %d", n, migration.MaxPartitions)
 	}
 	return nil
 }
@@ -104,7 +103,7 @@ func (f *databaseFlags) repartition(ctx context.Context, log *slog.Logger, timeo
 	defer closePool(pool)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	before, err := unilog.Repartition(ctx, pool, partitions)
+	before, err := migration.Repartition(ctx, pool, partitions)
 	switch {
 	case err != nil:
 		return unanswered(err, moreTime)

@@ -9,13 +9,14 @@ import (
 
 	"github.com/joho/godotenv"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+
+	"github.com/rocketrides/unilog/status"
 )
 
 // awaitStatus looks until the status is as wanted, and returns it.
-func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) (s *unilog.Status) {
+func awaitStatus(t *testing.T, env []string, is func(*status.Status) bool) (s *status.Status) {
 	t.Helper()
 	cmds, _, err := parse(append([]string{"status"}, flagsOf(env)...))
 	if err != nil {
@@ -32,7 +33,7 @@ func awaitStatus(t *testing.T, env []string, is func(*unilog.Status) bool) (s *u
 	}
 	defer log.Close()
 	await.That(t, "the status", func() string {
-		if s, err = unilog.ReadStatus(t.Context(), db, log); err != nil {
+		if s, err = status.Read(t.Context(), db, log); err != nil {
 			t.Fatal(err)
 		}
 		if is(s) {
@@ -63,7 +64,7 @@ func TestPartitionedProcesses(t *testing.T) {
 	for _, s := range streamers {
 		s.until(map[string]float64{"unilog_leader": partitions / 2, "unilog_leaders": partitions, "unilog_partitions": partitions})
 	}
-	awaitStatus(t, place, func(s *unilog.Status) bool { return len(s.Consumers) == len(consumers) })
+	awaitStatus(t, place, func(s *status.Status) bool { return len(s.Consumers) == len(consumers) })
 	// Nothing has to be stopped for that.
 	if r := execute(t, env, "migrate", "--roles"); r.code != 0 {
 		t.Fatalf("migrate --roles beside streamers: %+v", r)
@@ -77,7 +78,7 @@ func TestPartitionedProcesses(t *testing.T) {
 	if r := execute(t, env, "verify", "c1", "c2", untilCaughtUp); r.code != 0 {
 		t.Errorf("verify: %+v", r)
 	}
-	status := awaitStatus(t, place, func(s *unilog.Status) bool {
+	status := awaitStatus(t, place, func(s *status.Status) bool {
 		return s.Leaders() == partitions && s.Staged == 0 && s.Published == s.Numbered && s.Log.Offset == s.Numbered
 	})
 	for _, c := range status.Consumers {
@@ -125,7 +126,7 @@ func TestUpPartitions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		status := awaitStatus(t, []string{"DATABASE_URL=" + env["DATABASE_URL"], "REDIS_URL=" + env["REDIS_URL"]}, func(*unilog.Status) bool { return true })
+		status := awaitStatus(t, []string{"DATABASE_URL=" + env["DATABASE_URL"], "REDIS_URL=" + env["REDIS_URL"]}, func(*status.Status) bool { return true })
 		if n := len(status.Partitions); n != 4 {
 			t.Errorf("up %v: %d partitions", more, n)
 		}

@@ -7,8 +7,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/audit"
 )
 
 type reconcileCmd struct {
@@ -22,13 +23,13 @@ func (*reconcileCmd) Help() string {
 }
 
 func (c *reconcileCmd) Run(ctx context.Context) error {
-	var was unilog.Balance
+	var was audit.Balance
 	err := c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
 		was, err = rides.Audit.Reconcile(ctx, db, c.Name)
 		return err
 	})
 	switch {
-	case errors.Is(err, unilog.ErrUnknownConsumer):
+	case errors.Is(err, audit.ErrUnknownConsumer):
 		return fmt.Errorf("no consumer %s has registered: see `rocketrides consumers list`", c.Name)
 	case err != nil:
 		return err

@@ -16,9 +16,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
+
+	"github.com/rocketrides/unilog/status"
 )
 
 // roles are servers on which every process has a user of its own, and nobody is
@@ -213,7 +214,7 @@ func TestRepartitionUnderLeastPrivilege(t *testing.T) {
 		r.migrate(fmt.Sprintf("--partitions=%d", partitions))
 		book()
 	}
-	awaitStatus(t, r.env("reader"), func(s *unilog.Status) bool {
+	awaitStatus(t, r.env("reader"), func(s *status.Status) bool {
 		return s.Leaders() == 4 && len(s.Troubles()) == 0 && s.Staged == 0 && s.Published == s.Numbered && s.Log.Offset == s.Numbered
 	})
 	for _, p := range []*process{streamer, api} {
@@ -245,7 +246,7 @@ func (r *roles) checkStatus() {
 	r.Helper()
 	ran := execute(r.T, r.env("reader"), "status", "--json")
 	var status struct {
-		unilog.Status
+		status.Status
 		Troubles []string `json:"troubles"`
 	}
 	if err := json.Unmarshal([]byte(ran.out), &status); err != nil {

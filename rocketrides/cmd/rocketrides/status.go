@@ -16,6 +16,8 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/dashboard"
 	"github.com/rocketrides/unilog/switchlog"
+
+	"github.com/rocketrides/unilog/status"
 )
 
 type statusCmd struct {
@@ -125,7 +127,7 @@ func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	s, err := unilog.ReadStatus(bounded, db, log)
+	s, err := status.Read(bounded, db, log)
 	if err != nil {
 		return unanswered(err, moreTime)
 	}
@@ -135,7 +137,7 @@ func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
 	var out bytes.Buffer
 	if c.JSON {
 		err = json.NewEncoder(&out).Encode(struct {
-			*unilog.Status
+			*status.Status
 			Troubles []string `json:"troubles"`
 		}{s, s.Troubles()})
 	} else {
@@ -148,7 +150,7 @@ func (c *statusCmd) look(ctx context.Context, db *pgxpool.Pool) error {
 	return err
 }
 
-func printStatus(out io.Writer, s *unilog.Status) error {
+func printStatus(out io.Writer, s *status.Status) error {
 	leader, head := leaderOf(s.Leader), headOf(s.Log, s.LogError)
 	retained := fmt.Sprintf("%d, from offset %d", s.Numbered-s.First+1, s.First)
 	if len(s.Partitions) > 1 {
@@ -174,7 +176,7 @@ func printStatus(out io.Writer, s *unilog.Status) error {
 	return nil
 }
 
-func leaderOf(l *unilog.Session) string {
+func leaderOf(l *status.Session) string {
 	if l == nil {
 		return "none"
 	}
@@ -193,7 +195,7 @@ func headOf(head unilog.Head, err string) string {
 }
 
 // printPartitions prints a line for each partition, if there are several.
-func printPartitions(out io.Writer, partitions []unilog.PartitionStatus) error {
+func printPartitions(out io.Writer, partitions []status.Partition) error {
 	if len(partitions) == 1 {
 		return nil
 	}

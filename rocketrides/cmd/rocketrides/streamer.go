@@ -11,6 +11,8 @@ import (
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/metrics"
 	"github.com/rocketrides/unilog/tracing"
+
+	"github.com/rocketrides/unilog/streamer"
 )
 
 type streamerCmd struct {
@@ -53,7 +55,7 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 
-	cfg := unilog.StreamerConfig{
+	cfg := streamer.Config{
 		DB: db, Log: stream, Logger: log,
 		Retention: c.Retention, KeepRecords: c.KeepRecords,
 	}
@@ -77,7 +79,7 @@ func (c *streamerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if traces != nil {
 		cfg.Observer = cfg.Observer.And(tracing.Streamer(traces))
 	}
-	streamer, err := unilog.NewStreamer(cfg)
+	streamer, err := streamer.New(cfg)
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/audit"
 )
 
 type verifyCmd struct {
@@ -34,7 +35,7 @@ func (c *verifyCmd) Help() string {
 }
 
 func (c *verifyCmd) Run(ctx context.Context) error {
-	var balances []unilog.Balance
+	var balances []audit.Balance
 	err := c.do(ctx, c.Wait, func(ctx context.Context, db *pgxpool.Pool) (err error) {
 		balances, err = c.look(ctx, db)
 		return err
@@ -60,9 +61,9 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 }
 
 // judge returns what is wrong with the balances.
-func (c *verifyCmd) judge(balances []unilog.Balance) error {
+func (c *verifyCmd) judge(balances []audit.Balance) error {
 	for _, name := range c.Names {
-		if !slices.ContainsFunc(balances, func(b unilog.Balance) bool { return b.Consumer == name }) {
+		if !slices.ContainsFunc(balances, func(b audit.Balance) bool { return b.Consumer == name }) {
 			return fmt.Errorf("%s has not registered: is it running? See `rocketrides consumers list`", name)
 		}
 	}
@@ -79,12 +80,12 @@ func (c *verifyCmd) judge(balances []unilog.Balance) error {
 	return nil
 }
 
-func (c *verifyCmd) awaited(b unilog.Balance) bool {
+func (c *verifyCmd) awaited(b audit.Balance) bool {
 	return len(c.Names) == 0 || slices.Contains(c.Names, b.Consumer)
 }
 
 // look audits, and goes on while consumers that agree are catching up.
-func (c *verifyCmd) look(ctx context.Context, db *pgxpool.Pool) ([]unilog.Balance, error) {
+func (c *verifyCmd) look(ctx context.Context, db *pgxpool.Pool) ([]audit.Balance, error) {
 	deadline := time.Now().Add(c.Wait)
 	for {
 		balances, err := rides.Audit.Check(ctx, db)
@@ -92,7 +93,7 @@ func (c *verifyCmd) look(ctx context.Context, db *pgxpool.Pool) ([]unilog.Balanc
 			return nil, err
 		}
 		wrong := c.judge(balances) != nil
-		disagrees := slices.ContainsFunc(balances, func(b unilog.Balance) bool { return !b.Agrees })
+		disagrees := slices.ContainsFunc(balances, func(b audit.Balance) bool { return !b.Agrees })
 		if len(balances) > 0 && !wrong || disagrees || !time.Now().Before(deadline) {
 			return balances, nil
 		}
@@ -104,9 +105,9 @@ func (c *verifyCmd) look(ctx context.Context, db *pgxpool.Pool) ([]unilog.Balanc
 	}
 }
 
-func caughtUp(b unilog.Balance) bool { return b.Lag == 0 && b.Backlog == 0 }
+func caughtUp(b audit.Balance) bool { return b.Lag == 0 && b.Backlog == 0 }
 
-func printJSON(balances []unilog.Balance) error {
+func printJSON(balances []audit.Balance) error {
 	agree := true
 	for _, b := range balances {
 		agree = agree && b.Agrees
@@ -114,12 +115,12 @@ func printJSON(balances []unilog.Balance) error {
 	out := json.NewEncoder(os.Stdout)
 	out.SetIndent("", "  ")
 	return out.Encode(struct {
-		Agree     bool             `json:"agree"`
-		Consumers []unilog.Balance `json:"consumers"`
+		Agree     bool            `json:"agree"`
+		Consumers []audit.Balance `json:"consumers"`
 	}{agree, balances})
 }
 
-func printTable(balances []unilog.Balance) error {
+func printTable(balances []audit.Balance) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "consumer\tall rides (m)\t= total\t+ ahead\t+ staged\t+ parked\tlag\t")
 	for _, b := range balances {

@@ -19,6 +19,8 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/consumer"
 )
 
 const (
@@ -213,10 +215,10 @@ func (m *latencyMeter) consume(ctx context.Context, name string, db *pgxpool.Poo
 		return err
 	}
 	defer log.Close()
-	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{
+	consumer, err := consumer.New(consumer.Config{
 		Name: name, DB: db, Archive: db, Log: log,
 		Handler: (&rides.Consumer{Name: name}).Handle,
-		Hooks:   unilog.ConsumerHooks{AfterCommit: m.applied},
+		Hooks:   consumer.Hooks{AfterCommit: m.applied},
 	})
 	if err != nil {
 		return err

@@ -19,6 +19,8 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/streamer"
 )
 
 const (
@@ -179,7 +181,7 @@ func TestDrawTimes(t *testing.T) {
 }
 
 // newStreamer makes one, of batches up to a size, for a stream of its own.
-func newStreamer(t *testing.T, db *pgxpool.Pool, batch int) (*unilog.Streamer, string) {
+func newStreamer(t *testing.T, db *pgxpool.Pool, batch int) (*streamer.Streamer, string) {
 	t.Helper()
 	stream := testenv.StreamName(t)
 	log, err := redislog.Open(t.Context(), testenv.SharedRedis(t), stream)
@@ -187,7 +189,7 @@ func newStreamer(t *testing.T, db *pgxpool.Pool, batch int) (*unilog.Streamer, s
 		t.Fatal(err)
 	}
 	t.Cleanup(log.Close)
-	s, err := unilog.NewStreamer(unilog.StreamerConfig{
+	s, err := streamer.New(streamer.Config{
 		DB: db, Log: log, BatchRecords: batch, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/kafka"
+
+	"github.com/rocketrides/unilog/migration"
 )
 
 const (
@@ -49,7 +50,7 @@ func measureCost(ctx context.Context, r *round) error {
 	}
 	r.progress.span(0.6, 0.7)
 	err = r.within(ctx, func(w *world) error {
-		if _, err := unilog.Repartition(ctx, w.db, costPartitions); err != nil {
+		if _, err := migration.Repartition(ctx, w.db, costPartitions); err != nil {
 			return err
 		}
 		if err := w.stage(ctx, w.records); err != nil {

@@ -12,6 +12,8 @@ import (
 	"github.com/rocketrides/unilog"
 	logengine "github.com/rocketrides/unilog/engine"
 	"github.com/rocketrides/unilog/internal/kafka"
+
+	"github.com/rocketrides/unilog/migration"
 )
 
 // measureScale drains a backlog into several partitions, in each engine, and then
@@ -51,7 +53,7 @@ func (w *world) measureScale(ctx context.Context, e engine, partitions int) erro
 			return fmt.Errorf("clear the cluster: %w", err)
 		}
 	}
-	if _, err := unilog.Repartition(ctx, w.db, partitions); err != nil {
+	if _, err := migration.Repartition(ctx, w.db, partitions); err != nil {
 		return err
 	}
 	records := w.scale

@@ -4,8 +4,9 @@ import (
 	"context"
 	"time"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/audit"
 )
 
 const (
@@ -31,7 +32,7 @@ type audits struct {
 // audited is what an audit has found.
 type audited struct {
 	at       time.Time
-	balances []unilog.Balance
+	balances []audit.Balance
 	rides    int64
 	truth    string
 	err      error

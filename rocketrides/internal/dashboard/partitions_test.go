@@ -6,17 +6,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
+
+	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 // TestSampleOfPartitions sees that the figures are those of all partitions.
 func TestSampleOfPartitions(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	_, err := unilog.Repartition(t.Context(), s.db, 4)
+	_, err := migration.Repartition(t.Context(), s.db, 4)
 	s.must(err)
-	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: s.db, Log: s.log, Logger: quietly})
+	streamer, err := streamer.New(streamer.Config{DB: s.db, Log: s.log, Logger: quietly})
 	s.must(err)
 	s.exec(sqlBook, 10) // without keys: 2, 3, 3 and 2 by their ids
 	d := patient(Config{DB: s.db, Log: s.log})

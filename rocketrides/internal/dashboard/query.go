@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/status"
 )
 
 const (
@@ -103,7 +103,7 @@ func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
 func (d *Dashboard) readRedis(ctx context.Context, partitions int) (all int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.callFor)
 	defer cancel()
-	heads, err := unilog.ReadHeads(ctx, d.cfg.Log, partitions)
+	heads, err := status.Heads(ctx, d.cfg.Log, partitions)
 	if err != nil {
 		return 0, said("Redis", err)
 	}

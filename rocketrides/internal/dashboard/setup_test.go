@@ -16,12 +16,14 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -85,7 +87,7 @@ func (s *site) background(f func(ctx context.Context)) (end func()) {
 // stream runs a streamer until stop is called or the test ends.
 func (s *site) stream() (stop func()) {
 	s.Helper()
-	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: s.db, Log: s.log, Logger: quietly})
+	streamer, err := streamer.New(streamer.Config{DB: s.db, Log: s.log, Logger: quietly})
 	s.must(err)
 	return s.background(func(ctx context.Context) { _ = streamer.Run(ctx) })
 }
@@ -94,7 +96,7 @@ func (s *site) stream() (stop func()) {
 func (s *site) run(consumerName string) (stopStreamer func()) {
 	s.Helper()
 	handler := &rides.Consumer{Name: consumerName, Logger: quietly}
-	c, err := unilog.NewConsumer(unilog.ConsumerConfig{
+	c, err := consumer.New(consumer.Config{
 		Name: consumerName, DB: s.db, Archive: s.db, Log: s.log, Logger: quietly, Handler: handler.Handle,
 	})
 	s.must(err)

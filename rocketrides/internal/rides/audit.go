@@ -1,10 +1,12 @@
 package rides
 
-import "github.com/rocketrides/unilog"
+import (
+	"github.com/rocketrides/unilog/audit"
+)
 
 // Audit is the equation of Rocket Rides: the distance of all rides is what each
 // consumer has added up and what is still on the way to it.
-var Audit = unilog.Audit{
+var Audit = audit.Equation{
 	Truth:  `SELECT sum(distance) FROM rides`,
 	Totals: `SELECT name, sum(total_distance) FROM consumer_states GROUP BY name`,
 	Amount: `CASE WHEN action = 'create' AND object = 'ride' AND jsonb_typeof(data -> 'distance') = 'number'

@@ -43,7 +43,7 @@ SELECT $1, $2, coalesce(sum(d::numeric), 0) FROM unnest($3::text[]) AS d
 ON CONFLICT (name, partition) DO UPDATE SET total_distance = s.total_distance + excluded.total_distance
 RETURNING total_distance::text`
 
-// Handle is a [unilog.Handler]. It rejects a ride without a distance, and
+// Handle is a [consumer.Handler]. It rejects a ride without a distance, and
 // ignores records about anything but new rides.
 func (c *Consumer) Handle(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 	partition := entries[0].Partition
@@ -125,7 +125,7 @@ func decimals(number string) int {
 // Report prints what was applied, when it is saved: each record, or one line a
 // batch when they come faster than a person reads. Where there are several
 // partitions, it names theirs, and the total is that partition's. It belongs into
-// [unilog.ConsumerHooks.AfterCommit].
+// [consumer.Hooks.AfterCommit].
 func (c *Consumer) Report(_ context.Context, entries []unilog.Entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

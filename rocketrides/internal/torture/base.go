@@ -8,8 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/audit"
 )
 
 // base makes an audit cheap enough to run all the time: rides are never
@@ -24,7 +25,7 @@ type base struct {
 }
 
 // audit is that of Rocket Rides, with the base in place of the rides in it.
-func (b *base) audit() unilog.Audit {
+func (b *base) audit() audit.Equation {
 	audit := rides.Audit
 	audit.Truth = fmt.Sprintf(`SELECT %s + coalesce(sum(distance), 0) FROM rides WHERE id > %d`, cmp.Or(b.sum, "0.0"), b.upTo)
 	return audit

@@ -6,7 +6,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/status"
 )
 
 // processFaults befall the system's own processes.
@@ -43,7 +44,7 @@ func signal(sig syscall.Signal, roles ...role) func(context.Context, *injection)
 
 // leader is the process that leads.
 func (x *injection) leader(ctx context.Context) (*child, error) {
-	status, err := unilog.ReadStatus(ctx, x.db, nil)
+	status, err := status.Read(ctx, x.db, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotNow, err)
 	}
@@ -64,7 +65,7 @@ func killLeader(ctx context.Context, x *injection) error {
 }
 
 func repartition(ctx context.Context, x *injection) error {
-	_, err := unilog.Repartition(ctx, x.db, 1+x.random.IntN(8))
+	_, err := migration.Repartition(ctx, x.db, 1+x.random.IntN(8))
 	return err
 }
 

@@ -21,13 +21,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
-	"github.com/rocketrides/unilog"
 	logengine "github.com/rocketrides/unilog/engine"
 	"github.com/rocketrides/unilog/internal/freeport"
 	"github.com/rocketrides/unilog/internal/kafka"
 	"github.com/rocketrides/unilog/internal/redisnodes"
 	"github.com/rocketrides/unilog/rocketrides/internal/up"
 	"github.com/rocketrides/unilog/switchlog"
+
+	"github.com/rocketrides/unilog/migration"
 )
 
 // Config says what to run.
@@ -196,7 +197,7 @@ func (t *torture) prepare(ctx context.Context, databaseURL, redisURL string) err
 	if t.db, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return err
 	}
-	if _, err := unilog.Repartition(ctx, t.db, t.Partitions); err != nil {
+	if _, err := migration.Repartition(ctx, t.db, t.Partitions); err != nil {
 		return err
 	}
 	if err := t.startLog(ctx); err != nil {

@@ -20,6 +20,9 @@ import (
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -34,7 +37,7 @@ func settled(t *testing.T, partitions int) (s *torture, stream string, out *byte
 	s.db = testenv.Database(t, "torture", func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migration.Up(ctx, pool, migration.Log, migration.Consumer, rides.MigrationSet)
 	})
-	if _, err := unilog.Repartition(ctx, s.db, partitions); err != nil {
+	if _, err := migration.Repartition(ctx, s.db, partitions); err != nil {
 		t.Fatal(err)
 	}
 	url := testenv.SharedRedis(t)
@@ -85,7 +88,7 @@ func settled(t *testing.T, partitions int) (s *torture, stream string, out *byte
 	published, publish := context.WithCancel(ctx)
 	defer publish()
 	var appended atomic.Int64
-	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{DB: s.db, Log: s.log, Hooks: unilog.StreamerHooks{
+	streamer, err := streamer.New(streamer.Config{DB: s.db, Log: s.log, Hooks: streamer.Hooks{
 		AfterAppend: func(_ context.Context, entries []unilog.Entry) error {
 			if appended.Add(int64(len(entries))) == 10 {
 				publish()
@@ -98,7 +101,7 @@ func settled(t *testing.T, partitions int) (s *torture, stream string, out *byte
 	must()
 	for _, name := range consumerNames {
 		state := rides.Consumer{Name: name}
-		consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{Name: name, DB: s.db, Log: s.log, Handler: state.Handle})
+		consumer, err := consumer.New(consumer.Config{Name: name, DB: s.db, Log: s.log, Handler: state.Handle})
 		if err != nil {
 			t.Fatal(err)
 		}

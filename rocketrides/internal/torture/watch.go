@@ -10,8 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+
+	"github.com/rocketrides/unilog/audit"
 )
 
 const (
@@ -119,7 +120,7 @@ func (w *watch) look(ctx context.Context, db *pgxpool.Pool) (s seen, err error) 
 }
 
 // violation returns the first one in an audit.
-func violation(balances []unilog.Balance) error {
+func violation(balances []audit.Balance) error {
 	for _, b := range balances {
 		if !b.Agrees {
 			return fmt.Errorf("%w: %s disagrees with the database by %s m: %+v", ErrViolated, b.Consumer, b.Difference, b)

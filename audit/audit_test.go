@@ -1,0 +1,124 @@
+package audit_test
+
+import (
+	"testing"
+
+	"github.com/rocketrides/unilog/internal/await"
+
+	"github.com/rocketrides/unilog/audit"
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/world"
+)
+
+func balance(w *world.World, name string) audit.Balance {
+	w.Helper()
+	balances, err := world.Audit.Check(w.Ctx, w.DB)
+	w.Must(err)
+	for _, b := range balances {
+		if b.Consumer == name {
+			return b
+		}
+	}
+	w.Fatal("no balance of " + name)
+	return audit.Balance{}
+}
+
+func TestAuditHoldsAtEveryStation(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		cfg.Handler = world.Rejecting(cfg.Handler, func() {}, "0.10")
+		cfg.ParkRejected = true
+	})
+	w.Consume(c) // registers
+	zero := audit.Balance{
+		Consumer: "sum", Truth: "0", Total: "0", Ahead: "0", Staged: "0", Parked: "0", Difference: "0", Agrees: true,
+	}
+	want := func(at string, b audit.Balance) {
+		t.Helper()
+		if got := balance(w, "sum"); got != b {
+			t.Errorf("%s the balance is\n%+v, want\n%+v", at, got, b)
+		}
+	}
+	want("with nothing there", zero)
+	w.Commit("0.10", "2")
+	b := zero
+	b.Truth, b.Staged, b.Backlog = "2.10", "2.10", 2
+	want("staged", b)
+	w.Drain(w.Streamer())
+	b.Staged, b.Backlog, b.Ahead, b.Lag = "0", 0, "2.10", 2
+	want("published", b)
+	w.Consume(c)
+	b.Ahead, b.Lag, b.Total, b.Parked = "0", 0, "2", "0.10"
+	want("applied and parked", b)
+}
+
+func TestAuditSeesEveryKindOfDamage(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ damage, difference string }{
+		"a state changed by hand": {`UPDATE sums SET total = total + 1`, "-1"},
+		"a checkpoint moved":      {`UPDATE checkpoints SET "offset" = "offset" - 1`, "-4"},
+		"a staged record lost":    {`DELETE FROM staged_log_records`, "0.5"},
+		"an archived record lost": {`DELETE FROM log_records WHERE "offset" = 4`, "8"},
+		"a write without record":  {`INSERT INTO amounts (amount) VALUES (1000)`, "1000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world.Setup(t)
+			s, consumer := w.Streamer(), w.Consumer("sum")
+			w.Commit("1", "2", "4")
+			w.Drain(s)
+			w.Consume(consumer)
+			w.Commit("8")
+			w.Drain(s)
+			w.Commit("0.5")
+			w.Exec(c.damage)
+			if b := balance(w, "sum"); b.Agrees || b.Difference != c.difference {
+				t.Errorf("after the damage the balance is %+v, want a difference of %s", b, c.difference)
+			}
+			w.Exec(`TRUNCATE amounts, sums, checkpoints, staged_log_records, log_records`)
+			w.Exec(`UPDATE log_partitions SET next_offset = 1, published_offset = 0`)
+		})
+	}
+}
+
+func TestAuditThatCannotLook(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	broken := world.Audit
+	broken.Truth = `SELECT amount FROM nowhere`
+	if b, err := broken.Check(w.Ctx, w.DB); err == nil {
+		t.Errorf("an audit of a table that is not there says %v", b)
+	}
+}
+
+// TestAuditIsNotFooledByANewChunk plans an audit before the archive gets a
+// chunk, and runs it after records have moved there.
+func TestAuditIsNotFooledByANewChunk(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	c := w.Consumer("sum")
+	w.Consume(c)
+	w.Commit("1", "2")
+	// Planning gets to this table last, and waits for its lock.
+	w.Exec(`CREATE TABLE planned_last () INHERITS (dead_letters)`)
+	held := w.Begin()
+	_, err := held.Exec(w.Ctx, `LOCK TABLE planned_last`)
+	w.Must(err)
+	checked := make(chan []audit.Balance, 1)
+	go func() {
+		balances, err := world.Audit.Check(w.Ctx, w.DB)
+		if err != nil {
+			t.Error(err)
+		}
+		checked <- balances
+	}()
+	w.AwaitThat("the audit to wait for the lock", func() bool {
+		return world.Query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'planned_last'::regclass)`)
+	})
+	w.WantCount("published", w.Drain(w.Streamer()), 2)
+	w.Must(held.Commit(w.Ctx))
+	if b := await.Receive(t, "the audit", checked); len(b) != 1 || !b[0].Agrees || b[0].Ahead != "3" {
+		t.Errorf("the audit says %+v", b)
+	}
+}

@@ -1,0 +1,101 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog/internal/postgres"
+)
+
+// ErrUnknownConsumer is returned for a consumer that has no checkpoint.
+var ErrUnknownConsumer = errors.New("unilog: no consumer of that name has a checkpoint")
+
+const (
+	// The lock makes the consumer wait, and everyone else go on. A partition that
+	// it has not registered for is not held, and need not be: what it applies of
+	// it meanwhile changes the total and what is ahead by the same.
+	// Index: checkpoints_pkey.
+	sqlHoldConsumer = `SELECT FROM checkpoints WHERE name = $1 ORDER BY partition FOR UPDATE`
+
+	// Index: checkpoints_pkey; a row per partition. A consumer that is not new has
+	// one already, or registers one at the same time, which this waits for.
+	sqlRegisterAtHead = `
+WITH registered AS (
+    INSERT INTO checkpoints (name, partition, "offset")
+    SELECT $1, partition, next_offset - 1 FROM log_partitions
+    ON CONFLICT (name, partition) DO NOTHING
+    RETURNING partition
+)
+SELECT (SELECT count(*) FROM registered) = (SELECT count(*) FROM log_partitions)`
+)
+
+// Reconcile sets a consumer's total to what the equation demands, while
+// everything runs. It repairs a state that was damaged; what else the consumer
+// made of its records it cannot know. It returns the balance as it was: the
+// total has been corrected by its Difference.
+//
+// Handlers that keep the total in memory, rather than in the database, must be
+// started again after it.
+func (a Equation) Reconcile(ctx context.Context, db postgres.Beginner, name string) (Balance, error) {
+	var was Balance
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+		was, err = a.reconcile(ctx, tx, name)
+		return err
+	})
+	return was, err
+}
+
+// Bootstrap starts a new consumer at the log's head with the total that it
+// would have if it had applied everything before, without reading any of it. It
+// returns false, and changes nothing, if the consumer has a checkpoint already, in
+// any partition.
+func (a Equation) Bootstrap(ctx context.Context, db postgres.Beginner, name string) (bool, error) {
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		created := false
+		if err := tx.QueryRow(ctx, sqlRegisterAtHead, name).Scan(&created); err != nil {
+			return fmt.Errorf("bootstrap %s: %w", name, err)
+		}
+		if !created {
+			return errRegistered
+		}
+		_, err := a.reconcile(ctx, tx, name)
+		return err
+	})
+	if errors.Is(err, errRegistered) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// errRegistered takes back what was registered of a consumer that is not new.
+var errRegistered = errors.New("the consumer has a checkpoint")
+
+func (a Equation) reconcile(ctx context.Context, tx pgx.Tx, name string) (Balance, error) {
+	if a.AddToTotal == "" {
+		return Balance{}, errors.New("unilog: Audit.AddToTotal is required")
+	}
+	tag, err := tx.Exec(ctx, sqlHoldConsumer, name)
+	if err != nil {
+		return Balance{}, fmt.Errorf("reconcile %s: %w", name, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return Balance{}, ErrUnknownConsumer
+	}
+	balances, err := a.Check(ctx, tx)
+	if err != nil {
+		return Balance{}, err
+	}
+	for _, b := range balances {
+		if b.Consumer != name {
+			continue
+		}
+		if _, err := tx.Exec(ctx, a.AddToTotal, name, b.Difference); err != nil {
+			return Balance{}, fmt.Errorf("reconcile %s: %w", name, err)
+		}
+		return b, nil
+	}
+	return Balance{}, ErrUnknownConsumer
+}

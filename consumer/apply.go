@@ -1,0 +1,267 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
+	"github.com/rocketrides/unilog/internal/reader"
+)
+
+const (
+	// Index: checkpoints_pkey, for all of these.
+	sqlRegister = `
+INSERT INTO checkpoints (name, partition) VALUES ($1, $2)
+ON CONFLICT (name, partition) DO NOTHING`
+
+	sqlCheckpoint = `SELECT "offset", position, coalesce(log_id, ''), outside FROM checkpoints WHERE name = $1 AND partition = $2`
+
+	// The comparison with where the batch began is what makes two instances of
+	// one consumer harmless: the second finds no row, and rolls back.
+	// A frozen process must not hold the row for ever. For $7 see unsynced.
+	sqlAdvance = `
+WITH bounded AS MATERIALIZED (
+    SELECT set_config('idle_in_transaction_session_timeout', $6, true),
+        CASE WHEN $7 THEN set_config('synchronous_commit', 'off', true) END
+)
+UPDATE checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp(),
+    log_id = nullif($8, '')
+FROM bounded
+WHERE name = $1 AND partition = $2 AND "offset" = $3`
+
+	// An instance that holds the row is alive, too.
+	sqlBeat = `
+UPDATE checkpoints AS c SET updated_at = clock_timestamp()
+FROM (SELECT FROM checkpoints WHERE name = $1 AND partition = $2 FOR UPDATE SKIP LOCKED) AS free
+WHERE c.name = $1 AND c.partition = $2`
+)
+
+// errOvertaken says that another instance of the consumer has applied the batch.
+var errOvertaken = errors.New("another instance of this consumer was faster")
+
+// loadCheckpoint reads the checkpoint if it is not known, and registers a
+// consumer that has none.
+func (c *partitionConsumer) loadCheckpoint(ctx context.Context) error {
+	if c.at != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	at, err := c.checkpoint(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		if _, err = c.cfg.DB.Exec(ctx, sqlRegister, c.cfg.Name, c.partition); err == nil {
+			at, err = c.checkpoint(ctx)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("read the checkpoint: %w", err)
+	}
+	c.at = &at
+	if c.heartbeat.IsZero() {
+		c.heartbeat = time.Now()
+	}
+	if c.cfg.Archive != nil {
+		err = c.checkSource(ctx)
+	}
+	return err
+}
+
+func (c *partitionConsumer) checkpoint(ctx context.Context) (at unilog.Cursor, err error) {
+	outside := false
+	err = c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, c.partition).Scan(&at.Offset, &at.Position, &c.logID, &outside)
+	if err == nil && outside {
+		err = unilog.ErrDeliverersName
+	}
+	return at, err
+}
+
+// beat shows from time to time that a consumer without work is alive.
+func (c *partitionConsumer) beat(ctx context.Context) error {
+	if time.Since(c.heartbeat) < loop.Heartbeat {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	if _, err := c.cfg.DB.Exec(ctx, sqlBeat, c.cfg.Name, c.partition); err != nil {
+		return fmt.Errorf("show that the consumer is alive: %w", err)
+	}
+	c.heartbeat = time.Now()
+	return nil
+}
+
+// apply applies entries, which follow the checkpoint, and returns how many it
+// applied or parked. If the handler rejects them it halves them, until it knows
+// which one is rejected; those before it are then applied.
+func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (int, error) {
+	err := c.commit(ctx, entries, c.handle)
+	var rejection *rejection
+	if errors.As(err, &rejection) && len(entries) == 1 {
+		// Some failures pass, such as that of a plan which a migration outdated.
+		err = c.commit(ctx, entries, c.handle)
+	}
+	switch {
+	case err == nil:
+		return len(entries), nil
+	case errors.Is(err, errOvertaken):
+		return 0, c.unlessOvertaken(err)
+	case !errors.As(err, &rejection):
+		return 0, err
+	case len(entries) > 1:
+		half := len(entries) / 2
+		n, err := c.apply(ctx, entries[:half])
+		if err != nil || n < half {
+			return n, err
+		}
+		m, err := c.apply(ctx, entries[half:])
+		return n + m, err
+	case !c.cfg.ParkRejected:
+		return 0, &unilog.RejectedError{Consumer: c.cfg.Name, Partition: c.partition, Offset: entries[0].Offset, Err: rejection.err}
+	}
+	err = c.commit(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+		ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+		defer cancel()
+		return reader.Park(ctx, tx, c.cfg.Name, entries[0], rejection.err)
+	})
+	if err != nil {
+		return 0, c.unlessOvertaken(err)
+	}
+	c.cfg.Observer.parked(entries[0], rejection.err)
+	c.log.Error("record rejected: parked in dead_letters", "offset", entries[0].Offset, "err", rejection.err)
+	return 1, nil
+}
+
+// unlessOvertaken returns an error, unless it says that another instance was faster:
+// then the checkpoint is read again.
+func (c *partitionConsumer) unlessOvertaken(err error) error {
+	if !errors.Is(err, errOvertaken) {
+		return err
+	}
+	c.log.Info("another instance was faster: reading the checkpoint again", "offset", c.at.Offset)
+	c.at = nil
+	return nil
+}
+
+// commit saves entries with what f makes of them, and tells of it.
+func (c *partitionConsumer) commit(ctx context.Context, entries []unilog.Entry, f Handler) error {
+	began := time.Now()
+	err := c.save(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+		if err := f(ctx, tx, entries); err != nil {
+			return err
+		}
+		return loop.CallHook(ctx, c.cfg.Hooks.BeforeCommit, entries)
+	})
+	if err != nil {
+		return err
+	}
+	c.cfg.Observer.committed(entries, time.Since(began))
+	if c.cfg.Hooks.AfterCommit != nil {
+		c.cfg.Hooks.AfterCommit(ctx, entries)
+	}
+	return nil
+}
+
+// save advances the checkpoint over the entries and calls f, in one transaction.
+// The checkpoint comes first: its row's lock lets instances of one consumer take
+// turns before they do any work.
+func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f Handler) error {
+	last := entries[len(entries)-1]
+	bounded, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	tx, advanced, err := c.begin(bounded, last)
+	defer postgres.Rollback(tx)
+	if err != nil {
+		return err
+	}
+	if !advanced {
+		return errOvertaken
+	}
+	if err := f(ctx, tx, entries); err != nil {
+		return err
+	}
+	bounded, cancel = context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	if err := tx.Commit(bounded); err != nil {
+		err = fmt.Errorf("commit: %w", err)
+		// A deferred constraint, or a failed statement that the handler kept to
+		// itself: the same entries would fail again.
+		if errors.Is(err, pgx.ErrTxCommitRollback) || postgres.SQLState(err) != "" && !postgres.IsTransient(err) {
+			return &rejection{err}
+		}
+		return err
+	}
+	c.at = &unilog.Cursor{Offset: last.Offset, Position: last.Position}
+	c.heartbeat = time.Now()
+	return nil
+}
+
+// begin begins a transaction and advances the checkpoint in it, in one round
+// trip. The transaction is to be rolled back in any case.
+func (c *partitionConsumer) begin(ctx context.Context, last unilog.Entry) (tx pgx.Tx, advanced bool, err error) {
+	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
+	var batch pgx.Batch
+	batch.BeginTx(pgx.TxOptions{})
+	batch.Queue(sqlAdvance, c.cfg.Name, c.partition, c.at.Offset, last.Offset, last.Position, silence, c.unsynced(), c.logID)
+	results := c.cfg.DB.SendBatch(ctx, &batch)
+	if _, err = results.Exec(); err != nil {
+		err = fmt.Errorf("begin: %w", err)
+	} else if tag, execErr := results.Exec(); execErr != nil {
+		err = fmt.Errorf("advance the checkpoint: %w", execErr)
+	} else {
+		advanced = tag.RowsAffected() > 0
+	}
+	if closeErr := results.Close(); err == nil && closeErr != nil {
+		err = fmt.Errorf("advance the checkpoint: %w", closeErr)
+	}
+	return results.Tx(), advanced, err
+}
+
+// unsynced says whether a commit need not wait for the disk. In the archive's own
+// database, a crash that undoes the last commits undoes state and checkpoint
+// together, and what they had applied is still in the archive: a chunk is
+// dropped by a later commit, which is never on disk without the earlier ones.
+func (c *partitionConsumer) unsynced() bool { return c.cfg.Archive == c.cfg.DB }
+
+// rejection is a handler's verdict on the entries it was given.
+type rejection struct{ err error }
+
+func (r *rejection) Error() string { return r.err.Error() }
+
+func (c *partitionConsumer) handle(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+	bounded, cancel := context.WithTimeout(ctx, c.cfg.HandlerTimeout)
+	defer cancel()
+	err := callHandler(bounded, c.cfg.Handler, c.log, tx, entries)
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		return fmt.Errorf("%w: the handler had %v for %d records from offset %d: %w",
+			bounded.Err(), c.cfg.HandlerTimeout, len(entries), entries[0].Offset, err)
+	}
+	return err
+}
+
+// callHandler tells a handler's rejections from the database's troubles, which
+// are worth another try.
+func callHandler(ctx context.Context, handler Handler, log *slog.Logger, tx pgx.Tx, entries []unilog.Entry) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("handler panicked", "first", entries[0].Offset, "panic", p, "stack", string(debug.Stack()))
+			err = &rejection{fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	err = handler(ctx, tx, entries)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errors.Is(err, context.DeadlineExceeded): // the handler's own
+		return &rejection{err}
+	case tx.Conn().IsClosed() || postgres.IsTransient(err):
+		return err
+	}
+	return &rejection{err}
+}

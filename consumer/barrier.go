@@ -1,0 +1,33 @@
+package consumer
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/barrier"
+)
+
+// sqlBehind counts the partitions that a consumer has not applied up to just before
+// their barrier. Index: checkpoints_pkey; a row per partition.
+const sqlBehind = `
+SELECT count(*)
+FROM unnest($2::bigint[]) WITH ORDINALITY AS b (barrier, n)
+LEFT JOIN checkpoints AS c ON c.name = $1 AND c.partition = b.n - 1
+WHERE coalesce(c."offset", 0) < b.barrier - 1`
+
+// passBarrier passes a barrier, which is the entry that follows the checkpoint, if
+// all partitions have come to it.
+func (c *partitionConsumer) passBarrier(ctx, work context.Context, b *barrier.Barrier, e unilog.Entry, wait time.Duration) (int, error) {
+	passes, err := b.Await(ctx, c.log, wait, func(ctx context.Context) (behind int, err error) {
+		err = c.cfg.DB.QueryRow(ctx, sqlBehind, c.cfg.Name, b.Offsets).Scan(&behind)
+		return behind, err
+	})
+	if err != nil || !passes {
+		return 0, err
+	}
+	err = c.save(work, []unilog.Entry{e}, func(context.Context, pgx.Tx, []unilog.Entry) error { return nil })
+	return 1, c.unlessOvertaken(err)
+}

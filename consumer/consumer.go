@@ -1,0 +1,225 @@
+package consumer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/loop"
+)
+
+// Handler applies entries, one or more, in their order, to a consumer's state.
+// All of a call's are of one partition. Calls for different partitions may come at
+// the same time, those for one partition never do: what a Handler shares between
+// calls needs a mutex, and a row that all partitions write to makes them wait for
+// each other.
+// It must write through tx and only through tx: the checkpoint is saved in the
+// same transaction, so each entry takes effect exactly once.
+//
+// It may run more than once for the same entries: a transaction that fails is
+// rolled back and tried again. If it returns an error for a reason other than
+// the database's (a lost connection, a deadlock, a serialization failure), it
+// has rejected an entry. The consumer finds out which one by giving it fewer,
+// and asks once more about the one that is left. A panic counts as a rejection,
+// and so does a timeout that is not the consumer's own.
+//
+// Its context ends after HandlerTimeout, and the server ends a transaction that is
+// silent for as long, so that neither a lost answer nor a frozen process holds
+// anything up for ever. The entries are then tried again, in smaller batches.
+type Handler func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error
+
+// Each makes a Handler of a function for one entry.
+func Each(f func(ctx context.Context, tx pgx.Tx, entry unilog.Entry) error) Handler {
+	return func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+		for _, e := range entries {
+			if err := f(ctx, tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// Config says what a consumer reads and where its state is. Name, DB,
+// Log and Handler are required.
+type Config struct {
+	// Name is the consumer's: its checkpoints are kept under it. Several
+	// processes of one name share the log's partitions, and together they apply
+	// each entry once. To read the logs of several databases, run a consumer for
+	// each, with names such as totals/eu and totals/us.
+	Name string
+	// DB is the database of the state that Handler writes to. Run takes a
+	// connection for each partition that it is applying entries of, and one
+	// more now and then: with fewer, partitions wait for each other, and during
+	// handlers that take seconds others may take this process for dead.
+	DB *pgxpool.Pool
+	// Log is where the entries are read.
+	Log unilog.Log
+	// Handler applies them.
+	Handler Handler
+	// Archive is the source's database, from which entries are read that the
+	// log no longer holds. Without it, such a gap halts the consumer with a
+	// [unilog.GapError].
+	//
+	// It may be the same as DB. Commits then do not wait for the disk: a crash of
+	// Postgres may undo the last of them, less than a second's, state and
+	// checkpoint together, and their entries are applied again. A Handler whose
+	// state must not go back even then begins with
+	// SET LOCAL synchronous_commit = on.
+	Archive *pgxpool.Pool
+	// BatchRecords bounds a transaction, in records: 1 to 100,000, default 4,000.
+	BatchRecords int
+	// ParkRejected puts an entry that Handler rejects into dead_letters and
+	// goes on after it. By default the consumer halts there, with a
+	// [unilog.RejectedError].
+	ParkRejected bool
+	// HandlerTimeout bounds one call of Handler, and how long this process may
+	// be silent within its transaction: default a minute. It is also how long a
+	// lost answer, or a frozen process, holds up the consumer at the most.
+	HandlerTimeout time.Duration
+	// Logger gets what happens: default slog.Default().
+	Logger *slog.Logger
+	// Hooks are called between the steps; none by default.
+	Hooks Hooks
+	// Observer is told what happens; nobody by default.
+	Observer Observer
+
+	// silence is how long this process may be silent within its transaction:
+	// HandlerTimeout, but for tests.
+	silence time.Duration
+}
+
+// Consumer reads a log and applies it to a state in Postgres: the entries of a
+// partition in their order, those of different partitions at the same time.
+//
+// A Consumer is not safe for concurrent use, but for its Ready.
+type Consumer struct {
+	cfg Config
+	log *slog.Logger
+	// partitions are those that are known, by their numbers.
+	partitions []*partitionConsumer
+
+	readiness loop.Readiness // but for that of the partitions
+	mu        sync.Mutex
+	working   []*partitionConsumer // whose readiness counts
+}
+
+// New checks the configuration and fills in its defaults.
+func New(cfg Config) (*Consumer, error) {
+	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 4000)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.HandlerTimeout = cmp.Or(cfg.HandlerTimeout, time.Minute)
+	cfg.silence = cmp.Or(cfg.silence, cfg.HandlerTimeout)
+	switch {
+	case cfg.Name == "":
+		return nil, errors.New("unilog: ConsumerConfig.Name is required")
+	case !unilog.StorableText(cfg.Name):
+		return nil, fmt.Errorf("unilog: ConsumerConfig.Name %w", unilog.ErrInvalidText)
+	case cfg.DB == nil:
+		return nil, errors.New("unilog: ConsumerConfig.DB is required")
+	case cfg.Log == nil:
+		return nil, errors.New("unilog: ConsumerConfig.Log is required")
+	case cfg.Handler == nil:
+		return nil, errors.New("unilog: ConsumerConfig.Handler is required")
+	case cfg.HandlerTimeout < time.Millisecond:
+		return nil, fmt.Errorf("unilog: ConsumerConfig.HandlerTimeout is %v: it must be at least 1ms", cfg.HandlerTimeout)
+	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
+		return nil, fmt.Errorf("unilog: ConsumerConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
+	}
+	return &Consumer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
+}
+
+// firstPartition is there always.
+const firstPartition = 0
+
+// RunOnce reads one batch of each partition without waiting for it and applies
+// what of it is new, up to the first entry that is missing. It returns how many
+// entries it applied. Called again after an error, it goes on from the
+// checkpoints. It heeds no leases: what other processes apply at the same time is
+// applied once all the same.
+func (c *Consumer) RunOnce(ctx context.Context) (int, error) { return c.stepAll(ctx, 0) }
+
+func (c *Consumer) stepAll(ctx context.Context, wait time.Duration) (n int, err error) {
+	number, err := c.count(ctx)
+	c.readiness.Note(ctx, err)
+	if err != nil {
+		return 0, err
+	}
+	c.know(number)
+	c.setWorking(c.partitions)
+	for _, p := range c.partitions {
+		applied, stepErr := p.step(ctx, ctx, wait)
+		n += applied
+		err = errors.Join(err, stepErr)
+	}
+	return n, err
+}
+
+// Index: log_partitions_pkey, of which it reads the last entry.
+const sqlPartitions = `SELECT coalesce(max(partition), 0) + 1 FROM log_partitions`
+
+// count finds out how many partitions there are. Those that are not active any more
+// count, too: they have a history to be read.
+func (c *Consumer) count(ctx context.Context) (number int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	if c.cfg.Archive != nil {
+		if err := c.cfg.Archive.QueryRow(ctx, sqlPartitions).Scan(&number); err != nil {
+			return 0, fmt.Errorf("count the partitions: %w", err)
+		}
+		return number, nil
+	}
+	head, err := c.cfg.Log.Head(ctx, firstPartition)
+	if err != nil {
+		return 0, &unilog.LogError{Call: "read the number of partitions", Err: err}
+	}
+	return max(head.Partitions, 1), nil // a log that was never claimed does not say it
+}
+
+// know adds the partitions up to a number of them, which is never taken back.
+func (c *Consumer) know(number int) {
+	for p := len(c.partitions); p < number; p++ {
+		log := c.log
+		if number > 1 {
+			log = log.With("partition", p)
+		}
+		c.partitions = append(c.partitions, &partitionConsumer{cfg: &c.cfg, partition: p, log: log, limit: c.cfg.BatchRecords})
+	}
+}
+
+func (c *Consumer) setWorking(partitions []*partitionConsumer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.working = slices.Clone(partitions)
+}
+
+// Ready returns nil if the last batch, or look for one, went well in each
+// partition that this process reads, or if others read them all. Else it says
+// in one line why this consumer cannot read or apply. A call that gets no
+// answer is noticed when its time is over, a handler's after HandlerTimeout.
+// Ready is safe for concurrent use with everything else.
+func (c *Consumer) Ready() error {
+	if err := c.readiness.Ready(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var notReady error
+	for _, p := range c.working {
+		err := p.readiness.Ready()
+		if err != nil && !errors.Is(err, loop.ErrNotLooked) {
+			return err
+		}
+		notReady = cmp.Or(notReady, err)
+	}
+	return notReady
+}

@@ -1,0 +1,115 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
+)
+
+// DeadLetter is a record that a consumer's handler rejected and that the
+// consumer was told to pass over.
+type DeadLetter struct {
+	unilog.Entry
+
+	Consumer string
+	// Reason is what the handler said.
+	Reason   string
+	ParkedAt time.Time
+}
+
+// ErrNoDeadLetter is returned where there is none at an offset of a partition.
+var ErrNoDeadLetter = errors.New("unilog: there is no such dead letter")
+
+// Index: dead_letters_pkey, but where another is named.
+const (
+	sqlDeadLetters = `
+SELECT partition, "offset", staged_at, action, object, key, data::text, headers::text, consumer, error, parked_at
+FROM dead_letters
+WHERE discarded_at IS NULL AND ($1 = '' OR consumer = $1) AND ($3 = 0 OR partition = $2 AND "offset" = $3)
+ORDER BY consumer, partition, "offset"`
+
+	// The lock makes the consumer wait in this partition. Index: checkpoints_pkey.
+	sqlHoldPartition = `SELECT FROM checkpoints WHERE name = $1 AND partition = $2 FOR UPDATE`
+
+	sqlUnpark = `
+DELETE FROM dead_letters
+WHERE consumer = $1 AND partition = $2 AND "offset" = $3 AND discarded_at IS NULL
+    AND "offset" <= (SELECT "offset" FROM checkpoints AS c WHERE c.name = consumer AND c.partition = dead_letters.partition)`
+
+	sqlDiscard = `
+UPDATE dead_letters SET discarded_at = clock_timestamp()
+WHERE consumer = $1 AND partition = $2 AND "offset" = $3 AND discarded_at IS NULL`
+)
+
+// DeadLetters returns those of a consumer, or of all with "", in their order.
+func DeadLetters(ctx context.Context, db postgres.Querier, consumer string) ([]DeadLetter, error) {
+	return deadLetters(ctx, db, consumer, 0, 0)
+}
+
+func deadLetters(ctx context.Context, db postgres.Querier, consumer string, partition int, offset int64) ([]DeadLetter, error) {
+	rows, err := db.Query(ctx, sqlDeadLetters, consumer, partition, offset)
+	if err != nil {
+		return nil, fmt.Errorf("read dead_letters: %w", err)
+	}
+	letters, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (DeadLetter, error) {
+		var l DeadLetter
+		var data, headers []byte
+		err := row.Scan(&l.Partition, &l.Offset, &l.StagedAt, &l.Action, &l.Object, &l.Key, &data, &headers,
+			&l.Consumer, &l.Reason, &l.ParkedAt)
+		if err != nil {
+			return l, err
+		}
+		l.Data = data
+		l.Headers, err = unilog.DecodeHeaders(headers)
+		return l, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read dead_letters: %w", err)
+	}
+	return letters, nil
+}
+
+// RetryDeadLetter gives a parked record to a handler again, and removes it from
+// dead_letters in the same transaction. The record takes effect exactly once,
+// though out of its order. The consumer may be running: it waits meanwhile, in this
+// partition. If the handler rejects the record again, it stays where it is, and its
+// error is returned.
+func RetryDeadLetter(ctx context.Context, db postgres.Beginner, consumer string, partition int, offset int64, handler Handler) error {
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sqlHoldPartition, consumer, partition); err != nil {
+			return fmt.Errorf("retry a dead letter: %w", err)
+		}
+		letters, err := deadLetters(ctx, tx, consumer, partition, offset)
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, sqlUnpark, consumer, partition, offset)
+		if err != nil {
+			return fmt.Errorf("retry a dead letter: %w", err)
+		}
+		if len(letters) != 1 || tag.RowsAffected() != 1 {
+			return ErrNoDeadLetter
+		}
+		return callHandler(ctx, handler, slog.Default(), tx, []unilog.Entry{letters[0].Entry})
+	})
+}
+
+// DiscardDeadLetter gives a parked record up. It is kept as discarded, so that
+// an audit goes on counting it as parked.
+func DiscardDeadLetter(ctx context.Context, db unilog.Execer, consumer string, partition int, offset int64) error {
+	tag, err := db.Exec(ctx, sqlDiscard, consumer, partition, offset)
+	if err != nil {
+		return fmt.Errorf("discard a dead letter: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrNoDeadLetter
+	}
+	return nil
+}

@@ -1,0 +1,276 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
+
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+// TestInstancesUnderLoad runs instances of one consumer, which crash before they
+// commit and lose their connections, while writers write.
+func TestInstancesUnderLoad(t *testing.T) {
+	t.Parallel()
+	for _, instances := range []int{2, 5} {
+		t.Run(fmt.Sprint(instances), func(t *testing.T) {
+			t.Parallel()
+			w := world.Setup(t)
+			ctx, stop := context.WithCancel(w.Ctx)
+			defer stop()
+			var processes, writers errgroup.Group
+			var crashes, cuts atomic.Int32
+			s := w.Streamer(func(cfg *streamer.Config) {
+				cfg.BatchRecords, cfg.Hooks.AfterAppend = 20, unilog.SimulateFailures(0.2, 0)
+			})
+			processes.Go(func() error { return s.Run(ctx) })
+			for i := range instances {
+				fail := unilog.SimulateFailures(0.2, uint64(i))
+				calls := 0
+				c := w.Consumer("sum", func(cfg *consumer.Config) {
+					add := cfg.Handler
+					cfg.BatchRecords = 3 + i
+					cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+						if calls++; calls%5 == 0 {
+							cuts.Add(1)
+							_, err := tx.Exec(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+							return err
+						}
+						return add(ctx, tx, entries)
+					}
+					cfg.Hooks.BeforeCommit = func(ctx context.Context, entries []unilog.Entry) error {
+						err := fail(ctx, entries)
+						if err != nil {
+							crashes.Add(1)
+						}
+						return err
+					}
+				})
+				processes.Go(func() error { return c.Run(ctx) })
+			}
+			for range 3 {
+				writers.Go(func() error {
+					for range 50 {
+						w.Commit("1", "2")
+					}
+					return nil
+				})
+			}
+			w.Must(writers.Wait())
+			await.Equal(t, "the checkpoint", 300, func() int { return world.Query[int](w, `SELECT coalesce(max("offset"), 0) FROM checkpoints`) })
+			stop()
+			w.Must(processes.Wait())
+			w.WantTotal("sum", "450")
+			w.WantCount("applied", world.Query[int](w, `SELECT count(*) FROM applied`), 300)
+			w.WantCount("applied out of order", world.Query[int](w, `
+				SELECT count(*) FROM (SELECT "offset" - lag("offset") OVER (ORDER BY n) AS step FROM applied) AS a WHERE step <> 1`), 0)
+			if crashes.Load() == 0 || cuts.Load() == 0 {
+				t.Errorf("%d crashes and %d lost connections, want some of each", crashes.Load(), cuts.Load())
+			}
+		})
+	}
+}
+
+// TestHungHandlerHoldsNothingUp lets an instance hang in its transaction until
+// another one, which has to wait for that to end, has applied everything.
+func TestHungHandlerHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	exec := func(sql string) func(context.Context, pgx.Tx, chan struct{}) error {
+		return func(ctx context.Context, tx pgx.Tx, _ chan struct{}) error {
+			_, err := tx.Exec(ctx, sql)
+			return err
+		}
+	}
+	for name, hang := range map[string]func(ctx context.Context, tx pgx.Tx, enough chan struct{}) error{
+		"waits for its context": func(ctx context.Context, _ pgx.Tx, _ chan struct{}) error { <-ctx.Done(); return ctx.Err() },
+		"heeds nothing":         func(_ context.Context, _ pgx.Tx, enough chan struct{}) error { <-enough; return nil },
+		"sleeps in Postgres":    exec(`SELECT pg_sleep(3600)`),
+		"waits for a lock":      exec(`SELECT pg_advisory_xact_lock(1)`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world.Setup(t)
+			w.CommitMany(8)
+			s := w.Streamer()
+			w.Drain(s)
+			holder := w.Begin()
+			_, err := holder.Exec(w.Ctx, `SELECT pg_advisory_xact_lock(1)`)
+			w.Must(err)
+			hanging, enough := make(chan struct{}), make(chan struct{})
+			release := sync.OnceFunc(func() { close(enough) })
+			defer release()
+			hung := w.Consumer("sum", func(cfg *consumer.Config) {
+				cfg.HandlerTimeout = 200 * time.Millisecond
+				add := cfg.Handler
+				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+					if world.Happened(enough) {
+						return add(ctx, tx, entries)
+					}
+					if !world.Happened(hanging) {
+						close(hanging)
+					}
+					return hang(ctx, tx, enough)
+				}
+			})
+			ctx, stop := context.WithCancel(w.Ctx)
+			defer stop()
+			var running errgroup.Group
+			running.Go(func() error { return hung.Run(ctx) })
+			await.Receive(t, "the handler to hang", hanging)
+			w.WantCount("applied by another consumer", w.Consume(w.Consumer("other")), 8)
+			w.WantCount("applied by another instance", w.Consume(w.Consumer("sum")), 8)
+			w.Must(holder.Rollback(w.Ctx))
+			release()
+			w.Commit("1")
+			w.Drain(s)
+			await.Equal(t, "the total", "9", func() string { return w.Total("sum") })
+			stop()
+			w.Must(running.Wait())
+			w.Consume(w.Consumer("other"))
+		})
+	}
+}
+
+// TestHungHandlerIsGivenLess sees that what a handler cannot do in time is tried
+// again in smaller batches, and that hanging alone rejects no record.
+func TestHungHandlerIsGivenLess(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.CommitMany(8)
+	w.Drain(w.Streamer())
+	ctx, stop := context.WithCancel(w.Ctx)
+	defer stop()
+	var sizes []int
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		*cfg = consumer.WithSilence(*cfg, await.Patience) // it is the handler's time that is over
+		cfg.HandlerTimeout = 50 * time.Millisecond
+		add := cfg.Handler
+		cfg.ParkRejected = true
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			// A single one hangs, too, more often than a rejected record is asked about.
+			if sizes = append(sizes, len(entries)); len(entries) > 1 || len(sizes) < 8 {
+				_, err := tx.Exec(ctx, `SELECT pg_sleep(3600)`)
+				return err
+			}
+			return add(context.WithoutCancel(ctx), tx, entries)
+		}
+		cfg.Hooks.AfterCommit = func(_ context.Context, entries []unilog.Entry) {
+			if entries[0].Offset == 8 {
+				stop()
+			}
+		}
+	})
+	if _, err := c.RunOnce(ctx); err == nil || !strings.Contains(err.Error(), "50ms for 8 records from offset 1") {
+		t.Errorf("RunOnce says %v, want to know what took long", err)
+	}
+	w.Must(w.EndOf(ctx, c.Run))
+	if got := fmt.Sprint(sizes[:8]); got != "[8 4 2 1 1 1 1 1]" {
+		t.Errorf("the first batches have %s records, want fewer each time", got)
+	}
+	w.WantTotal("sum", "8")
+	w.WantCount("parked", world.Query[int](w, `SELECT count(*) FROM dead_letters`), 0)
+}
+
+// TestFrozenConsumerRejectsNothing lets a process freeze when its handler is
+// done, until the server has ended its transaction, as often as it takes to
+// reject a record.
+func TestFrozenConsumerRejectsNothing(t *testing.T) {
+	t.Parallel()
+	w := world.SetupNetwork(t)
+	w.Commit("1")
+	w.Drain(w.Streamer())
+	ctx, stop := context.WithCancel(w.Ctx)
+	defer stop()
+	var conn *pgx.Conn
+	frozen := 0
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		cfg.HandlerTimeout = 200 * time.Millisecond
+		cfg.DB = w.FarDB // by TCP, which still takes a commit when the server has gone
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			conn = tx.Conn()
+			return add(ctx, tx, entries)
+		}
+		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
+			if frozen++; frozen <= 3 {
+				w.AwaitThat("the server to end the session", func() bool {
+					return !world.Query[bool](w.World, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, conn.PgConn().PID())
+				})
+			}
+			return nil
+		}
+		cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
+	})
+	w.Must(w.EndOf(ctx, c.Run))
+	if frozen < 4 {
+		t.Errorf("it was asked %d times, want 4 or more", frozen)
+	}
+	w.WantTotal("sum", "1")
+}
+
+// TestPostgresRestartsWithinATransaction stops or kills the server in the
+// middle of a consumer's transaction.
+func TestPostgresRestartsWithinATransaction(t *testing.T) {
+	t.Parallel()
+	w, server := world.SetupOwn(t)
+	restart := map[string]func(){
+		"stopped": func() { w.Must(server.Stop(w.Ctx)) },
+		"killed":  func() { w.Must(server.Kill()) },
+	}
+	n := 0
+	for how, end := range restart {
+		for _, where := range []string{"before the handler writes", "after it has written", "before the commit"} {
+			w.Commit("1", "1")
+			w.StreamAll()
+			n += 2
+			restarted := false
+			fail := func(at string) {
+				if at == where && !restarted {
+					restarted = true
+					end()
+					server = testenv.Restart(t, server)
+				}
+			}
+			ctx, stop := context.WithCancel(w.Ctx)
+			c := w.Consumer("sum", func(cfg *consumer.Config) {
+				add := cfg.Handler
+				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+					fail("before the handler writes")
+					err := add(ctx, tx, entries)
+					fail("after it has written")
+					return err
+				}
+				cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
+					fail("before the commit")
+					return nil
+				}
+				cfg.Hooks.AfterCommit = func(_ context.Context, entries []unilog.Entry) {
+					if entries[len(entries)-1].Offset == int64(n) {
+						stop()
+					}
+				}
+			})
+			if err := w.EndOf(ctx, c.Run); err != nil {
+				t.Fatalf("%s %s: %v", how, where, err)
+			}
+			stop()
+			w.DB.Reset()
+			w.WantTotal("sum", fmt.Sprint(n))
+			w.WantCount("applied", world.Query[int](w, `SELECT count(*) FROM applied`), n)
+			w.CheckAudit()
+		}
+	}
+}

@@ -1,0 +1,22 @@
+package consumer
+
+import (
+	"context"
+
+	"github.com/rocketrides/unilog"
+)
+
+// Hooks are called between a consumer's steps; see [streamer.Hooks]. Like a
+// [Handler] they are called for one partition at a time, and for different ones at
+// the same time.
+type Hooks struct {
+	// BeforeCommit is called when the handler has applied the entries and
+	// nothing is committed. An error from it rolls everything back.
+	BeforeCommit func(ctx context.Context, entries []unilog.Entry) error
+	// AfterCommit is called when the entries are applied and saved. It is the
+	// place to report progress from; it cannot fail. For commits that a crash of
+	// Postgres undoes it is called again; see [Config.Archive].
+	AfterCommit func(ctx context.Context, entries []unilog.Entry)
+	// Skipped is called with entries that the consumer had applied before.
+	Skipped func(ctx context.Context, entries []unilog.Entry)
+}

@@ -1,0 +1,192 @@
+package consumer
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/loop"
+)
+
+const (
+	// leaseRenewal is how often a member is seen: a few times in what sqlAlive
+	// allows.
+	leaseRenewal = 500 * time.Millisecond
+	// renewTimeout bounds a renewal, so that another connection can be tried
+	// before the leases are over.
+	renewTimeout = time.Second
+)
+
+const (
+	// The clock is the database's, for all. If it was set back, the dead are not
+	// alive until it has caught up.
+	sqlAlive = `m.seen_at BETWEEN clock_timestamp() - interval '2 s' AND clock_timestamp() + interval '2 s'`
+
+	// Those come first who have been members for longest; the member itself is not
+	// in the snapshot when it is new. A crash may undo the renewal: nothing but a
+	// lease is lost. Index: consumer_members_pkey, consumer_leases_pkey, a name's
+	// rows. The update is HOT.
+	sqlRenew = `
+WITH unsynced AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
+), me AS (
+    INSERT INTO consumer_members (name, member) SELECT $1, $2 FROM unsynced
+    ON CONFLICT (name, member) DO UPDATE SET seen_at = excluded.seen_at
+)
+SELECT member, coalesce(alive, false), coalesce(partitions, '{}')
+FROM (SELECT member, joined_at, ` + sqlAlive + ` AS alive FROM consumer_members AS m WHERE name = $1) AS seen
+FULL JOIN (SELECT member, array_agg(partition) AS partitions FROM consumer_leases WHERE name = $1 GROUP BY member) AS lease
+    USING (member)
+ORDER BY joined_at, member`
+
+	// Index: consumer_leases_pkey, consumer_members_pkey. Of two who take the
+	// same one, the second waits, and finds that it is held.
+	sqlTake = `
+INSERT INTO consumer_leases AS l (name, partition, member)
+SELECT $1, partition, $2 FROM unnest($3::integer[]) AS partition
+ON CONFLICT (name, partition) DO UPDATE SET member = excluded.member
+WHERE NOT EXISTS (SELECT FROM consumer_members AS m WHERE m.name = l.name AND m.member = l.member AND ` + sqlAlive + `)`
+
+	// Index: consumer_leases_pkey.
+	sqlGiveBack = `DELETE FROM consumer_leases WHERE name = $1 AND member = $2 AND partition = $3`
+
+	// Index: consumer_members_pkey.
+	sqlBury = `DELETE FROM consumer_members AS m WHERE name = $1 AND NOT ` + sqlAlive
+
+	// Index: consumer_members_pkey, consumer_leases_pkey.
+	sqlLeave = `
+WITH me AS (
+    DELETE FROM consumer_members WHERE name = $1 AND member = $2
+)
+DELETE FROM consumer_leases WHERE name = $1 AND member = $2`
+)
+
+// membership is a process's among those of one consumer. It is not safe for
+// concurrent use.
+type membership struct {
+	db           *pgxpool.Pool
+	name, member string
+}
+
+func newMembership(cfg *Config) *membership {
+	return &membership{db: cfg.DB, name: cfg.Name, member: rand.Text()}
+}
+
+// division says how the partitions are shared out, as a member sees it.
+type division struct {
+	number int   // of all partitions that a member knows
+	mine   []int // in their order, like free
+	free   []int
+	share  int // how many of them this member may hold
+}
+
+// renew renews the leases, and takes free ones up to the member's share. It does
+// not give back those beyond it.
+func (m *membership) renew(ctx context.Context, number int) (division, error) {
+	for {
+		d, dead, err := m.look(ctx, number)
+		if err != nil {
+			return d, fmt.Errorf("renew the leases: %w", err)
+		}
+		if dead {
+			if _, err := m.db.Exec(ctx, sqlBury, m.name); err != nil {
+				return d, fmt.Errorf("forget members that are gone: %w", err)
+			}
+		}
+		want := min(d.share-len(d.mine), len(d.free))
+		if want <= 0 {
+			return d, nil
+		}
+		taken, err := m.take(ctx, d.free[:want])
+		if err != nil {
+			return d, fmt.Errorf("take leases: %w", err)
+		}
+		if taken == want {
+			d.mine = append(d.mine, d.free[:want]...)
+			slices.Sort(d.mine)
+			return d, nil
+		}
+		// Others were faster: there may be more.
+	}
+}
+
+// look renews the leases and says who holds the others, and whether members are
+// dead.
+func (m *membership) look(ctx context.Context, number int) (d division, dead bool, err error) {
+	rows, err := m.db.Query(ctx, sqlRenew, m.name, m.member)
+	if err != nil {
+		return d, false, err
+	}
+	members, rank := 0, -1
+	held := map[int]bool{}
+	var member string
+	var alive bool
+	var partitions []int
+	_, err = pgx.ForEachRow(rows, []any{&member, &alive, &partitions}, func() error {
+		d.number = max(d.number, slices.Max(append(partitions, -1))+1)
+		switch {
+		case member == m.member:
+			rank = members
+			d.mine = slices.Sorted(slices.Values(partitions))
+		case !alive:
+			dead = true
+			return nil
+		}
+		members++
+		for _, p := range partitions {
+			held[p] = true
+		}
+		return nil
+	})
+	d.number = max(d.number, number)
+	for p := range d.number {
+		if !held[p] {
+			d.free = append(d.free, p)
+		}
+	}
+	if rank < 0 { // new
+		rank = members
+		members++
+	}
+	d.share = share(d.number, members, rank)
+	return d, dead, err
+}
+
+// share is how many partitions the member of a rank may hold: together all of them,
+// and nobody two more than another. The eldest have the more, so that nothing
+// changes hands but what a new one needs.
+func share(partitions, members, rank int) int {
+	share := partitions / members
+	if rank < partitions%members {
+		share++
+	}
+	return share
+}
+
+// take takes partitions that nobody holds, unless another member is faster, and
+// returns how many it got.
+func (m *membership) take(ctx context.Context, partitions []int) (int, error) {
+	tag, err := m.db.Exec(ctx, sqlTake, m.name, m.member, partitions)
+	return int(tag.RowsAffected()), err
+}
+
+// giveBack gives a lease back, for another member to take.
+func (m *membership) giveBack(ctx context.Context, partition int) error {
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	_, err := m.db.Exec(ctx, sqlGiveBack, m.name, m.member, partition)
+	return err
+}
+
+// leave gives all leases back. If it fails, they expire.
+func (m *membership) leave() error {
+	ctx, cancel := context.WithTimeout(context.Background(), loop.FarewellTimeout)
+	defer cancel()
+	_, err := m.db.Exec(ctx, sqlLeave, m.name, m.member)
+	return err
+}

@@ -1,0 +1,83 @@
+package consumer
+
+import (
+	"time"
+
+	"github.com/rocketrides/unilog"
+)
+
+// Observer is told what a consumer does; see [streamer.Observer]. Entries
+// that come together are of one partition.
+type Observer struct {
+	// Committed is called when entries are applied, or parked, and saved; it took
+	// as long from the beginning of the transaction to the end of its commit. See
+	// [Hooks] for commits that a crash of Postgres undoes.
+	Committed func(entries []unilog.Entry, took time.Duration)
+	// GapFilled is called with entries that the log has lost, or no longer holds,
+	// when they have been read from the archive.
+	GapFilled func(entries []unilog.Entry)
+	// Parked is called when a rejected entry has been put into dead_letters.
+	Parked func(entry unilog.Entry, err error)
+	// Failed is called with each error after which the consumer starts again from
+	// its checkpoint, [unilog.ErrSimulated] included.
+	Failed func(err error)
+	// Leases is called with the partitions that this process reads in Run, in
+	// their order, when they change: none of them when Run ends.
+	Leases func(partitions []int)
+}
+
+// And returns an observer that tells both.
+func (o Observer) And(other Observer) Observer {
+	return Observer{
+		Committed: func(entries []unilog.Entry, took time.Duration) {
+			o.committed(entries, took)
+			other.committed(entries, took)
+		},
+		GapFilled: func(entries []unilog.Entry) {
+			o.gapFilled(entries)
+			other.gapFilled(entries)
+		},
+		Parked: func(entry unilog.Entry, err error) {
+			o.parked(entry, err)
+			other.parked(entry, err)
+		},
+		Failed: func(err error) {
+			o.failed(err)
+			other.failed(err)
+		},
+		Leases: func(partitions []int) {
+			o.leases(partitions)
+			other.leases(partitions)
+		},
+	}
+}
+
+func (o *Observer) committed(entries []unilog.Entry, took time.Duration) {
+	if o.Committed != nil {
+		o.Committed(entries, took)
+	}
+}
+
+func (o *Observer) gapFilled(entries []unilog.Entry) {
+	if o.GapFilled != nil {
+		o.GapFilled(entries)
+	}
+}
+
+func (o *Observer) parked(entry unilog.Entry, err error) {
+	if o.Parked != nil {
+		o.Parked(entry, err)
+	}
+}
+
+func (o *Observer) failed(err error) {
+	if o.Failed != nil {
+		o.Failed(err)
+	}
+}
+
+func (o *Observer) leases(partitions []int) {
+	if o.Leases != nil {
+		o.Leases(partitions)
+	}
+}

@@ -1,0 +1,233 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rocketrides/unilog/internal/loop"
+)
+
+// crew are the goroutines that read this process's partitions.
+type crew struct {
+	*Consumer
+	member *membership
+	work   context.Context
+	// workers are those that have not ended, by partition.
+	workers map[int]*worker
+	ended   chan ended
+	numbers chan int // of partitions, each time that they are counted
+
+	told   bool
+	leases []int // as they were told
+}
+
+// worker reads one partition.
+type worker struct {
+	stop     context.CancelFunc
+	stopping bool
+	surplus  bool // its lease is to be given back
+}
+
+// ended says that a worker has.
+type ended struct {
+	partition int
+	err       error
+}
+
+// countPause is how long a new partition may wait to be read.
+const countPause = time.Second
+
+// errExit is how a worker ends whose handler has ended the goroutine.
+var errExit = errors.New("unilog: the handler has called runtime.Goexit")
+
+// Run consumes until ctx ends. Then it finishes the batches in hand, within
+// 5 seconds, gives its leases back, and returns nil.
+//
+// It reads the partitions that it has leases on. The processes of one consumer
+// share them out evenly, each time that one of them comes, goes, or was not seen
+// for 2 s by the database's clock; one that is left without a partition stands by.
+// A partition that is added to the log is read within a second.
+//
+// It goes on through the loss of Postgres and of the log, and returns an error
+// only where a person must decide: a [unilog.RejectedError], a [unilog.GapError], a
+// [unilog.CheckpointAheadError], a [unilog.ForeignLogError] or [unilog.ErrDeliverersName]. Such an error in
+// one partition ends Run for all, and other processes of the consumer take that
+// partition over, and end likewise: see [Config.ParkRejected]. While the log is ahead of its source, it waits,
+// and logs a [unilog.LogAheadError].
+func (c *Consumer) Run(ctx context.Context) error {
+	ctx, halt := context.WithCancel(ctx)
+	defer halt()
+	work, stop := loop.Outlive(ctx, loop.ShutdownTimeout)
+	defer stop()
+	r := &crew{
+		Consumer: c, member: newMembership(&c.cfg), work: work,
+		workers: map[int]*worker{}, ended: make(chan ended), numbers: make(chan int),
+	}
+	number, err := c.count(ctx)
+	if err != nil {
+		c.log.Debug("could not count the partitions", "err", err)
+	}
+	c.know(max(number, 1))
+	var counting sync.WaitGroup
+	counting.Go(func() { r.keepCounting(ctx) })
+	err = r.keep(ctx)
+	halt()
+	counting.Wait()
+	for len(r.workers) > 0 {
+		e := <-r.ended
+		delete(r.workers, e.partition)
+		if err == nil {
+			err = e.err
+		}
+	}
+	if leaveErr := r.member.leave(); leaveErr != nil {
+		c.log.Debug("could not give the leases back: they expire", "err", leaveErr)
+	}
+	c.cfg.Observer.leases(nil)
+	return err
+}
+
+// keepCounting counts the partitions from time to time. It does not hold up the
+// renewal of leases, as the archive may be another database than theirs.
+func (r *crew) keepCounting(ctx context.Context) {
+	for {
+		loop.Sleep(ctx, countPause)
+		number, err := r.count(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			r.log.Debug("could not count the partitions", "err", err)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case r.numbers <- number:
+		}
+	}
+}
+
+// keep keeps the leases, and a worker for each, until ctx ends or a worker halts.
+func (r *crew) keep(ctx context.Context) error {
+	tick := time.NewTicker(leaseRenewal)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		r.renew(ctx)
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		case number := <-r.numbers:
+			r.know(number)
+		case e := <-r.ended:
+			if e.err != nil {
+				delete(r.workers, e.partition)
+				return e.err
+			}
+			r.dismiss(ctx, e.partition)
+		}
+	}
+	return nil
+}
+
+// renew renews the leases and adapts the workers to them. If it cannot, they go
+// on: leases do not decide what is applied.
+func (r *crew) renew(ctx context.Context) {
+	bound := renewTimeout
+	if len(r.workers) == 0 {
+		bound = loop.CallTimeout // nothing to lose yet
+	}
+	bounded, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	d, err := r.member.renew(bounded, len(r.partitions))
+	if err != nil {
+		if len(r.workers) == 0 && ctx.Err() == nil {
+			r.log.Warn("consuming failed: trying again", "err", err)
+			r.cfg.Observer.failed(err)
+			r.readiness.Note(ctx, err)
+		}
+		return
+	}
+	r.readiness.Note(ctx, nil)
+	r.know(d.number)
+	for partition, w := range r.workers {
+		if !slices.Contains(d.mine, partition) {
+			w.end() // another process has it
+		}
+	}
+	for i, partition := range d.mine {
+		w := r.workers[partition]
+		switch surplus := i >= d.share; {
+		case w == nil && surplus:
+			r.giveBack(ctx, partition)
+		case w == nil:
+			r.start(ctx, partition)
+		case surplus:
+			w.surplus = true
+			w.end()
+		}
+	}
+	r.tell()
+}
+
+func (w *worker) end() {
+	w.stopping = true
+	w.stop()
+}
+
+// start begins to read a partition.
+func (r *crew) start(ctx context.Context, partition int) {
+	ctx, stop := context.WithCancel(ctx)
+	r.workers[partition] = &worker{stop: stop}
+	c := r.partitions[partition]
+	go func() {
+		defer stop()
+		e := ended{partition, errExit}
+		defer func() { r.ended <- e }()
+		e.err = c.run(ctx, r.work)
+	}()
+}
+
+// dismiss forgets a worker that was told to end.
+func (r *crew) dismiss(ctx context.Context, partition int) {
+	w := r.workers[partition]
+	delete(r.workers, partition)
+	r.partitions[partition].readiness.Forget()
+	if w.surplus {
+		r.giveBack(ctx, partition)
+	}
+}
+
+// giveBack gives a surplus lease back. If it fails, the next renewal tries again.
+func (r *crew) giveBack(ctx context.Context, partition int) {
+	if err := r.member.giveBack(ctx, partition); err != nil && ctx.Err() == nil {
+		r.log.Debug("could not give a lease back", "partition", partition, "err", err)
+	}
+}
+
+// tell tells which partitions this process reads, if that has changed.
+func (r *crew) tell() {
+	var leases []int
+	var working []*partitionConsumer
+	for _, partition := range slices.Sorted(maps.Keys(r.workers)) {
+		if !r.workers[partition].stopping {
+			leases = append(leases, partition)
+			working = append(working, r.partitions[partition])
+		}
+	}
+	if r.told && slices.Equal(leases, r.leases) {
+		return
+	}
+	switch {
+	case len(leases) == 0:
+		r.log.Info("standing by: other processes of this consumer read all partitions, or did so within the last 2 s")
+	case r.told || len(r.partitions) > 1:
+		r.log.Info("reading", "partitions", leases, "of", len(r.partitions))
+	}
+	r.told, r.leases = true, leases
+	r.setWorking(working)
+	r.cfg.Observer.leases(leases)
+}

@@ -1,0 +1,35 @@
+package deliverer
+
+import (
+	"context"
+	"time"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/barrier"
+)
+
+// passBarrier is that of a consumer.
+func (p *delivering) passBarrier(ctx, work context.Context, b *barrier.Barrier, e unilog.Entry, wait time.Duration) (int, error) {
+	passes, err := b.Await(ctx, p.log, wait, func(ctx context.Context) (behind int, err error) {
+		for partition, offset := range b.Offsets {
+			key := p.key
+			key.Partition = partition
+			at, err := p.cfg.Checkpoints.Load(ctx, key)
+			if err != nil {
+				return 0, err
+			}
+			if at.Offset < offset-1 {
+				behind++
+			}
+		}
+		return behind, nil
+	})
+	if err != nil || !passes {
+		return 0, err
+	}
+	if err := p.save(work, e.Cursor()); err != nil {
+		return 0, err
+	}
+	p.passed(1)
+	return 1, nil
+}

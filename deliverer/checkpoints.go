@@ -1,0 +1,126 @@
+package deliverer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/reader"
+)
+
+// Checkpoints keep how far deliverers have come. [PostgresCheckpoints] and
+// [FileCheckpoints] do. Implementations are safe for concurrent use.
+//
+// A deliverer that is to begin elsewhere than at the first record, as at the
+// log's head, is told so by a Load and a Save from there before it first runs.
+type Checkpoints interface {
+	// Load returns the checkpoint, the zero Cursor if there is none. It returns a
+	// [ForeignCheckpointError] if the name's checkpoint belongs to another log.
+	Load(ctx context.Context, key CheckpointKey) (unilog.Cursor, error)
+
+	// Save moves the checkpoint, if it still is at the offset of from, and else
+	// returns [ErrOvertaken] and changes nothing. With from as to, it shows that
+	// the deliverer is alive. After any other error it is not known whether the
+	// checkpoint was moved.
+	Save(ctx context.Context, key CheckpointKey, from, to unilog.Cursor) error
+}
+
+// CheckpointKey says whose checkpoint in which log it is.
+type CheckpointKey struct {
+	// Name is the deliverer's.
+	Name string
+	// LogID is that of the partition's [unilog.Head].
+	LogID     string
+	Partition int
+}
+
+// ErrOvertaken says that another instance has moved a checkpoint.
+var ErrOvertaken = errors.New("unilog: another instance has moved the checkpoint")
+
+// ForeignCheckpointError says that what a name has delivered came from another
+// log, whose offsets mean other records.
+type ForeignCheckpointError struct {
+	Key CheckpointKey
+	// Theirs is the log_id that the checkpoint belongs to, "" if it is the
+	// checkpoint of a [consumer.Consumer].
+	Theirs string
+}
+
+func (e *ForeignCheckpointError) Error() string {
+	if e.Theirs == "" {
+		return fmt.Sprintf("unilog: %s is the name of a consumer with a state in this database: give the deliverer another name", e.Key.Name)
+	}
+	return fmt.Sprintf("unilog: the checkpoint of %s in partition %d belongs to another log (its log_id is %s, this log's is %s): "+
+		"give the deliverer another name, and another file if it has one, or, to deliver all of this log, delete the checkpoint",
+		e.Key.Name, e.Key.Partition, e.Theirs, e.Key.LogID)
+}
+
+const (
+	// Index: checkpoints_pkey, for all of these.
+	sqlRegisterDeliverer = `
+INSERT INTO checkpoints (name, partition, log_id, outside) VALUES ($1, $2, $3, true)
+ON CONFLICT (name, partition) DO NOTHING`
+
+	sqlDelivered = `SELECT "offset", position, CASE WHEN outside THEN log_id ELSE '' END FROM checkpoints WHERE name = $1 AND partition = $2`
+
+	sqlSaveDelivered = `
+UPDATE checkpoints SET "offset" = $5, position = $6, updated_at = clock_timestamp()
+WHERE name = $1 AND partition = $2 AND outside AND log_id = $3 AND "offset" = $4`
+)
+
+// PostgresCheckpoints keeps checkpoints in a database's table checkpoints; see
+// the migration set consumer. In the source's database they keep the archive
+// from dropping what is not delivered, as those of consumers do.
+func PostgresCheckpoints(db *pgxpool.Pool) Checkpoints { return postgresCheckpoints{db} }
+
+type postgresCheckpoints struct{ db *pgxpool.Pool }
+
+func (c postgresCheckpoints) Load(ctx context.Context, key CheckpointKey) (at unilog.Cursor, err error) {
+	at, theirs, err := c.load(ctx, key)
+	if errors.Is(err, pgx.ErrNoRows) {
+		if _, err = c.db.Exec(ctx, sqlRegisterDeliverer, key.Name, key.Partition, key.LogID); err == nil {
+			at, theirs, err = c.load(ctx, key)
+		}
+	}
+	if err != nil {
+		return unilog.Cursor{}, fmt.Errorf("read the checkpoint: %w", err)
+	}
+	if theirs != key.LogID {
+		return unilog.Cursor{}, &ForeignCheckpointError{Key: key, Theirs: theirs}
+	}
+	return at, nil
+}
+
+func (c postgresCheckpoints) load(ctx context.Context, key CheckpointKey) (at unilog.Cursor, logID string, err error) {
+	err = c.db.QueryRow(ctx, sqlDelivered, key.Name, key.Partition).Scan(&at.Offset, &at.Position, &logID)
+	return at, logID, err
+}
+
+func (c postgresCheckpoints) Save(ctx context.Context, key CheckpointKey, from, to unilog.Cursor) error {
+	return saveDelivered(ctx, c.db, key, from, to)
+}
+
+func saveDelivered(ctx context.Context, db unilog.Execer, key CheckpointKey, from, to unilog.Cursor) error {
+	tag, err := db.Exec(ctx, sqlSaveDelivered, key.Name, key.Partition, key.LogID, from.Offset, to.Offset, to.Position)
+	if err != nil {
+		return fmt.Errorf("save the checkpoint: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrOvertaken
+	}
+	return nil
+}
+
+// park moves the checkpoint past an entry and puts it into dead_letters.
+func (c postgresCheckpoints) park(ctx context.Context, key CheckpointKey, from unilog.Cursor, e unilog.Entry, why error) error {
+	return pgx.BeginFunc(ctx, c.db, func(tx pgx.Tx) error {
+		if err := saveDelivered(ctx, tx, key, from, e.Cursor()); err != nil {
+			return err
+		}
+		return reader.Park(ctx, tx, key.Name, e, why)
+	})
+}

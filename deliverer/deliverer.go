@@ -1,0 +1,231 @@
+package deliverer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/loop"
+)
+
+// Delivery carries entries, one or more of one partition, in their order, to
+// where their effect lies: a webhook, a warehouse. It returns nil when all of
+// them have arrived.
+//
+// It must be idempotent: after an error, or a crash before the checkpoint is
+// saved, and from other instances of the same name, the same entries come again.
+// logID, with an entry's partition and offset, is a key that names it for ever.
+//
+// An error, or a panic, means that nobody knows what has arrived: the deliverer
+// waits, longer each time, up to 30 seconds, and tries again from the same entry,
+// with fewer. [Reject] and [RetryAfter] say more than a plain error. A call must
+// return when its context ends, after Timeout: one that does not holds up its
+// partition for ever.
+//
+// It is called for several partitions at the same time.
+type Delivery func(ctx context.Context, logID string, entries []unilog.Entry) error
+
+// Config says what a deliverer reads and where it delivers. Name, Log,
+// Deliver and Checkpoints are required.
+type Config struct {
+	// Name is the deliverer's: its checkpoints are kept under it. Run one
+	// instance of a name. With [PostgresCheckpoints], several can take over from
+	// each other: none can skip an entry, but what two are at they both deliver.
+	Name string
+	// Log is where the entries are read, of all its partitions.
+	Log unilog.Log
+	// Deliver delivers them.
+	Deliver Delivery
+	// Checkpoints keep what has been delivered.
+	Checkpoints Checkpoints
+	// Archive is the source's database, from which entries are read that the
+	// log no longer holds. Without it, such a gap halts the deliverer with a
+	// [unilog.GapError].
+	Archive *pgxpool.Pool
+	// BatchRecords bounds what one call of Deliver gets, and so what a crash
+	// repeats: 1 to 100,000, default 1.
+	BatchRecords int
+	// Timeout bounds one call of Deliver: default a minute.
+	Timeout time.Duration
+	// Attempts is after how many failures of an entry alone, within one Run, it
+	// counts as rejected; 0, the default, tries for ever.
+	Attempts int
+	// ParkRejected puts a rejected entry into dead_letters and goes on after it,
+	// which takes [PostgresCheckpoints]. By default the deliverer halts there,
+	// with a [unilog.RejectedError].
+	ParkRejected bool
+	// Logger gets what happens: default slog.Default().
+	Logger *slog.Logger
+	// Observer is told what happens; nobody by default. Committed means delivered
+	// and saved.
+	Observer Observer
+
+	retryFirst, retryMost time.Duration // the waits after failed deliveries
+}
+
+// Deliverer reads a log and delivers it to where no transaction reaches: each
+// entry at least once, and, within its partition, never before the one that
+// precedes it has arrived. It never passes over an entry.
+//
+// A Deliverer is not safe for concurrent use, but for its Ready.
+type Deliverer struct {
+	cfg Config
+	log *slog.Logger
+
+	mu         sync.Mutex // for partitions: Ready reads it
+	partitions []*delivering
+}
+
+// New checks the configuration and fills in its defaults.
+func New(cfg Config) (*Deliverer, error) {
+	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 1)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.Timeout = cmp.Or(cfg.Timeout, time.Minute)
+	cfg.retryFirst = cmp.Or(cfg.retryFirst, 100*time.Millisecond)
+	cfg.retryMost = cmp.Or(cfg.retryMost, 30*time.Second)
+	_, parks := cfg.Checkpoints.(parker)
+	switch {
+	case cfg.Name == "":
+		return nil, errors.New("unilog: DelivererConfig.Name is required")
+	case !unilog.StorableText(cfg.Name):
+		return nil, fmt.Errorf("unilog: DelivererConfig.Name %w", unilog.ErrInvalidText)
+	case cfg.Log == nil:
+		return nil, errors.New("unilog: DelivererConfig.Log is required")
+	case cfg.Deliver == nil:
+		return nil, errors.New("unilog: DelivererConfig.Deliver is required")
+	case cfg.Checkpoints == nil:
+		return nil, errors.New("unilog: DelivererConfig.Checkpoints is required")
+	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
+		return nil, fmt.Errorf("unilog: DelivererConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
+	case cfg.Timeout < time.Millisecond:
+		return nil, fmt.Errorf("unilog: DelivererConfig.Timeout is %v: it must be at least 1ms", cfg.Timeout)
+	case cfg.Attempts < 0:
+		return nil, fmt.Errorf("unilog: DelivererConfig.Attempts is %d: it must be 0, for ever, or more", cfg.Attempts)
+	case cfg.ParkRejected && !parks:
+		return nil, errors.New("unilog: DelivererConfig.ParkRejected needs a table for dead letters: use PostgresCheckpoints as its Checkpoints")
+	}
+	return &Deliverer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
+}
+
+// partitionsPause is how often Run looks whether the log has more partitions.
+const partitionsPause = time.Second
+
+// Run delivers all partitions of the log, each in its order, until ctx ends.
+// Then it finishes the calls in hand, within 5 seconds, and returns nil.
+//
+// It goes on through the loss of the log and of its checkpoints' database, and
+// returns an error only where a person must decide: a [unilog.RejectedError], a
+// [unilog.GapError], a [unilog.CheckpointAheadError], a [ForeignCheckpointError] or a
+// [unilog.ForeignLogError]. While the log is ahead of its source, it waits, and logs a
+// [unilog.LogAheadError].
+func (d *Deliverer) Run(ctx context.Context) error {
+	ctx, halt := context.WithCancel(ctx)
+	defer halt()
+	work, stop := loop.Outlive(ctx, loop.ShutdownTimeout)
+	defer stop()
+	var running sync.WaitGroup
+	halted := make(chan error, 1)
+	for n := 0; ctx.Err() == nil; loop.Sleep(ctx, partitionsPause) {
+		partitions, err := d.look(ctx)
+		if err != nil && ctx.Err() == nil {
+			d.log.Warn("could not ask how many partitions there are: trying again", "err", err)
+		}
+		for ; n < len(partitions); n++ {
+			p := partitions[n]
+			running.Go(func() {
+				if err := p.run(ctx, work); err != nil {
+					select {
+					case halted <- err:
+					default: // another partition was first
+					}
+					halt()
+				}
+			})
+		}
+	}
+	running.Wait()
+	select {
+	case err := <-halted:
+		return err
+	default:
+		return nil
+	}
+}
+
+// RunOnce delivers one batch of each partition, without waiting for it, and
+// returns how many entries it delivered. Called again after an error, it goes on
+// from the checkpoints.
+func (d *Deliverer) RunOnce(ctx context.Context) (n int, err error) {
+	partitions, err := d.look(ctx)
+	for _, p := range partitions {
+		m, failed := p.step(ctx, ctx, 0)
+		n += m
+		err = errors.Join(err, failed)
+	}
+	return n, err
+}
+
+// look returns the log's partitions as far as they are known. They only become
+// more.
+func (d *Deliverer) look(ctx context.Context) ([]*delivering, error) {
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	head, err := d.cfg.Log.Head(ctx, 0)
+	if err != nil {
+		err = &unilog.LogError{Call: "read the log's head", Err: err}
+		head.Partitions = 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for err == nil && len(d.partitions) < max(1, head.Partitions) {
+		d.partitions = append(d.partitions, newDelivering(d, len(d.partitions)))
+	}
+	return d.partitions, err
+}
+
+// Ready returns nil if the last batch of each partition, or look for one, went
+// well. Else it says in one line what holds one of them up. Ready is safe for
+// concurrent use with everything else.
+func (d *Deliverer) Ready() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.partitions) == 0 {
+		return loop.ErrNotLooked
+	}
+	for _, p := range d.partitions {
+		if err := p.readiness.Ready(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reject makes of an error of a [Delivery] one that is final: to try again would
+// be in vain. The deliverer finds out for which of the entries, and parks that one
+// or halts.
+func Reject(err error) error { return &refusal{err} }
+
+// refusal is a destination's final answer to an entry.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
+
+// RetryAfter makes of an error of a [Delivery] one after which to wait for a
+// certain time, an hour at the most.
+func RetryAfter(err error, wait time.Duration) error { return &postponement{err, wait} }
+
+type postponement struct {
+	err  error
+	wait time.Duration
+}
+
+func (p *postponement) Error() string { return p.err.Error() }
+
+func (p *postponement) Unwrap() error { return p.err }

@@ -1,0 +1,216 @@
+package deliverer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/barrier"
+	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/reader"
+)
+
+// delivering is a deliverer at work on one partition.
+type delivering struct {
+	cfg       *Config
+	log       *slog.Logger
+	key       CheckpointKey
+	readiness loop.Readiness
+
+	// at is the checkpoint, and nil when it has to be read again.
+	at *unilog.Cursor
+	// pending are entries that were read and follow the checkpoint.
+	pending []unilog.Entry
+	// limit is how many the next call gets: fewer after a failure. readLimit is
+	// the same for reads.
+	limit, readLimit int
+	// failures counts those of the first pending entry alone.
+	failures int
+	saved    time.Time
+}
+
+const (
+	// deliverRead is how many entries are read at least, however few are
+	// delivered at a time.
+	deliverRead = 1000
+	// longestRetryAfter bounds what somebody outside can make a deliverer wait.
+	longestRetryAfter = time.Hour
+)
+
+// parker keeps rejected entries. Only what has a table for them is one.
+type parker interface {
+	park(ctx context.Context, key CheckpointKey, from unilog.Cursor, e unilog.Entry, why error) error
+}
+
+// failedDelivery is what the outside has to answer for.
+type failedDelivery struct{ err error }
+
+func (f *failedDelivery) Error() string { return f.err.Error() }
+
+func (f *failedDelivery) Unwrap() error { return f.err }
+
+func newDelivering(d *Deliverer, partition int) *delivering {
+	return &delivering{
+		cfg: &d.cfg, log: d.log.With("partition", partition),
+		key:   CheckpointKey{Name: d.cfg.Name, Partition: partition},
+		limit: d.cfg.BatchRecords, readLimit: max(deliverRead, d.cfg.BatchRecords),
+	}
+}
+
+func (p *delivering) run(ctx, work context.Context) error {
+	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
+	outside := loop.Backoff{First: p.cfg.retryFirst, Most: p.cfg.retryMost}
+	for ctx.Err() == nil {
+		_, err := p.step(ctx, work, reader.ReadWait)
+		var failed *failedDelivery
+		var postponed *postponement
+		switch {
+		case err == nil:
+			retry.Reset()
+			outside.Reset()
+		case isFinal(err):
+			return err
+		case ctx.Err() != nil:
+		case errors.Is(err, ErrOvertaken):
+			p.log.Info("another instance was faster: reading the checkpoint again")
+			retry.Wait(ctx)
+		case errors.As(err, &postponed):
+			wait := min(max(0, postponed.wait), longestRetryAfter)
+			p.log.Warn("delivery failed: trying again when asked to", "wait", wait, "err", err)
+			loop.Sleep(ctx, wait+rand.N(wait/10+1))
+		case errors.As(err, &failed):
+			p.log.Warn("delivery failed: trying again", "err", err)
+			outside.Wait(ctx)
+		default:
+			p.log.Warn("delivering failed: trying again", "err", err)
+			retry.Wait(ctx)
+		}
+	}
+	return nil
+}
+
+// isFinal says whether a person must decide what is to be done about an error.
+func isFinal(err error) bool {
+	for _, target := range []any{new(*unilog.RejectedError), new(*unilog.GapError), new(*unilog.CheckpointAheadError), new(*ForeignCheckpointError), new(*unilog.ForeignLogError)} {
+		if errors.As(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// step reads a batch, as long as ctx lives, if none is pending, and delivers it,
+// as long as work does.
+func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int, err error) {
+	defer func() {
+		trouble := err
+		if err != nil {
+			p.at = nil // what was saved is not known
+			if errors.Is(err, ErrOvertaken) {
+				trouble = nil
+			} else if ctx.Err() == nil {
+				p.cfg.Observer.failed(err)
+			}
+		}
+		p.readiness.Note(ctx, trouble)
+	}()
+	if err := p.load(ctx); err != nil {
+		return 0, err
+	}
+	if time.Since(p.saved) >= loop.Heartbeat {
+		if err := p.save(ctx, *p.at); err != nil {
+			return 0, err
+		}
+	}
+	if len(p.pending) == 0 {
+		if p.pending, err = p.read(ctx, wait); err != nil || len(p.pending) == 0 {
+			return 0, err
+		}
+	}
+	entries, barrier := barrier.UpTo(p.pending[:min(p.limit, len(p.pending))])
+	if barrier != nil {
+		return p.passBarrier(ctx, work, barrier, p.pending[0], wait)
+	}
+	return p.deliver(work, entries)
+}
+
+// deliver delivers the first of the pending entries and saves that it did.
+func (p *delivering) deliver(ctx context.Context, entries []unilog.Entry) (int, error) {
+	began := time.Now()
+	err := p.call(ctx, entries)
+	var rejected *refusal
+	switch {
+	case err == nil:
+		last := entries[len(entries)-1]
+		if err := p.save(ctx, last.Cursor()); err != nil {
+			return 0, err
+		}
+		p.limit = min(2*p.limit, p.cfg.BatchRecords)
+		p.cfg.Observer.committed(entries, time.Since(began))
+		p.passed(len(entries))
+		return len(entries), nil
+	case ctx.Err() != nil: // this process ends
+		return 0, err
+	case len(entries) > 1:
+		p.limit = len(entries) / 2
+		if errors.As(err, &rejected) { // those before the rejected one are not
+			return p.deliver(ctx, entries[:p.limit])
+		}
+	case errors.As(err, &rejected):
+		return p.reject(ctx, entries[0], rejected.err)
+	default:
+		p.failures++
+		if p.cfg.Attempts > 0 && p.failures >= p.cfg.Attempts {
+			return p.reject(ctx, entries[0], err)
+		}
+	}
+	return 0, &failedDelivery{fmt.Errorf("offset %d: %w", entries[0].Offset, err)}
+}
+
+func (p *delivering) call(ctx context.Context, entries []unilog.Entry) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			p.log.Error("delivery panicked", "first", entries[0].Offset, "panic", v, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return p.cfg.Deliver(ctx, p.key.LogID, entries)
+}
+
+// reject parks an entry, or returns the error to halt with.
+func (p *delivering) reject(ctx context.Context, e unilog.Entry, why error) (int, error) {
+	if !p.cfg.ParkRejected {
+		p.failures = 0
+		return 0, &unilog.RejectedError{Consumer: p.key.Name, Partition: p.key.Partition, Offset: e.Offset, Err: why}
+	}
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	if err := p.cfg.Checkpoints.(parker).park(ctx, p.key, *p.at, e, why); err != nil {
+		return 0, err
+	}
+	at := e.Cursor()
+	p.at, p.saved = &at, time.Now()
+	p.cfg.Observer.parked(e, why)
+	p.log.Error("record rejected: parked in dead_letters", "offset", e.Offset, "err", why)
+	p.passed(1)
+	return 1, nil
+}
+
+func (p *delivering) passed(n int) { p.pending, p.failures = p.pending[n:], 0 }
+
+func (p *delivering) save(ctx context.Context, to unilog.Cursor) error {
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	if err := p.cfg.Checkpoints.Save(ctx, p.key, *p.at, to); err != nil {
+		return err
+	}
+	p.at, p.saved = &to, time.Now()
+	return nil
+}

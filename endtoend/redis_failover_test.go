@@ -1,0 +1,177 @@
+package endtoend_test
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/redislog"
+
+	"github.com/rocketrides/unilog/internal/world"
+)
+
+// several are the sorts of Redis in which a replica takes over.
+var several = map[string]func(testing.TB) *testenv.Nodes{
+	"a cluster": testenv.Cluster,
+	"Sentinel":  testenv.Sentinel,
+}
+
+// setupNodes makes a world on several servers, which the test may kill. See
+// setupOn.
+func setupNodes(t *testing.T, nodes *testenv.Nodes) *world.World {
+	t.Helper()
+	w := world.Bare(t, testenv.Database(t, "world", world.MigrateWorld))
+	open := func() *redislog.Log {
+		log, err := redislog.Open(w.Ctx, nodes.URL(), w.Stream)
+		w.Must(err)
+		t.Cleanup(log.Close)
+		return log
+	}
+	w.Log, w.Redis = open(), open().Client()
+	return w
+}
+
+// master returns who has the stream, as soon as that is known.
+func master(w *world.World, nodes *testenv.Nodes) (master, replica *testenv.Node) {
+	w.Helper()
+	w.Await("a master", func() string {
+		var err error
+		if master, replica, err = nodes.Master(w.Ctx, w.Stream); err == nil && master != nil {
+			return ""
+		}
+		return fmt.Sprint("none, and the error is ", err)
+	})
+	return master, replica
+}
+
+// replaced waits until somebody else has the stream.
+func replaced(w *world.World, nodes *testenv.Nodes, old *testenv.Node) {
+	w.Helper()
+	w.Await("another master", func() string {
+		if master, _ := master(w, nodes); master == old {
+			return "it is the old one"
+		}
+		return ""
+	})
+}
+
+func TestClusterOrSentinelMasterKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	for name, start := range several {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes := start(t)
+			w := setupNodes(t, nodes)
+			l := startLoad(w)
+			l.goOn()
+			master, _ := master(w, nodes)
+			w.Must(master.Kill())
+			killed := time.Now()
+			l.goOn() // nobody but the replica can have done it
+			t.Logf("records go on %v after the master was killed", time.Since(killed))
+			replaced(w, nodes, master)
+			w.Must(nodes.Restart(w.Ctx, master))
+			reconnect(w)
+			l.goOn()
+			l.finish()
+		})
+	}
+}
+
+// TestClusterOrSentinelMasterFrozenUnderLoad freezes the master, which does not know that it was
+// replaced when it goes on. Its clients must notice without an end of their
+// connections.
+func TestClusterOrSentinelMasterFrozenUnderLoad(t *testing.T) {
+	t.Parallel()
+	for name, start := range several {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes := start(t)
+			w := setupNodes(t, nodes)
+			l := startLoad(w)
+			l.goOn()
+			master, _ := master(w, nodes)
+			w.Must(master.Signal(syscall.SIGSTOP))
+			frozen := time.Now()
+			l.goOn()
+			t.Logf("records go on %v after the master was frozen", time.Since(frozen))
+			w.Must(master.Signal(syscall.SIGCONT))
+			replaced(w, nodes, master)
+			// It knows, and has cut its clients off.
+			world.AwaitEqual(w, "the old master's role", "slave", func() string {
+				role, err := master.Do(w.Ctx, "ROLE").ToArray()
+				if err != nil {
+					return err.Error()
+				}
+				name, _ := role[0].ToString()
+				return name
+			})
+			reconnect(w)
+			l.goOn()
+			l.finish()
+		})
+	}
+}
+
+// TestClusterOrSentinelFailoverLosesEntries kills a master whose replica lacks entries that all
+// consumers have applied.
+func TestClusterOrSentinelFailoverLosesEntries(t *testing.T) {
+	t.Parallel()
+	for name, start := range several {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes := start(t)
+			w := setupNodes(t, nodes)
+			l := startLoad(w)
+			l.goOn()
+			master, replica := master(w, nodes)
+			w.Must(nodes.AcceptLaggards(w.Ctx))
+			// It lags from here on.
+			w.Must(replica.Do(w.Ctx, "CONFIG", "SET", "masterauth", "wrong").Error())
+			w.Must(master.Do(w.Ctx, "CLIENT", "KILL", "TYPE", "replica").Error())
+			entries, err := master.Do(w.Ctx, "XREVRANGE", w.Stream, "+", "-", "COUNT", "1").AsXRange()
+			w.Must(err)
+			var has int // at most
+			_, err = fmt.Sscanf(entries[0].ID, "%d-0", &has)
+			w.Must(err)
+			w.AwaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM checkpoints`, has)
+			w.Must(master.Kill())
+			killed := time.Now()
+			w.Await("a failover", func() string {
+				if err := nodes.FailOver(w.Ctx); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
+			replaced(w, nodes, master)
+			l.goOn()
+			t.Logf("records go on %v after the master was killed", time.Since(killed))
+			w.Must(nodes.Restart(w.Ctx, master))
+			reconnect(w)
+			l.finish()
+		})
+	}
+}
+
+// TestClusterSlotMovesUnderLoad moves the stream to another master of the cluster, twice,
+// while it is written and read.
+func TestClusterSlotMovesUnderLoad(t *testing.T) {
+	t.Parallel()
+	nodes := testenv.Cluster(t)
+	w := setupNodes(t, nodes)
+	l := startLoad(w)
+	for range 2 {
+		l.goOn()
+		from, _ := master(w, nodes)
+		to := nodes.Servers[0]
+		if to == from {
+			to = nodes.Servers[1]
+		}
+		w.Must(nodes.Move(w.Ctx, w.Stream, from, to, l.goOn))
+		replaced(w, nodes, from)
+	}
+	l.goOn()
+	l.finish()
+}

@@ -1,0 +1,17 @@
+package loop
+
+import (
+	"time"
+)
+
+// CallTimeout bounds each call to Postgres or to the log.
+const CallTimeout = 5 * time.Second
+
+// FarewellTimeout bounds what a leader that steps down tells Postgres.
+const FarewellTimeout = time.Second
+
+// ShutdownTimeout bounds the batch in hand after a cancel.
+const ShutdownTimeout = 5 * time.Second
+
+// heartbeat is how often an idle consumer shows that it is alive.
+const Heartbeat = 30 * time.Second

@@ -1,0 +1,62 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/rocketrides/unilog"
+)
+
+// ErrNotLooked is why a process that has only begun is not ready.
+var ErrNotLooked = errors.New("unilog: it has not looked yet")
+
+// readiness is how a process's last attempt to do its work ended. It is safe
+// for concurrent use.
+type Readiness struct {
+	mu     sync.Mutex
+	looked bool
+	err    error
+}
+
+// note takes the end of an attempt.
+func (r *Readiness) Note(ctx context.Context, err error) {
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled): // told to stop, which says nothing
+		return
+	case errors.Is(err, unilog.ErrStandby), errors.Is(err, unilog.ErrSimulated):
+		err = nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked, r.err = true, err
+}
+
+// forget is for work that another process does now.
+func (r *Readiness) Forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked, r.err = false, nil
+}
+
+func (r *Readiness) Ready() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !r.looked:
+		return ErrNotLooked
+	case r.err != nil:
+		return OneLine(r.err)
+	}
+	return nil
+}
+
+// OneLine makes an error say in one line what it says.
+func OneLine(err error) error { return oneLineError{err} }
+
+type oneLineError struct{ error }
+
+func (e oneLineError) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+
+func (e oneLineError) Unwrap() error { return e.error }

@@ -1,0 +1,80 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// Beginner begins a transaction: a pgxpool.Pool or a pgx.Conn.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// SQLNoJIT goes before statements whose estimates may make Postgres compile
+// them, which takes far longer than running them. It lasts for the transaction,
+// which a batch is.
+const SQLNoJIT = `SELECT set_config('jit', 'off', true)`
+
+// Batcher is what an audit takes: a pgxpool.Pool, a pgx.Conn or a pgx.Tx.
+type Batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+func IsLockTimeout(err error) bool { return SQLState(err) == "55P03" }
+
+// SQLState returns the SQLSTATE of an error from the server, or "".
+func SQLState(err error) string {
+	var e interface{ SQLState() string }
+	if errors.As(err, &e) {
+		return e.SQLState()
+	}
+	return ""
+}
+
+// rollback ends a transaction that was not committed. If it fails, so has the
+// connection, and the server rolls back.
+func Rollback(tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = tx.Rollback(ctx)
+}
+
+// IsTransient says whether the database, rather than the record, is why a
+// transaction failed, so that the same transaction may succeed later.
+func IsTransient(err error) bool {
+	var netErr net.Error
+	if errors.As(err, &netErr) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	code := SQLState(err)
+	switch code {
+	case "57014": // cancelled, as by statement_timeout: less work may do
+		return false
+	case "25006", // read only: a standby, for now
+		"25P03", // idle in transaction: this process was frozen, or hung
+		"55P03": // lock not available
+		return true
+	}
+	for _, class := range [...]string{
+		"08", // connection
+		"40", // serialization failure, deadlock
+		"53", // out of connections, memory or disk
+		"57", // shutting down
+		"58", // its disk failed it
+	} {
+		if strings.HasPrefix(code, class) {
+			return true
+		}
+	}
+	return false
+}

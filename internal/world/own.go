@@ -1,0 +1,75 @@
+package world
+
+import (
+	"os/exec"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/redislog"
+)
+
+// setupOwn makes a world on a Postgres that the test may stop.
+func SetupOwn(t *testing.T) (*World, *private.Server) {
+	t.Helper()
+	server := testenv.Postgres(t)
+	db, err := pgxpool.New(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	w := SetupOn(t, db, testenv.SharedRedis(t))
+	w.Must(MigrateWorld(w.Ctx, db))
+	return w, server
+}
+
+func (w *World) Run(name string, args ...string) {
+	w.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		w.Fatal(name, args, err, string(out))
+	}
+}
+
+// streamAll streams until nothing is left, by a process of its own.
+func (w *World) StreamAll() {
+	w.Helper()
+	s := w.Streamer()
+	w.Drain(s)
+	s.Close()
+}
+
+// setupSource makes a world with a log_id of its own: setup's databases are copies
+// of one.
+func SetupSource(t *testing.T) *World {
+	t.Helper()
+	w := Setup(t)
+	w.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`)
+	return w
+}
+
+// stateElsewhere returns a database for consumers of other worlds' logs.
+func StateElsewhere(t *testing.T) *World {
+	t.Helper()
+	return Bare(t, testenv.Database(t, "world", MigrateWorld))
+}
+
+// setupOn makes a world on servers that the test may kill. It is checked by the
+// test itself: when a test's cleanups run, such servers are gone.
+func SetupOn(t *testing.T, db *pgxpool.Pool, redisURL string) *World {
+	t.Helper()
+	w := Bare(t, db)
+	var err error
+	w.Log, err = redislog.Open(w.Ctx, redisURL, w.Stream)
+	w.Must(err)
+	t.Cleanup(w.Log.Close)
+	option, err := rueidis.ParseURL(redisURL)
+	w.Must(err)
+	option.DisableCache = true
+	w.Redis, err = rueidis.NewClient(option)
+	w.Must(err)
+	t.Cleanup(w.Redis.Close)
+	return w
+}

@@ -1,0 +1,63 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog/internal/proxy"
+
+	"github.com/rocketrides/unilog/consumer"
+)
+
+// process is one of consumer "sum", with connections of its own, which can be cut.
+type Process struct {
+	p        *Partitioned
+	Consumer *consumer.Consumer
+	DB       *pgxpool.Pool
+	Postgres *proxy.Proxy
+	Running  errgroup.Group
+	cancel   context.CancelFunc
+	leases   atomic.Pointer[[]int]
+	Changes  atomic.Int32
+}
+
+func (m *Process) Start() {
+	var ctx context.Context
+	ctx, m.cancel = context.WithCancel(m.p.Ctx)
+	m.Running.Go(func() error { return m.Consumer.Run(ctx) })
+	m.p.Cleanup(m.cancel)
+}
+
+// stop ends it in order.
+func (m *Process) Stop() {
+	m.p.Helper()
+	m.cancel()
+	m.p.Ended("the process", &m.Running)
+}
+
+// die ends it so that it cannot tell anyone.
+func (m *Process) Die() {
+	m.p.Helper()
+	m.Postgres.Refuse(true)
+	m.Postgres.Cut()
+	m.Stop()
+}
+
+// reads are the partitions that it reads, by its own account.
+func (m *Process) Reads() string {
+	leases := m.leases.Load()
+	if leases == nil {
+		return "nothing yet"
+	}
+	return fmt.Sprint(*leases)
+}
+
+// awaitReads waits until it reads just these partitions.
+func (m *Process) AwaitReads(partitions ...int) {
+	m.p.Helper()
+	AwaitEqual(m.p.World, "the partitions that a process reads", fmt.Sprint(partitions), m.Reads)
+}

@@ -1,0 +1,368 @@
+package world
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/redislog"
+
+	"github.com/rocketrides/unilog/audit"
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+// world is a database and a stream of a test's own. Writers note amounts, and
+// consumers add them up.
+type World struct {
+	TB
+	Ctx    context.Context
+	DB     *pgxpool.Pool
+	Log    *redislog.Log
+	Redis  rueidis.Client
+	Stream string
+}
+
+// tb is what tests and the cases of a property have in common.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+	Errorf(format string, args ...any)
+	Cleanup(f func())
+}
+
+// The truth, and what consumers make of it. Table applied says in which order
+// and would refuse to apply an offset twice.
+const sqlWorld = `
+CREATE TABLE amounts (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, amount numeric NOT NULL);
+CREATE TABLE sums (name text PRIMARY KEY, total numeric NOT NULL);
+CREATE TABLE applied (
+    n bigint GENERATED ALWAYS AS IDENTITY,
+    name text, "offset" bigint, data jsonb,
+    PRIMARY KEY (name, "offset")
+);`
+
+var Audit = audit.Equation{
+	Truth:  `SELECT sum(amount) FROM amounts`,
+	Totals: `SELECT name, total FROM sums`,
+	Amount: `(data ->> 'amount')::numeric`,
+	AddToTotal: `
+		INSERT INTO sums AS s (name, total) VALUES ($1, $2::text::numeric)
+		ON CONFLICT (name) DO UPDATE SET total = s.total + excluded.total`,
+}
+
+func MigrateWorld(ctx context.Context, pool *pgxpool.Pool) error {
+	if err := migration.Up(ctx, pool, migration.Log, migration.Consumer); err != nil {
+		return err
+	}
+	_, err := pool.Exec(ctx, sqlWorld)
+	return err
+}
+
+// setup makes a world. When the test ends, the world must be in order.
+func Setup(t testing.TB) *World {
+	t.Helper()
+	w := &World{TB: t, Ctx: t.Context(), Stream: testenv.StreamName(t)}
+	w.DB = testenv.Database(t, "world", MigrateWorld)
+	url := testenv.SharedRedis(t)
+	var err error
+	w.Log, err = redislog.Open(w.Ctx, url, w.Stream)
+	w.Must(err)
+	t.Cleanup(w.Log.Close)
+	option, err := rueidis.ParseURL(url)
+	w.Must(err)
+	option.DisableCache = true
+	w.Redis, err = rueidis.NewClient(option)
+	w.Must(err)
+	t.Cleanup(w.Redis.Close)
+	t.Cleanup(func() {
+		w.Ctx = context.Background()
+		if !t.Failed() {
+			w.CheckArchive()
+			w.CheckStream()
+			w.CheckAudit()
+		}
+	})
+	return w
+}
+
+// bare returns a world of a database, with a stream's name and no log.
+func Bare(t testing.TB, db *pgxpool.Pool) *World {
+	return &World{TB: t, Ctx: t.Context(), DB: db, Stream: testenv.StreamName(t)}
+}
+
+func (w *World) Must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *World) Exec(sql string, args ...any) {
+	w.Helper()
+	_, err := w.DB.Exec(w.Ctx, sql, args...)
+	w.Must(err)
+}
+
+// query returns the one value that a query selects.
+func Query[T any](w *World, sql string, args ...any) T {
+	w.Helper()
+	rows, err := w.DB.Query(w.Ctx, sql, args...)
+	w.Must(err)
+	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	w.Must(err)
+	return v
+}
+
+// command runs a Redis command.
+func (w *World) Command(args ...string) rueidis.RedisResult {
+	w.Helper()
+	result := w.Redis.Do(w.Ctx, w.Redis.B().Arbitrary(args...).Build())
+	if err := result.Error(); err != nil && !rueidis.IsRedisNil(err) {
+		w.Fatal(err)
+	}
+	return result
+}
+
+// wipe loses the log whole, as FLUSHALL would.
+func (w *World) Wipe() {
+	w.Helper()
+	w.Command("DEL", w.Stream, "{"+w.Stream+"}:leader")
+}
+
+func Record(amount string) unilog.Record {
+	return unilog.Record{Action: "note", Object: "amount", Data: json.RawMessage(`{"amount":` + amount + `}`)}
+}
+
+// note writes amounts and stages their records on a transaction.
+func (w *World) Note(tx pgx.Tx, amounts ...string) {
+	w.Helper()
+	for _, a := range amounts {
+		_, err := tx.Exec(w.Ctx, `INSERT INTO amounts (amount) VALUES ($1::text::numeric)`, a)
+		w.Must(err)
+		w.Must(unilog.Stage(w.Ctx, tx, Record(a)))
+	}
+}
+
+// begin begins a transaction, which is rolled back if the test forgets it.
+func (w *World) Begin() pgx.Tx {
+	w.Helper()
+	tx, err := w.DB.Begin(w.Ctx)
+	w.Must(err)
+	w.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+	return tx
+}
+
+// commit writes amounts in one committed transaction.
+func (w *World) Commit(amounts ...string) {
+	w.Helper()
+	w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error {
+		w.Note(tx, amounts...)
+		return nil
+	}))
+}
+
+// commitMany writes n amounts of 1 in one committed transaction.
+func (w *World) CommitMany(n int) {
+	w.Helper()
+	records := make([]unilog.Record, n)
+	for i := range records {
+		records[i] = Record("1")
+	}
+	w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(w.Ctx, `INSERT INTO amounts (amount) SELECT 1 FROM generate_series(1, $1)`, n); err != nil {
+			return err
+		}
+		return unilog.Stage(w.Ctx, tx, records...)
+	}))
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// streamer makes one. A leader whose way to the database cannot fail is silent only
+// because the test, or the machine, is slow: its session does not end for that.
+func (w *World) Streamer(change ...func(*streamer.Config)) *streamer.Streamer {
+	w.Helper()
+	// However slow the machine is, a leader loses its session only where a test wants it to.
+	cfg := streamer.Config{DB: w.DB, Log: w.Log, Logger: quiet, SessionTimeout: await.Patience}
+	for _, f := range change {
+		f(&cfg)
+	}
+	s, err := streamer.New(cfg)
+	w.Must(err)
+	w.Cleanup(s.Close)
+	return s
+}
+
+func (w *World) Consumer(name string, change ...func(*consumer.Config)) *consumer.Consumer {
+	w.Helper()
+	cfg := consumer.Config{
+		Name: name, DB: w.DB, Archive: w.DB, Log: w.Log, Logger: quiet,
+		Handler: consumer.Each(w.Add(name)),
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	c, err := consumer.New(cfg)
+	w.Must(err)
+	return c
+}
+
+// add is the consumers' handler.
+func (w *World) Add(name string) func(context.Context, pgx.Tx, unilog.Entry) error {
+	return func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
+		_, err := tx.Exec(ctx, `INSERT INTO applied (name, "offset", data) VALUES ($1, $2, $3)`, name, e.Offset, e.Data)
+		if err == nil {
+			_, err = tx.Exec(ctx, `
+				INSERT INTO sums AS s VALUES ($1, ($2::jsonb ->> 'amount')::numeric)
+				ON CONFLICT (name) DO UPDATE SET total = s.total + excluded.total`, name, e.Data)
+		}
+		return err
+	}
+}
+
+// drain streams until nothing is left, going on after simulated failures.
+func (w *World) Drain(s *streamer.Streamer) (n int) {
+	w.Helper()
+	return w.Repeat(s.RunOnce)
+}
+
+// consume applies until nothing is left.
+func (w *World) Consume(c *consumer.Consumer) (n int) {
+	w.Helper()
+	return w.Repeat(c.RunOnce)
+}
+
+func (w *World) Repeat(once func(context.Context) (int, error)) (total int) {
+	w.Helper()
+	for progress := time.Now(); ; {
+		n, err := once(w.Ctx)
+		switch {
+		case errors.Is(err, unilog.ErrSimulated) && time.Since(progress) < await.Patience:
+			continue
+		case err != nil:
+			w.Fatal(err)
+		case n == 0:
+			return total
+		}
+		total += n
+		progress = time.Now()
+	}
+}
+
+// endOf runs what ends by itself, or when ctx does, and returns how.
+func (w *World) EndOf(ctx context.Context, run func(context.Context) error) error {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(ctx, await.Patience)
+	defer cancel()
+	err := run(ctx)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		w.Fatal(fmt.Sprintf("it has not ended after %v: %v", await.Patience, err))
+	}
+	return err
+}
+
+// awaitThat waits until something holds that another goroutine brings about.
+func (w *World) AwaitThat(what string, holds func() bool) {
+	w.Helper()
+	await.True(waiting{tb: w.TB}, what, holds)
+}
+
+// waiting is what waits in a test, or in a case of a property.
+type waiting struct {
+	testing.TB
+	tb TB
+}
+
+func (t waiting) Helper() { t.tb.Helper() }
+
+func (t waiting) Fatalf(format string, args ...any) {
+	t.tb.Helper()
+	t.tb.Fatal(fmt.Sprintf(format, args...))
+}
+
+// streamIDs returns the ids of the stream's entries.
+func (w *World) StreamIDs() []string {
+	w.Helper()
+	entries, err := w.Command("XRANGE", w.Stream, "-", "+").AsXRange()
+	w.Must(err)
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		ids[i] = e.ID
+	}
+	return ids
+}
+
+// checkArchive sees that offsets have no gaps.
+func (w *World) CheckArchive() {
+	w.Helper()
+	gaps := Query[int](w, `
+		SELECT count(*) FROM (SELECT "offset" - lag("offset") OVER (PARTITION BY partition ORDER BY "offset") AS step FROM log_records) AS r
+		WHERE step <> 1`)
+	last := Query[int64](w, `SELECT coalesce(max("offset"), 0) FROM log_records WHERE partition = 0`)
+	next := Query[int64](w, `SELECT next_offset FROM log_partitions WHERE partition = 0`)
+	if gaps != 0 || last != 0 && last != next-1 {
+		w.Errorf("the archive has %d gaps and ends at %d, before next_offset %d", gaps, last, next)
+	}
+}
+
+// checkStream sees that the stream's ids follow each other.
+func (w *World) CheckStream() {
+	w.Helper()
+	ids := w.StreamIDs()
+	for i, id := range ids {
+		var offset, first int64
+		_, err := fmt.Sscanf(id, "%d-0", &offset)
+		w.Must(err)
+		_, err = fmt.Sscanf(ids[0], "%d-0", &first)
+		w.Must(err)
+		if offset != first+int64(i) {
+			w.Errorf("stream entry number %d has the id %s, the first one %s", i, id, ids[0])
+			return
+		}
+	}
+}
+
+// checkAudit sees that every consumer agrees with the database.
+func (w *World) CheckAudit() {
+	w.Helper()
+	balances, err := Audit.Check(w.Ctx, w.DB)
+	w.Must(err)
+	for _, b := range balances {
+		if !b.Agrees {
+			w.Errorf("%s disagrees: %+v", b.Consumer, b)
+		}
+	}
+}
+
+// total is what a consumer has added up.
+func (w *World) Total(name string) string {
+	w.Helper()
+	return Query[string](w, `SELECT coalesce((SELECT total FROM sums WHERE name = $1), 0)::text`, name)
+}
+
+func (w *World) WantTotal(name, want string) {
+	w.Helper()
+	if got := w.Total(name); got != want {
+		w.Errorf("the total of %s is %s, want %s", name, got, want)
+	}
+}
+
+func (w *World) WantCount(what string, got, want int) {
+	w.Helper()
+	if got != want {
+		w.Errorf("%s: %d, want %d", what, got, want)
+	}
+}

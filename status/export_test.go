@@ -1,0 +1,7 @@
+package status
+
+// The statements that run in loops, for a look at their plans.
+const (
+	SQLPartitions = sqlPartitionStates
+	SQLConsumers  = sqlConsumers
+)

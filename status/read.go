@@ -1,0 +1,280 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/archive"
+	"github.com/rocketrides/unilog/internal/locks"
+	"github.com/rocketrides/unilog/internal/postgres"
+)
+
+const (
+	// Index: staged_log_records_pkey for the oldest one; they are counted by reading
+	// them all.
+	sqlStagedStatus = `
+SELECT count(*), coalesce(
+    (SELECT extract(epoch FROM clock_timestamp() - staged_at) FROM staged_log_records ORDER BY id LIMIT 1), 0)::float8
+FROM staged_log_records`
+
+	// Index: log_records_pkey of the first chunk, once for each of a handful of rows.
+	sqlPartitionStates = `
+SELECT log_id::text, partition, active, epoch, next_offset - 1, published_offset,
+    coalesce((SELECT "offset" FROM log_records AS r WHERE r.partition = p.partition ORDER BY r.partition, r."offset" LIMIT 1), next_offset),
+    coalesce(trouble, ''), coalesce(extract(epoch FROM clock_timestamp() - troubled_at), 0)::float8
+FROM log_partitions AS p
+ORDER BY partition`
+
+	// A consumer that has not registered in a partition begins at its beginning.
+	// Index: checkpoints_pkey, log_records_pkey, dead_letters_pkey.
+	sqlConsumers = `
+SELECT name, partition, coalesce(c."offset", 0), next_offset - 1 - coalesce(c."offset", 0),
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - r.staged_at) FROM log_records AS r
+        WHERE r.partition = p.partition AND r."offset" > coalesce(c."offset", 0) ORDER BY r.partition, r."offset" LIMIT 1), 0)::float8,
+    extract(epoch FROM clock_timestamp() - max(c.updated_at) OVER (PARTITION BY name))::float8,
+    extract(epoch FROM clock_timestamp() - coalesce(c.updated_at, max(c.updated_at) OVER (PARTITION BY name)))::float8,
+    (SELECT count(*) FROM dead_letters AS d WHERE d.consumer = name AND d.partition = p.partition AND d.discarded_at IS NULL)
+FROM (SELECT DISTINCT name FROM checkpoints) AS n CROSS JOIN log_partitions AS p LEFT JOIN checkpoints AS c USING (name, partition)
+ORDER BY name, partition`
+
+	sqlMembersReadable = `SELECT coalesce(has_table_privilege(to_regclass('consumer_members'), 'SELECT'), false)`
+
+	// Index: consumer_members_pkey; a row for each process.
+	sqlMembers = `
+SELECT name, count(*) FROM consumer_members
+WHERE seen_at > clock_timestamp() - interval '3 s'
+GROUP BY name`
+
+	sqlSessionOf = `a.pid, coalesce(a.usename, ''), a.application_name, coalesce(host(a.client_addr), 'local'),
+    coalesce(extract(epoch FROM clock_timestamp() - %s), 0)::float8`
+
+	sqlLeaders = `
+SELECT l.objid::bigint, ` + sqlSessionOf + `
+FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()
+    AND l.classid = $1 AND l.objsubid = 2`
+
+	sqlOld = `
+SELECT ` + sqlSessionOf + `
+FROM pg_stat_activity AS a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+    AND a.xact_start < clock_timestamp() - make_interval(secs => $1)
+ORDER BY a.xact_start
+LIMIT 5`
+)
+
+const (
+	// oldTransaction is when an open transaction is worth mentioning.
+	oldTransaction = time.Minute
+	// statusTimeout bounds the wait for the log, which may be why someone looks.
+	statusTimeout = 2 * time.Second
+	// headsAtOnce is how many partitions the log is asked for at the same time.
+	headsAtOnce = 32
+)
+
+// Read reads the status. An error means that the database could not be
+// read; that the log cannot be is part of the status.
+func Read(ctx context.Context, db postgres.Beginner, log unilog.Log) (*Status, error) {
+	s := new(Status)
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`); err != nil {
+			return err
+		}
+		return s.read(ctx, tx)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the status: %w", err)
+	}
+	if log != nil {
+		s.readLog(ctx, log)
+		err = s.compareAgain(ctx, db)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the status: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Status) read(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, postgres.SQLNoJIT); err != nil {
+		return err
+	}
+	if err := tx.QueryRow(ctx, sqlStagedStatus).Scan(&s.Staged, &s.StagedFor); err != nil {
+		return err
+	}
+	if err := s.readPartitions(ctx, tx); err != nil {
+		return err
+	}
+	if err := s.readConsumers(ctx, tx); err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, fmt.Sprintf(sqlOld, "a.xact_start"), oldTransaction.Seconds())
+	if err != nil {
+		return err
+	}
+	s.Old, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Session])
+	return err
+}
+
+func (s *Status) readPartitions(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, sqlPartitionStates)
+	if err != nil {
+		return err
+	}
+	var p Partition
+	_, err = pgx.ForEachRow(rows, []any{&s.LogID, &p.Partition, &p.Active, &p.Epoch, &p.Numbered, &p.Published, &p.First, &p.Trouble, &p.TroubledFor}, func() error {
+		if p.Partition != len(s.Partitions) {
+			return fmt.Errorf("log_partitions has no row for partition %d", len(s.Partitions))
+		}
+		s.Partitions = append(s.Partitions, p)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(s.Partitions) == 0 {
+		return errors.New("log_partitions has no row for partition 0")
+	}
+	if rows, err = tx.Query(ctx, fmt.Sprintf(sqlLeaders, "a.backend_start"), locks.Leader); err != nil {
+		return err
+	}
+	var partition int
+	var l Session
+	_, err = pgx.ForEachRow(rows, []any{&partition, &l.PID, &l.User, &l.Application, &l.Address, &l.Seconds}, func() error {
+		if partition < len(s.Partitions) {
+			leader := l
+			s.Partitions[partition].Leader = &leader
+		}
+		return nil
+	})
+	all := sum(s.Partitions)
+	s.Epoch, s.Leader = all.Epoch, all.Leader
+	s.Numbered, s.Published, s.First, s.Trouble, s.TroubledFor = all.Numbered, all.Published, all.First, all.Trouble, all.TroubledFor
+	return err
+}
+
+func (s *Status) readConsumers(ctx context.Context, tx pgx.Tx) error {
+	members, err := readMembers(ctx, tx)
+	if err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, sqlConsumers)
+	if err != nil {
+		return err
+	}
+	var name string
+	var p ConsumerPartition
+	var seen float64
+	var letters int64
+	s.Consumers = []Consumer{}
+	_, err = pgx.ForEachRow(rows, []any{&name, &p.Partition, &p.Checkpoint, &p.Lag, &p.LagSeconds, &seen, &p.Silent, &letters}, func() error {
+		if p.Partition == 0 {
+			s.Consumers = append(s.Consumers, Consumer{Name: name, Silent: seen, Processes: members[name], Behind: []ConsumerPartition{}})
+		}
+		c := &s.Consumers[len(s.Consumers)-1]
+		c.Checkpoint, c.Lag, c.DeadLetters = c.Checkpoint+p.Checkpoint, c.Lag+p.Lag, c.DeadLetters+letters
+		if p.LagSeconds > c.LagSeconds {
+			c.LagSeconds, c.Slowest = p.LagSeconds, p.Partition
+		}
+		if p.Lag != 0 {
+			c.Behind = append(c.Behind, p)
+		}
+		return nil
+	})
+	return err
+}
+
+// readMembers counts the processes of each consumer, if the reader may.
+func readMembers(ctx context.Context, tx pgx.Tx) (map[string]int, error) {
+	var readable bool
+	if err := tx.QueryRow(ctx, sqlMembersReadable).Scan(&readable); err != nil || !readable {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, sqlMembers)
+	if err != nil {
+		return nil, err
+	}
+	members := map[string]int{}
+	var name string
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&name, &n}, func() error { members[name] = n; return nil })
+	return members, err
+}
+
+// readLog asks for all heads within one bound of time.
+func (s *Status) readLog(ctx context.Context, log unilog.Log) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	eachAtOnce(len(s.Partitions), func(i int) {
+		p := &s.Partitions[i]
+		var err error
+		if p.Log, err = log.Head(ctx, i); err != nil {
+			p.LogError = err.Error()
+		}
+	})
+	all := sum(s.Partitions)
+	s.Log, s.LogError = all.Log, all.LogError
+}
+
+// compareAgain looks whether a log that seems to be ahead of the database only grew
+// with it since: then it is shown as far as the database was.
+func (s *Status) compareAgain(ctx context.Context, db postgres.Beginner) error {
+	isAhead := func(p Partition) bool { return p.Log.Offset > p.Numbered }
+	if !slices.ContainsFunc(s.Partitions, isAhead) {
+		return nil
+	}
+	var numbered []int64
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, archive.SQLNumbered)
+		if err == nil {
+			numbered, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i := range s.Partitions {
+		if p := &s.Partitions[i]; isAhead(*p) && i < len(numbered) && p.Log.Offset <= numbered[i] {
+			p.Log.Offset = p.Numbered
+		}
+	}
+	s.Log = sum(s.Partitions).Log
+	return nil
+}
+
+// Heads returns the heads of the log's partitions: of as many as the log says
+// that it has, or as are known of, if that is more. They are asked for at the same
+// time, but for the first one.
+func Heads(ctx context.Context, log unilog.Log, known int) ([]unilog.Head, error) {
+	first, err := log.Head(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	heads := make([]unilog.Head, max(first.Partitions, known, 1))
+	errs := make([]error, len(heads))
+	heads[0] = first
+	eachAtOnce(len(heads)-1, func(i int) { heads[i+1], errs[i+1] = log.Head(ctx, i+1) })
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return heads, nil
+}
+
+func eachAtOnce(n int, do func(i int)) {
+	var group errgroup.Group
+	group.SetLimit(headsAtOnce)
+	for i := range n {
+		group.Go(func() error { do(i); return nil })
+	}
+	_ = group.Wait()
+}

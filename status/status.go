@@ -1,0 +1,280 @@
+package status
+
+import (
+	"fmt"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/loop"
+)
+
+// Status says where everything stands, as the database that records are staged
+// in knows it. All of it but Log is read in one snapshot. Of several partitions,
+// offsets are added up: what was numbered, published and applied in all of them.
+type Status struct {
+	LogID string `json:"log_id"`
+	// Leader is the session that leads the first partition, and so numbers for all
+	// of them, or nil. Epoch is that partition's, too.
+	Epoch  int64    `json:"epoch"`
+	Leader *Session `json:"leader"`
+	// Staged records are not numbered yet; the oldest one waits for StagedFor
+	// seconds.
+	Staged    int64   `json:"staged"`
+	StagedFor float64 `json:"staged_for"`
+	// Numbered and Published are the last offsets that were; First is the first
+	// that the archive holds: the archive has Numbered-First+1 records.
+	Numbered  int64 `json:"numbered"`
+	Published int64 `json:"published"`
+	First     int64 `json:"first"`
+	// Trouble is the error by which the streamer's last attempt to publish
+	// failed, and TroubledFor for how many seconds none has succeeded. It is
+	// empty when the last one did. Of several partitions it is the oldest trouble.
+	Trouble     string     `json:"trouble,omitempty"`
+	TroubledFor float64    `json:"troubled_for,omitempty"`
+	Consumers   []Consumer `json:"consumers"`
+	// Old are the transactions that have been open for over a minute.
+	Old []Session `json:"old_transactions"`
+	// Log is the log's head, unless LogError says why it cannot be had.
+	Log      unilog.Head `json:"log"`
+	LogError string      `json:"log_error,omitempty"`
+	// Partitions are all that the log has, in their order.
+	Partitions []Partition `json:"partitions"`
+}
+
+// Partition is the [Status] of one partition.
+type Partition struct {
+	Partition int `json:"partition"`
+	// Active is false where no new records come.
+	Active      bool        `json:"active"`
+	Epoch       int64       `json:"epoch"`
+	Leader      *Session    `json:"leader"`
+	Numbered    int64       `json:"numbered"`
+	Published   int64       `json:"published"`
+	First       int64       `json:"first"`
+	Trouble     string      `json:"trouble,omitempty"`
+	TroubledFor float64     `json:"troubled_for,omitempty"`
+	Log         unilog.Head `json:"log"`
+	LogError    string      `json:"log_error,omitempty"`
+}
+
+// Session is a session of Postgres.
+type Session struct {
+	PID         int32  `json:"pid"`
+	User        string `json:"user"`
+	Application string `json:"application"`
+	Address     string `json:"address"`
+	// Seconds is how long it has led, or been in its transaction; 0 where the
+	// reader may not know, who needs the role pg_read_all_stats.
+	Seconds float64 `json:"seconds"`
+}
+
+// Consumer says how far a consumer of this database has come.
+type Consumer struct {
+	Name       string `json:"name"`
+	Checkpoint int64  `json:"checkpoint"`
+	// Lag is in records, and LagSeconds is how long the next one waits for it,
+	// or, of those that wait, the first that the archive still holds. Of several
+	// partitions it is the longest time, and Slowest the partition.
+	Lag        int64   `json:"lag"`
+	LagSeconds float64 `json:"lag_seconds"`
+	Slowest    int     `json:"slowest_partition"`
+	// Silent is how many seconds ago it last showed that it is alive.
+	Silent      float64 `json:"silent"`
+	DeadLetters int64   `json:"dead_letters"`
+	// Processes is how many run that share its partitions, 0 if that is not known.
+	Processes int `json:"processes"`
+	// Behind are the partitions that it has not applied to the end.
+	Behind []ConsumerPartition `json:"behind"`
+}
+
+// ConsumerPartition is the [Consumer] of one partition.
+type ConsumerPartition struct {
+	Partition  int     `json:"partition"`
+	Checkpoint int64   `json:"checkpoint"`
+	Lag        int64   `json:"lag"`
+	LagSeconds float64 `json:"lag_seconds"`
+	Silent     float64 `json:"silent"`
+}
+
+// slow is how many seconds a record may wait before that is worth mentioning.
+const slow = 5
+
+// Leaders is how many partitions a streamer leads.
+func (s *Status) Leaders() (n int) {
+	for i := range s.Partitions {
+		if s.Partitions[i].Leader != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// sum adds partitions up. Of an empty log, the first offset is 1.
+func sum(partitions []Partition) Partition {
+	all := partitions[0]
+	for _, p := range partitions[1:] {
+		all.Numbered += p.Numbered
+		all.Published += p.Published
+		all.First += p.First - 1
+		all.Log.Offset += p.Log.Offset
+		if all.Trouble == "" || p.TroubledFor > all.TroubledFor {
+			all.Trouble, all.TroubledFor = p.Trouble, p.TroubledFor
+		}
+		if all.LogError == "" {
+			all.LogError = p.LogError
+		}
+	}
+	return all
+}
+
+// Troubles says in words what is stuck, and why. None is good news. Of several
+// partitions it names those that are meant.
+func (s *Status) Troubles() []string {
+	out := append(s.streamerTroubles(), s.logTroubles()...)
+	most := map[int]int64{} // by partition, the lag of who is furthest behind
+	for _, c := range s.Consumers {
+		for _, p := range c.Behind {
+			most[p.Partition] = max(most[p.Partition], p.Lag)
+		}
+	}
+	for _, c := range s.Consumers {
+		out = append(out, c.troubles(s, most)...)
+	}
+	for _, t := range s.Old {
+		out = append(out, fmt.Sprintf("session %d (%s) has been in one transaction for %.0f s: "+
+			"what it stages is numbered when it commits, and dead rows pile up meanwhile", t.PID, t.Application, t.Seconds))
+	}
+	return out
+}
+
+func (s *Status) streamerTroubles() (out []string) {
+	type state struct {
+		trouble string
+		led     bool
+	}
+	fine := state{led: true}
+	for of, group := range grouped(s.Partitions, func(p *Partition) state { return state{p.Trouble, p.Leader != nil} }) {
+		all := sum(group)
+		waiting := all.Numbered - all.Published
+		if all.Partition == 0 { // whose leader numbers for all
+			waiting += s.Staged
+		}
+		in := where(s, group)
+		switch {
+		case of == fine:
+		case of.led:
+			out = append(out, in+fmt.Sprintf("the streamer has failed for %.0f s and %d records wait: %s", all.TroubledFor, waiting, of.trouble))
+		case of.trouble != "":
+			out = append(out, in+fmt.Sprintf("the streamer has failed for %.0f s and %d records wait; it tries again, if one is running: %s",
+				all.TroubledFor, waiting, of.trouble))
+		default:
+			out = append(out, in+fmt.Sprintf("no streamer leads: %d records wait; start one with `rocketrides streamer`", waiting))
+		}
+	}
+	if s.StagedFor > slow && s.Leader != nil && s.Partitions[0].Trouble == "" {
+		out = append(out, fmt.Sprintf("staged records wait for %.0f s to be numbered: see what the streamer logs (session %d)", s.StagedFor, s.Leader.PID))
+	}
+	return out
+}
+
+// standing is how the log, or a consumer, stands to the database.
+type standing int
+
+const (
+	isEven standing = iota
+	isUnread
+	isForeign
+	isAhead
+	isShort
+	isSlow
+	isSilent
+)
+
+func (s *Status) logTroubles() (out []string) {
+	type state struct {
+		standing
+		err string
+	}
+	for of, group := range grouped(s.Partitions, func(p *Partition) state { return state{p.logStanding(s.LogID), p.LogError} }) {
+		all, in := sum(group), where(s, group)
+		switch of.standing {
+		case isUnread:
+			out = append(out, in+"the log cannot be read: "+of.err)
+		case isForeign:
+			out = append(out, in+"the stream belongs to another database: give each database a stream of its own")
+		case isAhead:
+			out = append(out, in+fmt.Sprintf("the log is at offset %d and the database only at %d: was it restored to an earlier time?", all.Log.Offset, all.Numbered))
+		case isShort:
+			out = append(out, in+fmt.Sprintf("the log has lost records: it is at offset %d of %d, and the streamer publishes them again", all.Log.Offset, all.Published))
+		}
+	}
+	return out
+}
+
+func (p *Partition) logStanding(logID string) standing {
+	switch {
+	case p.LogError != "":
+		return isUnread
+	case p.Log.LogID != "" && p.Log.LogID != logID:
+		return isForeign
+	case p.Log.Offset > p.Numbered:
+		return isAhead
+	case p.Log.Offset < p.Published:
+		return isShort
+	}
+	return isEven
+}
+
+// troubles are those of a consumer, which may be the last of all.
+func (c *Consumer) troubles(s *Status, most map[int]int64) (out []string) {
+	for of, group := range grouped(c.Behind, func(p *ConsumerPartition) standing { return p.standing(s) }) {
+		all, last := ConsumerPartition{}, false
+		for _, p := range group {
+			all.Lag, all.Checkpoint = all.Lag+p.Lag, all.Checkpoint+p.Checkpoint
+			all.LagSeconds, all.Silent = max(all.LagSeconds, p.LagSeconds), max(all.Silent, p.Silent)
+			last = last || p.Lag == most[p.Partition]
+		}
+		in := where(s, group)
+		from, keeps := "", ""
+		if last {
+			keeps = "; it holds the retention back, unless it has expired"
+		}
+		if len(group) == 1 {
+			from = fmt.Sprintf("at offset %d, ", s.Partitions[group[0].Partition].First)
+		}
+		if last && len(group) == 1 {
+			keeps += fmt.Sprintf(": the archive keeps offset %d and later for it", all.Checkpoint+1)
+		}
+		behind := in + fmt.Sprintf("%s is behind by %d records, %.0f s", c.Name, all.Lag, all.LagSeconds)
+		switch of {
+		case isAhead:
+			out = append(out, in+fmt.Sprintf("%s is ahead of the database, at offset %d of %d: was that restored to an earlier time?",
+				c.Name, all.Checkpoint, all.Checkpoint+all.Lag))
+		case isShort:
+			out = append(out, in+fmt.Sprintf("%s is behind by %d records and the archive begins %safter its next one: "+
+				"unless the log still holds that, forget the consumer and start it anew with --bootstrap", c.Name, all.Lag, from))
+		case isSilent:
+			out = append(out, fmt.Sprintf("%s, and has been silent for %.0f s: it halted or is not running%s", behind, all.Silent, keeps))
+		case isSlow:
+			out = append(out, fmt.Sprintf("%s: see what it logs%s", behind, keeps))
+		}
+	}
+	if c.DeadLetters > 0 {
+		out = append(out, fmt.Sprintf("%s has parked %d records: see `rocketrides deadletters list %s`", c.Name, c.DeadLetters, c.Name))
+	}
+	return out
+}
+
+func (p *ConsumerPartition) standing(s *Status) standing {
+	of := &s.Partitions[p.Partition]
+	switch {
+	case p.Lag < 0:
+		return isAhead
+	case p.Lag > 0 && p.Checkpoint+1 < of.First:
+		return isShort
+	case p.LagSeconds <= slow, p.Checkpoint >= of.Published: // it has all there is, or will soon
+		return isEven
+	case p.Silent > 2*loop.Heartbeat.Seconds():
+		return isSilent
+	}
+	return isSlow
+}

@@ -1,0 +1,168 @@
+package status_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/status"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+func TestStatusSaysWhereEverythingStands(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	s, c := w.Streamer(), w.Consumer("sum")
+	w.Commit("1", "2", "3")
+	w.Drain(s)
+	w.Consume(c)
+	w.Commit("4")
+	w.Drain(s)
+	w.Commit("5", "6")
+	got := w.Status()
+	if got.Staged != 2 || got.Numbered != 4 || got.Published != 4 || got.First != 1 || got.Log.Offset != 4 ||
+		got.Leader == nil || got.Epoch != world.Query[int64](w, `SELECT epoch FROM log_partitions WHERE partition = 0`) || len(got.Consumers) != 1 {
+		t.Fatalf("the status is %+v", got)
+	}
+	if c := got.Consumers[0]; c.Name != "sum" || c.Checkpoint != 3 || c.Lag != 1 || c.LagSeconds <= 0 || c.DeadLetters != 0 {
+		t.Errorf("the consumer's is %+v", c)
+	}
+	if troubles := world.Steady(got).Troubles(); len(troubles) != 0 {
+		t.Errorf("there are troubles: %v", troubles)
+	}
+}
+
+func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
+	t.Parallel()
+	minute := func(s *status.Status) { s.StagedFor = 60 }
+	for says, change := range map[string]func(w *world.World, s *streamer.Streamer) func(*status.Status){
+		"no streamer leads: 1 records wait": func(w *world.World, s *streamer.Streamer) func(*status.Status) { s.Close(); w.Commit("1"); return nil },
+		"wait for 60 s to be numbered":      func(w *world.World, _ *streamer.Streamer) func(*status.Status) { w.Commit("1"); return minute },
+		"the log has lost records: it is at offset 0 of 3": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			w.Wipe()
+			return nil
+		},
+		"belongs to another database": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			w.Command("HSET", "{"+w.Stream+"}:leader", "log_id", "another")
+			return nil
+		},
+		"the log is at offset 9 and the database only at 3": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			w.Command("XADD", w.Stream, "9-0", "data", "1")
+			return nil
+		},
+		"sum is behind by 3 records, 18000 s, and has been silent for 18000 s": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			fallBehind(w, "5 hours")
+			return nil
+		},
+		"sum is behind by 3 records, 18000 s: see what it logs; it holds the retention back, unless it has expired: the archive keeps offset 1 and later": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			fallBehind(w, "0")
+			return nil
+		},
+		"sum is behind by 3 records and the archive begins at offset 3, after its next one": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			fallBehind(w, "5 hours")
+			return func(s *status.Status) { s.Partitions[0].First = 3 }
+		},
+		"the streamer has failed for 60 s and 1 records wait: unilog: no way": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			w.Commit("1")
+			return func(s *status.Status) {
+				s.Partitions[0].Trouble, s.Partitions[0].TroubledFor, s.StagedFor = "unilog: no way", 60, 60
+			}
+		},
+		"1 records wait; it tries again, if one is running: unilog: no way": func(w *world.World, s *streamer.Streamer) func(*status.Status) {
+			s.Close()
+			w.Commit("1")
+			return func(s *status.Status) { s.Partitions[0].Trouble = "unilog: no way" }
+		},
+		"sum has parked 1 records": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			w.Exec(`
+				INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+				VALUES ('sum', 0, 3, now(), 'a', 'o', '', '{"amount": 0}', '{}', 'poison')`)
+			return nil
+		},
+		"has been in one transaction for 90 s": func(*world.World, *streamer.Streamer) func(*status.Status) {
+			return func(s *status.Status) { s.Old = []status.Session{{PID: 7, Application: "report", Seconds: 90}} }
+		},
+	} {
+		t.Run(says, func(t *testing.T) {
+			t.Parallel()
+			w := world.Setup(t)
+			s := w.Streamer()
+			w.Commit("1", "2", "3")
+			w.Drain(s)
+			w.Consume(w.Consumer("sum"))
+			pretend := change(w, s)
+			status := world.Steady(w.Status())
+			if pretend != nil {
+				pretend(status)
+			}
+			if troubles := status.Troubles(); len(troubles) != 1 || !strings.Contains(troubles[0], says) {
+				t.Errorf("the troubles are %q, want one that says %q", troubles, says)
+			}
+			w.Wipe()
+		})
+	}
+}
+
+// fallBehind sets the consumer back to the beginning of records that are old,
+// and lets it be silent.
+func fallBehind(w *world.World, silent string) {
+	w.Helper()
+	w.Exec(`UPDATE checkpoints SET "offset" = 0, updated_at = now() - $1::interval`, silent)
+	w.Exec(`UPDATE log_records SET staged_at = now() - interval '5 hours'`)
+	w.Exec(`UPDATE sums SET total = 0`)
+}
+
+func TestStatusLagDoesNotLie(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	s := w.Streamer()
+	w.CommitMany(4)
+	w.Drain(s)
+	w.Consume(w.Consumer("sum"))
+	fallBehind(w, "0")
+
+	// The next record is gone: the next but one is what is known.
+	w.Exec(`DELETE FROM log_records WHERE "offset" <= 2`)
+	w.Exec(`UPDATE log_records SET staged_at = now() - interval '2 hours'`)
+	if c := world.Steady(w.Status()).Consumers[0]; c.Lag != 4 || c.LagSeconds != 7200 {
+		t.Errorf("the next record is gone, and the status is %+v", c)
+	}
+
+	// What nobody has published is not the consumer's fault.
+	w.Exec(`UPDATE checkpoints SET "offset" = 3`)
+	w.Exec(`UPDATE log_partitions SET published_offset = 3`)
+	status := world.Steady(w.Status())
+	if c := status.Consumers[0]; c.Lag != 1 || c.LagSeconds != 7200 || len(status.Troubles()) > 0 {
+		t.Errorf("the next record is not published, the consumer is %+v, and the troubles %q", c, status.Troubles())
+	}
+	w.Exec(`UPDATE sums SET total = 3`)
+}
+
+// TestStatusWithoutTheRightToSeeSessions reads it as a role that may read the
+// tables, but knows of others' sessions only that they are there.
+func TestStatusWithoutTheRightToSeeSessions(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Drain(w.Streamer())
+	conn, err := w.DB.Acquire(w.Ctx)
+	w.Must(err)
+	defer conn.Release()
+	role := "blind_" + world.Query[string](w, `SELECT current_database()`) // a role is the whole server's
+	for _, sql := range []string{
+		`CREATE ROLE ` + role,
+		`GRANT SELECT ON ALL TABLES IN SCHEMA public TO ` + role,
+		`SET ROLE ` + role,
+	} {
+		_, err := conn.Exec(w.Ctx, sql)
+		w.Must(err)
+	}
+	defer func() {
+		_, err := conn.Exec(w.Ctx, `RESET ROLE; DROP OWNED BY `+role+`; DROP ROLE `+role)
+		w.Must(err)
+	}()
+	s, err := status.Read(w.Ctx, conn, nil)
+	w.Must(err)
+	if s.Leader == nil || s.Leader.Seconds != 0 || s.Leader.User == "" {
+		t.Errorf("the leader is %+v", s.Leader)
+	}
+}

@@ -1,7 +1,0 @@
-package unilog
-
-// The statements that run in loops, for a look at their plans.
-const (
-	SQLPartitions = sqlPartitionStates
-	SQLConsumers  = sqlConsumers
-)

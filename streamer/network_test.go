@@ -1,0 +1,212 @@
+package streamer_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog/internal/proxy"
+
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+// TestFaultAtEveryMessage lets a streamer and a consumer meet a fault at the
+// first message that passes between them and a server, then at the second, and
+// so on, until they meet none: in their connecting, leading, numbering,
+// appending, recording, and so on.
+func TestFaultAtEveryMessage(t *testing.T) {
+	t.Parallel()
+	for _, who := range []string{"streamer", "consumer"} {
+		for _, server := range []string{"Postgres", "Redis"} {
+			for _, what := range []string{"cut", "hole"} {
+				for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
+					t.Run(strings.Join([]string{who, server, what, d.String()}, " "), func(t *testing.T) {
+						t.Parallel()
+						n := world.SetupNetwork(t)
+						p := n.Proxy(server)
+						begin := map[string]func(*world.Network) (world.Once, func()){"streamer": beginStreaming, "consumer": beginConsuming}[who]
+						met := 0
+						for ; ; met++ {
+							n.Commit("1", "1")
+							f, end := begin(n)
+							var sprung, hole <-chan struct{}
+							if what == "cut" {
+								sprung = p.CutAt(d, proxy.Nth(met+1))
+							} else {
+								hole = p.BlackholeAt(d, proxy.Nth(met+1), d)
+								sprung = hole
+							}
+							n.InsistThrough(hole, f, func() { world.Heal(p) })
+							// By these themselves: others would make up for what they skip.
+							if who == "streamer" {
+								n.WantCount("stream entries", len(n.StreamIDs()), 2*(met+1))
+							} else {
+								n.WantTotal("sum", fmt.Sprint(2*(met+1)))
+							}
+							end()
+							world.Heal(p)
+							if !world.Happened(sprung) {
+								break
+							}
+						}
+						if met < 3 {
+							t.Errorf("only %d faults were met", met)
+						}
+						n.Check(2 * (met + 1))
+					})
+				}
+			}
+		}
+	}
+}
+
+// The answer is lost, and what it answers is done: which nobody knows.
+func TestAnswerLost(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"cut", "hole"} {
+		// lose arms a fault, and meets it with a RunOnce.
+		lose := func(n *world.Network, p *proxy.Proxy, answer string, f world.Once) {
+			if what == "cut" {
+				n.Meet(p.CutAt(proxy.ToClient, proxy.Containing(answer)), nil, f)
+				return
+			}
+			hole := p.BlackholeAt(proxy.ToClient, proxy.Containing(answer), proxy.ToClient)
+			n.Meet(hole, hole, f)
+		}
+		t.Run("append "+what, func(t *testing.T) {
+			t.Parallel()
+			n := world.SetupNetwork(t)
+			s := n.FarStreamer()
+			n.Drain(s)
+			n.CommitMany(5)
+			lose(n, n.Redis, "appended\r\n$1\r\n5\r\n", s.RunOnce)
+			n.WantCount("stream entries at the loss", len(n.StreamIDs()), 5)
+			world.Heal(n.Redis)
+			n.CommitMany(5)
+			n.Insist(s.RunOnce, func() { world.Heal(n.Redis) })
+			s.Close()
+			n.Check(10)
+		})
+		t.Run("commit "+what, func(t *testing.T) {
+			t.Parallel()
+			n := world.SetupNetwork(t)
+			n.CommitMany(5)
+			n.Settle()
+			c := n.FarConsumer("sum")
+			lose(n, n.Postgres, "COMMIT\x00", c.RunOnce)
+			n.WantTotal("sum", "5")
+			world.Heal(n.Postgres)
+			n.Insist(c.RunOnce, func() { world.Heal(n.Postgres) })
+			n.Check(5)
+		})
+	}
+}
+
+// Nothing resets the connections that have lost something, and nothing comes on
+// them any more.
+func TestSilentConnectionsAreGivenUp(t *testing.T) {
+	t.Parallel()
+	for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
+		for _, server := range []string{"Postgres", "Redis"} {
+			t.Run(server+" "+d.String(), func(t *testing.T) {
+				t.Parallel()
+				n := world.SetupNetwork(t)
+				p := n.Proxy(server)
+				s := n.FarStreamer()
+				c := n.FarConsumer("sum")
+				n.CommitMany(5)
+				n.Drain(s)
+				n.Consume(c)
+				n.CommitMany(5)
+				for _, f := range []world.Once{s.RunOnce, c.RunOnce} {
+					hole := p.BlackholeAt(d, proxy.Nth(1), d)
+					n.Meet(hole, hole, f)
+					p.Blackhole(0)
+					n.Insist(f, func() {})
+				}
+				s.Close()
+				n.Check(10)
+			})
+		}
+	}
+}
+
+// TestRunGoesOnThroughFaults runs all processes on a network that fails in one
+// way after the other.
+func TestRunGoesOnThroughFaults(t *testing.T) {
+	t.Parallel()
+	n := world.SetupNetwork(t)
+	ctx, stop := context.WithCancel(n.Ctx)
+	var processes errgroup.Group
+	for range 2 {
+		s, c := n.FarStreamer(), n.FarConsumer("sum")
+		processes.Go(func() error { return s.Run(ctx) })
+		processes.Go(func() error { return c.Run(ctx) })
+	}
+	n.Cleanup(func() { // before the streamers resign, also when the test has failed
+		stop()
+		_ = processes.Wait()
+	})
+	records := 0
+	for _, server := range []string{"Postgres", "Redis"} {
+		p := n.Proxy(server)
+		for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
+			for _, fault := range []func() <-chan struct{}{
+				func() <-chan struct{} { return p.CutAt(d, proxy.Nth(1)) },
+				func() <-chan struct{} { p.Refuse(true); return p.CutAt(d, proxy.Nth(1)) },
+				func() <-chan struct{} { return p.BlackholeAt(d, proxy.Nth(1), d) },
+				func() <-chan struct{} { return p.BlackholeAt(d, proxy.Nth(1), proxy.Both) },
+			} {
+				sprung := fault()
+				n.CommitMany(10)
+				world.Receive(n.World, "the fault to be met", sprung)
+				n.CommitMany(10)
+				p.Refuse(false)
+				world.Heal(p)
+				records += 20
+				n.AwaitTotal("sum", fmt.Sprint(records))
+			}
+		}
+	}
+	stop()
+	n.Ended("the processes", &processes)
+	n.Check(records)
+}
+
+func TestSlowNetwork(t *testing.T) {
+	t.Parallel()
+	n := world.SetupNetwork(t)
+	n.Postgres.Slow(2*time.Millisecond, 8<<10)
+	n.Redis.Slow(2*time.Millisecond, 8<<10)
+	n.CommitMany(10)
+	s := n.FarStreamer()
+	n.Insist(s.RunOnce, func() {})
+	n.WantCount("stream entries", len(n.StreamIDs()), 10)
+	n.Insist(n.FarConsumer("sum").RunOnce, func() {})
+	n.WantTotal("sum", "10")
+	s.Close()
+	n.Check(10)
+}
+
+// beginStreaming starts a process that has to add a chunk before long.
+func beginStreaming(n *world.Network) (world.Once, func()) {
+	n.Helper()
+	s := n.FarStreamer(func(cfg *streamer.Config) {
+		*cfg = streamer.WithChunkRecords(*cfg, 4)
+		cfg.BatchRecords = 2
+	})
+	return s.RunOnce, s.Close
+}
+
+// beginConsuming starts a process on a connection of its own.
+func beginConsuming(n *world.Network) (world.Once, func()) {
+	n.Helper()
+	n.Settle()
+	n.FarDB.Reset()
+	return n.FarConsumer("sum").RunOnce, func() {}
+}

@@ -1,0 +1,225 @@
+package streamer_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
+
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+// asleep runs a streamer that nothing but a writer wakes, and lets it fall
+// asleep.
+func asleep(w *world.World) {
+	w.Helper()
+	w.Runs(func(cfg *streamer.Config) {
+		*cfg = streamer.WithoutClock(*cfg)
+		cfg.Log = gatedLog{w.Log, func([]unilog.Entry) {
+			if w.Sleeps() {
+				w.Errorf("the leader makes writers notify while it is awake")
+			}
+		}}
+	})
+	w.AwaitSleep()
+}
+
+// lastLook returns when the leader's session last did something.
+func lastLook(w *world.World) time.Time {
+	return world.Query[time.Time](w, `SELECT max(state_change) FROM pg_stat_activity AS a JOIN pg_locks AS l USING (pid)
+		WHERE l.locktype = 'advisory' AND l.database = a.datid AND a.datname = current_database() AND l.classid = 1970040679`)
+}
+
+func TestWriterWakesTheLeader(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	asleep(w)
+	for i := range 20 {
+		w.Commit("5")
+		w.Published(i + 1)
+	}
+	if !t.Run("by COPY", func(t *testing.T) {
+		tx := w.Begin()
+		_, err := tx.Exec(w.Ctx, `INSERT INTO amounts (amount) VALUES (1)`)
+		w.Must(err)
+		_, err = tx.CopyFrom(w.Ctx, pgx.Identifier{"staged_log_records"}, []string{"action", "object", "data"},
+			pgx.CopyFromRows([][]any{{"create", "amount", map[string]int{"amount": 1}}}))
+		w.Must(err)
+		w.Must(tx.Commit(w.Ctx))
+		w.Published(21)
+	}) {
+		t.FailNow() // or the next part would wait in vain
+	}
+	t.Run("after a rollback", func(t *testing.T) {
+		tx := w.Begin()
+		w.Note(tx, "7")
+		w.Must(tx.Rollback(w.Ctx))
+		w.Commit("8")
+		w.Published(22)
+	})
+}
+
+// TestWritersWhileTheLeaderLiesDown writes all the time, and so between any two of
+// the leader's steps.
+func TestWritersWhileTheLeaderLiesDown(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	asleep(w)
+	written := 0
+	for range 150 {
+		var writers sync.WaitGroup
+		for range 3 {
+			moments := rand.IntN(15)
+			writers.Go(func() {
+				for range moments {
+					w.Exec(`SELECT`)
+				}
+				w.Commit("1")
+			})
+			written++
+		}
+		writers.Wait()
+		awaitEntriesAtOnce(w, written)
+	}
+}
+
+// awaitEntriesAtOnce is awaitEntries without a pause, which would leave time to lie
+// down.
+func awaitEntriesAtOnce(w *world.World, n int) {
+	w.Helper()
+	for over := time.Now().Add(await.Patience); ; {
+		entries := w.StreamLength()
+		if entries == n {
+			return
+		}
+		if time.Now().After(over) {
+			w.Fatal(fmt.Sprintf("waited %v for %d entries; instead: %d", await.Patience, n, entries))
+		}
+	}
+}
+
+// TestSleepingLeaderKeepsTheLead lets it say now and then that it lives, whatever
+// the pool's connections do when a context ends. A machine that is too slow for the
+// time that it may be silent costs it the lead: the next term will do.
+func TestSleepingLeaderKeepsTheLead(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	config := w.DB.Config()
+	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Hour}
+	}
+	db, err := pgxpool.NewWithConfig(w.Ctx, config)
+	w.Must(err)
+	t.Cleanup(db.Close)
+	w.Runs(func(cfg *streamer.Config) {
+		*cfg = streamer.WithUpkeepPause(*cfg, time.Hour)
+		cfg.SessionTimeout = time.Second
+		cfg.DB = db
+	})
+	var term, looks int64
+	var last time.Time
+	w.Await("a leader to say three times in its sleep that it lives", func() string {
+		if !w.Sleeps() {
+			looks = 0
+			return "it is awake"
+		}
+		epoch, look := world.Query[int64](w, `SELECT epoch FROM log_partitions`), lastLook(w)
+		switch {
+		case looks == 0 || epoch != term:
+			term, looks, last = epoch, 1, look
+		case look.After(last):
+			looks, last = looks+1, look
+		}
+		if looks < 4 { // the first of which is how it fell asleep
+			return fmt.Sprintf("%d looks in epoch %d, the last one at %v", looks, epoch, last)
+		}
+		return ""
+	})
+}
+
+// TestRebuildWakesTheLeader empties the log while the leader sleeps.
+func TestRebuildWakesTheLeader(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.CommitMany(30)
+	w.Runs(func(cfg *streamer.Config) {
+		cfg.BatchRecords = 10
+		cfg.Log = gatedLog{w.Log, func(entries []unilog.Entry) {
+			if w.Sleeps() {
+				w.Errorf("the leader makes writers notify while it publishes from %d", entries[0].Offset)
+			}
+		}}
+	})
+	w.Published(30)
+	w.Wipe()
+	w.AwaitEntries(30)
+}
+
+// TestLeaderStaysAwakeForAWriterAtWork lets a writer begin while the leader is
+// awake: it will not notify, so the leader must not sleep before it has ended.
+func TestLeaderStaysAwakeForAWriterAtWork(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	tx := w.Begin()
+	w.Note(tx, "1")
+	s := w.Streamer(func(cfg *streamer.Config) { *cfg = streamer.WithoutClock(*cfg) })
+	ctx, stop := context.WithCancel(w.Ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	w.Commit("2")
+	w.AwaitEntries(1)
+	// It keeps looking.
+	for range 5 {
+		before := lastLook(w)
+		w.Await("the leader to look", func() string {
+			if last := lastLook(w); !last.After(before) {
+				return fmt.Sprintf("it last looked at %v", last)
+			}
+			return ""
+		})
+	}
+	w.Must(tx.Commit(w.Ctx))
+	w.Published(2)
+	stop()
+	w.Must(world.Receive(w, "the streamer to end", done))
+}
+
+// TestPreparedTransactions stages in transactions that are prepared before they
+// are committed, as one that has notified cannot be.
+func TestPreparedTransactions(t *testing.T) {
+	t.Parallel()
+	w, server := world.SetupOwn(t)
+	w.Exec(`ALTER SYSTEM SET max_prepared_transactions = 5`)
+	w.Must(server.Stop(w.Ctx))
+	testenv.Restart(t, server)
+	w.DB.Reset()
+	s := w.Streamer()
+	ctx, stop := context.WithCancel(w.Ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	for i := range int64(10) {
+		// It is idle when it has recorded what it published.
+		w.AwaitTrue("the streamer to be idle", `SELECT published_offset = $1 AND epoch > 0 FROM log_partitions`, i)
+		tx := w.Begin()
+		w.Note(tx, "1")
+		_, err := tx.Exec(w.Ctx, `PREPARE TRANSACTION 'two phases'`)
+		w.Must(err)
+		w.Must(tx.Rollback(w.Ctx)) // there is none any more
+		w.Exec(`COMMIT PREPARED 'two phases'`)
+	}
+	w.AwaitEntries(10)
+	stop()
+	w.Must(world.Receive(w, "the streamer to end", done))
+}

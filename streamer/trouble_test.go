@@ -1,0 +1,168 @@
+package streamer_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/proxy"
+
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/status"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+func TestStatusSaysWhyTheStreamerFails(t *testing.T) {
+	t.Parallel()
+	n := world.SetupNetwork(t)
+	// It looks after the log in its first call only: else, on a slow machine, another.
+	s := n.FarStreamer(func(cfg *streamer.Config) { *cfg = streamer.WithUpkeepPause(*cfg, time.Hour) })
+	n.Drain(s)
+	if got := n.Status(); got.Trouble != "" || got.TroubledFor != 0 {
+		t.Fatalf("before it failed: %q for %v s", got.Trouble, got.TroubledFor)
+	}
+
+	n.Commit("1")
+	n.Redis.Refuse(true)
+	n.Redis.Cut()
+	fail := func(says string) *status.Status {
+		t.Helper()
+		if _, err := s.RunOnce(n.Ctx); err == nil {
+			t.Fatal("it got through")
+		}
+		got := n.Status()
+		if !strings.Contains(got.Trouble, says) || len(got.Troubles()) != 1 || !strings.Contains(got.Troubles()[0], got.Trouble) {
+			t.Errorf("the trouble is %q in %q, want %q", got.Trouble, got.Troubles(), says)
+		}
+		return got
+	}
+	fail("append to the log: ")
+	began := world.Query[time.Time](n.World, `SELECT troubled_at FROM log_partitions`)
+	fail("read the log's head: ")
+	if now := world.Query[time.Time](n.World, `SELECT troubled_at FROM log_partitions`); !now.Equal(began) {
+		t.Errorf("it began at %v, and then at %v", began, now)
+	}
+
+	n.Redis.Refuse(false)
+	n.Insist(s.RunOnce, func() {})
+	if got := n.Status(); got.Trouble != "" || got.TroubledFor != 0 || len(got.Troubles()) != 0 {
+		t.Errorf("after a success: %q, %q", got.Trouble, got.Troubles())
+	}
+	s.Close()
+	n.Check(1)
+}
+
+func TestStatusSaysThatTheLogIsSilent(t *testing.T) {
+	t.Parallel()
+	n := world.SetupNetwork(t)
+	s := n.FarStreamer()
+	n.Commit("1")
+	hole := n.Redis.BlackholeAt(proxy.ToServer, proxy.Containing("EVALSHA"), proxy.Both)
+	n.Meet(hole, hole, s.RunOnce)
+	if got := n.Status(); !strings.Contains(got.Trouble, "the log") {
+		t.Errorf("the trouble is %q", got.Trouble)
+	}
+	world.Heal(n.Redis)
+	n.Check(1)
+	if got := n.Status(); got.Trouble != "" {
+		t.Errorf("after another leader's success: %q", got.Trouble)
+	}
+}
+
+// The leader before fails late, when the next one leads and does well.
+func TestZombieNotesNoTrouble(t *testing.T) {
+	t.Parallel()
+	n := world.SetupNetwork(t)
+	next := n.Streamer()
+	zombie := n.FarStreamer(func(cfg *streamer.Config) {
+		cfg.Hooks.AfterNumber = func(context.Context, []unilog.Entry) error {
+			n.Exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+			n.Insist(next.RunOnce, func() {})
+			n.Redis.Refuse(true)
+			n.Redis.Cut()
+			return nil
+		}
+	})
+	n.Commit("1")
+	if _, err := zombie.RunOnce(n.Ctx); err == nil || !strings.Contains(err.Error(), "append to the log") {
+		t.Fatalf("the zombie's error is %v", err)
+	}
+	if got := n.Status(); got.Trouble != "" || got.Leader == nil {
+		t.Errorf("the zombie noted %q", got.Trouble)
+	}
+	next.Close()
+	n.Check(1)
+}
+
+// That nothing can be noted makes nothing worse.
+func TestTroubleThatCannotBeNoted(t *testing.T) {
+	t.Parallel()
+	n := world.SetupNetwork(t)
+	s := n.FarStreamer()
+	n.Exec(`ALTER TABLE log_partitions ADD CONSTRAINT no_note CHECK (trouble IS NULL)`)
+	n.Redis.Refuse(true)
+	n.Redis.Cut()
+	if _, err := s.RunOnce(n.Ctx); err == nil || !strings.Contains(err.Error(), "read the log's head") {
+		t.Errorf("RunOnce returned %v", err)
+	}
+	n.Redis.Refuse(false)
+	n.Commit("1")
+	n.Insist(s.RunOnce, func() {})
+
+	s.Close()
+	n.Exec(`ALTER TABLE log_partitions DROP CONSTRAINT no_note`)
+	n.Exec(`UPDATE log_partitions SET trouble = 'old'`)
+	n.Exec(`ALTER TABLE log_partitions ADD CONSTRAINT no_end CHECK (trouble IS NOT NULL)`)
+	n.Commit("1")
+	n.Drain(s)
+	s.Close()
+	n.Check(2)
+}
+
+func TestAStreamerWithoutTroubleNotesNothing(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	notes := &notes{}
+	config := w.DB.Config().Copy()
+	config.ConnConfig.Tracer = notes
+	db, err := pgxpool.NewWithConfig(w.Ctx, config)
+	w.Must(err)
+	t.Cleanup(db.Close)
+	s := w.Streamer(func(cfg *streamer.Config) { cfg.DB = db })
+	for range 3 {
+		w.Commit("1")
+		w.Drain(s)
+	}
+	s.Close()
+	if notes.statements == 0 || len(notes.written) > 0 {
+		t.Errorf("among %d statements are %q", notes.statements, notes.written)
+	}
+	w.Consume(w.Consumer("sum"))
+}
+
+// notes are the statements that write of troubles.
+type notes struct {
+	mu         sync.Mutex
+	statements int
+	written    []string
+}
+
+func (n *notes) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.statements++
+	if slices.Contains([]string{streamer.SQLTrouble, streamer.SQLNoTrouble}, q.SQL) {
+		n.written = append(n.written, q.SQL)
+	}
+	return ctx
+}
+
+func (n *notes) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
