@@ -10,5 +10,6 @@ const lockClass = 0x756c6f67
 const sleepClass = lockClass + 1
 
 // memberClass is the first key of the advisory lock that each streamer shares
-// with the others, to be counted. The one before it is that of roles.sql.
+// with the others, to be counted. The one before it is that of roles.sql, the one
+// after it that of package migration.
 const memberClass = lockClass + 3

@@ -15,8 +15,7 @@ import (
 const lockWait = time.Minute
 
 // lockClass is the first key of the advisory lock of whoever migrates; the
-// second is 0. The four numbers before are those of the streamer's locks, and of
-// roles.sql's.
+// second is 0. The four numbers before are the streamer's and that of roles.sql.
 const lockClass = 1970040683
 
 // sqlBegin begins each transaction: with the settings that files rely on, with
