@@ -3,98 +3,29 @@
 // The tables come in sets that are versioned apart, so that a database gets
 // what it needs: [Log] where writers stage records, [Consumer] where a consumer
 // keeps its checkpoint. An application may run its own set along with them.
+//
+// The table unilog_migrations, the ledger, has a row for each file that was run.
+// Whoever calls [Check] needs the right to read it.
 package migration
 
 import (
 	"context"
-	"database/sql"
-	"embed"
-	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
-//go:embed log/*.sql consumer/*.sql
-var files embed.FS
-
-// Set is a series of migrations with a version of its own.
-type Set struct {
-	// Name is a lower-case word; the version is kept in the table
-	// NAME_migrations.
-	Name string
-	// FS holds the migrations, in goose's format, at its root.
-	FS fs.FS
-}
-
-// The library's sets.
-var (
-	Log      = Set{Name: "unilog_log", FS: sub("log")}
-	Consumer = Set{Name: "unilog_consumer", FS: sub("consumer")}
-)
-
-func sub(dir string) fs.FS {
-	f, err := fs.Sub(files, dir)
-	if err != nil {
-		panic(err) // the directory is embedded
-	}
-	return f
-}
-
-const (
-	// lockSeconds bounds the wait for another process that migrates.
-	lockSeconds = 60
-	// unlockTimeout bounds the release of its lock, which ends with the session
-	// in any case.
-	unlockTimeout = 2 * time.Second
-)
-
-// boundedLocker gives up a lock even if nobody answers: goose asks for it
-// without a deadline.
-type boundedLocker struct{ lock.SessionLocker }
-
-func (l boundedLocker) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, unlockTimeout)
-	defer cancel()
-	return l.SessionLocker.SessionUnlock(ctx, conn)
-}
-
-// Up brings the sets, in their order, to their newest version. It is safe to
-// call from several processes at once: they take turns by a session lock, and
-// those that come later find nothing to do. Each migration is one transaction.
-func Up(ctx context.Context, pool *pgxpool.Pool, sets ...Set) (err error) {
-	db := stdlib.OpenDBFromPool(pool)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	for _, set := range sets {
-		if err := up(ctx, db, set); err != nil {
-			return fmt.Errorf("migrations %s: %w", set.Name, err)
-		}
-	}
-	return nil
-}
-
-func up(ctx context.Context, db *sql.DB, set Set) error {
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, lockSeconds))
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, set.FS,
-		goose.WithTableName(set.table()),
-		goose.WithSessionLocker(boundedLocker{locker}),
-		goose.WithDisableGlobalRegistry(true),
-	)
-	if err != nil {
-		return err
-	}
-	_, err = provider.Up(ctx)
-	return err
+// Up brings the sets, in their order, to their newest versions. If the database
+// is newer in one of them, Up returns an [OutdatedError] and changes nothing.
+//
+// Each file is one transaction, with its row in the ledger: if Up fails, or the
+// process dies, the files before stay done, and the next Up goes on from there.
+// Any number of processes may call it at once: they take turns, and none waits
+// for another longer than a minute, after which Up fails. Nothing but ctx bounds
+// the time of the files themselves. A database that is up to date is only read.
+func Up(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
+	return up(ctx, pool, lockWait, sets)
 }
 
 // OutdatedError says that a database's tables are older or newer than the
@@ -114,86 +45,37 @@ func (e *OutdatedError) Error() string {
 // Check returns an [OutdatedError] unless every set is at its newest version.
 // It changes nothing.
 func Check(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
-	for _, set := range sets {
-		want, err := newest(set)
-		if err != nil {
-			return err
-		}
-		has, err := version(ctx, pool, set)
-		if err != nil {
-			return err
-		}
-		if has != want {
-			return &OutdatedError{Set: set.Name, Has: has, Want: want}
+	all, err := read(sets)
+	if err != nil {
+		return err
+	}
+	has, err := versions(ctx, pool)
+	if err != nil {
+		return err
+	}
+	for _, files := range all {
+		if set, want := files[0].set, int64(len(files)); has[set] != want {
+			return &OutdatedError{Set: set, Has: has[set], Want: want}
 		}
 	}
 	return nil
 }
 
-// version reads a set's version without creating its table, as goose would.
-func version(ctx context.Context, pool *pgxpool.Pool, set Set) (has int64, err error) {
-	table := set.table()
-	var exists bool
-	if err := pool.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&exists); err != nil || !exists {
-		return 0, err
-	}
-	// A row per migration that was run: few enough to scan.
-	err = pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+table+` WHERE is_applied`).Scan(&has)
-	return has, err
-}
-
-func newest(set Set) (int64, error) {
-	names, err := fs.Glob(set.FS, "*.sql")
-	if err != nil || len(names) == 0 {
-		return 0, errors.Join(fmt.Errorf("migration set %s has no files", set.Name), err)
-	}
-	return goose.NumericComponent(names[len(names)-1]) // Glob sorts
-}
-
-// SQL returns what [Up] would do to an empty database, as one transaction, for
-// those who run their migrations by other means. It records the versions, so
-// that [Check] and a later Up know of it.
+// SQL returns what [Up] would do to a database that has none of the sets, as one
+// transaction, for those who run their migrations by other means. It writes the
+// ledger, so that [Check] and a later Up know of it.
 func SQL(sets ...Set) (string, error) {
+	all, err := read(sets)
+	if err != nil {
+		return "", err
+	}
 	var b strings.Builder
-	b.WriteString("BEGIN;\n")
-	for _, set := range sets {
-		names, err := fs.Glob(set.FS, "*.sql")
-		if err != nil {
-			return "", err
+	b.WriteString("BEGIN;\n\n" + sqlBegin(lockWait))
+	for _, files := range all {
+		for _, f := range files {
+			fmt.Fprintf(&b, "\n-- %v\n\n%s", &f, f.sql())
 		}
-		versions := "(0, true)" // goose begins with it
-		for _, name := range names {
-			text, err := fs.ReadFile(set.FS, name)
-			if err != nil {
-				return "", err
-			}
-			version, err := goose.NumericComponent(name)
-			if err != nil {
-				return "", err
-			}
-			versions += fmt.Sprintf(", (%d, true)", version)
-			fmt.Fprintf(&b, "\n-- %s\n\n", path.Join(set.Name, name))
-			for line := range strings.Lines(string(text)) {
-				if !strings.HasPrefix(line, "-- +goose") {
-					b.WriteString(line)
-				}
-			}
-		}
-		fmt.Fprintf(&b, sqlVersions, set.table(), versions)
 	}
 	b.WriteString("\nCOMMIT;\n")
 	return b.String(), nil
 }
-
-// sqlVersions makes goose's table as goose would.
-const sqlVersions = `
-CREATE TABLE %[1]s (
-    id         integer PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY,
-    version_id bigint NOT NULL,
-    is_applied boolean NOT NULL,
-    tstamp     timestamp NOT NULL DEFAULT now()
-);
-INSERT INTO %[1]s (version_id, is_applied) VALUES %[2]s;
-`
-
-func (s Set) table() string { return s.Name + "_migrations" }

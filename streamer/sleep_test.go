@@ -15,6 +15,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/locks"
 	"github.com/rocketrides/unilog/internal/testenv"
 
 	"github.com/rocketrides/unilog/internal/world"
@@ -39,7 +40,7 @@ func asleep(w *world.World) {
 // lastLook returns when the leader's session last did something.
 func lastLook(w *world.World) time.Time {
 	return world.Query[time.Time](w, `SELECT max(state_change) FROM pg_stat_activity AS a JOIN pg_locks AS l USING (pid)
-		WHERE l.locktype = 'advisory' AND l.database = a.datid AND a.datname = current_database() AND l.classid = 1970040679`)
+		WHERE l.locktype = 'advisory' AND l.database = a.datid AND a.datname = current_database() AND l.classid = $1`, locks.Leader)
 }
 
 func TestWriterWakesTheLeader(t *testing.T) {

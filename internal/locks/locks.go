@@ -1,14 +1,19 @@
+// Package locks lists the advisory locks that unilog takes in a database, so that no
+// two have the same numbers. A lock has two keys: its class, and a number.
 package locks
 
-// Leader is the first key of the advisory lock by which streamers elect
-// their leader; the second is the partition.
-const Leader = 0x756c6f67
-
-// Sleep is the first key of the advisory lock with which who numbers sleeps;
-// the second is 0. The trigger on the staging table, which wakes it, has the same
-// numbers: see the migration.
-const Sleep = Leader + 1
-
-// Member is the first key of the advisory lock that each streamer shares
-// with the others, to be counted. The one before it is that of roles.sql.
-const Member = Leader + 3
+// Their classes. The literals are in SQL, too: that of Sleep in the trigger of the
+// staging table, that of Roles in roles.sql.
+const (
+	// Leader is how streamers elect the leader of a partition, whose number is the
+	// second key.
+	Leader = 0x756c6f67 // "ulog"
+	// Sleep is held by who numbers while it sleeps. The second key is 0.
+	Sleep = Leader + 1
+	// Roles is held by roles.sql.
+	Roles = Leader + 2
+	// Member is shared by all streamers, who are counted by it. The second key is 0.
+	Member = Leader + 3
+	// Migration is held by whoever migrates. The second key is 0.
+	Migration = Leader + 4
+)

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/locks"
 	"github.com/rocketrides/unilog/streamer"
 )
 
@@ -44,7 +45,7 @@ func (w *World) Consumes(c *consumer.Consumer) (stop func()) {
 // sleeps says whether the leader has the lock with which it sleeps.
 func (w *World) Sleeps() bool {
 	return Query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = 1970040680)`)
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = $1)`, locks.Sleep)
 }
 
 // published waits until the log has so many entries, and the leader sleeps again.

@@ -1,7 +1,5 @@
 -- What the database of a consumer needs, be it the writers' own or another.
 
--- +goose Up
-
 -- The last offset that a consumer has applied, saved with what it made of it.
 CREATE TABLE checkpoints (
     name       text NOT NULL,

@@ -1,5 +1,3 @@
--- +goose Up
-
 -- The processes of a consumer that run, and which of them reads what. Leases only
 -- share the work out: what is applied once the checkpoints decide. A lease lasts
 -- as long as its member is seen, so that a row is written to renew all of them.

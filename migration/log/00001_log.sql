@@ -1,8 +1,6 @@
 -- What the database that writers write to needs: the staging table, the log of
 -- record and its heads.
 
--- +goose Up
-
 -- Writers insert here, in their own transactions; the streamer moves rows on.
 -- The size is reckoned at insert, so that a batch can be bounded in bytes
 -- without reading the rows it leaves behind.

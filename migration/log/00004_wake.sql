@@ -1,16 +1,12 @@
--- +goose Up
-
 -- Not at the price of everyone who queues up behind a long read: try again.
 SET LOCAL lock_timeout = '2s';
 
--- +goose StatementBegin
 CREATE FUNCTION wake_log_leader() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('staged_log_records', '');
     RETURN NULL;
 END
 $$;
--- +goose StatementEnd
 
 -- Who stages takes the shared lock until the end of the transaction. The leader
 -- sleeps only with the exclusive one: no writer then is at work unnoticed, and the

@@ -1,5 +1,3 @@
--- +goose Up
-
 -- Not at the price of everyone who queues up behind a long read: try again.
 SET LOCAL lock_timeout = '2s';
 

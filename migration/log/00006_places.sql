@@ -1,5 +1,3 @@
--- +goose Up
-
 -- Where the log is. The last one counts; without a URL, it is where each process
 -- was told to look when it was started. A generation is never used again, so that
 -- positions in one log are not taken for those in another.

@@ -115,7 +115,7 @@ func Schema(ctx context.Context, db *pgxpool.Pool, sets ...migration.Set) (Findi
 		}
 		return about(check, Unsafe, fmt.Sprintf("%s is at version %d, this program at %d", outdated.Set, outdated.Has, outdated.Want), why, change), nil
 	case errors.As(err, &refused):
-		return unseen(check, "the tables' versions", err, why, "let this role read the tables whose names end in _migrations"), nil
+		return unseen(check, "the tables' versions", err, why, "let this role read the table unilog_migrations"), nil
 	case err != nil:
 		return Finding{}, fmt.Errorf("check the tables' versions: %w", err)
 	}

@@ -110,9 +110,9 @@ func TestSchema(t *testing.T) {
 		level Level
 	}{
 		"up to date": {`SELECT`, OK},
-		"older":      {`DELETE FROM unilog_log_migrations WHERE version_id > 1`, Unsafe},
-		"newer":      {`INSERT INTO unilog_log_migrations (version_id, is_applied) VALUES (99999, true)`, Unsafe},
-		"none":       {`DROP TABLE unilog_log_migrations`, Unsafe},
+		"older":      {`DELETE FROM unilog_migrations WHERE version > 1`, Unsafe},
+		"newer":      {`INSERT INTO unilog_migrations (set_name, version, name) VALUES ('unilog_log', 99999, 'newer')`, Unsafe},
+		"none":       {`DROP TABLE unilog_migrations`, Unsafe},
 		"forbidden":  {`SET SESSION AUTHORIZATION pg_monitor`, Advice},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,5 +1,3 @@
--- +goose Up
-
 CREATE TABLE receipts (
     ride_id   bigint PRIMARY KEY,
     distance  numeric NOT NULL,

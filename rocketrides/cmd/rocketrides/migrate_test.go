@@ -60,7 +60,7 @@ func TestProcessesRefuseAnotherSchema(t *testing.T) {
 	t.Parallel()
 	_, env := emptyDatabase(t)
 	newer, newerEnv := database(t)
-	exec1(t, newer, `INSERT INTO rides_migrations (version_id, is_applied) VALUES (99999, true)`)
+	exec1(t, newer, `INSERT INTO unilog_migrations (set_name, version, name) VALUES ('rides', 99999, 'newer')`)
 	for _, process := range [][]string{{"api"}, {"streamer"}, {"consumer", "c"}} {
 		execute(t, env, process...).fails(t, 1, "migrate it first, by `rocketrides migrate`")
 		execute(t, newerEnv, process...).fails(t, 1, "run a newer program")
@@ -75,7 +75,7 @@ func TestMigrateUpgrades(t *testing.T) {
 	exec1(t, pool, `ALTER TABLE staged_log_records DROP CONSTRAINT staged_log_records_object_not_reserved`)
 	exec1(t, pool, `DROP FUNCTION wake_log_leader CASCADE`)
 	exec1(t, pool, `DROP TABLE log_places`)
-	exec1(t, pool, `DELETE FROM unilog_log_migrations WHERE version_id > 1`)
+	exec1(t, pool, `DELETE FROM unilog_migrations WHERE set_name = 'unilog_log' AND version > 1`)
 	exec1(t, pool, `UPDATE log_partitions SET next_offset = 8, published_offset = 7`)
 	execute(t, env, "streamer").fails(t, 1, "migrate it first, by `rocketrides migrate`")
 	if r := execute(t, env, "migrate"); r.code != 0 {

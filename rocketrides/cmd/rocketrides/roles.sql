@@ -46,12 +46,12 @@ BEGIN
 
     -- What an older version has granted, or a hand.
     EXECUTE format('REVOKE ALL ON rides, idempotency_keys, idempotency_keys_0, idempotency_keys_1, idempotency_keys_2,
-        staged_log_records, log_partitions, log_places, checkpoints, consumer_members, consumer_leases, dead_letters, consumer_states, unilog_log_migrations, unilog_consumer_migrations, rides_migrations FROM %s', roles);
+        staged_log_records, log_partitions, log_places, checkpoints, consumer_members, consumer_leases, dead_letters, consumer_states, unilog_migrations FROM %s', roles);
     EXECUTE format('REVOKE ALL ON SEQUENCE rides_id_seq, staged_log_records_id_seq FROM %s', roles);
     REVOKE ALL ON log_records FROM rocketrides_api, rocketrides_consumer, rocketrides_reader;
 
     -- Every process looks at its start whether the tables are its program's.
-    EXECUTE format('GRANT SELECT ON unilog_log_migrations, unilog_consumer_migrations, rides_migrations TO %s', roles);
+    EXECUTE format('GRANT SELECT ON unilog_migrations TO %s', roles);
 END
 $$;
 

@@ -79,7 +79,7 @@ var refusedByPostgres = map[string][]string{
 
 // refusedByPostgresToAll is what none of the roles may do.
 var refusedByPostgresToAll = []string{
-	`INSERT INTO rides_migrations (version_id, is_applied) VALUES (99999, true)`,
+	`INSERT INTO unilog_migrations (set_name, version, name) VALUES ('rides', 99999, 'newer')`,
 	`DROP TABLE rides`,
 	`TRUNCATE staged_log_records`,
 	`ALTER TABLE staged_log_records DISABLE TRIGGER ALL`,

@@ -1,5 +1,3 @@
--- +goose Up
-
 CREATE TABLE rides (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT now(),

@@ -1,5 +1,3 @@
--- +goose Up
-
 -- The answers to bookings that a client may send again. A key is in the slot of
 -- its day, counted modulo three: today's and yesterday's are in use, so a key is
 -- kept for a day at least, and the third is emptied by TRUNCATE, which leaves

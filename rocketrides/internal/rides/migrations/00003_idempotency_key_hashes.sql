@@ -1,5 +1,3 @@
--- +goose Up
-
 -- A key and its caller as one hash, see HashKey: short, of one length, and compared
 -- without a collation. That takes half the time.
 LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE;

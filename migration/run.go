@@ -1,0 +1,145 @@
+package migration
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/locks"
+	"github.com/rocketrides/unilog/internal/postgres"
+)
+
+// lockWait bounds the wait for another process that migrates.
+const lockWait = time.Minute
+
+// sqlBegin begins each transaction: with the settings that files rely on, with
+// the lock, for which neither a statement_timeout nor a lock_timeout of the
+// database's own counts, and with the ledger.
+//
+// The ledger may be further down in the search_path, where IF NOT EXISTS does not
+// look. What was committed while this session waited to_regclass may not see yet,
+// but IF NOT EXISTS does.
+func sqlBegin(wait time.Duration) string {
+	return fmt.Sprintf(`SET LOCAL client_encoding = 'UTF8';
+SET LOCAL standard_conforming_strings = on;
+SET LOCAL statement_timeout = 0;
+SET LOCAL lock_timeout = %d; -- ms
+DO $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(%d, 0); -- one process at a time
+    IF to_regclass('unilog_migrations') IS NULL THEN
+        CREATE TABLE IF NOT EXISTS unilog_migrations (
+            set_name   text NOT NULL,
+            version    bigint NOT NULL,
+            name       text NOT NULL,
+            applied_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (set_name, version)
+        );
+    END IF;
+END
+$$;
+SET LOCAL statement_timeout TO DEFAULT;
+SET LOCAL lock_timeout TO DEFAULT;
+`, wait.Milliseconds(), locks.Migration)
+}
+
+func up(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, sets []Set) error {
+	all, err := read(sets)
+	if err != nil {
+		return err
+	}
+	next, err := pending(ctx, pool, all)
+	for err == nil && next != nil {
+		next, err = step(ctx, pool, wait, all)
+	}
+	if postgres.SQLState(err) == readOnly {
+		err = fmt.Errorf("the database takes no writes: connect to the primary, and see default_transaction_read_only: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// step runs the next file and returns it, or nil if none is left.
+func step(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, all [][]file) (next *file, err error) {
+	// Not the database's default: what others did before the lock was given must be seen.
+	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
+	err = pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
+		// Without arguments, Exec sends all statements as one message.
+		_, err := tx.Exec(ctx, sqlBegin(wait))
+		if postgres.SQLState(err) == lockNotAvailable {
+			return fmt.Errorf("another process has been migrating for %v: wait for it to end and try again; "+
+				"pg_locks has its pid, with classid %d: %w", wait, locks.Migration, err)
+		}
+		if err != nil {
+			return err
+		}
+		next, err = pending(ctx, tx, all)
+		if err != nil || next == nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, next.sql())
+		if postgres.SQLState(err) == lockNotAvailable {
+			err = fmt.Errorf("another transaction holds what it changes: wait for it to end and try again: %w", err)
+		}
+		return err
+	})
+	if err != nil && next != nil {
+		err = fmt.Errorf("%v: %w", next, err)
+	}
+	return next, err
+}
+
+// pending returns the file that is to be run next, or nil, or an error if the
+// database is newer in any of the sets.
+func pending(ctx context.Context, db querier, all [][]file) (next *file, err error) {
+	has, err := versions(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	for _, files := range all {
+		set, want := files[0].set, int64(len(files))
+		switch at := has[set]; {
+		case at > want:
+			return nil, &OutdatedError{Set: set, Has: at, Want: want}
+		case at < want && next == nil:
+			next = &files[at]
+		}
+	}
+	return next, nil
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// versions returns the sets' versions, none if there is no ledger.
+func versions(ctx context.Context, db querier) (map[string]int64, error) {
+	// A mode that prepares nothing, and works with every client_encoding.
+	const mode = pgx.QueryExecModeExec
+	var exists bool
+	err := db.QueryRow(ctx, `SELECT to_regclass('unilog_migrations') IS NOT NULL`, mode).Scan(&exists)
+	if err != nil || !exists {
+		return nil, err
+	}
+	rows, _ := db.Query(ctx, `SELECT set_name, max(version) FROM unilog_migrations GROUP BY set_name`, mode) // ForEachRow has the error
+	has := map[string]int64{}
+	var set string
+	var version int64
+	_, err = pgx.ForEachRow(rows, []any{&set, &version}, func() error {
+		has[set] = version
+		return nil
+	})
+	return has, err
+}
+
+const (
+	lockNotAvailable = "55P03"
+	readOnly         = "25006"
+)
