@@ -105,7 +105,8 @@ type transaction struct {
 
 // sqlBehindHead counts the consumers that have not applied all.
 const sqlBehindHead = `
-SELECT count(*) FROM checkpoints AS c JOIN log_partitions USING (partition) WHERE "offset" < next_offset - 1`
+SELECT count(*) FROM unnest($1::text[]) AS name CROSS JOIN log_partitions AS p LEFT JOIN checkpoints AS c USING (name, partition)
+WHERE coalesce(c."offset", 0) < next_offset - 1`
 
 func newModel(w *world.World, rt *rapid.T) *model {
 	m := &model{World: *w}
@@ -251,7 +252,7 @@ func (m *model) finish() {
 	for _, c := range m.consumers { // who waits reads what was trimmed from the archive
 		defer m.Consumes(c)()
 	}
-	world.AwaitQuery(&m.World, "consumers that are behind", 0, sqlBehindHead)
+	world.AwaitQuery(&m.World, "consumers that are behind", 0, sqlBehindHead, consumerNames)
 	m.CheckArchive()
 	m.CheckStream()
 	m.CheckAudit()
