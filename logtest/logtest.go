@@ -1,4 +1,5 @@
-// Package logtest is the suite of tests that every [unilog.Log] passes.
+// Package logtest is the suite of tests that every [unilog.Log] passes, and
+// [Memory], a log for tests that are not about a broker.
 package logtest
 
 import (
