@@ -23,23 +23,17 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/rides"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/migration"
-	"github.com/rocketrides/unilog/redislog"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func setup(t *testing.T) (*pgxpool.Pool, *redislog.Log) {
+func setup(t *testing.T) (*pgxpool.Pool, unilog.Log) {
 	t.Helper()
-	db := testenv.Database(t, "rides", func(ctx context.Context, pool *pgxpool.Pool) error {
+	return testenv.Database(t, "rides", func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migration.Up(ctx, pool, migration.Log, migration.Consumer, rides.MigrationSet)
-	})
-	log, err := redislog.Open(t.Context(), testenv.SharedRedis(t), testenv.StreamName(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(log.Close)
-	return db, log
+	}), logtest.NewMemory()
 }
 
 func book(t *testing.T, db *pgxpool.Pool, n int) {
