@@ -9,9 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/redislog"
-
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/streamer"
 )
 

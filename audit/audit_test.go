@@ -3,10 +3,9 @@ package audit_test
 import (
 	"testing"
 
-	"github.com/rocketrides/unilog/internal/await"
-
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 )
 

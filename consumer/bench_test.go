@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/world"
 )

@@ -13,9 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/proxy"
-
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/world"
 )
 

@@ -9,10 +9,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/proxy"
-
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/world"
 )
 

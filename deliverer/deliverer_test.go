@@ -12,10 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/await"
-
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/deliverer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 )
 

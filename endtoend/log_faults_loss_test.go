@@ -14,7 +14,6 @@ import (
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
-
 	"github.com/rocketrides/unilog/internal/world"
 )
 

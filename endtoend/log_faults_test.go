@@ -16,12 +16,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
-	"github.com/rocketrides/unilog/redislog"
-
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/streamer"
 )
 

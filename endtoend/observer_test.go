@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"

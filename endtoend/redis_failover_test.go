@@ -7,9 +7,8 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog/internal/testenv"
-	"github.com/rocketrides/unilog/redislog"
-
 	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/redislog"
 )
 
 // several are the sorts of Redis in which a replica takes over.

@@ -10,12 +10,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
-	"github.com/rocketrides/unilog/redislog"
-
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/streamer"
 )
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
-
 	"github.com/rocketrides/unilog/internal/world"
 )
 

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/internal/world"
 )
 

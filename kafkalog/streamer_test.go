@@ -10,11 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
-
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/streamer"
 )
 

@@ -1,4 +1,5 @@
-// Package logtest is the suite of tests that every [unilog.Log] passes.
+// Package logtest is the suite of tests that every [unilog.Log] passes, and
+// [Memory], a log for tests that are not about a broker.
 package logtest
 
 import (
@@ -250,6 +251,8 @@ func testDiverged(t *testing.T, h *harness) {
 	h.needsOwnEntries()
 	h.append(1, 1, 10)
 	for name, change := range map[string]func(e *unilog.Entry){
+		"action":  func(e *unilog.Entry) { e.Action = "delete" },
+		"object":  func(e *unilog.Entry) { e.Object = "pilot" },
 		"data":    func(e *unilog.Entry) { e.Data = json.RawMessage(`{"id": 2}`) },
 		"time":    func(e *unilog.Entry) { e.StagedAt = e.StagedAt.Add(time.Microsecond) },
 		"a key":   func(e *unilog.Entry) { e.Key = "k" },

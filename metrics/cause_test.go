@@ -7,11 +7,10 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/metrics"
-
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/streamer"
 )
 
@@ -21,19 +20,17 @@ func TestCause(t *testing.T) {
 	fail := func(err error) func(context.Context, []unilog.Entry) error {
 		return func(context.Context, []unilog.Entry) error { return err }
 	}
-	lostRedis := func(w *world) { w.redis.Refuse(true); w.redis.Cut() }
-	lostPostgres := func(w *world) { w.postgres.Refuse(true); w.postgres.Cut() }
-	claim := func(logID string) func(w *world) {
-		return func(w *world) {
+	lostRedis := func(w *network) { w.redis.Refuse(true); w.redis.Cut() }
+	lostPostgres := func(w *network) { w.postgres.Refuse(true); w.postgres.Cut() }
+	claim := func(logID string) func(w *network) {
+		return func(w *network) {
 			var ours string
 			var epoch int64
 			w.must(w.near.QueryRow(w.Context(), `SELECT log_id::text, epoch FROM log_partitions`).Scan(&ours, &epoch))
 			if logID == "" {
 				logID = ours
 			} else {
-				w.command("DEL")
-				client := w.log.Client()
-				w.must(client.Do(w.Context(), client.B().Del().Key("{"+w.stream+"}:leader").Build()).Error())
+				w.command("DEL", w.stream, "{"+w.stream+"}:leader")
 			}
 			_, err := w.log.Claim(w.Context(), unilog.Term{LogID: logID, Epoch: epoch + 1000})
 			w.must(err)
@@ -41,33 +38,33 @@ func TestCause(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		of, want string
-		happens  func(*world)
+		happens  func(*network)
 		hook     error
 	}{
 		"crash of a streamer":           {of: "streamer", want: "simulated", hook: unilog.ErrSimulated},
 		"crash of a consumer":           {of: "consumer", want: "simulated", hook: unilog.ErrSimulated},
 		"another streamer leads":        {of: "streamer", want: "fenced", happens: claim("")},
 		"the log is another database's": {of: "streamer", want: "halted", happens: claim("another")},
-		"a restored database": {of: "consumer", want: "halted", happens: func(w *world) {
+		"a restored database": {of: "consumer", want: "halted", happens: func(w *network) {
 			_, err := w.near.Exec(w.Context(), `UPDATE checkpoints SET "offset" = 100`)
 			w.must(err)
 		}},
 		"Redis is lost to a streamer":    {of: "streamer", want: "log", happens: lostRedis},
 		"Redis is lost to a consumer":    {of: "consumer", want: "log", happens: lostRedis},
-		"Redis has another type":         {of: "consumer", want: "log", happens: func(w *world) { w.command("DEL"); w.command("SET", "x") }},
+		"Redis has another type":         {of: "consumer", want: "log", happens: func(w *network) { w.command("DEL", w.stream); w.command("SET", w.stream, "x") }},
 		"Postgres is lost to a streamer": {of: "streamer", want: "postgres", happens: lostPostgres},
 		"Postgres is lost to a consumer": {of: "consumer", want: "postgres", happens: lostPostgres},
-		"Postgres ends the sessions": {of: "streamer", want: "postgres", happens: func(w *world) {
+		"Postgres ends the sessions": {of: "streamer", want: "postgres", happens: func(w *network) {
 			_, err := w.near.Exec(w.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 			w.must(err)
 		}},
-		"Redis is silent":    {of: "consumer", want: "timeout", happens: func(w *world) { w.redis.Blackhole(proxy.Both) }},
-		"Postgres is silent": {of: "streamer", want: "timeout", happens: func(w *world) { w.postgres.Blackhole(proxy.Both) }},
+		"Redis is silent":    {of: "consumer", want: "timeout", happens: func(w *network) { w.redis.Blackhole(proxy.Both) }},
+		"Postgres is silent": {of: "streamer", want: "timeout", happens: func(w *network) { w.postgres.Blackhole(proxy.Both) }},
 		"anything else":      {of: "streamer", want: "other", hook: errors.New("something else")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := setup(t)
+			w := setupNetwork(t)
 			var hook error
 			s := w.streamer(func(cfg *streamer.Config) {
 				cfg.Hooks.AfterNumber = func(ctx context.Context, entries []unilog.Entry) error { return fail(hook)(ctx, entries) }

@@ -17,9 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/histogram"
-
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/histogram"
 	"github.com/rocketrides/unilog/streamer"
 )
 

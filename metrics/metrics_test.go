@@ -6,11 +6,10 @@ import (
 	"testing"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/metrics"
-
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/streamer"
 )
 
@@ -42,7 +41,7 @@ func TestCounts(t *testing.T) {
 	lose = func() error { return nil }
 	w.stage(`1`, `2`, `3`)
 	w.drain(s.RunOnce) // twice, because of the crash
-	lose = func() error { w.command("DEL"); return nil }
+	lose = func() error { w.memory.Lose(0, 0); return nil }
 	w.stage(`"poison"`)
 	w.drain(s.RunOnce)
 	lose = func() error { return nil }
@@ -61,7 +60,7 @@ func TestCounts(t *testing.T) {
 		`unilog_streamer_retries_total{cause="simulated"}`: 1, `unilog_streamer_retries_total{cause="log"}`: 0,
 	})
 
-	w.command("XTRIM", "MINID", "5-0")
+	w.must(w.memory.Trim(t.Context(), 0, 4))
 	c := w.consumer(func(cfg *consumer.Config) {
 		cfg.Observer = metrics.Consumer(w.reg, cfg.Name)
 		cfg.Hooks.BeforeCommit = once(crash)
@@ -84,7 +83,7 @@ func TestLossOfAnIdleLogIsCounted(t *testing.T) {
 	s := w.streamer(func(cfg *streamer.Config) { cfg.Observer = metrics.Streamer(w.reg) })
 	w.stage(`1`)
 	w.drain(s.RunOnce)
-	w.command("DEL")
+	w.memory.Lose(0, 0)
 	await.True(t, "the streamer to look", func() bool {
 		n, err := s.RunOnce(t.Context())
 		w.must(err)

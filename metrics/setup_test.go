@@ -15,57 +15,77 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
-
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/streamer"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// world is a database and a stream of a test's own, which are reached through
-// proxies, and what is counted of them.
+// world is a database and a log of a test's own, and what is counted of them.
 type world struct {
 	*testing.T
-	postgres, redis *proxy.Proxy
-	near, db        *pgxpool.Pool // near needs no proxy
-	stream          string
-	log             *redislog.Log
-	reg             *prometheus.Registry
-	drained         time.Time // when RunOnce was last called
-	url             string
+	near, db *pgxpool.Pool // db is near, or the way through a proxy
+	log      unilog.Log
+	memory   *logtest.Memory // the log, unless it is in Redis
+	reg      *prometheus.Registry
+	drained  time.Time // when RunOnce was last called
+	url      string
 }
 
 func setup(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, stream: testenv.StreamName(t), reg: prometheus.NewRegistry(), drained: time.Now()}
+	w := &world{T: t, memory: logtest.NewMemory(), reg: prometheus.NewRegistry(), drained: time.Now()}
+	w.log = w.memory
 	w.near = testenv.Database(t, "log", func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migration.Up(ctx, pool, migration.Log, migration.Consumer)
 	})
-	var err error
-	w.postgres, err = proxy.For(w.near.Config().ConnString())
-	w.must(err)
-	t.Cleanup(w.postgres.Close)
-	w.redis, err = proxy.For(testenv.SharedRedis(t))
-	w.must(err)
-	t.Cleanup(w.redis.Close)
-	w.db, err = pgxpool.New(t.Context(), w.postgres.URL())
-	w.must(err)
-	t.Cleanup(w.db.Close)
-	w.log, err = redislog.Open(t.Context(), w.redis.URL(), w.stream)
-	w.must(err)
-	t.Cleanup(w.log.Close)
-	t.Cleanup(w.cut) // so that closing has nothing to wait for
+	w.db = w.near
 	server := httptest.NewServer(promhttp.HandlerFor(w.reg, promhttp.HandlerOpts{}))
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	return w
+}
+
+// network is a world whose log is in Redis, and whose servers are reached through
+// proxies.
+type network struct {
+	*world
+	postgres, redis *proxy.Proxy
+	stream          string
+	client          rueidis.Client
+}
+
+func setupNetwork(t *testing.T) *network {
+	t.Helper()
+	n := &network{world: setup(t), stream: testenv.StreamName(t)}
+	var err error
+	n.postgres, err = proxy.For(n.near.Config().ConnString())
+	n.must(err)
+	t.Cleanup(n.postgres.Close)
+	n.redis, err = proxy.For(testenv.SharedRedis(t))
+	n.must(err)
+	t.Cleanup(n.redis.Close)
+	n.db, err = pgxpool.New(t.Context(), n.postgres.URL())
+	n.must(err)
+	t.Cleanup(n.db.Close)
+	log, err := redislog.Open(t.Context(), n.redis.URL(), n.stream)
+	n.must(err)
+	t.Cleanup(log.Close)
+	n.log, n.memory, n.client = log, nil, log.Client()
+	t.Cleanup(func() { // so that closing has nothing to wait for
+		n.postgres.Cut()
+		n.redis.Cut()
+	})
+	return n
 }
 
 func (w *world) must(err error) {
@@ -75,16 +95,10 @@ func (w *world) must(err error) {
 	}
 }
 
-func (w *world) cut() {
-	w.postgres.Cut()
-	w.redis.Cut()
-}
-
-// command runs a Redis command on the stream.
-func (w *world) command(name string, args ...string) {
-	w.Helper()
-	client := w.log.Client()
-	w.must(client.Do(w.Context(), client.B().Arbitrary(name, w.stream).Args(args...).Build()).Error())
+// command runs a Redis command on a key.
+func (n *network) command(name, key string, args ...string) {
+	n.Helper()
+	n.must(n.client.Do(n.Context(), n.client.B().Arbitrary(name, key).Args(args...).Build()).Error())
 }
 
 // stage commits records with these data.

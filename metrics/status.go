@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/status"
 )

@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/metrics"
-
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -88,7 +87,7 @@ func TestStatusOfWhatIsLost(t *testing.T) {
 		} {
 			t.Run(server+" is "+name, func(t *testing.T) {
 				t.Parallel()
-				w := setup(t)
+				w := setupNetwork(t)
 				w.reg.MustRegister(metrics.Status(w.db, w.log))
 				w.awaitScrape(map[string]float64{up: 1, numbered: 0, logUp: 1, head: 0})
 				p := map[string]*proxy.Proxy{"Postgres": w.postgres, "Redis": w.redis}[server]

@@ -7,7 +7,6 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/pglog"
-
 	"github.com/rocketrides/unilog/streamer"
 )
 

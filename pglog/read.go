@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/internal/archive"
 )
 

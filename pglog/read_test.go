@@ -15,7 +15,6 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/pglog"
-
 	"github.com/rocketrides/unilog/streamer"
 )
 

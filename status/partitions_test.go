@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/status"
 	"github.com/rocketrides/unilog/streamer"

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/internal/world"
 )
 

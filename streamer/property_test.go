@@ -13,7 +13,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"

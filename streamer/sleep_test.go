@@ -17,7 +17,6 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/locks"
 	"github.com/rocketrides/unilog/internal/testenv"
-
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )

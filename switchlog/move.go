@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/internal/archive"
 	"github.com/rocketrides/unilog/internal/postgres"
 )

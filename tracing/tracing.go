@@ -29,7 +29,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/streamer"
 )

@@ -16,9 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/redislog"
-
 	"github.com/rocketrides/unilog/deliverer"
+	"github.com/rocketrides/unilog/redislog"
 )
 
 // requestTimeout bounds one request.

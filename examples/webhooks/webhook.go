@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/deliverer"
 )
 

@@ -21,32 +21,25 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/migration"
-	"github.com/rocketrides/unilog/redislog"
-
-	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/streamer"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func setup(t *testing.T) (*pgxpool.Pool, *redislog.Log) {
+func setup(t *testing.T) (*pgxpool.Pool, unilog.Log) {
 	t.Helper()
-	db := testenv.Database(t, "orders", func(ctx context.Context, pool *pgxpool.Pool) error {
+	return testenv.Database(t, "orders", func(ctx context.Context, pool *pgxpool.Pool) error {
 		if err := migration.Up(ctx, pool, migration.Log, migration.Consumer); err != nil {
 			return err
 		}
 		_, err := pool.Exec(ctx, `CREATE TABLE orders (id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, amount numeric(20, 2) NOT NULL)`)
 		return err
-	})
-	log, err := redislog.Open(t.Context(), testenv.SharedRedis(t), testenv.StreamName(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(log.Close)
-	return db, log
+	}), logtest.NewMemory()
 }
 
 // order takes orders as the api of a service does.

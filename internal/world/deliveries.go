@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/deliverer"
 )
 

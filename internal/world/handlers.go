@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
-
 	"github.com/rocketrides/unilog/consumer"
 )
 

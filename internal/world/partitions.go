@@ -11,10 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/proxy"
-
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/proxy"
 )
 
 // partitioned is a world of several partitions, which the test itself writes to.

@@ -8,9 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/rocketrides/unilog/internal/proxy"
-
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/proxy"
 )
 
 // process is one of consumer "sum", with connections of its own, which can be cut.

@@ -13,9 +13,8 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/rocketrides/unilog/rocketrides/internal/bench"
-
 	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/rocketrides/internal/bench"
 )
 
 type benchCmd struct {

@@ -8,11 +8,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/metrics"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 	"github.com/rocketrides/unilog/tracing"
-
-	"github.com/rocketrides/unilog/consumer"
 )
 
 type consumerCmd struct {

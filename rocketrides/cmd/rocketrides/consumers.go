@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
-
 	"github.com/rocketrides/unilog/status"
 )
 

@@ -12,9 +12,8 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
-	"github.com/rocketrides/unilog/switchlog"
-
 	"github.com/rocketrides/unilog/streamer"
+	"github.com/rocketrides/unilog/switchlog"
 )
 
 // TestLogHasArrivedWhenItIsLed moves a log while nobody streams: the copy is complete,

@@ -11,7 +11,6 @@ import (
 
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
-
 	"github.com/rocketrides/unilog/status"
 )
 

@@ -18,7 +18,6 @@ import (
 
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
-
 	"github.com/rocketrides/unilog/status"
 )
 

@@ -15,9 +15,8 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/rocketrides/internal/dashboard"
-	"github.com/rocketrides/unilog/switchlog"
-
 	"github.com/rocketrides/unilog/status"
+	"github.com/rocketrides/unilog/switchlog"
 )
 
 type statusCmd struct {

@@ -10,9 +10,8 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/metrics"
-	"github.com/rocketrides/unilog/tracing"
-
 	"github.com/rocketrides/unilog/streamer"
+	"github.com/rocketrides/unilog/tracing"
 )
 
 type streamerCmd struct {

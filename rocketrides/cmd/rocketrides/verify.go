@@ -12,9 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/unilog/rocketrides/internal/rides"
-
 	"github.com/rocketrides/unilog/audit"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
 
 type verifyCmd struct {

@@ -19,7 +19,6 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
-
 	"github.com/rocketrides/unilog/streamer"
 )
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog/internal/kafka"
-
 	"github.com/rocketrides/unilog/migration"
 )
 

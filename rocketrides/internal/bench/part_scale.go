@@ -12,7 +12,6 @@ import (
 	"github.com/rocketrides/unilog"
 	logengine "github.com/rocketrides/unilog/engine"
 	"github.com/rocketrides/unilog/internal/kafka"
-
 	"github.com/rocketrides/unilog/migration"
 )
 

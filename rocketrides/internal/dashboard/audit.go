@@ -4,9 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/rocketrides/unilog/rocketrides/internal/rides"
-
 	"github.com/rocketrides/unilog/audit"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
 
 const (

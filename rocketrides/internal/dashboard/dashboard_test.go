@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/logtest"
+	"github.com/rocketrides/unilog/redislog"
 )
 
 func TestFiguresMoveUnderLoad(t *testing.T) {
@@ -127,7 +128,7 @@ func ownPostgres(t *testing.T) (*pgxpool.Pool, func(), func()) {
 func TestPostgresDownAndBack(t *testing.T) {
 	t.Parallel()
 	pool, kill, restart := ownPostgres(t)
-	s := newSiteOn(t, pool, testenv.SharedRedis(t))
+	s := &site{t, pool, logtest.NewMemory()}
 	s.run("c")
 	s.load()
 	d := s.serve()
@@ -167,19 +168,19 @@ func hasNote(notes []note, kind, says string) bool {
 func TestRedisEmptiedAndDown(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
-	s := newSiteOn(t, testenv.Database(t, "rides", migrate), server.URL())
+	log, err := redislog.Open(t.Context(), server.URL(), testenv.StreamName(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(log.Close)
+	s := &site{t, testenv.Database(t, "rides", migrate), log}
 	stopStreamer := s.run("c")
 	d := s.serve()
 	v := d.view()
 	s.exec(sqlBook, 5000)
 	until(v, "sample", func(s sample) bool { return s.Head != nil && *s.Head == 5000 && s.Consumers[0].Checkpoint == 5000 })
 	stopStreamer() // which might be faster than a sample
-	option, err := rueidis.ParseURL(server.URL())
-	s.must(err)
-	option.DisableCache, option.ForceSingleClient = true, true
-	client, err := rueidis.NewClient(option)
-	s.must(err)
-	defer client.Close()
+	client := log.Client()
 	s.must(client.Do(await.Context(t, "Redis to be emptied"), client.B().Flushall().Build()).Error())
 	v.tells("lost", "The log has lost 5,000 records: it is at offset 0 and was at 5,000.")
 	s.stream()

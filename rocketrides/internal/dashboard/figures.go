@@ -25,9 +25,9 @@ type sample struct {
 	Partitions int `json:"partitions"`
 	Leaders    int `json:"leaders"`
 	// Leader leads the first one; it is null unless each has one.
-	Leader    *leader        `json:"leader"`
-	Consumers []consumerFigure     `json:"consumers"`
-	Latency   *latencyFigure `json:"latency"`
+	Leader    *leader          `json:"leader"`
+	Consumers []consumerFigure `json:"consumers"`
+	Latency   *latencyFigure   `json:"latency"`
 }
 
 type leader struct {

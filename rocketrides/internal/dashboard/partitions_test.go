@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog/internal/await"
-
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/streamer"
 )

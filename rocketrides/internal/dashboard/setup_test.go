@@ -16,13 +16,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/migration"
-	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
-
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/streamer"
 )
 
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 type site struct {
 	*testing.T
 	db  *pgxpool.Pool
-	log *redislog.Log
+	log unilog.Log
 }
 
 func migrate(ctx context.Context, pool *pgxpool.Pool) error {
@@ -41,16 +41,7 @@ func migrate(ctx context.Context, pool *pgxpool.Pool) error {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	return newSiteOn(t, testenv.Database(t, "rides", migrate), testenv.SharedRedis(t))
-}
-
-func newSiteOn(t *testing.T, db *pgxpool.Pool, redis string) *site {
-	t.Helper()
-	log, err := redislog.Open(t.Context(), redis, testenv.StreamName(t))
-	s := &site{t, db, log}
-	s.must(err)
-	t.Cleanup(log.Close)
-	return s
+	return &site{t, testenv.Database(t, "rides", migrate), logtest.NewMemory()}
 }
 
 func (s *site) must(err error) {

@@ -8,9 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rocketrides/unilog/rocketrides/internal/rides"
-
 	"github.com/rocketrides/unilog/audit"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
 
 // base makes an audit cheap enough to run all the time: rides are never

@@ -25,10 +25,9 @@ import (
 	"github.com/rocketrides/unilog/internal/freeport"
 	"github.com/rocketrides/unilog/internal/kafka"
 	"github.com/rocketrides/unilog/internal/redisnodes"
+	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/rocketrides/internal/up"
 	"github.com/rocketrides/unilog/switchlog"
-
-	"github.com/rocketrides/unilog/migration"
 )
 
 // Config says what to run.

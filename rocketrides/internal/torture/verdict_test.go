@@ -16,12 +16,11 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
-
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/streamer"
 )
 
