@@ -146,7 +146,7 @@ func TestDelivererSeesThatItsFileCannotBeWritten(t *testing.T) {
 	file := openFile(t, filepath.Join(dir, "checkpoints"))
 	defer file.Close()
 	var outside world.Arrivals
-	d := w.Deliverer(outside.Deliver, func(cfg *deliverer.Config) { cfg.Checkpoints = file })
+	d := w.Deliverer(outside.Deliver, deliverer.Hurried, func(cfg *deliverer.Config) { cfg.Checkpoints = file })
 	w.Must(os.Rename(dir, dir+"-away"))
 	if n, err := d.RunOnce(w.Ctx); n != 0 || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without its directory: %d, %v", n, err)
@@ -178,7 +178,7 @@ func TestDelivererReadsAllPartitions(t *testing.T) {
 		file := openFile(t, path)
 		ctx, stop := context.WithCancel(w.Ctx)
 		defer stop()
-		d := w.Deliverer(outside.Deliver, func(cfg *deliverer.Config) { cfg.Checkpoints, cfg.Archive = file, nil })
+		d := w.Deliverer(outside.Deliver, deliverer.Hurried, func(cfg *deliverer.Config) { cfg.Checkpoints, cfg.Archive = file, nil })
 		var process errgroup.Group
 		process.Go(func() error { return d.Run(ctx) })
 		await.Equal(t, "what arrived", 3, outside.Count)
@@ -237,7 +237,7 @@ func TestTwoDeliverers(t *testing.T) {
 				}
 				return err
 			}, func() error { return nil }}
-		})
+		}, deliverer.Hurried)
 		processes.Go(func() error { return d.Run(ctx) })
 	}
 	await.Equal(t, "the checkpoint", 100, w.Delivered)

@@ -25,7 +25,7 @@ func TestDelivererDeliversInOrder(t *testing.T) {
 	defer stop()
 	var outside world.Arrivals
 	var processes errgroup.Group
-	s, d := w.Streamer(), w.Deliverer(outside.Deliver)
+	s, d := w.Streamer(), w.Deliverer(outside.Deliver, deliverer.Hurried)
 	processes.Go(func() error { return s.Run(ctx) })
 	processes.Go(func() error { return d.Run(ctx) })
 	for range 20 {
@@ -90,7 +90,7 @@ func TestDelivererCrashesAroundItsSave(t *testing.T) {
 			w.Publish(3)
 			var outside world.Arrivals
 			begin := func() *deliverer.Deliverer {
-				return w.Deliverer(outside.Deliver, func(cfg *deliverer.Config) {
+				return w.Deliverer(outside.Deliver, deliverer.Hurried, func(cfg *deliverer.Config) {
 					cfg.Checkpoints, cfg.BatchRecords = crashing{cfg.Checkpoints, test.before, test.after}, test.batch
 				})
 			}
@@ -132,7 +132,7 @@ func TestDelivererGoesOnWhenDeliveryDoes(t *testing.T) {
 					return deliverer.RetryAfter(errors.New("busy"), time.Millisecond)
 				}
 				return errors.New("no such host")
-			}, func(cfg *deliverer.Config) { cfg.BatchRecords, cfg.Timeout = batch, 5*time.Millisecond })
+			}, func(cfg *deliverer.Config) { cfg.BatchRecords, cfg.Timeout = batch, 5*time.Millisecond }, deliverer.Hurried)
 			if n, err := d.RunOnce(w.Ctx); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("the first batch: %d, %v", n, err)
 			}
@@ -181,7 +181,7 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 				}
 			}
 			var rejected *unilog.RejectedError
-			err := w.EndOf(w.Ctx, w.Deliverer(outside.Picky(6, test.why), change).Run)
+			err := w.EndOf(w.Ctx, w.Deliverer(outside.Picky(6, test.why), deliverer.Hurried, change).Run)
 			if !errors.As(err, &rejected) || rejected.Offset != 6 || rejected.Err.Error() != "gone" {
 				t.Fatalf("it ends with %v", err)
 			}
@@ -191,7 +191,7 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 			ctx, stop := context.WithCancel(w.Ctx)
 			defer stop()
 			var process errgroup.Group
-			parks := w.Deliverer(outside.Picky(6, test.why), change, func(cfg *deliverer.Config) { cfg.ParkRejected = true })
+			parks := w.Deliverer(outside.Picky(6, test.why), deliverer.Hurried, change, func(cfg *deliverer.Config) { cfg.ParkRejected = true })
 			process.Go(func() error { return parks.Run(ctx) })
 			await.Equal(t, "the checkpoint", 10, w.Delivered)
 			stop()
@@ -215,11 +215,11 @@ func TestDelivererFillsGapsOrStops(t *testing.T) {
 	w := world.Setup(t)
 	w.Publish(3)
 	var outside world.Arrivals
-	d := w.Deliverer(outside.Deliver, func(cfg *deliverer.Config) { cfg.BatchRecords = 10 })
+	d := w.Deliverer(outside.Deliver, deliverer.Hurried, func(cfg *deliverer.Config) { cfg.BatchRecords = 10 })
 	w.Repeat(d.RunOnce)
 	w.Publish(6)
 	w.Command("XTRIM", w.Stream, "MINID", "8")
-	cut := w.Deliverer(outside.Deliver, func(cfg *deliverer.Config) { cfg.Archive = nil })
+	cut := w.Deliverer(outside.Deliver, deliverer.Hurried, func(cfg *deliverer.Config) { cfg.Archive = nil })
 	var gap *unilog.GapError
 	if err := w.EndOf(w.Ctx, cut.Run); !errors.As(err, &gap) || gap.From != 4 || gap.To != 7 {
 		t.Fatalf("without the archive it ends with %v", err)
@@ -250,7 +250,7 @@ func TestDelivererHasWhatAnEmptyLogLacks(t *testing.T) {
 	ctx, stop := context.WithCancel(w.Ctx)
 	defer stop()
 	var process errgroup.Group
-	d := w.Deliverer(outside.Deliver)
+	d := w.Deliverer(outside.Deliver, deliverer.Hurried)
 	process.Go(func() error { return d.Run(ctx) })
 	await.Equal(t, "the checkpoint", 5, w.Delivered)
 	stop()
@@ -265,21 +265,21 @@ func TestDelivererOfAnotherLog(t *testing.T) {
 	other.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`) // the tests' databases are copies
 	other.Publish(5)
 	var outside world.Arrivals
-	d := w.Deliverer(outside.Deliver)
+	d := w.Deliverer(outside.Deliver, deliverer.Hurried)
 	w.Repeat(d.RunOnce)
 	var foreign *deliverer.ForeignCheckpointError
 	astray := func(cfg *deliverer.Config) { cfg.Log, cfg.Archive = other.Log, nil }
-	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, astray).Run); !errors.As(err, &foreign) {
+	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, deliverer.Hurried, astray).Run); !errors.As(err, &foreign) {
 		t.Errorf("with a checkpoint of another log it ends with %v", err)
 	}
 	var foreignLog *unilog.ForeignLogError
 	mixed := func(cfg *deliverer.Config) { cfg.Name, cfg.Archive = "b", other.DB }
-	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, mixed).Run); !errors.As(err, &foreignLog) {
+	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, deliverer.Hurried, mixed).Run); !errors.As(err, &foreignLog) {
 		t.Errorf("with the archive of another log it ends with %v", err)
 	}
 	w.Consume(w.Consumer("sum"))
 	named := func(cfg *deliverer.Config) { cfg.Name = "sum" }
-	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, named).Run); !errors.As(err, &foreign) {
+	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, deliverer.Hurried, named).Run); !errors.As(err, &foreign) {
 		t.Errorf("with the name of a consumer it ends with %v", err)
 	}
 

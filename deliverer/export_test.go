@@ -2,8 +2,7 @@ package deliverer
 
 import "time"
 
-// WithRetries makes the waits after failed deliveries short enough for a test.
-func WithRetries(cfg Config, first, most time.Duration) Config {
-	cfg.retryFirst, cfg.retryMost = first, most
-	return cfg
+// Hurried makes the waits after failed deliveries short enough for a test.
+func Hurried(cfg *Config) {
+	cfg.retryFirst, cfg.retryMost = time.Millisecond, 10*time.Millisecond
 }

@@ -16,7 +16,7 @@ import (
 // that status.go can put into a trouble.
 func TestDocsExplainTheStatus(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile("docs/operations.md")
+	doc, err := os.ReadFile("../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
