@@ -69,6 +69,9 @@ func (l *Log) create(ctx context.Context, partitions int) error {
 		if err != nil {
 			return err
 		}
+		if len(brokers) == 0 {
+			return errors.New("create the topic: the cluster knows of no broker that is up: see that one is")
+		}
 		replication = min(3, len(brokers))
 	}
 	bytes, inSync := strconv.Itoa(batchBytes), "1"

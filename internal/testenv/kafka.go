@@ -18,7 +18,8 @@ var sharedKafka = struct {
 
 func init() {
 	sharedKafka.start = sync.OnceValues(func() (*kafka.Cluster, error) {
-		c, err := startKafka(kafka.Options{})
+		// Nobody kills it, and a broker that is only slow must not count as gone.
+		c, err := startKafka(kafka.Options{Properties: []string{"broker.session.timeout.ms=300000"}})
 		sharedKafka.cluster = c
 		return c, err
 	})
