@@ -1,7 +1,7 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
 .PHONY: help run test test-setup test-core test-apart test-cluster test-kafka test-browser check stress \
-	build lint fmt model torture bench-once cover release alerts screenshots
+	build lint fmt tidy tag tag-check model torture bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -19,6 +19,10 @@ NO_RACE := /rocketrides/cmd/rocketrides$$|/openapitest$$|/internal/version$$|/in
 CLUSTER := Cluster|Sentinel
 KAFKA := Kafka
 BROWSER := ^TestBrowser
+# The modules: the library, its command, and the demonstration. What has a module of
+# its own beside them is not in go.work: it needs many more modules, or shows how
+# another service uses the library.
+ALL := ./... ./cmd/unilog/... ./rocketrides/...
 APART := $(CLUSTER)|$(KAFKA)|$(BROWSER)
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -45,9 +49,9 @@ test-setup:
 
 test-core: ## the tests that need Postgres and Redis at the most
 	@sh scripts/setup.sh go servers compiler
-	$(GOTEST_RACE) -skip '$(APART)' $$(go list ./... | grep -vE '$(NO_RACE)')
-	$(GOTEST) -skip '$(APART)' $$(go list ./... | grep -E '$(NO_RACE)')
-	cd examples/receipts && $(GOTEST_RACE) ./...
+	$(GOTEST_RACE) -skip '$(APART)' $$(go list $(ALL) | grep -vE '$(NO_RACE)')
+	$(GOTEST) -skip '$(APART)' $$(go list $(ALL) | grep -E '$(NO_RACE)')
+	cd examples/receipts && GOWORK=off $(GOTEST_RACE) ./...
 
 test-apart: test-setup ## those that need more, side by side
 	@sh scripts/apart.sh '$(APART)' '$(GOTEST)' '$(GOTEST_RACE)'
@@ -73,18 +77,18 @@ check: ## check and test what has changed since the last commit; SINCE=main
 stress: test-setup ## run all tests N times, every other time beside a load, and say which were not green; N=20
 	go run ./internal/stress -n $(or $(N),20) -logs bin/stress $(MAKE) -k test TESTFLAGS='-json -count=1 $(TESTFLAGS)'
 
-build: ## build bin/rocketrides
+build: ## build bin/unilog and bin/rocketrides
 	@sh scripts/setup.sh go
-	go build -o bin/rocketrides ./rocketrides/cmd/rocketrides
+	go build -o bin/ ./cmd/unilog ./rocketrides/cmd/rocketrides
 
 lint: ## check the formatting and the code, what is of the system for macOS too
 	@sh scripts/setup.sh go
 	@files=$$($(GOFUMPT) -l .) || exit 1; \
 	if [ -n "$$files" ]; then echo "not formatted (run make fmt):"; echo "$$files"; exit 1; fi
-	go vet ./...
+	go vet $(ALL)
 	GOOS=darwin go vet $(OF_THE_SYSTEM)
-	$(STATICCHECK) ./...
-	cd examples/receipts && go vet ./... && $(STATICCHECK) ./...
+	$(STATICCHECK) $(ALL)
+	cd examples/receipts && GOWORK=off go vet ./... && GOWORK=off $(STATICCHECK) ./...
 	$(ACTIONLINT)
 
 fmt: ## format the code
@@ -104,18 +108,30 @@ bench-once: ## run each benchmark once
 
 alerts: ## test the rules for Prometheus
 	@sh scripts/setup.sh go
-	cd deploy/prometheus && go vet ./... && go test ./...
+	cd deploy/prometheus && GOWORK=off go vet ./... && GOWORK=off go test ./...
 
 cover: ## run the tests and write bin/cover.html
 	@sh scripts/setup.sh go servers
 	@mkdir -p bin
-	go test -coverprofile=bin/cover.out ./...
+	go test -coverprofile=bin/cover.out $(ALL)
 	go tool cover -html=bin/cover.out -o bin/cover.html
 
 screenshots: ## picture the dashboard, for people to look at, in bin/screenshots, and for the README
 	@sh scripts/setup.sh go servers
 	@sh scripts/setup.sh browser
 	go test -run '^TestScreenshots$$' -count=1 ./rocketrides/cmd/rocketrides -screenshots='$(CURDIR)/bin/screenshots' -picture='$(CURDIR)/docs/dashboard.webp'
+
+tidy: ## tidy all go.mod
+	@sh scripts/setup.sh go
+	@sh scripts/tidy.sh
+
+tag: ## tag all modules in lock-step, after a check that they can be had; VERSION=v1.2.3
+	@sh scripts/setup.sh go
+	@sh scripts/tag.sh '$(VERSION)'
+
+tag-check: ## see that a tag of all modules could be had
+	@sh scripts/setup.sh go
+	@sh scripts/tag.sh v0.0.1-check check
 
 release: ## cross-compile for Linux and macOS into dist/; VERSION=v1.2.3
 	@sh scripts/setup.sh go

@@ -57,6 +57,6 @@ if [ -n "$files" ]; then
 		exit 1
 	fi
 fi
-go vet ./...
+go vet ./... ./cmd/unilog/... ./rocketrides/...
 with "$staticcheck" $dirs
 with "$test" $dirs

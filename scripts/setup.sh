@@ -25,9 +25,9 @@ die() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# need_go: older versions of go fetch the one that go.mod names, if they may.
+# need_go: older versions of go fetch the one that go.work names, if they may.
 need_go() {
-	want=$(sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' go.mod)
+	want=$(sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' go.work)
 	get="Go $want or newer is needed: get it from https://go.dev/dl"
 	has go || die "$get"
 	found=$(go env GOVERSION) || die "$get"
