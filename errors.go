@@ -38,8 +38,8 @@ func (e *FencedError) Error() string {
 	return fmt.Sprintf("unilog: partition %d: epoch %d is over, epoch %d leads", e.Partition, e.Epoch, e.Newer)
 }
 
-// ForeignLogError says that a log was written from another database: than the
-// streamer's, or than the one whose records a consumer has applied.
+// ForeignLogError says that the log belongs to a different database: not to the
+// streamer's, or not to the one whose records a consumer has applied.
 type ForeignLogError struct {
 	// Consumer is empty if a streamer says it.
 	Consumer      string

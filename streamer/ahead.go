@@ -12,8 +12,8 @@ import (
 // aheadBatches is how many numbered batches wait to be published at the most.
 const aheadBatches = 2
 
-// ahead numbers batches while others are published. The session, and what the
-// leader knows but for published, belong to it until settle has returned.
+// ahead numbers batches while others are published. While it runs, it owns the
+// session and every field of leadership except published; settle hands them back.
 type ahead struct {
 	cancel context.CancelFunc
 	quit   chan struct{} // closed to end it after the batch in hand

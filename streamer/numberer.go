@@ -169,7 +169,7 @@ func (n *numberer) run(ctx context.Context) error {
 	return nil
 }
 
-// once numbers a batch, for who calls it often enough.
+// once numbers one batch, for RunOnce, which drives the numberer itself.
 func (n *numberer) once(ctx context.Context) (moved int, err error) {
 	if time.Since(n.lastUpkeep) >= n.cfg.upkeepPause {
 		n.upkeep(ctx)

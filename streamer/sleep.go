@@ -32,7 +32,8 @@ type waiter struct {
 	idle    bool // there was nothing at the last look
 }
 
-// listen makes others wake it: writers, or who numbers.
+// listen subscribes the session to the channel that will wake it: that of writers, or
+// that of the numberer.
 func (w *waiter) listen(ctx context.Context, db *pgxpool.Pool, numbers bool) error {
 	// With a handler of the pool's own, what comes with another answer is not kept.
 	handled := db.Config().ConnConfig.OnNotification != nil
@@ -51,8 +52,9 @@ func (w *waiter) listen(ctx context.Context, db *pgxpool.Pool, numbers bool) err
 	return nil
 }
 
-// look probes and, if it may, tries to fall asleep before it: what was committed
-// before the lock was granted the probe sees. While a writer is at work it fails.
+// look runs the probe and, if it may, tries to take the sleep lock before it: the
+// probe then sees all that was committed before the lock was granted. While a writer
+// is at work, the lock is not granted.
 func (w *waiter) look(ctx context.Context, sleeps bool, probe func(*pgx.Batch)) error {
 	batch := &pgx.Batch{}
 	if sleeps && w.wakes && !w.asleep {
@@ -74,7 +76,7 @@ func (p *publisher) look(ctx context.Context) (staged bool, err error) {
 	return staged, err
 }
 
-// getUp lets writers be, if the session was asleep.
+// getUp releases the sleep lock, so that writers stop notifying.
 func (w *waiter) getUp(ctx context.Context) error {
 	if !w.asleep {
 		return nil

@@ -45,7 +45,8 @@ func (p *publisher) noteTrouble(ctx context.Context, err error) {
 	}
 }
 
-// clearTrouble takes back what an attempt before this success has noted.
+// clearTrouble deletes the note of an earlier failure, now that a batch has
+// succeeded.
 func (p *publisher) clearTrouble(ctx context.Context) {
 	l := p.lead
 	if !l.troubled {

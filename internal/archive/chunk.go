@@ -153,7 +153,8 @@ func alter(ctx context.Context, db postgres.Beginner, term unilog.Term, patience
 	})
 }
 
-// In this order, as whoever needs all of them does.
+// SQLLockHeads locks all heads, always in this order: two transactions that lock them
+// in different orders would deadlock.
 const SQLLockHeads = `SELECT FROM log_partitions ORDER BY partition FOR UPDATE`
 
 // ChunkRecords is how many offsets a chunk of the archive spans.
