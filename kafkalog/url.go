@@ -1,6 +1,7 @@
 package kafkalog
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -61,20 +62,8 @@ func parse(text string) (*Log, error) {
 	if err != nil {
 		return nil, errURL
 	}
-	for name, values := range query {
-		switch name {
-		case "sasl", "replication", "cacert", "cert", "key":
-		default:
-			return nil, fmt.Errorf("kafkalog: the Kafka URL has the parameter %q, which is not known: it can have sasl, replication, cacert, cert and key", name)
-		}
-		if len(values) > 1 {
-			return nil, fmt.Errorf("kafkalog: the Kafka URL has the parameter %s more than once", name)
-		}
-	}
-	if text := query.Get("replication"); text != "" {
-		if l.replication, err = strconv.Atoi(text); err != nil || l.replication < 1 || l.replication > 32767 {
-			return nil, errors.New("kafkalog: replication in the Kafka URL must be the number of copies that the topic has, at least 1")
-		}
+	if l.replication, err = parameters(query); err != nil {
+		return nil, err
 	}
 	l.options = []kgo.Opt{
 		kgo.SeedBrokers(seeds...), kgo.DisableClientMetrics(),
@@ -87,6 +76,39 @@ func parse(text string) (*Log, error) {
 	if mechanism != nil {
 		l.options = append(l.options, kgo.SASL(mechanism))
 	}
+	dial, err := dialer(scheme, query)
+	if err != nil {
+		return nil, err
+	}
+	l.options = append(l.options, kgo.Dialer(dial))
+	return l, nil
+}
+
+// parameters checks the parameters and returns the number of copies, 0 if none is
+// given.
+func parameters(query url.Values) (replication int, err error) {
+	for name, values := range query {
+		switch name {
+		case "sasl", "replication", "cacert", "cert", "key":
+		default:
+			return 0, fmt.Errorf("kafkalog: the Kafka URL has the parameter %q, which is not known: it can have sasl, replication, cacert, cert and key", name)
+		}
+		if len(values) > 1 {
+			return 0, fmt.Errorf("kafkalog: the Kafka URL has the parameter %s more than once", name)
+		}
+	}
+	text := query.Get("replication")
+	if text == "" {
+		return 0, nil
+	}
+	if replication, err = strconv.Atoi(text); err != nil || replication < 1 || replication > 32767 {
+		return 0, errors.New("kafkalog: replication in the Kafka URL must be the number of copies that the topic has, at least 1")
+	}
+	return replication, nil
+}
+
+// dialer returns how to connect to a broker.
+func dialer(scheme string, query url.Values) (func(ctx context.Context, network, address string) (net.Conn, error), error) {
 	var config *tls.Config
 	if scheme == "kafka+tls" {
 		config = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -94,13 +116,11 @@ func parse(text string) (*Log, error) {
 	if err := tlsfiles.Use(config, query, "Kafka", "kafka+tls"); err != nil {
 		return nil, fmt.Errorf("kafkalog: %w", err)
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout}
+	plain := &net.Dialer{Timeout: dialTimeout}
 	if config == nil {
-		l.options = append(l.options, kgo.Dialer(dialer.DialContext))
-	} else {
-		l.options = append(l.options, kgo.Dialer((&tls.Dialer{NetDialer: dialer, Config: config}).DialContext))
+		return plain.DialContext, nil
 	}
-	return l, nil
+	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext, nil
 }
 
 // addresses reads the brokers' names.
