@@ -80,7 +80,7 @@ const (
 )
 
 // Read reads the status. An error means that the database could not be
-// read; that the log cannot be is part of the status.
+// Read; that the log cannot be is part of the status.
 func Read(ctx context.Context, db postgres.Beginner, log unilog.Log) (*Status, error) {
 	s := new(Status)
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {

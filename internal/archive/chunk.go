@@ -22,11 +22,11 @@ const chunkName = "log_records_p%d_%d_to_%d"
 
 func (c chunk) String() string { return fmt.Sprintf(chunkName, c.partition, c.First, c.Last) }
 
-// chunks are those of one partition in the order of their offsets, which are
+// Chunks are those of one partition in the order of their offsets, which are
 // consecutive.
 type Chunks []chunk
 
-// start returns the first offset that the archive can still hold.
+// Start returns the first offset that the archive can still hold.
 func (cs Chunks) Start() int64 {
 	if len(cs) == 0 {
 		return 1
@@ -103,7 +103,7 @@ func (cs *Chunks) add(ctx context.Context, db postgres.Beginner, term unilog.Ter
 	return nil
 }
 
-// ensureRoom adds a chunk if there is no place for so many more records.
+// EnsureRoom adds a chunk if there is no place for so many more records.
 func (cs *Chunks) EnsureRoom(ctx context.Context, db postgres.Beginner, term unilog.Term, partition int, numbered, records, chunkRecords int64) error {
 	for cs.end() < numbered+records {
 		if err := cs.add(ctx, db, term, partition, numbered, chunkRecords, LockPatienceUrgent); err != nil {
@@ -113,7 +113,7 @@ func (cs *Chunks) EnsureRoom(ctx context.Context, db postgres.Beginner, term uni
 	return nil
 }
 
-// addAhead adds a chunk in time. If somebody holds the lock, next time will do.
+// AddAhead adds a chunk in time. If somebody holds the lock, next time will do.
 func (cs *Chunks) AddAhead(ctx context.Context, db postgres.Beginner, term unilog.Term, partition int, numbered, chunkRecords int64) error {
 	if cs.end()-numbered > chunkRecords/2 {
 		return nil

@@ -15,7 +15,7 @@ INSERT INTO log_records (partition, "offset", size, staged_at, action, object, k
 SELECT partition, next_offset - 1, octet_length($3), clock_timestamp(), $1, $2, '', $3::text::jsonb, '{}'
 FROM log_partitions`
 
-// barrier is what the entry holds that marks, in each partition, the place where
+// Barrier is what the entry holds that marks, in each partition, the place where
 // the number of partitions changed.
 type Barrier struct {
 	Partitions int `json:"partitions"`
@@ -26,7 +26,7 @@ type Barrier struct {
 // barrierAction is the action of a barrier.
 const barrierAction = "repartition"
 
-// insert puts the barrier into the archive, at the end of each partition.
+// Insert puts the barrier into the archive, at the end of each partition.
 func (b Barrier) Insert(ctx context.Context, tx pgx.Tx) error {
 	data, err := json.Marshal(b)
 	if err != nil {

@@ -30,7 +30,7 @@ func UpTo(entries []unilog.Entry) ([]unilog.Entry, *Barrier) {
 	return entries[:1], nil // of a later version, which the handler has to know
 }
 
-// await waits until all partitions have come to the barrier, as the number of those
+// Await waits until all partitions have come to the barrier, as the number of those
 // that are behind tells, and says whether they have. Then all that was numbered
 // before it is applied, in whichever partition it was.
 func (b *Barrier) Await(ctx context.Context, log *slog.Logger, wait time.Duration, behind func(context.Context) (int, error)) (bool, error) {

@@ -13,5 +13,5 @@ const FarewellTimeout = time.Second
 // ShutdownTimeout bounds the batch in hand after a cancel.
 const ShutdownTimeout = 5 * time.Second
 
-// heartbeat is how often an idle consumer shows that it is alive.
+// Heartbeat is how often an idle consumer shows that it is alive.
 const Heartbeat = 30 * time.Second

@@ -12,7 +12,7 @@ import (
 // ErrNotLooked is why a process that has only begun is not ready.
 var ErrNotLooked = errors.New("unilog: it has not looked yet")
 
-// readiness is how a process's last attempt to do its work ended. It is safe
+// Readiness is how a process's last attempt to do its work ended. It is safe
 // for concurrent use.
 type Readiness struct {
 	mu     sync.Mutex
@@ -20,7 +20,7 @@ type Readiness struct {
 	err    error
 }
 
-// note takes the end of an attempt.
+// Note takes the end of an attempt.
 func (r *Readiness) Note(ctx context.Context, err error) {
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled): // told to stop, which says nothing
@@ -33,7 +33,7 @@ func (r *Readiness) Note(ctx context.Context, err error) {
 	r.looked, r.err = true, err
 }
 
-// forget is for work that another process does now.
+// Forget is for work that another process does now.
 func (r *Readiness) Forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

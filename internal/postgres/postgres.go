@@ -41,7 +41,7 @@ func SQLState(err error) string {
 	return ""
 }
 
-// rollback ends a transaction that was not committed. If it fails, so has the
+// Rollback ends a transaction that was not committed. If it fails, so has the
 // connection, and the server rolls back.
 func Rollback(tx pgx.Tx) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

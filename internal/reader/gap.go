@@ -29,7 +29,7 @@ func Fill(ctx context.Context, db *pgxpool.Pool, gap *unilog.GapError, limit int
 	return nil, nil
 }
 
-// consecutive returns how many of the entries follow each other directly.
+// Consecutive returns how many of the entries follow each other directly.
 func Consecutive(entries []unilog.Entry) int {
 	for i := 1; i < len(entries); i++ {
 		if entries[i].Offset != entries[i-1].Offset+1 {

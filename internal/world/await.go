@@ -9,14 +9,14 @@ import (
 
 // These are the helpers of package await for a world.
 
-// await waits until look returns "", which means that what has come about. Else look
+// Await waits until look returns "", which means that what has come about. Else look
 // says what there is instead.
 func (w *World) Await(what string, look func() (instead string)) {
 	w.Helper()
 	await.That(waiting{tb: w.TB}, what, look)
 }
 
-// awaitEqual waits until get returns want.
+// AwaitEqual waits until get returns want.
 func AwaitEqual[T comparable](w *World, what string, want T, get func() T) {
 	w.Helper()
 	w.Await(fmt.Sprintf("%s to be %#v", what, want), func() string {
@@ -27,25 +27,25 @@ func AwaitEqual[T comparable](w *World, what string, want T, get func() T) {
 	})
 }
 
-// awaitQuery waits until a query selects want.
+// AwaitQuery waits until a query selects want.
 func AwaitQuery[T comparable](w *World, what string, want T, sql string, args ...any) {
 	w.Helper()
 	AwaitEqual(w, what, want, func() T { w.Helper(); return Query[T](w, sql, args...) })
 }
 
-// awaitTrue waits until a query selects true.
+// AwaitTrue waits until a query selects true.
 func (w *World) AwaitTrue(what, sql string, args ...any) {
 	w.Helper()
 	AwaitQuery(w, what, true, sql, args...)
 }
 
-// awaitTotal waits until a consumer has added up so much.
+// AwaitTotal waits until a consumer has added up so much.
 func (w *World) AwaitTotal(name, want string) {
 	w.Helper()
 	AwaitEqual(w, "the total of "+name, want, func() string { return w.Total(name) })
 }
 
-// streamLength is the number of the stream's entries.
+// StreamLength is the number of the stream's entries.
 func (w *World) StreamLength() int {
 	w.Helper()
 	n, err := w.Command("XLEN", w.Stream).AsInt64()
@@ -53,25 +53,25 @@ func (w *World) StreamLength() int {
 	return int(n)
 }
 
-// awaitEntries waits until the stream has so many entries.
+// AwaitEntries waits until the stream has so many entries.
 func (w *World) AwaitEntries(n int) {
 	w.Helper()
 	AwaitEqual(w, "the number of the stream's entries", n, w.StreamLength)
 }
 
-// awaitPublished waits until the database knows of so many published records.
+// AwaitPublished waits until the database knows of so many published records.
 func (w *World) AwaitPublished(n int) {
 	w.Helper()
 	AwaitQuery(w, "the number of published records", n, `SELECT sum(published_offset)::int FROM log_partitions`)
 }
 
-// receive waits for a channel's next value, or its end.
+// Receive waits for a channel's next value, or its end.
 func Receive[T any](w *World, what string, from <-chan T) T {
 	w.Helper()
 	return await.Receive(waiting{tb: w.TB}, what, from)
 }
 
-// ended waits until all of a group have ended, and wants no error.
+// Ended waits until all of a group have ended, and wants no error.
 func (w *World) Ended(what string, group interface{ Wait() error }) {
 	w.Helper()
 	done := make(chan error, 1)
@@ -79,7 +79,7 @@ func (w *World) Ended(what string, group interface{ Wait() error }) {
 	w.Must(Receive(w, what+" to end", done))
 }
 
-// attempt calls f again and again, with the bound of all waits, until it returns true.
+// Attempt calls f again and again, with the bound of all waits, until it returns true.
 // It may fail meanwhile.
 func (w *World) Attempt(what string, f func(ctx context.Context) (done bool, err error)) {
 	w.Helper()

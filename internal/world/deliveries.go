@@ -9,7 +9,7 @@ import (
 	"github.com/rocketrides/unilog/deliverer"
 )
 
-// arrivals are what reached the outside, in the order in which it did.
+// Arrivals are what reached the outside, in the order in which it did.
 type Arrivals struct {
 	mu      sync.Mutex
 	Entries []unilog.Entry
@@ -27,7 +27,7 @@ func (a *Arrivals) Deliver(_ context.Context, logID string, entries []unilog.Ent
 	return nil
 }
 
-// offsets are those of a partition, with what came again.
+// Offsets are those of a partition, with what came again.
 func (a *Arrivals) Offsets(partition int) (offsets []int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -52,7 +52,7 @@ func (a *Arrivals) Want(w *World, want ...int64) {
 	}
 }
 
-// wantAll sees that a partition's entries arrived, each at least once and none
+// WantAll sees that a partition's entries arrived, each at least once and none
 // before the one that precedes it.
 func (a *Arrivals) WantAll(w *World, partition int, n int64) {
 	w.Helper()
@@ -81,13 +81,13 @@ func (w *World) Deliverer(deliver deliverer.Delivery, change ...func(*deliverer.
 	return d
 }
 
-// delivered is the checkpoint.
+// Delivered is the checkpoint.
 func (w *World) Delivered() int64 {
 	w.Helper()
 	return Query[int64](w, `SELECT coalesce(max("offset"), 0) FROM checkpoints WHERE name = 'hook'`)
 }
 
-// publish commits amounts and streams them.
+// Publish commits amounts and streams them.
 func (w *World) Publish(n int) {
 	w.Helper()
 	w.CommitMany(n)
@@ -96,7 +96,7 @@ func (w *World) Publish(n int) {
 	s.Close()
 }
 
-// picky rejects what a test says.
+// Picky rejects what a test says.
 func (a *Arrivals) Picky(bad int64, why error) deliverer.Delivery {
 	return func(ctx context.Context, logID string, entries []unilog.Entry) error {
 		if slices.ContainsFunc(entries, func(e unilog.Entry) bool { return e.Offset == bad }) {

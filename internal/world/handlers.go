@@ -12,7 +12,7 @@ import (
 
 var ErrPoison = errors.New("poison")
 
-// rejecting wraps a handler so that it rejects some amounts.
+// Rejecting wraps a handler so that it rejects some amounts.
 func Rejecting(h consumer.Handler, how func(), amounts ...string) consumer.Handler {
 	return func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 		if err := h(ctx, tx, entries); err != nil {

@@ -23,7 +23,7 @@ func keyed(key string, n int) unilog.Record {
 	return unilog.Record{Action: "note", Object: "amount", Key: key, Data: data}
 }
 
-// commitKeyed stages records of several keys, in turn, in one transaction.
+// CommitKeyed stages records of several keys, in turn, in one transaction.
 func (w *World) CommitKeyed(first, last int, keys ...string) {
 	w.Helper()
 	w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error {
@@ -41,7 +41,7 @@ func (w *World) CommitKeyed(first, last int, keys ...string) {
 	}))
 }
 
-// readPartition returns what the log holds of a partition.
+// ReadPartition returns what the log holds of a partition.
 func (w *World) ReadPartition(partition int) (entries []unilog.Entry) {
 	w.Helper()
 	for at := (unilog.Cursor{}); ; {

@@ -18,7 +18,7 @@ import (
 	"github.com/rocketrides/unilog/streamer"
 )
 
-// network is a world with a second way to its servers, on which things fail.
+// Network is a world with a second way to its servers, on which things fail.
 // The test itself, and its checks, use the first.
 type Network struct {
 	*World
@@ -58,7 +58,7 @@ func (n *Network) Proxy(server string) *proxy.Proxy {
 	return map[string]*proxy.Proxy{"Postgres": n.Postgres, "Redis": n.Redis}[server]
 }
 
-// heal fills holes, and resets what fell into them.
+// Heal fills holes, and resets what fell into them.
 func Heal(p *proxy.Proxy) {
 	p.Blackhole(0)
 	p.Cut()
@@ -96,7 +96,7 @@ func (l lapsing) Err() error {
 	return nil
 }
 
-// lapse gives a call the bound of all waits, or, if it falls into a hole, the time
+// Lapse gives a call the bound of all waits, or, if it falls into a hole, the time
 // until it is there.
 func (n *Network) Lapse(hole <-chan struct{}) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(n.Ctx, await.Patience)
@@ -111,14 +111,14 @@ func (n *Network) Lapse(hole <-chan struct{}) (context.Context, context.CancelFu
 	return l, func() { cancel(); <-l.over }
 }
 
-// insist calls a RunOnce until nothing is left to do, and heals the network after
+// Insist calls a RunOnce until nothing is left to do, and heals the network after
 // each failure.
 func (n *Network) Insist(f Once, heal func()) {
 	n.Helper()
 	n.InsistThrough(nil, f, heal)
 }
 
-// insistThrough is insist for a call that may fall into a hole.
+// InsistThrough is insist for a call that may fall into a hole.
 func (n *Network) InsistThrough(hole <-chan struct{}, f Once, heal func()) {
 	n.Helper()
 	n.Await("nothing to be left to do", func() string {
@@ -140,7 +140,7 @@ func (n *Network) InsistThrough(hole <-chan struct{}, f Once, heal func()) {
 	})
 }
 
-// settle publishes what is left, as soon as nobody else leads.
+// Settle publishes what is left, as soon as nobody else leads.
 func (n *Network) Settle() {
 	n.Helper()
 	s := n.Streamer()
@@ -148,7 +148,7 @@ func (n *Network) Settle() {
 	s.Close()
 }
 
-// check sees that so many records are in the log, once, and that a consumer
+// Check sees that so many records are in the log, once, and that a consumer
 // has applied them, or does it now.
 func (n *Network) Check(records int) {
 	n.Helper()
@@ -169,7 +169,7 @@ func Happened(c <-chan struct{}) bool {
 	}
 }
 
-// meet calls a RunOnce until it has met a fault, which may be a hole, and wants an
+// Meet calls a RunOnce until it has met a fault, which may be a hole, and wants an
 // error then.
 func (n *Network) Meet(sprung, hole <-chan struct{}, f Once) {
 	n.Helper()
@@ -188,13 +188,13 @@ func (n *Network) Meet(sprung, hole <-chan struct{}, f Once) {
 	})
 }
 
-// short lets a leader be silent for so short a time that it may lose the lead because
+// Short lets a leader be silent for so short a time that it may lose the lead because
 // the machine is slow: insist on what it does.
 func Short(cfg *streamer.Config) {
 	cfg.SessionTimeout = 100 * time.Millisecond
 }
 
-// awaitLead waits until a streamer leads.
+// AwaitLead waits until a streamer leads.
 func (w *World) AwaitLead(s *streamer.Streamer) {
 	w.Helper()
 	w.Await("the lead to be free", func() string {

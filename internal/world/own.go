@@ -12,7 +12,7 @@ import (
 	"github.com/rocketrides/unilog/redislog"
 )
 
-// setupOwn makes a world on a Postgres that the test may stop.
+// SetupOwn makes a world on a Postgres that the test may stop.
 func SetupOwn(t *testing.T) (*World, *private.Server) {
 	t.Helper()
 	server := testenv.Postgres(t)
@@ -33,7 +33,7 @@ func (w *World) Run(name string, args ...string) {
 	}
 }
 
-// streamAll streams until nothing is left, by a process of its own.
+// StreamAll streams until nothing is left, by a process of its own.
 func (w *World) StreamAll() {
 	w.Helper()
 	s := w.Streamer()
@@ -41,7 +41,7 @@ func (w *World) StreamAll() {
 	s.Close()
 }
 
-// setupSource makes a world with a log_id of its own: setup's databases are copies
+// SetupSource makes a world with a log_id of its own: setup's databases are copies
 // of one.
 func SetupSource(t *testing.T) *World {
 	t.Helper()
@@ -50,13 +50,13 @@ func SetupSource(t *testing.T) *World {
 	return w
 }
 
-// stateElsewhere returns a database for consumers of other worlds' logs.
+// StateElsewhere returns a database for consumers of other worlds' logs.
 func StateElsewhere(t *testing.T) *World {
 	t.Helper()
 	return Bare(t, testenv.Database(t, "world", MigrateWorld))
 }
 
-// setupOn makes a world on servers that the test may kill. It is checked by the
+// SetupOn makes a world on servers that the test may kill. It is checked by the
 // test itself: when a test's cleanups run, such servers are gone.
 func SetupOn(t *testing.T, db *pgxpool.Pool, redisURL string) *World {
 	t.Helper()

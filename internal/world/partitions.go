@@ -16,7 +16,7 @@ import (
 	"github.com/rocketrides/unilog/internal/proxy"
 )
 
-// partitioned is a world of several partitions, which the test itself writes to.
+// Partitioned is a world of several partitions, which the test itself writes to.
 type Partitioned struct {
 	*World
 	number int
@@ -56,7 +56,7 @@ func SetupPartitions(t *testing.T, number int) *Partitioned {
 	return p
 }
 
-// grow adds partitions.
+// Grow adds partitions.
 func (p *Partitioned) Grow(number int) {
 	p.Helper()
 	for n := p.number; n < number; n++ {
@@ -78,7 +78,7 @@ func (p *Partitioned) term(partition int) unilog.Term {
 	}
 }
 
-// write writes amounts, numbers their records and publishes them.
+// Write writes amounts, numbers their records and publishes them.
 func (p *Partitioned) Write(partition int, amounts ...string) {
 	p.Helper()
 	var entries []unilog.Entry
@@ -111,7 +111,7 @@ func (p *Partitioned) Write(partition int, amounts ...string) {
 	p.Exec(`UPDATE log_partitions SET published_offset = $2 WHERE partition = $1`, partition, head)
 }
 
-// writeAll writes an amount of 1 to each partition.
+// WriteAll writes an amount of 1 to each partition.
 func (p *Partitioned) WriteAll() {
 	p.Helper()
 	for partition := range p.number {
@@ -119,7 +119,7 @@ func (p *Partitioned) WriteAll() {
 	}
 }
 
-// add is the consumers' handler.
+// Add is the consumers' handler.
 func (p *Partitioned) Add(name string) consumer.Handler {
 	return func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 		for _, e := range entries {
@@ -152,7 +152,7 @@ func (p *Partitioned) checkPartitions() {
 		) AS a WHERE step <> 1`), 0)
 }
 
-// awaitApplied waits until a consumer has applied all partitions.
+// AwaitApplied waits until a consumer has applied all partitions.
 func (p *Partitioned) AwaitApplied(name string) {
 	p.Helper()
 	AwaitQuery(p.World, "what "+name+" has not applied", "", `
@@ -161,7 +161,7 @@ func (p *Partitioned) AwaitApplied(name string) {
 		WHERE coalesce(c."offset", 0) <> p.next_offset - 1`, name)
 }
 
-// freezeClock lets the database's clock, by which members are alive, stand still but
+// FreezeClock lets the database's clock, by which members are alive, stand still but
 // for advance: then nobody is taken for dead because the machine is slow. Processes
 // that run already do not notice.
 func (p *Partitioned) FreezeClock() {
@@ -177,7 +177,7 @@ func (p *Partitioned) FreezeClock() {
 	p.DB.Reset()
 }
 
-// advance sets the frozen clock forward.
+// Advance sets the frozen clock forward.
 func (p *Partitioned) Advance(d time.Duration) {
 	p.Helper()
 	p.Exec(`UPDATE fake.clock SET now = now + make_interval(secs => $1)`, d.Seconds())
@@ -207,7 +207,7 @@ func (p *Partitioned) Process(change ...func(*consumer.Config)) *Process {
 	return m
 }
 
-// run runs a new process.
+// Run runs a new process.
 func (p *Partitioned) Run(change ...func(*consumer.Config)) *Process {
 	p.Helper()
 	m := p.Process(change...)

@@ -6,7 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// explain runs a statement and rolls it back.
+// Explain runs a statement and rolls it back.
 func (w *World) Explain(sql string, args ...any) string {
 	w.Helper()
 	tx := w.Begin()

@@ -12,7 +12,7 @@ import (
 	"github.com/rocketrides/unilog/internal/proxy"
 )
 
-// process is one of consumer "sum", with connections of its own, which can be cut.
+// Process is one of consumer "sum", with connections of its own, which can be cut.
 type Process struct {
 	p        *Partitioned
 	Consumer *consumer.Consumer
@@ -31,14 +31,14 @@ func (m *Process) Start() {
 	m.p.Cleanup(m.cancel)
 }
 
-// stop ends it in order.
+// Stop ends it in order.
 func (m *Process) Stop() {
 	m.p.Helper()
 	m.cancel()
 	m.p.Ended("the process", &m.Running)
 }
 
-// die ends it so that it cannot tell anyone.
+// Die ends it so that it cannot tell anyone.
 func (m *Process) Die() {
 	m.p.Helper()
 	m.Postgres.Refuse(true)
@@ -46,7 +46,7 @@ func (m *Process) Die() {
 	m.Stop()
 }
 
-// reads are the partitions that it reads, by its own account.
+// Reads are the partitions that it reads, by its own account.
 func (m *Process) Reads() string {
 	leases := m.leases.Load()
 	if leases == nil {
@@ -55,7 +55,7 @@ func (m *Process) Reads() string {
 	return fmt.Sprint(*leases)
 }
 
-// awaitReads waits until it reads just these partitions.
+// AwaitReads waits until it reads just these partitions.
 func (m *Process) AwaitReads(partitions ...int) {
 	m.p.Helper()
 	AwaitEqual(m.p.World, "the partitions that a process reads", fmt.Sprint(partitions), m.Reads)

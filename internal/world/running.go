@@ -9,13 +9,13 @@ import (
 	"github.com/rocketrides/unilog/streamer"
 )
 
-// awaitSleep waits until the leader sleeps.
+// AwaitSleep waits until the leader sleeps.
 func (w *World) AwaitSleep() {
 	w.Helper()
 	AwaitEqual(w, "that the leader sleeps", true, w.Sleeps)
 }
 
-// runs runs a streamer until the test ends.
+// Runs runs a streamer until the test ends.
 func (w *World) Runs(change ...func(*streamer.Config)) {
 	w.Helper()
 	s := w.Streamer(change...)
@@ -28,7 +28,7 @@ func (w *World) Runs(change ...func(*streamer.Config)) {
 	})
 }
 
-// consumes runs a consumer until it is stopped, or the test ends.
+// Consumes runs a consumer until it is stopped, or the test ends.
 func (w *World) Consumes(c *consumer.Consumer) (stop func()) {
 	w.Helper()
 	ctx, cancel := context.WithCancel(w.Ctx)
@@ -42,13 +42,13 @@ func (w *World) Consumes(c *consumer.Consumer) (stop func()) {
 	return stop
 }
 
-// sleeps says whether the leader has the lock with which it sleeps.
+// Sleeps says whether the leader has the lock with which it sleeps.
 func (w *World) Sleeps() bool {
 	return Query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = $1)`, locks.Sleep)
 }
 
-// published waits until the log has so many entries, and the leader sleeps again.
+// Published waits until the log has so many entries, and the leader sleeps again.
 func (w *World) Published(n int) {
 	w.Helper()
 	w.AwaitEntries(n)

@@ -8,7 +8,7 @@ import (
 	"github.com/rocketrides/unilog/status"
 )
 
-// status reads the status, again if the log did not say soon enough where it is.
+// Status reads the status, again if the log did not say soon enough where it is.
 func (w *World) Status() (s *status.Status) {
 	w.Helper()
 	w.AwaitThat("the log to answer", func() bool {
@@ -20,7 +20,7 @@ func (w *World) Status() (s *status.Status) {
 	return s
 }
 
-// steady takes the time that the test has taken out of a status: what is less than
+// Steady takes the time that the test has taken out of a status: what is less than
 // an hour is none. Tests date back by hours what is to be old.
 func Steady(s *status.Status) *status.Status {
 	seconds := []*float64{&s.StagedFor, &s.TroubledFor}

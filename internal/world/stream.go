@@ -4,7 +4,7 @@ import (
 	"fmt"
 )
 
-// loseTail keeps the stream's first entries, as a replica would that was
+// LoseTail keeps the stream's first entries, as a replica would that was
 // promoted before it had the rest.
 func (w *World) LoseTail(keep int) {
 	w.Helper()

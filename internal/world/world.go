@@ -23,7 +23,7 @@ import (
 	"github.com/rocketrides/unilog/streamer"
 )
 
-// world is a database and a stream of a test's own. Writers note amounts, and
+// World is a database and a stream of a test's own. Writers note amounts, and
 // consumers add them up.
 type World struct {
 	TB
@@ -70,7 +70,7 @@ func MigrateWorld(ctx context.Context, pool *pgxpool.Pool) error {
 	return err
 }
 
-// setup makes a world. When the test ends, the world must be in order.
+// Setup makes a world. When the test ends, the world must be in order.
 func Setup(t testing.TB) *World {
 	t.Helper()
 	w := &World{TB: t, Ctx: t.Context(), Stream: testenv.StreamName(t)}
@@ -97,7 +97,7 @@ func Setup(t testing.TB) *World {
 	return w
 }
 
-// bare returns a world of a database, with a stream's name and no log.
+// Bare returns a world of a database, with a stream's name and no log.
 func Bare(t testing.TB, db *pgxpool.Pool) *World {
 	return &World{TB: t, Ctx: t.Context(), DB: db, Stream: testenv.StreamName(t)}
 }
@@ -115,7 +115,7 @@ func (w *World) Exec(sql string, args ...any) {
 	w.Must(err)
 }
 
-// query returns the one value that a query selects.
+// Query returns the one value that a query selects.
 func Query[T any](w *World, sql string, args ...any) T {
 	w.Helper()
 	rows, err := w.DB.Query(w.Ctx, sql, args...)
@@ -125,7 +125,7 @@ func Query[T any](w *World, sql string, args ...any) T {
 	return v
 }
 
-// command runs a Redis command.
+// Command runs a Redis command.
 func (w *World) Command(args ...string) rueidis.RedisResult {
 	w.Helper()
 	result := w.Redis.Do(w.Ctx, w.Redis.B().Arbitrary(args...).Build())
@@ -135,7 +135,7 @@ func (w *World) Command(args ...string) rueidis.RedisResult {
 	return result
 }
 
-// wipe loses the log whole, as FLUSHALL would.
+// Wipe loses the log whole, as FLUSHALL would.
 func (w *World) Wipe() {
 	w.Helper()
 	w.Command("DEL", w.Stream, "{"+w.Stream+"}:leader")
@@ -145,7 +145,7 @@ func Record(amount string) unilog.Record {
 	return unilog.Record{Action: "note", Object: "amount", Data: json.RawMessage(`{"amount":` + amount + `}`)}
 }
 
-// note writes amounts and stages their records on a transaction.
+// Note writes amounts and stages their records on a transaction.
 func (w *World) Note(tx pgx.Tx, amounts ...string) {
 	w.Helper()
 	for _, a := range amounts {
@@ -155,7 +155,7 @@ func (w *World) Note(tx pgx.Tx, amounts ...string) {
 	}
 }
 
-// begin begins a transaction, which is rolled back if the test forgets it.
+// Begin begins a transaction, which is rolled back if the test forgets it.
 func (w *World) Begin() pgx.Tx {
 	w.Helper()
 	tx, err := w.DB.Begin(w.Ctx)
@@ -164,7 +164,7 @@ func (w *World) Begin() pgx.Tx {
 	return tx
 }
 
-// commit writes amounts in one committed transaction.
+// Commit writes amounts in one committed transaction.
 func (w *World) Commit(amounts ...string) {
 	w.Helper()
 	w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error {
@@ -173,7 +173,7 @@ func (w *World) Commit(amounts ...string) {
 	}))
 }
 
-// commitMany writes n amounts of 1 in one committed transaction.
+// CommitMany writes n amounts of 1 in one committed transaction.
 func (w *World) CommitMany(n int) {
 	w.Helper()
 	records := make([]unilog.Record, n)
@@ -190,7 +190,7 @@ func (w *World) CommitMany(n int) {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// streamer makes one. A leader whose way to the database cannot fail is silent only
+// Streamer makes one. A leader whose way to the database cannot fail is silent only
 // because the test, or the machine, is slow: its session does not end for that.
 func (w *World) Streamer(change ...func(*streamer.Config)) *streamer.Streamer {
 	w.Helper()
@@ -219,7 +219,7 @@ func (w *World) Consumer(name string, change ...func(*consumer.Config)) *consume
 	return c
 }
 
-// add is the consumers' handler.
+// Add is the consumers' handler.
 func (w *World) Add(name string) func(context.Context, pgx.Tx, unilog.Entry) error {
 	return func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
 		_, err := tx.Exec(ctx, `INSERT INTO applied (name, "offset", data) VALUES ($1, $2, $3)`, name, e.Offset, e.Data)
@@ -232,13 +232,13 @@ func (w *World) Add(name string) func(context.Context, pgx.Tx, unilog.Entry) err
 	}
 }
 
-// drain streams until nothing is left, going on after simulated failures.
+// Drain streams until nothing is left, going on after simulated failures.
 func (w *World) Drain(s *streamer.Streamer) (n int) {
 	w.Helper()
 	return w.Repeat(s.RunOnce)
 }
 
-// consume applies until nothing is left.
+// Consume applies until nothing is left.
 func (w *World) Consume(c *consumer.Consumer) (n int) {
 	w.Helper()
 	return w.Repeat(c.RunOnce)
@@ -261,7 +261,7 @@ func (w *World) Repeat(once func(context.Context) (int, error)) (total int) {
 	}
 }
 
-// endOf runs what ends by itself, or when ctx does, and returns how.
+// EndOf runs what ends by itself, or when ctx does, and returns how.
 func (w *World) EndOf(ctx context.Context, run func(context.Context) error) error {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(ctx, await.Patience)
@@ -273,7 +273,7 @@ func (w *World) EndOf(ctx context.Context, run func(context.Context) error) erro
 	return err
 }
 
-// awaitThat waits until something holds that another goroutine brings about.
+// AwaitThat waits until something holds that another goroutine brings about.
 func (w *World) AwaitThat(what string, holds func() bool) {
 	w.Helper()
 	await.True(waiting{tb: w.TB}, what, holds)
@@ -292,7 +292,7 @@ func (t waiting) Fatalf(format string, args ...any) {
 	t.tb.Fatal(fmt.Sprintf(format, args...))
 }
 
-// streamIDs returns the ids of the stream's entries.
+// StreamIDs returns the ids of the stream's entries.
 func (w *World) StreamIDs() []string {
 	w.Helper()
 	entries, err := w.Command("XRANGE", w.Stream, "-", "+").AsXRange()
@@ -304,7 +304,7 @@ func (w *World) StreamIDs() []string {
 	return ids
 }
 
-// checkArchive sees that offsets have no gaps.
+// CheckArchive sees that offsets have no gaps.
 func (w *World) CheckArchive() {
 	w.Helper()
 	gaps := Query[int](w, `
@@ -317,7 +317,7 @@ func (w *World) CheckArchive() {
 	}
 }
 
-// checkStream sees that the stream's ids follow each other.
+// CheckStream sees that the stream's ids follow each other.
 func (w *World) CheckStream() {
 	w.Helper()
 	ids := w.StreamIDs()
@@ -334,7 +334,7 @@ func (w *World) CheckStream() {
 	}
 }
 
-// checkAudit sees that every consumer agrees with the database.
+// CheckAudit sees that every consumer agrees with the database.
 func (w *World) CheckAudit() {
 	w.Helper()
 	balances, err := Audit.Check(w.Ctx, w.DB)
@@ -346,7 +346,7 @@ func (w *World) CheckAudit() {
 	}
 }
 
-// total is what a consumer has added up.
+// Total is what a consumer has added up.
 func (w *World) Total(name string) string {
 	w.Helper()
 	return Query[string](w, `SELECT coalesce((SELECT total FROM sums WHERE name = $1), 0)::text`, name)

@@ -34,7 +34,7 @@ type SimulatorConfig struct {
 	// For is how long to go on; 0 until Run's context ends.
 	For time.Duration
 	// Seed makes distances and times repeat from run to run; 0 takes another
-	// seed each time.
+	// Seed each time.
 	Seed uint64
 	// RetryFor is for how long a ride is sent again, with the same
 	// Idempotency-Key, when the answer is lost, a 5xx, or that it is in flight.
@@ -43,7 +43,7 @@ type SimulatorConfig struct {
 	// Wait bounds the wait for the api to answer at all. Default 30 s.
 	Wait time.Duration
 	// Acknowledged, if set, takes a line for each ride that the api has
-	// acknowledged; see [Acknowledgement].
+	// Acknowledged; see [Acknowledgement].
 	Acknowledged io.Writer
 	// Out takes a line for each response or, above 20 rides a second, one for
 	// each second. Default standard output.
