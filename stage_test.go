@@ -16,7 +16,7 @@ import (
 
 func TestStageFollowsTheTransaction(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	staged := func() int { return world.Query[int](w, `SELECT count(*) FROM staged_log_records`) }
 	tx := w.Begin()
 	w.Note(tx, "1", "2")
@@ -111,7 +111,7 @@ func TestStageRefuses(t *testing.T) {
 
 func TestLargestRecordsGoThrough(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	largest := strings.Repeat("[1,", 1000) + strings.Repeat("1,", unilog.MaxRecordBytes/2-2010) + "1" + strings.Repeat("]", 1000)
 	for _, data := range []string{`1`, largest, `1e131071`, `[` + strings.Repeat("1e100000,", 10) + `1e-16383]`, `"\ud83d\ude80\\u0000"`} {
 		w.Must(unilog.Stage(w.Ctx, w.DB, unilog.Record{Action: "a", Object: "o", Data: json.RawMessage(data)}))

@@ -63,7 +63,7 @@ func TestAuditSeesEveryKindOfDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			s, consumer := w.Streamer(), w.Consumer("sum")
 			w.Commit("1", "2", "4")
 			w.Drain(s)

@@ -25,7 +25,7 @@ func BenchmarkStage(b *testing.B) {
 
 // BenchmarkDrain numbers and publishes a backlog of 10,000 records.
 func BenchmarkDrain(b *testing.B) {
-	w := world.Setup(b)
+	w := world.SetupOnRedis(b)
 	s := w.Streamer()
 	w.Drain(s)
 	n := 0
@@ -41,7 +41,7 @@ func BenchmarkDrain(b *testing.B) {
 
 // BenchmarkConsume reads 10,000 entries and saves a checkpoint for each batch.
 func BenchmarkConsume(b *testing.B) {
-	w := world.Setup(b)
+	w := world.SetupOnRedis(b)
 	w.CommitMany(10_000)
 	w.Drain(w.Streamer())
 	n := 0

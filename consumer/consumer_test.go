@@ -40,7 +40,7 @@ func TestConsumerGoesOnFromItsCheckpoint(t *testing.T) {
 
 func TestConsumerCrashBeforeCommitChangesNothing(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Commit("1", "2")
 	w.Drain(w.Streamer())
 	crash := true
@@ -69,7 +69,7 @@ func TestConsumerTriesAgainAfterTransientErrors(t *testing.T) {
 	for _, code := range []string{"40001", "40P01", "57P01", "53300", "25006", "55P03"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Commit("1", "2")
 			w.Drain(w.Streamer())
 			ctx, stop := context.WithCancel(w.Ctx)
@@ -96,7 +96,7 @@ func TestConsumerTriesAgainAfterTransientErrors(t *testing.T) {
 
 func TestConsumerSurvivesTheLossOfItsConnection(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Commit("1", "2")
 	w.Drain(w.Streamer())
 	ctx, stop := context.WithCancel(w.Ctx)
@@ -118,7 +118,7 @@ func TestConsumerSurvivesTheLossOfItsConnection(t *testing.T) {
 
 func TestConsumerInstanceIsNotHeldUpByAnother(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Commit("1", "2")
 	w.Drain(w.Streamer())
 	w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error {
@@ -173,7 +173,7 @@ func TestConsumerShowsThatItIsAlive(t *testing.T) {
 
 func TestConsumerAheadOfItsSource(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(3)
 	w.Drain(w.Streamer())
 	c := w.Consumer("sum")
@@ -188,7 +188,7 @@ func TestConsumerAheadOfItsSource(t *testing.T) {
 
 func TestConsumerGapThatNobodyCanFill(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(20)
 	w.Drain(w.Streamer())
 	w.Command("XTRIM", w.Stream, "MAXLEN", "5")
@@ -205,7 +205,7 @@ func TestConsumerGapThatNobodyCanFill(t *testing.T) {
 // what it was about to, and all of that is gone.
 func TestConsumerThatOverslept(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	frozen := w.Consumer("sum")
 	w.Consume(frozen)

@@ -64,7 +64,7 @@ func TestCommitsThatACrashUndoes(t *testing.T) {
 // same database, or the handler wants it.
 func TestCommitsWaitForTheDisk(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Commit("1")
 	w.Drain(w.Streamer())
 	elsewhere := *w

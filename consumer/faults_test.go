@@ -27,7 +27,7 @@ func TestInstancesUnderLoad(t *testing.T) {
 	for _, instances := range []int{2, 5} {
 		t.Run(fmt.Sprint(instances), func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			ctx, stop := context.WithCancel(w.Ctx)
 			defer stop()
 			var processes, writers errgroup.Group
@@ -101,7 +101,7 @@ func TestHungHandlerHoldsNothingUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.CommitMany(8)
 			s := w.Streamer()
 			w.Drain(s)
@@ -147,7 +147,7 @@ func TestHungHandlerHoldsNothingUp(t *testing.T) {
 // again in smaller batches, and that hanging alone rejects no record.
 func TestHungHandlerIsGivenLess(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(8)
 	w.Drain(w.Streamer())
 	ctx, stop := context.WithCancel(w.Ctx)

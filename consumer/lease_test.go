@@ -33,7 +33,7 @@ func renewals(p *world.Partitioned, n int) {
 // changes hands.
 func TestLeasesAreSharedEvenly(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 8)
+	p := world.SetupPartitionsOnRedis(t, 8)
 	p.FreezeClock()
 	var processes []*world.Process
 	for _, want := range []string{"8", "4 4", "2 3 3", "2 2 2 2", "1 1 2 2 2"} {
@@ -81,7 +81,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := world.SetupPartitions(t, 1)
+			p := world.SetupPartitionsOnRedis(t, 1)
 			p.FreezeClock()
 			first := p.Run()
 			first.AwaitReads(0)
@@ -113,7 +113,7 @@ func TestStandbyTakesOver(t *testing.T) {
 // comes before all others.
 func TestNewMemberTakesNothingItDoesNotNeed(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 3)
+	p := world.SetupPartitionsOnRedis(t, 3)
 	p.FreezeClock()
 	m := p.Run()
 	m.AwaitReads(0, 1, 2)
@@ -137,7 +137,7 @@ func TestLeaseLostWithinABatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := world.SetupPartitions(t, 2)
+			p := world.SetupPartitionsOnRedis(t, 2)
 			config := p.DB.Config()
 			config.MaxConns = 1
 			only, err := pgxpool.NewWithConfig(p.Ctx, config)
@@ -180,7 +180,7 @@ func TestLeaseLostWithinABatch(t *testing.T) {
 // TestLongHandlerKeepsItsLease applies a batch that takes longer than a lease.
 func TestLongHandlerKeepsItsLease(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 1)
+	p := world.SetupPartitionsOnRedis(t, 1)
 	p.FreezeClock()
 	busy, goOn := make(chan struct{}), make(chan struct{})
 	first := p.Run(func(cfg *consumer.Config) {
@@ -214,7 +214,7 @@ func TestLongHandlerKeepsItsLease(t *testing.T) {
 // back.
 func TestLeasesGoByTheDatabasesClock(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 4)
+	p := world.SetupPartitionsOnRedis(t, 4)
 	p.FreezeClock()
 	p.Exec(`INSERT INTO consumer_leases VALUES ('sum', 0, 'alive'), ('sum', 1, 'dead'), ('sum', 2, 'ahead'), ('sum', 3, 'nobody')`)
 	p.Exec(`
@@ -233,7 +233,7 @@ func TestLeasesGoByTheDatabasesClock(t *testing.T) {
 // TestWorkersGoOnWithoutLeases makes the tables of the leases unusable.
 func TestWorkersGoOnWithoutLeases(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 2)
+	p := world.SetupPartitionsOnRedis(t, 2)
 	m := p.Run()
 	m.AwaitReads(0, 1)
 	locked := p.Begin()
@@ -264,7 +264,7 @@ func TestWorkersGoOnWithoutLeases(t *testing.T) {
 // TestRejectedRecordHaltsTheProcess sees that the others take over, and halt, too.
 func TestRejectedRecordHaltsTheProcess(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 4)
+	p := world.SetupPartitionsOnRedis(t, 4)
 	poison := func(cfg *consumer.Config) { cfg.Handler = world.Rejecting(cfg.Handler, func() {}, "2") }
 	p.Write(3, "1", "2")
 	for range 2 {

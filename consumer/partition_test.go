@@ -68,7 +68,7 @@ func TestPartitionIsAddedWhileConsumersRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := world.SetupPartitions(t, 1)
+			p := world.SetupPartitionsOnRedis(t, 1)
 			first := p.Run(change)
 			first.AwaitReads(0)
 			second := p.Run(change)
@@ -88,7 +88,7 @@ func TestPartitionIsAddedWhileConsumersRun(t *testing.T) {
 // partitions, at random, while their handlers crash now and then and writers write.
 func TestProcessesUnderLoad(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 8)
+	p := world.SetupPartitionsOnRedis(t, 8)
 	run := func() *world.Process {
 		return p.Run(func(cfg *consumer.Config) {
 			cfg.BatchRecords = 5

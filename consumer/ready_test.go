@@ -55,7 +55,7 @@ func TestStreamerIsReady(t *testing.T) {
 
 	s.Close()
 	crash = nil
-	w.Command("HSET", "{"+w.Stream+"}:leader", "log_id", "another")
+	w.Memory.SetLogID(0, "another")
 	if err := w.EndOf(w.Ctx, s.Run); err == nil {
 		t.Fatal("it runs with another database's log")
 	}
@@ -118,7 +118,7 @@ func TestConsumerIsReady(t *testing.T) {
 	wantReady(w, c.Ready, "")
 
 	alone := w.Consumer("alone", func(cfg *consumer.Config) { cfg.Archive = nil })
-	w.Command("XTRIM", w.Stream, "MAXLEN", "1")
+	w.Must(w.Memory.Trim(w.Ctx, 0, 1))
 	if err := w.EndOf(w.Ctx, alone.Run); err == nil {
 		t.Fatal("it passed over a gap")
 	}

@@ -19,7 +19,7 @@ func TestConsumerHaltsAtARejectedRecord(t *testing.T) {
 	for name, how := range map[string]func(){"an error": func() {}, "a panic": func() { panic("poison") }} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Commit("1", "2", "3", "4", "5", "6", "7")
 			w.Drain(w.Streamer())
 			c := w.Consumer("sum", func(cfg *consumer.Config) { cfg.Handler = world.Rejecting(cfg.Handler, how, "5") })
@@ -40,7 +40,7 @@ func TestConsumerHaltsAtARejectedRecord(t *testing.T) {
 
 func TestConsumerParksRejectedRecords(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Commit("1", "2", "3", "4", "5", "6", "7")
 	w.Drain(w.Streamer())
 	c := w.Consumer("sum", func(cfg *consumer.Config) {
@@ -60,7 +60,7 @@ func TestConsumerParksRejectedRecords(t *testing.T) {
 
 func TestConsumerRejectsAtTheCommit(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Exec(`CREATE TABLE once (data jsonb UNIQUE DEFERRABLE INITIALLY DEFERRED)`)
 	w.Commit("1", "2", "2", "3")
 	w.Drain(w.Streamer())
@@ -83,7 +83,7 @@ func TestConsumerRejectsAtTheCommit(t *testing.T) {
 
 func TestConsumerHalvesWhatTakesTooLong(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(8)
 	w.Drain(w.Streamer())
 	c := w.Consumer("sum", func(cfg *consumer.Config) {

@@ -139,7 +139,7 @@ func TestFileCheckpointsSurviveACrash(t *testing.T) {
 // TestDelivererSeesThatItsFileCannotBeWritten takes the directory away.
 func TestDelivererSeesThatItsFileCannotBeWritten(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Publish(3)
 	dir := filepath.Join(t.TempDir(), "state")
 	w.Must(os.Mkdir(dir, 0o700))
@@ -197,14 +197,14 @@ func TestDelivererReadsAllPartitions(t *testing.T) {
 	for partition := range 3 {
 		outside.WantAll(w, partition, 5)
 	}
-	w.Command("DEL", w.Stream)
+	w.Wipe()
 }
 
 // TestTwoDeliverers runs two instances of a name that crash after they have
 // delivered and before they save. Both begin with the first entry.
 func TestTwoDeliverers(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Exec(`
 		CREATE TABLE moves (n bigint GENERATED ALWAYS AS IDENTITY, old bigint, new bigint);
 		CREATE FUNCTION note_move() RETURNS trigger LANGUAGE plpgsql AS

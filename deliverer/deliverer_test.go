@@ -86,7 +86,7 @@ func TestDelivererCrashesAroundItsSave(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Publish(3)
 			var outside world.Arrivals
 			begin := func() *deliverer.Deliverer {
@@ -114,7 +114,7 @@ func TestDelivererGoesOnWhenDeliveryDoes(t *testing.T) {
 	for _, batch := range []int{1, 8} {
 		t.Run(fmt.Sprint(batch), func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Publish(20)
 			var outside world.Arrivals
 			calls := 0
@@ -166,7 +166,7 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Publish(10)
 			var outside world.Arrivals
 			tries := 0
@@ -212,7 +212,7 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 
 func TestDelivererFillsGapsOrStops(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Publish(3)
 	var outside world.Arrivals
 	d := w.Deliverer(outside.Deliver, deliverer.Hurried, func(cfg *deliverer.Config) { cfg.BatchRecords = 10 })
@@ -245,7 +245,7 @@ func TestDelivererHasWhatAnEmptyLogLacks(t *testing.T) {
 	t.Parallel()
 	w := world.Setup(t)
 	w.Publish(5)
-	w.Command("XTRIM", w.Stream, "MAXLEN", "0")
+	w.Must(w.Memory.Trim(w.Ctx, 0, 5))
 	var outside world.Arrivals
 	ctx, stop := context.WithCancel(w.Ctx)
 	defer stop()
@@ -260,7 +260,7 @@ func TestDelivererHasWhatAnEmptyLogLacks(t *testing.T) {
 
 func TestDelivererOfAnotherLog(t *testing.T) {
 	t.Parallel()
-	w, other := world.Setup(t), world.Setup(t)
+	w, other := world.SetupOnRedis(t), world.SetupOnRedis(t)
 	w.Publish(3)
 	other.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`) // the tests' databases are copies
 	other.Publish(5)

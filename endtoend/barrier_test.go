@@ -40,7 +40,7 @@ func keyOrder(w *world.World, name string) consumer.Handler {
 // processes of a consumer read, and lets another consumer read all of it afterwards.
 func TestKeysKeepTheirOrderWhenPartitionsChange(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	all := world.Keys(12)
 	consumer := func(name string, seed uint64) *consumer.Consumer {
 		return w.Consumer(name, func(cfg *consumer.Config) {
@@ -95,7 +95,7 @@ func TestKeysKeepTheirOrderWhenPartitionsChange(t *testing.T) {
 // after the barrier in another one waits for it, without being handed out.
 func TestBarrierHoldsOnePartition(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(2, 1)
 	all := world.Keys(6)
 	s := w.Streamer()

@@ -84,14 +84,14 @@ func TestDatabaseRestoredToAnEarlierTime(t *testing.T) {
 	elsewhere.Exec(`UPDATE checkpoints SET "offset" = 5`)
 	w.Command("DEL", w.Stream)
 	w.StreamAll()
-	w.WantCount("stream entries", len(w.StreamIDs()), 12)
+	w.WantCount("stream entries", len(w.Offsets()), 12)
 	w.WantCount("applied by the consumer elsewhere", w.Consume(there()), 7)
 	w.AwaitTotal("here", "12")
 	stop()
 	w.Ended("the consumer", &waiting)
 	elsewhere.WantTotal("there", "12")
 	w.CheckArchive()
-	w.CheckStream()
+	w.CheckLog()
 	w.CheckAudit()
 }
 
@@ -99,7 +99,7 @@ func TestDatabaseRestoredToAnEarlierTime(t *testing.T) {
 // transaction ids, which are lower.
 func TestDumpRestoredOnANewServer(t *testing.T) {
 	t.Parallel()
-	old := world.Setup(t)
+	old := world.SetupOnRedis(t)
 	s := old.Streamer()
 	old.CommitMany(5)
 	old.Drain(s)
@@ -126,11 +126,11 @@ func TestDumpRestoredOnANewServer(t *testing.T) {
 	}
 	w.CommitMany(4)
 	w.StreamAll()
-	w.WantCount("stream entries", len(w.StreamIDs()), 14)
+	w.WantCount("stream entries", len(w.Offsets()), 14)
 	w.WantCount("applied", w.Consume(w.Consumer("sum")), 3+2+4)
 	w.WantTotal("sum", "14")
 	w.CheckArchive()
-	w.CheckStream()
+	w.CheckLog()
 	w.CheckAudit()
 }
 
@@ -138,7 +138,7 @@ func TestDumpRestoredOnANewServer(t *testing.T) {
 // what a consumer gets from the log, from the archive, and what it parks.
 func TestRecordsComeBackAsTheyWent(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	const text = "a\u0301 \u200f\u05e9\u05dc\u05d5\u05dd\u202e \u0645\u0631\u062d\u0628\u0627 \u6f22 \U0001f680\U0001f468\u200d\U0001f469\u200d\U0001f467 \uffff\ufeff\u2028\U0010ffff\u007f"
 	documents := []struct{ staged, want string }{
 		{staged: `1`},

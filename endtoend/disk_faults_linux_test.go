@@ -69,14 +69,14 @@ func TestDiskFull(t *testing.T) {
 			w.Commit("10")
 			records := world.Query[int](w, `SELECT count(*) FROM amounts`)
 			w.StreamAll()
-			w.WantCount("stream entries", len(w.StreamIDs()), records)
+			w.WantCount("stream entries", len(w.Offsets()), records)
 			ctx, stop := context.WithCancel(w.Ctx)
 			w.Must(w.Consumer("sum", func(cfg *consumer.Config) {
 				cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
 			}).Run(ctx))
 			w.WantTotal("sum", world.Query[string](w, `SELECT sum(amount)::text FROM amounts`))
 			w.CheckArchive()
-			w.CheckStream()
+			w.CheckLog()
 			w.CheckAudit()
 		})
 	}

@@ -106,13 +106,13 @@ func TestFailoverToAReplicaThatLags(t *testing.T) {
 	promoted.Command("REPLICAOF", host, port)
 	l := startLoad(w)
 	w.Await("the replica to have something", func() string {
-		if promoted.StreamLength() == 0 {
+		if promoted.LogLength() == 0 {
 			return "nothing"
 		}
 		return ""
 	})
 	promoted.Command("REPLICAOF", "NO", "ONE") // it lags from here on
-	has := len(promoted.StreamIDs())
+	has := len(promoted.Offsets())
 	w.AwaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM checkpoints`, has)
 
 	front.Close()
@@ -143,7 +143,7 @@ func TestIDsByTheClock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			leader, c := w.Streamer(), w.Consumer("sum")
 			w.CommitMany(5)
 			w.Drain(leader)

@@ -172,9 +172,9 @@ func TestRedisInTrouble(t *testing.T) {
 			r.AwaitTotal("sum", "40")
 			r.stop()
 			r.Ended("the processes", &r.processes)
-			r.WantCount("stream entries", len(r.StreamIDs()), 40)
+			r.WantCount("stream entries", len(r.Offsets()), 40)
 			r.CheckArchive()
-			r.CheckStream()
+			r.CheckLog()
 			r.CheckAudit()
 		})
 	}

@@ -105,7 +105,7 @@ func (l *load) finish() {
 	l.WantCount("archived", world.Query[int](l.World, `SELECT count(*) FROM log_records`), records)
 	l.WantCount("applied", world.Query[int](l.World, `SELECT count(*) FROM applied`), 2*records)
 	l.CheckArchive()
-	l.CheckStream()
+	l.CheckLog()
 	l.CheckAudit()
 }
 

@@ -57,7 +57,7 @@ func span(entries []unilog.Entry) string {
 
 func TestObservers(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	var streamed, consumed, again heard
 	crashed := false
 	s := w.Streamer(func(cfg *streamer.Config) {

@@ -84,7 +84,7 @@ func TestSeveralSources(t *testing.T) {
 // TestSourceReadTwice points both consumers of a state at one log.
 func TestSourceReadTwice(t *testing.T) {
 	t.Parallel()
-	w, state := world.Setup(t), world.StateElsewhere(t)
+	w, state := world.SetupOnRedis(t), world.StateElsewhere(t)
 	state.Exec(sqlEachSourceOnce)
 	w.Commit("1", "2")
 	w.StreamAll()
@@ -164,14 +164,14 @@ func TestArchiveOfAnotherDatabase(t *testing.T) {
 // TestLogMoves gives a consumer its database's log in another place.
 func TestLogMoves(t *testing.T) {
 	t.Parallel()
-	w, state := world.Setup(t), world.StateElsewhere(t)
+	w, state := world.SetupOnRedis(t), world.StateElsewhere(t)
 	w.Commit("1", "2")
 	w.StreamAll()
 	w.WantCount("applied", w.Consume(w.Consumer("sum", at(state))), 2)
-	var err error
-	w.Log, err = redislog.Open(w.Ctx, testenv.SharedRedis(t), testenv.StreamName(t))
+	log, err := redislog.Open(w.Ctx, testenv.SharedRedis(t), testenv.StreamName(t))
 	w.Must(err)
-	t.Cleanup(w.Log.Close)
+	t.Cleanup(log.Close)
+	w.Log = log
 	w.WantCount("applied of the new log while it is empty", w.Consume(w.Consumer("sum", at(state))), 0)
 	w.Commit("3")
 	w.StreamAll()

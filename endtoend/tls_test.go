@@ -23,7 +23,7 @@ func TestWriterWakesTheLeaderOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close) // after the world's checks
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Must(world.MigrateWorld(w.Ctx, db))
 	w.DB = db
 

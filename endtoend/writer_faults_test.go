@@ -44,7 +44,7 @@ func TestWritersThatCollide(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Exec(`CREATE TABLE counters AS SELECT id, 0 AS n FROM generate_series(1, 2) AS id`)
 			var both sync.WaitGroup
 			both.Add(2)

@@ -16,7 +16,7 @@ import (
 // TestRepartitionsTakeTurns begins one while another one is at work.
 func TestRepartitionsTakeTurns(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Publish(1)
 	tx := w.Begin()
 	_, err := migration.Repartition(w.Ctx, tx, 4)
@@ -46,7 +46,7 @@ func TestRepartitionsTakeTurns(t *testing.T) {
 // partitions is a deliverer's.
 func TestDelivererOutlivesARepartition(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Publish(2)
 	var outside world.Arrivals
 	d := w.Deliverer(outside.Deliver)
@@ -62,7 +62,7 @@ func TestDelivererOutlivesARepartition(t *testing.T) {
 // alone.
 func TestConsumerRefusesADeliverersName(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Publish(2)
 	var outside world.Arrivals
 	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)

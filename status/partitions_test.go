@@ -8,6 +8,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/status"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -79,13 +80,13 @@ func TestTroublesNameThePartitions(t *testing.T) {
 			w.Exec(`UPDATE log_partitions SET trouble = 'no way', troubled_at = now() WHERE partition = 3`)
 		},
 		"partition 1: the log has lost records: it is at offset 0 of": func(w *world.World, _ *streamer.Streamer) {
-			w.Command("DEL", w.Stream+":1", "{"+w.Stream+":1}:leader")
+			w.Memory.Lose(1, 0)
 		},
 		"partition 2: the stream belongs to another database": func(w *world.World, _ *streamer.Streamer) {
-			w.Command("HSET", "{"+w.Stream+":2}:leader", "log_id", "another")
+			w.Memory.SetLogID(2, "another")
 		},
 		"partition 3: the log is at offset 900 and the database only at": func(w *world.World, _ *streamer.Streamer) {
-			w.Command("XADD", w.Stream+":3", "900-0", "data", "1")
+			w.Memory.Put(unilog.Entry{Partition: 3, Offset: 900})
 		},
 		"partitions 1 and 3: sum is behind by 5 records, 18000 s: see what it logs; it holds the retention back": func(w *world.World, _ *streamer.Streamer) {
 			w.Exec(`UPDATE log_records SET staged_at = now() - interval '5 hours'`)
@@ -138,19 +139,6 @@ func TestStatusOfManyPartitions(t *testing.T) {
 	}
 }
 
-// growing is a log that has grown, with its database, when it is asked.
-type growing struct {
-	unilog.Log
-	grow func()
-}
-
-func (l growing) Head(ctx context.Context, partition int) (unilog.Head, error) {
-	if partition == 0 {
-		l.grow()
-	}
-	return l.Log.Head(context.WithoutCancel(ctx), partition) // however long that took
-}
-
 // TestStatusOfALogThatGrows sees that a log which is read after the database is not
 // taken for one that is ahead of it.
 func TestStatusOfALogThatGrows(t *testing.T) {
@@ -159,10 +147,15 @@ func TestStatusOfALogThatGrows(t *testing.T) {
 	s := w.Streamer()
 	w.Commit("1")
 	w.Drain(s)
-	status, err := status.Read(w.Ctx, w.DB, growing{w.Log, func() {
-		w.Commit("1", "1")
-		w.Drain(s)
-	}})
+	w.Memory.Intercept(func(ctx context.Context, call logtest.Call, do func(context.Context) error) error {
+		if call.Method == "Head" && call.Partition == 0 {
+			w.Memory.Intercept(nil)
+			w.Commit("1", "1")
+			w.Drain(s)
+		}
+		return do(context.WithoutCancel(ctx)) // however long that took
+	})
+	status, err := status.Read(w.Ctx, w.DB, w.Log)
 	w.Must(err)
 	for _, trouble := range world.Steady(status).Troubles() {
 		t.Error(trouble)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/status"
 	"github.com/rocketrides/unilog/streamer"
@@ -43,11 +44,11 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 			return nil
 		},
 		"belongs to another database": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
-			w.Command("HSET", "{"+w.Stream+"}:leader", "log_id", "another")
+			w.Memory.SetLogID(0, "another")
 			return nil
 		},
 		"the log is at offset 9 and the database only at 3": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
-			w.Command("XADD", w.Stream, "9-0", "data", "1")
+			w.Memory.Put(unilog.Entry{Offset: 9})
 			return nil
 		},
 		"sum is behind by 3 records, 18000 s, and has been silent for 18000 s": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {

@@ -22,7 +22,7 @@ import (
 // returns from a black hole, as the other tests show.
 func TestEveryCallIsBounded(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	calls := &boundedCalls{Log: w.Log}
 	config := w.DB.Config().Copy()
 	config.ConnConfig.Tracer = calls
@@ -60,7 +60,7 @@ func TestEveryCallIsBounded(t *testing.T) {
 	world.AwaitQuery(w, "the checkpoint", 100, `SELECT coalesce((SELECT "offset" FROM checkpoints), 0)`)
 	w.Wipe() // to be rebuilt
 	w.Await("the log to be rebuilt", func() string {
-		if w.StreamLength() == 0 {
+		if w.LogLength() == 0 {
 			return "it is empty"
 		}
 		return ""

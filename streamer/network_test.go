@@ -43,7 +43,7 @@ func TestFaultAtEveryMessage(t *testing.T) {
 							n.InsistThrough(hole, f, func() { world.Heal(p) })
 							// By these themselves: others would make up for what they skip.
 							if who == "streamer" {
-								n.WantCount("stream entries", len(n.StreamIDs()), 2*(met+1))
+								n.WantCount("stream entries", len(n.Offsets()), 2*(met+1))
 							} else {
 								n.WantTotal("sum", fmt.Sprint(2*(met+1)))
 							}
@@ -84,7 +84,7 @@ func TestAnswerLost(t *testing.T) {
 			n.Drain(s)
 			n.CommitMany(5)
 			lose(n, n.Redis, "appended\r\n$1\r\n5\r\n", s.RunOnce)
-			n.WantCount("stream entries at the loss", len(n.StreamIDs()), 5)
+			n.WantCount("stream entries at the loss", len(n.Offsets()), 5)
 			world.Heal(n.Redis)
 			n.CommitMany(5)
 			n.Insist(s.RunOnce, func() { world.Heal(n.Redis) })
@@ -185,7 +185,7 @@ func TestSlowNetwork(t *testing.T) {
 	n.CommitMany(10)
 	s := n.FarStreamer()
 	n.Insist(s.RunOnce, func() {})
-	n.WantCount("stream entries", len(n.StreamIDs()), 10)
+	n.WantCount("stream entries", len(n.Offsets()), 10)
 	n.Insist(n.FarConsumer("sum").RunOnce, func() {})
 	n.WantTotal("sum", "10")
 	s.Close()

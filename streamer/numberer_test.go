@@ -41,7 +41,7 @@ func TestNumberingThatTakesTooLong(t *testing.T) {
 	for _, partitions := range []int{1, 2} {
 		t.Run(fmt.Sprintf("partitions=%d", partitions), func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Repartition(partitions, 1)
 			w.Exec(`
 				CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -65,7 +65,7 @@ func TestNumberingThatTakesTooLong(t *testing.T) {
 // is done.
 func TestLostNumbererIsReplacedDuringABacklog(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(2, 1)
 	const backlog = 5
 	byPartition := map[int]string{}
@@ -155,7 +155,7 @@ func TestStreamerThatCannotReachTheLog(t *testing.T) {
 // own.
 func TestNumbererWaitsForTheHeads(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(2, 1)
 	s := w.Streamer()
 	w.CommitMany(2)

@@ -48,7 +48,7 @@ func wantKeys(w *world.World, partitions, last int, keys ...string) {
 
 func TestKeysKeepTheirOrderInPartitions(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(4, 1)
 	s := w.Streamer(func(cfg *streamer.Config) { cfg.BatchRecords = 50 })
 	all := world.Keys(20)
@@ -95,7 +95,7 @@ func countedStreamer(w *world.World, change ...func(*streamer.Config)) (*streame
 // staged.
 func TestStreamersShareThePartitions(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	const partitions = 8
 	w.Repartition(partitions, 1)
 	all := world.Keys(30)
@@ -145,7 +145,7 @@ func TestStreamersShareThePartitions(t *testing.T) {
 // TestPartitionIsRebuilt loses one partition of the log.
 func TestPartitionIsRebuilt(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(3, 1)
 	all := world.Keys(12)
 	s := w.Streamer()
@@ -161,7 +161,7 @@ func TestPartitionIsRebuilt(t *testing.T) {
 // streamer, and sees that each partition has its barrier.
 func TestRepartitionWhileRecordsFlow(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	all := world.Keys(10)
 	ctx, cancel := context.WithCancel(w.Ctx)
 	defer cancel()
@@ -248,7 +248,7 @@ func TestRepartitionChecksItsNumber(t *testing.T) {
 // TestBarriersCannotBeStaged sees that nobody else writes what the log does.
 func TestBarriersCannotBeStaged(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	tx := w.Begin()
 	err := unilog.Stage(w.Ctx, tx, unilog.Record{Action: "repartition", Object: "unilog", Data: json.RawMessage(`{}`)})
 	if !errors.Is(err, unilog.ErrReserved) {
@@ -262,7 +262,7 @@ func TestBarriersCannotBeStaged(t *testing.T) {
 // TestLostStreamerIsReplaced loses sessions of two streamers at random.
 func TestLostStreamerIsReplaced(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(4, 1)
 	ctx, cancel := context.WithCancel(w.Ctx)
 	defer cancel()

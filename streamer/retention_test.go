@@ -21,7 +21,7 @@ import (
 // others get everything done.
 func TestSlowConsumerDelaysNobody(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer(func(cfg *streamer.Config) { cfg.KeepRecords = 10 })
 	w.CommitMany(5)
 	w.Drain(s)
@@ -60,7 +60,7 @@ func TestSlowConsumerDelaysNobody(t *testing.T) {
 // records, too.
 func TestFarBehindTheLog(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer(func(cfg *streamer.Config) {
 		*cfg = streamer.WithChunkRecords(*cfg, 100)
 		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 50, 10, time.Nanosecond

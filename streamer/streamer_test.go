@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,8 +26,8 @@ func TestStreamerMovesRecordsToTheLog(t *testing.T) {
 	w.Commit("3")
 	w.WantCount("published", w.Drain(s), 3)
 	w.WantCount("staged rows left", world.Query[int](w, `SELECT count(*) FROM staged_log_records`), 0)
-	if ids := strings.Join(w.StreamIDs(), " "); ids != "1-0 2-0 3-0" {
-		t.Errorf("the stream holds %s", ids)
+	if offsets := w.Offsets(); !slices.Equal(offsets, []int64{1, 2, 3}) {
+		t.Errorf("the log holds the offsets %v", offsets)
 	}
 	if published := world.Query[int64](w, `SELECT published_offset FROM log_partitions`); published != 3 {
 		t.Errorf("published_offset is %d, want 3", published)
@@ -54,7 +55,7 @@ func TestStreamerCrashes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			crashed := false
 			s := w.Streamer(func(cfg *streamer.Config) {
 				*cfg = streamer.WithAppendRecords(*cfg, 2)
@@ -64,9 +65,9 @@ func TestStreamerCrashes(t *testing.T) {
 			if _, err := s.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrSimulated) || s.Leads() {
 				t.Fatalf("the crash gave %v, and the streamer leads: %v", err, s.Leads())
 			}
-			w.WantCount("stream entries at the crash", len(w.StreamIDs()), c.entries)
+			w.WantCount("stream entries at the crash", len(w.Offsets()), c.entries)
 			w.Drain(w.Streamer()) // another process
-			w.WantCount("stream entries", len(w.StreamIDs()), 5)
+			w.WantCount("stream entries", len(w.Offsets()), 5)
 			w.Consume(w.Consumer("sum"))
 			w.WantTotal("sum", "15")
 		})
@@ -75,7 +76,7 @@ func TestStreamerCrashes(t *testing.T) {
 
 func TestOneStreamerLeads(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	first, second := w.Streamer(), w.Streamer()
 	w.Commit("1")
 	w.Drain(first)
@@ -98,7 +99,7 @@ func TestZombieDoesNoHarm(t *testing.T) {
 	for _, where := range []string{"before it numbers", "after numbering", "in the middle of append", "after the append"} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			successor := w.Streamer()
 			takeOver := func(context.Context, []unilog.Entry) error {
 				// The lock goes, the session stays: the worst case.
@@ -139,14 +140,14 @@ func TestZombieDoesNoHarm(t *testing.T) {
 				t.Errorf("the zombie recorded %d as published", published)
 			}
 			w.Drain(successor)
-			w.WantCount("stream entries", len(w.StreamIDs()), 3)
+			w.WantCount("stream entries", len(w.Offsets()), 3)
 		})
 	}
 }
 
 func TestStreamerRefusesALogThatIsAhead(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(10)
 	s := w.Streamer()
 	w.Drain(s)
@@ -161,12 +162,12 @@ func TestStreamerRefusesALogThatIsAhead(t *testing.T) {
 	w.Command("DEL", w.Stream)
 	w.Exec(`DELETE FROM amounts WHERE id > 5`)
 	w.Drain(w.Streamer())
-	w.WantCount("stream entries", len(w.StreamIDs()), 5)
+	w.WantCount("stream entries", len(w.Offsets()), 5)
 }
 
 func TestStreamerRefusesALogThatHasDiverged(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	w.CommitMany(5)
 	w.Drain(s)
@@ -182,12 +183,12 @@ func TestStreamerRefusesALogThatHasDiverged(t *testing.T) {
 	}
 	w.Command("DEL", w.Stream)
 	w.Drain(s)
-	w.WantCount("stream entries", len(w.StreamIDs()), 8)
+	w.WantCount("stream entries", len(w.Offsets()), 8)
 }
 
 func TestFrozenLeaderLosesTheLead(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	frozen := w.Streamer(world.Short)
 	w.Commit("1")
 	w.Attempt("the leader to publish", func(ctx context.Context) (bool, error) {
@@ -223,7 +224,7 @@ func TestStreamerWithoutConsumersInItsDatabase(t *testing.T) {
 
 func TestFailedUpkeepDoesNotStopThePublishing(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer(func(cfg *streamer.Config) {
 		*cfg = streamer.WithChunkRecords(*cfg, 100)
 		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 30, 10, time.Nanosecond
@@ -242,7 +243,7 @@ func TestFailedUpkeepDoesNotStopThePublishing(t *testing.T) {
 
 func TestStreamerRefusesALogOfAnotherDatabase(t *testing.T) {
 	t.Parallel()
-	w, other := world.Setup(t), world.Setup(t)
+	w, other := world.SetupOnRedis(t), world.SetupOnRedis(t)
 	other.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`) // both are copies of one
 	s := w.Streamer()
 	w.Commit("1")
@@ -258,7 +259,7 @@ func TestStreamerRefusesALogOfAnotherDatabase(t *testing.T) {
 
 func TestStreamerRunsWithWritersAndConsumers(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	ctx, stop := context.WithCancel(w.Ctx)
 	var processes, writers errgroup.Group
 	for i := range 2 {
@@ -284,7 +285,7 @@ func TestStreamerRunsWithWritersAndConsumers(t *testing.T) {
 	w.AwaitTotal("sum1", "600")
 	stop()
 	w.Ended("the processes", &processes)
-	w.WantCount("stream entries", len(w.StreamIDs()), 400)
+	w.WantCount("stream entries", len(w.Offsets()), 400)
 }
 
 func TestStreamerConfig(t *testing.T) {

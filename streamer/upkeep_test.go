@@ -15,7 +15,7 @@ import (
 
 func TestStreamerKeepsTheLogShort(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer(func(cfg *streamer.Config) { cfg.KeepRecords = 100 })
 	ones := func(cfg *consumer.Config) { cfg.Handler = addOnes }
 	slow := w.Consumer("slow", ones)
@@ -23,7 +23,7 @@ func TestStreamerKeepsTheLogShort(t *testing.T) {
 	w.Drain(s)
 	w.Must(s.Upkeep(w.Ctx))
 	// Redis trims by nodes of about a hundred entries.
-	length := w.StreamLength
+	length := w.LogLength
 	if n := length(); n < 100 || n > 250 {
 		t.Errorf("the stream keeps %d entries without consumers, want 100 or a few more", n)
 	}
@@ -103,7 +103,7 @@ func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {
 // the one before has published and dropped.
 func TestDroppedIsRecorded(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer(func(cfg *streamer.Config) {
 		*cfg = streamer.WithChunkRecords(*cfg, 2)
 		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 10, 1, time.Nanosecond
