@@ -167,3 +167,32 @@ func jsonDocument(depth int) *rapid.Generator[string] {
 		return leaf.Draw(t, "leaf")
 	})
 }
+
+// TestBarriersCannotBeStaged sees that nobody else writes what the log does.
+func TestBarriersCannotBeStaged(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	tx := w.Begin()
+	err := unilog.Stage(w.Ctx, tx, unilog.Record{Action: "repartition", Object: "unilog", Data: json.RawMessage(`{}`)})
+	if !errors.Is(err, unilog.ErrReserved) {
+		t.Errorf("staged: %v", err)
+	}
+	if _, err := tx.Exec(w.Ctx, `INSERT INTO staged_log_records (action, object, data) VALUES ('a', 'unilog', '{}')`); err == nil {
+		t.Error("inserted")
+	}
+}
+
+// BenchmarkStage stages a thousand records in a transaction of their own.
+func BenchmarkStage(b *testing.B) {
+	w := world.Setup(b)
+	records := make([]unilog.Record, 1000)
+	for i := range records {
+		records[i] = world.Record("123.45")
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		w.Must(unilog.Stage(w.Ctx, w.DB, records...))
+	}
+	b.ReportMetric(float64(b.N*len(records))/b.Elapsed().Seconds(), "records/s")
+	w.Exec(`TRUNCATE staged_log_records`)
+}

@@ -2,7 +2,6 @@ package consumer_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -87,7 +86,7 @@ func TestStandbyTakesOver(t *testing.T) {
 			first.AwaitReads(0)
 			second := p.Run()
 			second.AwaitReads()
-			wantReady(p.World, second.Consumer.Ready, "")
+			p.WantReady(second.Consumer.Ready, "")
 			renewals(p, 2)
 			if n := second.Changes.Load(); n != 1 {
 				t.Errorf("the standby's leases changed %d times", n)
@@ -252,34 +251,12 @@ func TestWorkersGoOnWithoutLeases(t *testing.T) {
 	})
 	p.WriteAll()
 	p.AwaitApplied("sum")
-	wantReady(p.World, m.Consumer.Ready, "")
+	p.WantReady(m.Consumer.Ready, "")
 	p.Must(locked.Rollback(p.Ctx))
 	renewals(p, 1)
 	if n := m.Changes.Load(); n != 1 {
 		t.Errorf("its leases have changed %d times", n)
 	}
-	m.Stop()
-}
-
-// TestRejectedRecordHaltsTheProcess sees that the others take over, and halt, too.
-func TestRejectedRecordHaltsTheProcess(t *testing.T) {
-	t.Parallel()
-	p := world.SetupPartitionsOnRedis(t, 4)
-	poison := func(cfg *consumer.Config) { cfg.Handler = world.Rejecting(cfg.Handler, func() {}, "2") }
-	p.Write(3, "1", "2")
-	for range 2 {
-		m := p.Run(poison)
-		var rejected *unilog.RejectedError
-		running := make(chan error, 1)
-		go func() { running <- m.Running.Wait() }()
-		if err := world.Receive(p.World, "the process to halt", running); !errors.As(err, &rejected) || rejected.Partition != 3 || rejected.Offset != 2 {
-			t.Errorf("Run returned %v, want it to halt at offset 2 of partition 3", err)
-		}
-		wantReady(p.World, m.Consumer.Ready, "halts at offset 2 of partition 3")
-		p.AwaitShares("")
-	}
-	m := p.Run()
-	p.AwaitApplied("sum")
 	m.Stop()
 }
 

@@ -223,3 +223,20 @@ func TestPreparedTransactions(t *testing.T) {
 	stop()
 	w.Must(world.Receive(w, "the streamer to end", done))
 }
+
+// TestNotificationsDoNotPileUp publishes without ever waiting for a notification.
+func TestNotificationsDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(2, 1)
+	s := w.Streamer()
+	for range 50 {
+		w.CommitMany(2)
+		w.Drain(s)
+	}
+	for p := range 2 {
+		if n := s.Notifications(p); n > 10 {
+			t.Errorf("partition %d: %d notifications are kept", p, n)
+		}
+	}
+}

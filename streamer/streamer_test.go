@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -74,24 +75,6 @@ func TestStreamerCrashes(t *testing.T) {
 	}
 }
 
-func TestOneStreamerLeads(t *testing.T) {
-	t.Parallel()
-	w := world.SetupOnRedis(t)
-	first, second := w.Streamer(), w.Streamer()
-	w.Commit("1")
-	w.Drain(first)
-	if _, err := second.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrStandby) {
-		t.Fatalf("the second streamer says %v, want ErrStandby", err)
-	}
-	epoch := first.Term().Epoch
-	first.Close()
-	w.Commit("2")
-	w.WantCount("published by the second", w.Drain(second), 1)
-	if second.Term().Epoch <= epoch {
-		t.Errorf("the second's epoch is %d, the first's was %d", second.Term().Epoch, epoch)
-	}
-}
-
 // TestZombieDoesNoHarm lets a leader sleep through the loss of its lock at each
 // step, as a frozen process would, and wake up when another has led.
 func TestZombieDoesNoHarm(t *testing.T) {
@@ -145,26 +128,6 @@ func TestZombieDoesNoHarm(t *testing.T) {
 	}
 }
 
-func TestStreamerRefusesALogThatIsAhead(t *testing.T) {
-	t.Parallel()
-	w := world.SetupOnRedis(t)
-	w.CommitMany(10)
-	s := w.Streamer()
-	w.Drain(s)
-	s.Close()
-	w.Exec(`DELETE FROM log_records WHERE "offset" > 5`) // as a restore would
-	w.Exec(`UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
-	var ahead *unilog.LogAheadError
-	if err := w.Streamer().Run(w.Ctx); !errors.As(err, &ahead) || ahead.Log != 10 || ahead.Database != 5 {
-		t.Fatalf("the streamer says %v, want the heads 10 and 5", err)
-	}
-	// The way out that the message gives.
-	w.Command("DEL", w.Stream)
-	w.Exec(`DELETE FROM amounts WHERE id > 5`)
-	w.Drain(w.Streamer())
-	w.WantCount("stream entries", len(w.Offsets()), 5)
-}
-
 func TestStreamerRefusesALogThatHasDiverged(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOnRedis(t)
@@ -184,77 +147,6 @@ func TestStreamerRefusesALogThatHasDiverged(t *testing.T) {
 	w.Command("DEL", w.Stream)
 	w.Drain(s)
 	w.WantCount("stream entries", len(w.Offsets()), 8)
-}
-
-func TestFrozenLeaderLosesTheLead(t *testing.T) {
-	t.Parallel()
-	w := world.SetupOnRedis(t)
-	frozen := w.Streamer(world.Short)
-	w.Commit("1")
-	w.Attempt("the leader to publish", func(ctx context.Context) (bool, error) {
-		_, err := frozen.RunOnce(ctx)
-		return err == nil, err
-	})
-	epoch := frozen.Term().Epoch
-	// It does nothing any more, and its connection stays open.
-	next := w.Streamer()
-	w.AwaitLead(next)
-	w.Commit("2")
-	w.Drain(next)
-	// The log refuses it even before it has heard of the loss of its session.
-	var fenced *unilog.FencedError
-	if _, err := w.Log.Claim(w.Ctx, unilog.Term{LogID: next.Term().LogID, Epoch: epoch}); !errors.As(err, &fenced) {
-		t.Errorf("the log says %v to the frozen leader's term", err)
-	}
-	if _, err := frozen.RunOnce(w.Ctx); err == nil {
-		t.Error("the frozen leader wakes up and leads")
-	}
-}
-
-func TestStreamerWithoutConsumersInItsDatabase(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Exec(`ALTER TABLE checkpoints RENAME TO elsewhere`)
-	s := w.Streamer()
-	w.CommitMany(10)
-	w.WantCount("published", w.Drain(s), 10)
-	w.Must(s.Upkeep(w.Ctx))
-	w.Exec(`ALTER TABLE elsewhere RENAME TO checkpoints`)
-}
-
-func TestFailedUpkeepDoesNotStopThePublishing(t *testing.T) {
-	t.Parallel()
-	w := world.SetupOnRedis(t)
-	s := w.Streamer(func(cfg *streamer.Config) {
-		*cfg = streamer.WithChunkRecords(*cfg, 100)
-		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 30, 10, time.Nanosecond
-	})
-	w.CommitMany(150)
-	w.Drain(s)
-	w.Exec(`CREATE VIEW report AS SELECT * FROM log_records_p0_1_to_100`) // so it cannot be dropped
-	w.Exec(`CREATE TABLE log_records_old PARTITION OF log_records FOR VALUES FROM (7, 1) TO (7, 2)`)
-	w.Must(s.Upkeep(w.Ctx))
-	w.CommitMany(150)
-	w.WantCount("published", w.Drain(s), 150)
-	w.Exec(`DROP VIEW report`)
-	w.Must(s.Upkeep(w.Ctx))
-	w.WantCount("archived", world.Query[int](w, `SELECT count(*) FROM log_records`), 100)
-}
-
-func TestStreamerRefusesALogOfAnotherDatabase(t *testing.T) {
-	t.Parallel()
-	w, other := world.SetupOnRedis(t), world.SetupOnRedis(t)
-	other.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`) // both are copies of one
-	s := w.Streamer()
-	w.Commit("1")
-	w.Drain(s)
-	var foreign *unilog.ForeignLogError
-	err := other.Streamer(func(cfg *streamer.Config) { cfg.Log = w.Log }).Run(w.Ctx)
-	if !errors.As(err, &foreign) {
-		t.Errorf("a streamer of another database says %v", err)
-	}
-	w.Commit("2")
-	w.WantCount("published as if nothing had been", w.Drain(s), 1)
 }
 
 func TestStreamerRunsWithWritersAndConsumers(t *testing.T) {
@@ -305,4 +197,95 @@ func TestStreamerConfig(t *testing.T) {
 			t.Errorf("without a good %s: %v", field, err)
 		}
 	}
+}
+
+// running runs a streamer until stop is called.
+func running(w *world.World, s *streamer.Streamer) (stop func()) {
+	ctx, cancel := context.WithCancel(w.Ctx)
+	w.Cleanup(cancel)
+	var group errgroup.Group
+	group.Go(func() error { return s.Run(ctx) })
+	return func() { w.Helper(); cancel(); w.Ended("the streamer", &group) }
+}
+
+// TestRunAfterRunOnce lets Run go on with the lead that RunOnce took.
+func TestRunAfterRunOnce(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(2, 1)
+	s := w.Streamer()
+	w.Drain(s)
+	stop := running(w, s)
+	w.CommitMany(10)
+	w.AwaitPublished(10)
+	stop()
+}
+
+// BenchmarkDrain numbers and publishes a backlog of 10,000 records.
+func BenchmarkDrain(b *testing.B) {
+	w := world.SetupOnRedis(b)
+	s := w.Streamer()
+	w.Drain(s)
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		w.CommitMany(10_000)
+		b.StartTimer()
+		n += w.Drain(s)
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
+}
+
+func TestStreamerIsReady(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	var crash error
+	s := w.Streamer(func(cfg *streamer.Config) {
+		cfg.Hooks.AfterAppend = func(context.Context, []unilog.Entry) error { return crash }
+	})
+	w.WantReady(s.Ready, "has not looked yet")
+	w.Drain(s)
+	w.WantReady(s.Ready, "")
+
+	standby := w.Streamer()
+	if _, err := standby.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrStandby) {
+		t.Fatalf("the second streamer: %v", err)
+	}
+	w.WantReady(standby.Ready, "")
+
+	crash = unilog.ErrSimulated
+	w.Commit("1")
+	if _, err := s.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrSimulated) {
+		t.Fatalf("no simulated failure, but %v", err)
+	}
+	w.WantReady(s.Ready, "")
+
+	s.Close()
+	crash = nil
+	w.Memory.SetLogID(0, "another")
+	if err := w.EndOf(w.Ctx, s.Run); err == nil {
+		t.Fatal("it runs with another database's log")
+	}
+	w.WantReady(s.Ready, "belongs to another database")
+	var foreign *unilog.ForeignLogError
+	if !errors.As(s.Ready(), &foreign) {
+		t.Errorf("the reason is %T", s.Ready())
+	}
+	w.Wipe()
+	w.Drain(s)
+	w.WantReady(s.Ready, "")
+}
+
+// TestReadyIsConcurrent is for the race detector.
+func TestReadyIsConcurrent(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	s := w.Streamer()
+	ctx, stop := context.WithCancel(w.Ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	w.AwaitThat("the streamer to be ready", func() bool { return s.Ready() == nil })
+	stop()
+	w.Must(await.Receive(t, "the streamer to end", ended))
 }

@@ -2,11 +2,11 @@ package consumer_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
@@ -15,6 +15,56 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 )
+
+func TestConsumerAheadOfItsSource(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.CommitMany(3)
+	w.Drain(w.Streamer())
+	c := w.Consumer("sum")
+	w.Consume(c)
+	w.Exec(`UPDATE checkpoints SET "offset" = 10`)
+	var ahead *unilog.CheckpointAheadError
+	if err := w.EndOf(w.Ctx, w.Consumer("sum").Run); !errors.As(err, &ahead) || ahead.Checkpoint != 10 || ahead.Database != 3 {
+		t.Errorf("Run returned %v, want it to be at 10, ahead of 3", err)
+	}
+	w.Exec(`UPDATE checkpoints SET "offset" = 3`)
+}
+
+func TestConsumerGapThatNobodyCanFill(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.CommitMany(20)
+	w.Drain(w.Streamer())
+	w.Command("XTRIM", w.Stream, "MAXLEN", "5")
+	w.Exec(`DELETE FROM log_records WHERE "offset" <= 3`) // as if dropped long ago
+	var gap *unilog.GapError
+	err := w.EndOf(w.Ctx, w.Consumer("late", func(cfg *consumer.Config) { cfg.Handler = world.CountEntries(new(int)) }).Run)
+	if !errors.As(err, &gap) || gap.From != 1 || gap.To != 3 || !gap.Archive {
+		t.Errorf("Run returned %v, want a gap from 1 to 3", err)
+	}
+	w.Exec(`DELETE FROM checkpoints`) // it never agrees, and is not meant to
+}
+
+// TestConsumerThatOverslept wakes an instance up when another one has applied
+// what it was about to, and all of that is gone.
+func TestConsumerThatOverslept(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	s := w.Streamer()
+	frozen := w.Consumer("sum")
+	w.Consume(frozen)
+	w.CommitMany(20)
+	w.Drain(s)
+	w.Consume(w.Consumer("sum"))
+	w.Command("XTRIM", w.Stream, "MAXLEN", "5")
+	w.Exec(`DELETE FROM log_records WHERE "offset" <= 15`) // as if dropped
+	w.WantCount("applied by the one that overslept", w.Repeat(frozen.RunQuiet), 0)
+	w.Commit("1")
+	w.Drain(s)
+	w.WantCount("applied by it then", w.Repeat(frozen.RunQuiet), 1)
+	w.WantTotal("sum", "21")
+}
 
 // TestCommitsThatACrashUndoes kills Postgres when a consumer, which then has
 // nothing to do, has committed and the log is trimmed, until such a commit was
@@ -58,39 +108,4 @@ func TestCommitsThatACrashUndoes(t *testing.T) {
 	w.Must(running.Wait())
 	w.WantCount("applied", world.Query[int](w, `SELECT count(*) FROM applied`), records)
 	w.CheckAudit()
-}
-
-// TestCommitsWaitForTheDisk sees that they do so unless the archive is in the
-// same database, or the handler wants it.
-func TestCommitsWaitForTheDisk(t *testing.T) {
-	t.Parallel()
-	w := world.SetupOnRedis(t)
-	w.Commit("1")
-	w.Drain(w.Streamer())
-	elsewhere := *w
-	elsewhere.DB = testenv.Database(t, "world", world.MigrateWorld)
-	for name, test := range map[string]struct {
-		change func(cfg *consumer.Config)
-		before string
-		want   string
-	}{
-		"the same database":         {func(*consumer.Config) {}, ``, "off"},
-		"as the handler wants":      {func(*consumer.Config) {}, `SET LOCAL synchronous_commit = on`, "on"},
-		"no archive":                {func(cfg *consumer.Config) { cfg.Archive = nil }, ``, "on"},
-		"an archive somewhere else": {func(cfg *consumer.Config) { cfg.DB = elsewhere.DB }, ``, "on"},
-	} {
-		got := ""
-		c := w.Consumer(name, test.change, func(cfg *consumer.Config) {
-			cfg.Handler = func(ctx context.Context, tx pgx.Tx, _ []unilog.Entry) error {
-				if _, err := tx.Exec(ctx, test.before); err != nil {
-					return err
-				}
-				return tx.QueryRow(ctx, `SHOW synchronous_commit`).Scan(&got)
-			}
-		})
-		if w.Consume(c); got != test.want {
-			t.Errorf("%s: synchronous_commit is %s, want %s", name, got, test.want)
-		}
-	}
-	w.Exec(`TRUNCATE checkpoints`) // these add nothing up
 }

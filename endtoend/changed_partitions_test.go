@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 
@@ -142,4 +144,94 @@ func TestBarrierHoldsOnePartition(t *testing.T) {
 	w.WantCount("checkpoints at the head", world.Query[int](w, `
 		SELECT count(*)::int FROM checkpoints AS c JOIN log_partitions AS p USING (partition) WHERE c."offset" = p.next_offset - 1`), 3)
 	w.Exec(`TRUNCATE checkpoints`)
+}
+
+// TestRepartitionWhileRecordsFlow changes the number of partitions under a
+// streamer, and sees that each partition has its barrier.
+func TestRepartitionWhileRecordsFlow(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	all := world.Keys(10)
+	ctx, cancel := context.WithCancel(w.Ctx)
+	defer cancel()
+	var group errgroup.Group
+	s := w.Streamer()
+	group.Go(func() error { return s.Run(ctx) })
+	steps := []int{1, 4, 2, 8, 1, 3}
+	for i, partitions := range steps {
+		if i == 1 {
+			w.AwaitPublished(10 * len(all)) // without records there would be no barrier
+		}
+		if i > 0 {
+			w.Repartition(partitions, steps[i-1])
+		}
+		w.CommitKeyed(10*i+1, 10*i+10, all...)
+	}
+	records := 10*len(all)*len(steps) + 4 + 4 + 8 + 8 + 8 // with the barriers
+	w.AwaitPublished(records)
+	cancel()
+	w.Ended("the streamer", &group)
+
+	// What comes between two barriers, each partition has of its own keys, in order.
+	seen := map[string]int{}
+	sections := map[int][][]unilog.Entry{}
+	for p := range 8 {
+		var section []unilog.Entry
+		for _, e := range w.ReadPartition(p) {
+			section = append(section, e)
+			if e.Object == "unilog" {
+				sections[p] = append(sections[p], section)
+				section = nil
+			}
+		}
+		sections[p] = append(sections[p], section)
+	}
+	for i, partitions := range steps {
+		for _, p := range slices.Sorted(maps.Keys(sections)) {
+			began := len(steps) - len(sections[p]) // sections before it was there
+			if i < began {
+				continue
+			}
+			for _, e := range sections[p][i-began] {
+				if e.Object == "unilog" {
+					var b struct {
+						Partitions int
+						Offsets    []int64
+					}
+					w.Must(json.Unmarshal(e.Data, &b))
+					if b.Partitions != steps[i+1] || b.Offsets[p] != e.Offset {
+						t.Errorf("partition %d: barrier %s at offset %d, after %d partitions", p, e.Data, e.Offset, partitions)
+					}
+					continue
+				}
+				if want := unilog.PartitionOf(e.Key, partitions); p != want {
+					t.Errorf("step %d: key %s is in partition %d, want %d", i, e.Key, p, want)
+				}
+				var data struct{ N int }
+				w.Must(json.Unmarshal(e.Data, &data))
+				if seen[e.Key]++; data.N != seen[e.Key] {
+					t.Errorf("step %d: record %d of key %s comes as number %d", i, data.N, e.Key, seen[e.Key])
+				}
+			}
+		}
+	}
+	for _, key := range all {
+		w.WantCount("records of key "+key, seen[key], 10*len(steps))
+	}
+}
+
+// TestDelivererOutlivesARepartition sees that what is registered for it in new
+// partitions is a deliverer's.
+func TestDelivererOutlivesARepartition(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Publish(2)
+	var outside world.Arrivals
+	d := w.Deliverer(outside.Deliver)
+	w.WantCount("delivered", w.Repeat(d.RunOnce), 2)
+	w.Repartition(3, 1)
+	w.WantCount("checkpoints", world.Query[int](w, `SELECT count(*) FROM checkpoints WHERE name = 'hook' AND outside`), 3)
+	w.Publish(9)
+	w.WantCount("delivered, with the barriers", w.Repeat(d.RunOnce), 12)
+	w.WantCount("arrived", len(outside.Entries), 11)
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -181,4 +183,137 @@ func TestConsumerWhoseHandlerHidesAFailure(t *testing.T) {
 	if err := w.EndOf(w.Ctx, c.Run); !errors.As(err, &rejected) {
 		t.Errorf("Run returned %v, want a rejection", err)
 	}
+}
+
+func TestConsumerCrashBeforeCommitChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Commit("1", "2")
+	w.Drain(w.Streamer())
+	crash := true
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
+			if crash {
+				return unilog.ErrSimulated
+			}
+			return nil
+		}
+	})
+	if _, err := c.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrSimulated) {
+		t.Fatalf("a simulated crash gave %v", err)
+	}
+	w.WantTotal("sum", "0")
+	if at := checkpoint(w, "sum"); at != 0 {
+		t.Errorf("the checkpoint is %d after a crash, want 0", at)
+	}
+	crash = false
+	w.Consume(c)
+	w.WantTotal("sum", "3")
+}
+
+func TestConsumerInstanceIsNotHeldUpByAnother(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Commit("1", "2")
+	w.Drain(w.Streamer())
+	w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error {
+		_, err := tx.Exec(w.Ctx, `INSERT INTO checkpoints (name, partition) VALUES ('sum', 0)`)
+		return err
+	}))
+	frozen := w.Begin() // in the middle of its transaction
+	_, err := frozen.Exec(w.Ctx, `UPDATE checkpoints SET updated_at = now()`)
+	w.Must(err)
+	c := w.Consumer("sum", func(cfg *consumer.Config) { cfg.Log = thawing{cfg.Log, frozen} })
+	w.WantCount("applied", w.Consume(c), 2)
+}
+
+// thawing lets a frozen transaction end when the log is read: by then the
+// consumer has loaded its checkpoint.
+type thawing struct {
+	unilog.Log
+	frozen pgx.Tx
+}
+
+func (l thawing) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
+	if err := l.frozen.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+		return nil, err
+	}
+	return l.Log.Read(ctx, partition, after, limit, wait)
+}
+
+func TestConsumerShowsThatItIsAlive(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	c := w.Consumer("sum")
+	w.Consume(c)
+	c.BeSilentFor(-time.Hour) // however slow this is, it is not due
+	w.Exec(`UPDATE checkpoints SET updated_at = 'epoch'`)
+	silent := func() bool { return world.Query[bool](w, `SELECT updated_at = 'epoch' FROM checkpoints`) }
+	if w.Consume(c); !silent() {
+		t.Error("it wrote although it was not due")
+	}
+	c.BeSilentFor(2 * time.Hour)
+	holder := w.Begin() // another instance at work
+	_, err := holder.Exec(w.Ctx, `SELECT FROM checkpoints FOR UPDATE`)
+	w.Must(err)
+	if w.Consume(c); !silent() {
+		t.Error("it wrote although another instance holds the row")
+	}
+	w.Must(holder.Rollback(w.Ctx))
+	c.BeSilentFor(time.Hour)
+	if w.Consume(c); silent() {
+		t.Error("it is silent although it was due")
+	}
+}
+
+// TestCommitsWaitForTheDisk sees that they do so unless the archive is in the
+// same database, or the handler wants it.
+func TestCommitsWaitForTheDisk(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Commit("1")
+	w.Drain(w.Streamer())
+	elsewhere := *w
+	elsewhere.DB = testenv.Database(t, "world", world.MigrateWorld)
+	for name, test := range map[string]struct {
+		change func(cfg *consumer.Config)
+		before string
+		want   string
+	}{
+		"the same database":         {func(*consumer.Config) {}, ``, "off"},
+		"as the handler wants":      {func(*consumer.Config) {}, `SET LOCAL synchronous_commit = on`, "on"},
+		"no archive":                {func(cfg *consumer.Config) { cfg.Archive = nil }, ``, "on"},
+		"an archive somewhere else": {func(cfg *consumer.Config) { cfg.DB = elsewhere.DB }, ``, "on"},
+	} {
+		got := ""
+		c := w.Consumer(name, test.change, func(cfg *consumer.Config) {
+			cfg.Handler = func(ctx context.Context, tx pgx.Tx, _ []unilog.Entry) error {
+				if _, err := tx.Exec(ctx, test.before); err != nil {
+					return err
+				}
+				return tx.QueryRow(ctx, `SHOW synchronous_commit`).Scan(&got)
+			}
+		})
+		if w.Consume(c); got != test.want {
+			t.Errorf("%s: synchronous_commit is %s, want %s", name, got, test.want)
+		}
+	}
+	w.Exec(`TRUNCATE checkpoints`) // these add nothing up
+}
+
+// TestConsumerRefusesADeliverersName sees that it leaves a deliverer's checkpoint
+// alone.
+func TestConsumerRefusesADeliverersName(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Publish(2)
+	var outside world.Arrivals
+	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)
+	w.Publish(2)
+	c := w.Consumer("hook")
+	if err := w.EndOf(w.Ctx, c.Run); !errors.Is(err, unilog.ErrDeliverersName) {
+		t.Errorf("Run returned %v", err)
+	}
+	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)
+	w.WantTotal("hook", "0")
 }
