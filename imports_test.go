@@ -108,9 +108,16 @@ func sources(t *testing.T) (files []*sourceFile) {
 	return files
 }
 
-// TestImports sees that each package imports only what the rules let it, which make an
-// order of them. What a command or the demonstration imports is the business of rule 7
-// alone.
+// TestImports sees that each package imports only what these rules let it:
+//
+//  1. The root imports nothing of ours, and of others only pgconn.
+//  2. Engines, and their suite, import the root; some the archive, too.
+//  3. The rooms never import each other, but the root and internal packages.
+//  4. Internal packages import only the root and what stands before them, in one order.
+//  5. What watches the rooms, or opens engines, is for programs: nothing here imports it.
+//  6. The library does not name its demonstration; see the next test.
+//  7. The library imports neither commands nor the demonstration, and the product's
+//     command not the demonstration.
 func TestImports(t *testing.T) {
 	t.Parallel()
 	for _, f := range sources(t) {
