@@ -16,7 +16,7 @@ import (
 
 func TestStageFollowsTheTransaction(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	staged := func() int { return world.Query[int](w, `SELECT count(*) FROM staged_log_records`) }
 	tx := w.Begin()
 	w.Note(tx, "1", "2")
@@ -111,7 +111,7 @@ func TestStageRefuses(t *testing.T) {
 
 func TestLargestRecordsGoThrough(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	largest := strings.Repeat("[1,", 1000) + strings.Repeat("1,", unilog.MaxRecordBytes/2-2010) + "1" + strings.Repeat("]", 1000)
 	for _, data := range []string{`1`, largest, `1e131071`, `[` + strings.Repeat("1e100000,", 10) + `1e-16383]`, `"\ud83d\ude80\\u0000"`} {
 		w.Must(unilog.Stage(w.Ctx, w.DB, unilog.Record{Action: "a", Object: "o", Data: json.RawMessage(data)}))
@@ -166,4 +166,33 @@ func jsonDocument(depth int) *rapid.Generator[string] {
 		}
 		return leaf.Draw(t, "leaf")
 	})
+}
+
+// TestBarriersCannotBeStaged sees that nobody else writes what the log does.
+func TestBarriersCannotBeStaged(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	tx := w.Begin()
+	err := unilog.Stage(w.Ctx, tx, unilog.Record{Action: "repartition", Object: "unilog", Data: json.RawMessage(`{}`)})
+	if !errors.Is(err, unilog.ErrReserved) {
+		t.Errorf("staged: %v", err)
+	}
+	if _, err := tx.Exec(w.Ctx, `INSERT INTO staged_log_records (action, object, data) VALUES ('a', 'unilog', '{}')`); err == nil {
+		t.Error("inserted")
+	}
+}
+
+// BenchmarkStage stages a thousand records in a transaction of their own.
+func BenchmarkStage(b *testing.B) {
+	w := world.Setup(b)
+	records := make([]unilog.Record, 1000)
+	for i := range records {
+		records[i] = world.Record("123.45")
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		w.Must(unilog.Stage(w.Ctx, w.DB, records...))
+	}
+	b.ReportMetric(float64(b.N*len(records))/b.Elapsed().Seconds(), "records/s")
+	w.Exec(`TRUNCATE staged_log_records`)
 }

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/rocketrides/unilog/audit"
@@ -63,7 +64,7 @@ func TestAuditSeesEveryKindOfDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			s, consumer := w.Streamer(), w.Consumer("sum")
 			w.Commit("1", "2", "4")
 			w.Drain(s)
@@ -119,5 +120,82 @@ func TestAuditIsNotFooledByANewChunk(t *testing.T) {
 	w.Must(held.Commit(w.Ctx))
 	if b := await.Receive(t, "the audit", checked); len(b) != 1 || !b[0].Agrees || b[0].Ahead != "3" {
 		t.Errorf("the audit says %+v", b)
+	}
+}
+
+// TestAuditOfPartitions starts and repairs consumers, one of which has not got to
+// each partition.
+func TestAuditOfPartitions(t *testing.T) {
+	t.Parallel()
+	p := world.SetupPartitions(t, 3)
+	balance := func(name string) audit.Balance {
+		t.Helper()
+		balances, err := world.PartitionedAudit.Check(p.Ctx, p.DB)
+		p.Must(err)
+		for _, b := range balances {
+			if b.Consumer == name {
+				return b
+			}
+		}
+		t.Fatal("no balance of " + name)
+		return audit.Balance{}
+	}
+	p.Write(0, "1", "2")
+	p.Write(2, "4")
+	parks := func(cfg *consumer.Config) {
+		cfg.Handler, cfg.ParkRejected = world.Rejecting(p.Add("sum"), func() {}, "2", "4"), true
+	}
+	p.Consume(p.Consumer("sum", parks))
+	p.Exec(`DELETE FROM checkpoints WHERE partition = 1`) // as if it had never run since that was added
+	p.Write(1, "8", "16")
+	p.Write(0, "32")
+	want := audit.Balance{
+		Consumer: "sum", Truth: "63", Total: "1", Ahead: "56", Staged: "0", Parked: "6", Difference: "0", Agrees: true, Lag: 3,
+	}
+	if got := balance("sum"); got != want {
+		t.Errorf("the balance is\n%+v, want\n%+v", got, want)
+	}
+
+	p.Exec(`UPDATE parts SET total = 100`)
+	if was, err := world.PartitionedAudit.Reconcile(p.Ctx, p.DB, "sum"); err != nil || was.Difference != "-99" {
+		t.Errorf("it was %+v, %v", was, err)
+	}
+	if created, err := world.PartitionedAudit.Bootstrap(p.Ctx, p.DB, "sum"); created || err != nil {
+		t.Errorf("one that has checkpoints was bootstrapped: %v, %v", created, err)
+	}
+	if got := balance("sum"); got != want {
+		t.Errorf("repaired, the balance is\n%+v, want\n%+v", got, want)
+	}
+
+	if created, err := world.PartitionedAudit.Bootstrap(p.Ctx, p.DB, "late"); !created || err != nil {
+		t.Errorf("bootstrap: %v, %v", created, err)
+	}
+	if b := balance("late"); !b.Agrees || b.Total != "63" || b.Lag != 0 {
+		t.Errorf("bootstrapped, the balance is %+v", b)
+	}
+	p.Grow(4) // what is added later has no history to skip
+	p.Write(3, "64")
+	if b := balance("late"); !b.Agrees || b.Ahead != "64" || b.Lag != 1 {
+		t.Errorf("with a new partition, the balance is %+v", b)
+	}
+	late := p.Consumer("late", func(cfg *consumer.Config) { cfg.Handler = p.Add("late") })
+	p.WantCount("applied by the new consumer", p.Consume(late), 1)
+	p.Consume(p.Consumer("sum", parks))
+
+	// Two records at offset 1 are parked now.
+	p.Exec(`DELETE FROM applied`) // late begins in the middle, and this one out of its order
+	letters, err := consumer.DeadLetters(p.Ctx, p.DB, "sum")
+	p.Must(err)
+	if len(letters) != 2 || letters[0].Partition != 0 || letters[1].Partition != 2 {
+		t.Fatalf("the dead letters are %+v", letters)
+	}
+	if err := consumer.RetryDeadLetter(p.Ctx, p.DB, "sum", 1, 2, p.Add("sum")); !errors.Is(err, consumer.ErrNoDeadLetter) {
+		t.Errorf("of another partition it retried %v", err)
+	}
+	p.Must(consumer.RetryDeadLetter(p.Ctx, p.DB, "sum", 0, 2, p.Add("sum")))
+	p.Must(consumer.DiscardDeadLetter(p.Ctx, p.DB, "sum", 2, 1))
+	p.Exec(`DELETE FROM applied`)
+	if b := balance("sum"); !b.Agrees || b.Parked != "4" {
+		t.Errorf("with one retried and one discarded, the balance is %+v", b)
 	}
 }

@@ -37,7 +37,7 @@ func TestReconcileRepairsAState(t *testing.T) {
 
 func TestBootstrapSkipsTheHistory(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	w.Commit("1", "2.5")
 	w.Drain(s)
@@ -58,7 +58,7 @@ func TestBootstrapSkipsTheHistory(t *testing.T) {
 // consumers while writers, a streamer and consumers run.
 func TestReconcileAndBootstrapUnderLoad(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	ctx, stop := context.WithCancel(w.Ctx)
 	defer stop()
 	var processes, writers errgroup.Group

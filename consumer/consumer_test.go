@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -38,206 +38,6 @@ func TestConsumerGoesOnFromItsCheckpoint(t *testing.T) {
 	}
 }
 
-func TestConsumerCrashBeforeCommitChangesNothing(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Commit("1", "2")
-	w.Drain(w.Streamer())
-	crash := true
-	c := w.Consumer("sum", func(cfg *consumer.Config) {
-		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
-			if crash {
-				return unilog.ErrSimulated
-			}
-			return nil
-		}
-	})
-	if _, err := c.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrSimulated) {
-		t.Fatalf("a simulated crash gave %v", err)
-	}
-	w.WantTotal("sum", "0")
-	if at := checkpoint(w, "sum"); at != 0 {
-		t.Errorf("the checkpoint is %d after a crash, want 0", at)
-	}
-	crash = false
-	w.Consume(c)
-	w.WantTotal("sum", "3")
-}
-
-func TestConsumerTriesAgainAfterTransientErrors(t *testing.T) {
-	t.Parallel()
-	for _, code := range []string{"40001", "40P01", "57P01", "53300", "25006", "55P03"} {
-		t.Run(code, func(t *testing.T) {
-			t.Parallel()
-			w := world.Setup(t)
-			w.Commit("1", "2")
-			w.Drain(w.Streamer())
-			ctx, stop := context.WithCancel(w.Ctx)
-			failures := 3
-			c := w.Consumer("sum", func(cfg *consumer.Config) {
-				add := cfg.Handler
-				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
-					if failures > 0 {
-						failures--
-						// The server itself raises the error.
-						_, err := tx.Exec(ctx, fmt.Sprintf(`DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '%s'; END $$`, code))
-						return fmt.Errorf("as a handler would wrap it: %w", err)
-					}
-					return add(ctx, tx, entries)
-				}
-				cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
-			})
-			w.Must(w.EndOf(ctx, c.Run))
-			w.WantCount("failures left", failures, 0)
-			w.WantTotal("sum", "3")
-		})
-	}
-}
-
-func TestConsumerSurvivesTheLossOfItsConnection(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Commit("1", "2")
-	w.Drain(w.Streamer())
-	ctx, stop := context.WithCancel(w.Ctx)
-	cut := false
-	c := w.Consumer("sum", func(cfg *consumer.Config) {
-		add := cfg.Handler
-		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
-			if !cut {
-				cut = true
-				w.Exec(`SELECT pg_terminate_backend($1)`, tx.Conn().PgConn().PID())
-			}
-			return add(ctx, tx, entries)
-		}
-		cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
-	})
-	w.Must(w.EndOf(ctx, c.Run))
-	w.WantTotal("sum", "3")
-}
-
-func TestConsumerInstanceIsNotHeldUpByAnother(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Commit("1", "2")
-	w.Drain(w.Streamer())
-	w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error {
-		_, err := tx.Exec(w.Ctx, `INSERT INTO checkpoints (name, partition) VALUES ('sum', 0)`)
-		return err
-	}))
-	frozen := w.Begin() // in the middle of its transaction
-	_, err := frozen.Exec(w.Ctx, `UPDATE checkpoints SET updated_at = now()`)
-	w.Must(err)
-	c := w.Consumer("sum", func(cfg *consumer.Config) { cfg.Log = thawing{cfg.Log, frozen} })
-	w.WantCount("applied", w.Consume(c), 2)
-}
-
-// thawing lets a frozen transaction end when the log is read: by then the
-// consumer has loaded its checkpoint.
-type thawing struct {
-	unilog.Log
-	frozen pgx.Tx
-}
-
-func (l thawing) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
-	if err := l.frozen.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
-		return nil, err
-	}
-	return l.Log.Read(ctx, partition, after, limit, wait)
-}
-
-func TestConsumerShowsThatItIsAlive(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	c := w.Consumer("sum")
-	w.Consume(c)
-	c.BeSilentFor(-time.Hour) // however slow this is, it is not due
-	w.Exec(`UPDATE checkpoints SET updated_at = 'epoch'`)
-	silent := func() bool { return world.Query[bool](w, `SELECT updated_at = 'epoch' FROM checkpoints`) }
-	if w.Consume(c); !silent() {
-		t.Error("it wrote although it was not due")
-	}
-	c.BeSilentFor(2 * time.Hour)
-	holder := w.Begin() // another instance at work
-	_, err := holder.Exec(w.Ctx, `SELECT FROM checkpoints FOR UPDATE`)
-	w.Must(err)
-	if w.Consume(c); !silent() {
-		t.Error("it wrote although another instance holds the row")
-	}
-	w.Must(holder.Rollback(w.Ctx))
-	c.BeSilentFor(time.Hour)
-	if w.Consume(c); silent() {
-		t.Error("it is silent although it was due")
-	}
-}
-
-func TestConsumerAheadOfItsSource(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.CommitMany(3)
-	w.Drain(w.Streamer())
-	c := w.Consumer("sum")
-	w.Consume(c)
-	w.Exec(`UPDATE checkpoints SET "offset" = 10`)
-	var ahead *unilog.CheckpointAheadError
-	if err := w.EndOf(w.Ctx, w.Consumer("sum").Run); !errors.As(err, &ahead) || ahead.Checkpoint != 10 || ahead.Database != 3 {
-		t.Errorf("Run returned %v, want it to be at 10, ahead of 3", err)
-	}
-	w.Exec(`UPDATE checkpoints SET "offset" = 3`)
-}
-
-func TestConsumerGapThatNobodyCanFill(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.CommitMany(20)
-	w.Drain(w.Streamer())
-	w.Command("XTRIM", w.Stream, "MAXLEN", "5")
-	w.Exec(`DELETE FROM log_records WHERE "offset" <= 3`) // as if dropped long ago
-	var gap *unilog.GapError
-	err := w.EndOf(w.Ctx, w.Consumer("late", func(cfg *consumer.Config) { cfg.Handler = world.CountEntries(new(int)) }).Run)
-	if !errors.As(err, &gap) || gap.From != 1 || gap.To != 3 || !gap.Archive {
-		t.Errorf("Run returned %v, want a gap from 1 to 3", err)
-	}
-	w.Exec(`DELETE FROM checkpoints`) // it never agrees, and is not meant to
-}
-
-// TestConsumerThatOverslept wakes an instance up when another one has applied
-// what it was about to, and all of that is gone.
-func TestConsumerThatOverslept(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	s := w.Streamer()
-	frozen := w.Consumer("sum")
-	w.Consume(frozen)
-	w.CommitMany(20)
-	w.Drain(s)
-	w.Consume(w.Consumer("sum"))
-	w.Command("XTRIM", w.Stream, "MAXLEN", "5")
-	w.Exec(`DELETE FROM log_records WHERE "offset" <= 15`) // as if dropped
-	w.WantCount("applied by the one that overslept", w.Repeat(frozen.RunQuiet), 0)
-	w.Commit("1")
-	w.Drain(s)
-	w.WantCount("applied by it then", w.Repeat(frozen.RunQuiet), 1)
-	w.WantTotal("sum", "21")
-}
-
-func TestConsumerStopsWithItsContext(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	ctx, stop := context.WithCancel(w.Ctx)
-	w.Commit("1", "2")
-	w.Drain(w.Streamer())
-	c := w.Consumer("sum", func(cfg *consumer.Config) {
-		add := cfg.Handler
-		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
-			stop() // in the middle of a batch, which is finished all the same
-			return add(ctx, tx, entries)
-		}
-	})
-	w.Must(w.EndOf(ctx, c.Run))
-	w.WantTotal("sum", "3")
-}
-
 func TestConsumerConfig(t *testing.T) {
 	t.Parallel()
 	w := world.Setup(t)
@@ -256,4 +56,164 @@ func TestConsumerConfig(t *testing.T) {
 			t.Errorf("without a good %s: %v", field, err)
 		}
 	}
+}
+
+// BenchmarkConsume reads 10,000 entries and saves a checkpoint for each batch.
+func BenchmarkConsume(b *testing.B) {
+	w := world.SetupOnRedis(b)
+	w.CommitMany(10_000)
+	w.Drain(w.Streamer())
+	n := 0
+	c := w.Consumer("count", func(cfg *consumer.Config) { cfg.Handler = world.CountEntries(new(int)) })
+	b.ReportAllocs()
+	for b.Loop() {
+		w.Exec(`UPDATE checkpoints SET "offset" = 0`)
+		c.Reread()
+		n += w.Consume(c)
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
+	w.Exec(`TRUNCATE checkpoints, amounts`)
+}
+
+func TestConsumerIsReady(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	poisoned, crash := false, error(nil)
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			if poisoned {
+				return fmt.Errorf("poison\nand more: %w", context.Canceled) // of its own
+			}
+			return add(ctx, tx, entries)
+		}
+		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error { return crash }
+	})
+	s := w.Streamer()
+	w.Commit("1")
+	w.Drain(s)
+	w.WantReady(c.Ready, "has not looked yet")
+	w.Consume(c)
+	w.WantReady(c.Ready, "")
+
+	w.Commit("2")
+	w.Drain(s)
+	crash = unilog.ErrSimulated
+	if _, err := c.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrSimulated) {
+		t.Fatalf("no simulated failure, but %v", err)
+	}
+	w.WantReady(c.Ready, "")
+
+	crash, poisoned = nil, true
+	if err := w.EndOf(w.Ctx, c.Run); err == nil {
+		t.Fatal("it applied poison")
+	}
+	w.WantReady(c.Ready, "halts at offset 2 of partition 0: its handler rejected the record: poison and more")
+	poisoned = false
+	w.Consume(c)
+	w.WantReady(c.Ready, "")
+
+	w.Exec(`UPDATE checkpoints SET "offset" = 9`)
+	c.Reread()
+	if err := w.EndOf(w.Ctx, c.Run); err == nil {
+		t.Fatal("it is ahead of its source")
+	}
+	w.WantReady(c.Ready, "is 9 but its source is only at 2")
+	w.Exec(`UPDATE checkpoints SET "offset" = 2`)
+	w.Consume(c)
+	w.WantReady(c.Ready, "")
+
+	alone := w.Consumer("alone", func(cfg *consumer.Config) { cfg.Archive = nil })
+	w.Must(w.Memory.Trim(w.Ctx, 0, 1))
+	if err := w.EndOf(w.Ctx, alone.Run); err == nil {
+		t.Fatal("it passed over a gap")
+	}
+	w.WantReady(alone.Ready, "cannot have offsets 1 to 1")
+	w.Exec(`DELETE FROM checkpoints WHERE name = 'alone'`)
+}
+
+// What passes is over with the next success.
+func TestReadyThroughFaults(t *testing.T) {
+	t.Parallel()
+	for _, server := range []string{"Postgres", "Redis"} {
+		t.Run(server, func(t *testing.T) {
+			t.Parallel()
+			n := world.SetupNetwork(t)
+			s, c := n.FarStreamer(), n.FarConsumer("sum")
+			n.Commit("1")
+			n.Drain(s)
+			n.Consume(c)
+			n.WantReady(s.Ready, "")
+			n.WantReady(c.Ready, "")
+
+			n.Proxy(server).Refuse(true)
+			n.Proxy(server).Cut()
+			n.Commit("1")
+			reason := map[string]string{"Postgres": "connect to", "Redis": "the log"}[server]
+			fails := func(f world.Once, ready func() error) {
+				await.That(t, "the loss of "+server+" to be noticed", func() string {
+					_, err := f(n.Ctx)
+					if err != nil && strings.Contains(err.Error(), reason) {
+						return ""
+					}
+					return fmt.Sprint(err)
+				})
+				n.WantReady(ready, reason)
+			}
+			fails(s.RunOnce, s.Ready)
+			fails(c.RunQuiet, c.Ready)
+
+			n.Proxy(server).Refuse(false)
+			n.Insist(s.RunOnce, func() {})
+			n.Insist(c.RunOnce, func() {})
+			n.WantReady(s.Ready, "")
+			n.WantReady(c.Ready, "")
+			s.Close()
+			n.Check(2)
+		})
+	}
+}
+
+func TestRunOnceReadsAllPartitions(t *testing.T) {
+	t.Parallel()
+	p := world.SetupPartitions(t, 3)
+	p.Exec(`INSERT INTO consumer_members (name, member) VALUES ('sum', 'another')`)
+	p.Exec(`INSERT INTO consumer_leases VALUES ('sum', 1, 'another')`)
+	handler := func(cfg *consumer.Config) { cfg.Handler = p.Add(cfg.Name) }
+	p.Write(0, "1", "2")
+	p.Write(1, "4")
+	p.Write(2, "8", "16", "32")
+	c := p.Consumer("sum", handler)
+	if n, err := c.RunOnce(p.Ctx); n != 6 || err != nil {
+		t.Errorf("it applied %d, %v", n, err)
+	}
+	p.WantTotal("sum", "63")
+	alone := p.Consumer("alone", handler, func(cfg *consumer.Config) { cfg.Archive = nil })
+	p.WantCount("applied without the archive", p.Consume(alone), 6)
+
+	p.Exec(`UPDATE log_partitions SET active = false WHERE partition = 2`) // it has a history
+	p.WantCount("applied by one that is new", p.Consume(p.Consumer("late", handler)), 6)
+	p.Grow(5)
+	p.Write(4, "64")
+	for _, c := range []*consumer.Consumer{c, alone, p.Consumer("late", handler)} {
+		p.WantCount("applied of a new partition", p.Consume(c), 1)
+	}
+	p.WantTotal("late", "127")
+}
+
+// TestRejectionInOnePartition sees that RunOnce goes on with the others.
+func TestRejectionInOnePartition(t *testing.T) {
+	t.Parallel()
+	p := world.SetupPartitions(t, 3)
+	p.WriteAll()
+	p.Write(1, "2")
+	c := p.Consumer("sum", func(cfg *consumer.Config) { cfg.Handler = world.Rejecting(p.Add("sum"), func() {}, "2") })
+	p.Write(2, "4")
+	n, err := c.RunOnce(p.Ctx)
+	var rejected *unilog.RejectedError
+	if n != 4 || !errors.As(err, &rejected) || rejected.Partition != 1 || rejected.Offset != 2 {
+		t.Errorf("it applied %d and returned %v", n, err)
+	}
+	p.WantReady(c.Ready, "halts at offset 2 of partition 1")
+	p.WantCount("applied when that is mended", p.Consume(p.Consumer("sum", func(cfg *consumer.Config) { cfg.Handler = p.Add("sum") })), 1)
 }

@@ -10,7 +10,7 @@ import (
 
 func TestDeadLettersAreRetriedOrDiscarded(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Commit("1", "2", "4", "8")
 	w.Drain(w.Streamer())
 	poisoned := w.Consumer("sum", func(cfg *consumer.Config) {

@@ -2,7 +2,6 @@ package consumer_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -33,7 +32,7 @@ func renewals(p *world.Partitioned, n int) {
 // changes hands.
 func TestLeasesAreSharedEvenly(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 8)
+	p := world.SetupPartitionsOnRedis(t, 8)
 	p.FreezeClock()
 	var processes []*world.Process
 	for _, want := range []string{"8", "4 4", "2 3 3", "2 2 2 2", "1 1 2 2 2"} {
@@ -81,13 +80,13 @@ func TestStandbyTakesOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := world.SetupPartitions(t, 1)
+			p := world.SetupPartitionsOnRedis(t, 1)
 			p.FreezeClock()
 			first := p.Run()
 			first.AwaitReads(0)
 			second := p.Run()
 			second.AwaitReads()
-			wantReady(p.World, second.Consumer.Ready, "")
+			p.WantReady(second.Consumer.Ready, "")
 			renewals(p, 2)
 			if n := second.Changes.Load(); n != 1 {
 				t.Errorf("the standby's leases changed %d times", n)
@@ -113,7 +112,7 @@ func TestStandbyTakesOver(t *testing.T) {
 // comes before all others.
 func TestNewMemberTakesNothingItDoesNotNeed(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 3)
+	p := world.SetupPartitionsOnRedis(t, 3)
 	p.FreezeClock()
 	m := p.Run()
 	m.AwaitReads(0, 1, 2)
@@ -137,7 +136,7 @@ func TestLeaseLostWithinABatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := world.SetupPartitions(t, 2)
+			p := world.SetupPartitionsOnRedis(t, 2)
 			config := p.DB.Config()
 			config.MaxConns = 1
 			only, err := pgxpool.NewWithConfig(p.Ctx, config)
@@ -180,7 +179,7 @@ func TestLeaseLostWithinABatch(t *testing.T) {
 // TestLongHandlerKeepsItsLease applies a batch that takes longer than a lease.
 func TestLongHandlerKeepsItsLease(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 1)
+	p := world.SetupPartitionsOnRedis(t, 1)
 	p.FreezeClock()
 	busy, goOn := make(chan struct{}), make(chan struct{})
 	first := p.Run(func(cfg *consumer.Config) {
@@ -214,7 +213,7 @@ func TestLongHandlerKeepsItsLease(t *testing.T) {
 // back.
 func TestLeasesGoByTheDatabasesClock(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 4)
+	p := world.SetupPartitionsOnRedis(t, 4)
 	p.FreezeClock()
 	p.Exec(`INSERT INTO consumer_leases VALUES ('sum', 0, 'alive'), ('sum', 1, 'dead'), ('sum', 2, 'ahead'), ('sum', 3, 'nobody')`)
 	p.Exec(`
@@ -233,7 +232,7 @@ func TestLeasesGoByTheDatabasesClock(t *testing.T) {
 // TestWorkersGoOnWithoutLeases makes the tables of the leases unusable.
 func TestWorkersGoOnWithoutLeases(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 2)
+	p := world.SetupPartitionsOnRedis(t, 2)
 	m := p.Run()
 	m.AwaitReads(0, 1)
 	locked := p.Begin()
@@ -252,34 +251,12 @@ func TestWorkersGoOnWithoutLeases(t *testing.T) {
 	})
 	p.WriteAll()
 	p.AwaitApplied("sum")
-	wantReady(p.World, m.Consumer.Ready, "")
+	p.WantReady(m.Consumer.Ready, "")
 	p.Must(locked.Rollback(p.Ctx))
 	renewals(p, 1)
 	if n := m.Changes.Load(); n != 1 {
 		t.Errorf("its leases have changed %d times", n)
 	}
-	m.Stop()
-}
-
-// TestRejectedRecordHaltsTheProcess sees that the others take over, and halt, too.
-func TestRejectedRecordHaltsTheProcess(t *testing.T) {
-	t.Parallel()
-	p := world.SetupPartitions(t, 4)
-	poison := func(cfg *consumer.Config) { cfg.Handler = world.Rejecting(cfg.Handler, func() {}, "2") }
-	p.Write(3, "1", "2")
-	for range 2 {
-		m := p.Run(poison)
-		var rejected *unilog.RejectedError
-		running := make(chan error, 1)
-		go func() { running <- m.Running.Wait() }()
-		if err := world.Receive(p.World, "the process to halt", running); !errors.As(err, &rejected) || rejected.Partition != 3 || rejected.Offset != 2 {
-			t.Errorf("Run returned %v, want it to halt at offset 2 of partition 3", err)
-		}
-		wantReady(p.World, m.Consumer.Ready, "halts at offset 2 of partition 3")
-		p.AwaitShares("")
-	}
-	m := p.Run()
-	p.AwaitApplied("sum")
 	m.Stop()
 }
 

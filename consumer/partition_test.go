@@ -2,213 +2,261 @@ package consumer_test
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
+	"fmt"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
-	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
-func TestRunOnceReadsAllPartitions(t *testing.T) {
+func TestConsumerTriesAgainAfterTransientErrors(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 3)
-	p.Exec(`INSERT INTO consumer_members (name, member) VALUES ('sum', 'another')`)
-	p.Exec(`INSERT INTO consumer_leases VALUES ('sum', 1, 'another')`)
-	handler := func(cfg *consumer.Config) { cfg.Handler = p.Add(cfg.Name) }
-	p.Write(0, "1", "2")
-	p.Write(1, "4")
-	p.Write(2, "8", "16", "32")
-	c := p.Consumer("sum", handler)
-	if n, err := c.RunOnce(p.Ctx); n != 6 || err != nil {
-		t.Errorf("it applied %d, %v", n, err)
+	for _, code := range []string{"40001", "40P01", "57P01", "53300", "25006", "55P03"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			w := world.SetupOnRedis(t)
+			w.Commit("1", "2")
+			w.Drain(w.Streamer())
+			ctx, stop := context.WithCancel(w.Ctx)
+			failures := 3
+			c := w.Consumer("sum", func(cfg *consumer.Config) {
+				add := cfg.Handler
+				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+					if failures > 0 {
+						failures--
+						// The server itself raises the error.
+						_, err := tx.Exec(ctx, fmt.Sprintf(`DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '%s'; END $$`, code))
+						return fmt.Errorf("as a handler would wrap it: %w", err)
+					}
+					return add(ctx, tx, entries)
+				}
+				cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
+			})
+			w.Must(w.EndOf(ctx, c.Run))
+			w.WantCount("failures left", failures, 0)
+			w.WantTotal("sum", "3")
+		})
 	}
-	p.WantTotal("sum", "63")
-	alone := p.Consumer("alone", handler, func(cfg *consumer.Config) { cfg.Archive = nil })
-	p.WantCount("applied without the archive", p.Consume(alone), 6)
-
-	p.Exec(`UPDATE log_partitions SET active = false WHERE partition = 2`) // it has a history
-	p.WantCount("applied by one that is new", p.Consume(p.Consumer("late", handler)), 6)
-	p.Grow(5)
-	p.Write(4, "64")
-	for _, c := range []*consumer.Consumer{c, alone, p.Consumer("late", handler)} {
-		p.WantCount("applied of a new partition", p.Consume(c), 1)
-	}
-	p.WantTotal("late", "127")
 }
 
-// TestRejectionInOnePartition sees that RunOnce goes on with the others.
-func TestRejectionInOnePartition(t *testing.T) {
+func TestConsumerSurvivesTheLossOfItsConnection(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 3)
-	p.WriteAll()
-	p.Write(1, "2")
-	c := p.Consumer("sum", func(cfg *consumer.Config) { cfg.Handler = world.Rejecting(p.Add("sum"), func() {}, "2") })
-	p.Write(2, "4")
-	n, err := c.RunOnce(p.Ctx)
-	var rejected *unilog.RejectedError
-	if n != 4 || !errors.As(err, &rejected) || rejected.Partition != 1 || rejected.Offset != 2 {
-		t.Errorf("it applied %d and returned %v", n, err)
-	}
-	wantReady(p.World, c.Ready, "halts at offset 2 of partition 1")
-	p.WantCount("applied when that is mended", p.Consume(p.Consumer("sum", func(cfg *consumer.Config) { cfg.Handler = p.Add("sum") })), 1)
+	w := world.SetupOnRedis(t)
+	w.Commit("1", "2")
+	w.Drain(w.Streamer())
+	ctx, stop := context.WithCancel(w.Ctx)
+	cut := false
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			if !cut {
+				cut = true
+				w.Exec(`SELECT pg_terminate_backend($1)`, tx.Conn().PgConn().PID())
+			}
+			return add(ctx, tx, entries)
+		}
+		cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
+	})
+	w.Must(w.EndOf(ctx, c.Run))
+	w.WantTotal("sum", "3")
 }
 
-// TestPartitionIsAddedWhileConsumersRun tells them by the archive, or by the log.
-func TestPartitionIsAddedWhileConsumersRun(t *testing.T) {
+// TestHungHandlerHoldsNothingUp lets an instance hang in its transaction until
+// another one, which has to wait for that to end, has applied everything.
+func TestHungHandlerHoldsNothingUp(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*consumer.Config){
-		"with the archive":    func(*consumer.Config) {},
-		"without the archive": func(cfg *consumer.Config) { cfg.Archive = nil },
+	exec := func(sql string) func(context.Context, pgx.Tx, chan struct{}) error {
+		return func(ctx context.Context, tx pgx.Tx, _ chan struct{}) error {
+			_, err := tx.Exec(ctx, sql)
+			return err
+		}
+	}
+	for name, hang := range map[string]func(ctx context.Context, tx pgx.Tx, enough chan struct{}) error{
+		"waits for its context": func(ctx context.Context, _ pgx.Tx, _ chan struct{}) error { <-ctx.Done(); return ctx.Err() },
+		"heeds nothing":         func(_ context.Context, _ pgx.Tx, enough chan struct{}) error { <-enough; return nil },
+		"sleeps in Postgres":    exec(`SELECT pg_sleep(3600)`),
+		"waits for a lock":      exec(`SELECT pg_advisory_xact_lock(1)`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := world.SetupPartitions(t, 1)
-			first := p.Run(change)
-			first.AwaitReads(0)
-			second := p.Run(change)
-			second.AwaitReads()
-			p.Grow(4)
-			p.WriteAll()
-			p.AwaitApplied("sum")
-			p.AwaitShares("2 2")
-			first.Stop()
-			second.Stop()
-			p.WantTotal("sum", "4")
+			w := world.SetupOnRedis(t)
+			w.CommitMany(8)
+			s := w.Streamer()
+			w.Drain(s)
+			holder := w.Begin()
+			_, err := holder.Exec(w.Ctx, `SELECT pg_advisory_xact_lock(1)`)
+			w.Must(err)
+			hanging, enough := make(chan struct{}), make(chan struct{})
+			release := sync.OnceFunc(func() { close(enough) })
+			defer release()
+			hung := w.Consumer("sum", func(cfg *consumer.Config) {
+				cfg.HandlerTimeout = 200 * time.Millisecond
+				add := cfg.Handler
+				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+					if world.Happened(enough) {
+						return add(ctx, tx, entries)
+					}
+					if !world.Happened(hanging) {
+						close(hanging)
+					}
+					return hang(ctx, tx, enough)
+				}
+			})
+			ctx, stop := context.WithCancel(w.Ctx)
+			defer stop()
+			var running errgroup.Group
+			running.Go(func() error { return hung.Run(ctx) })
+			await.Receive(t, "the handler to hang", hanging)
+			w.WantCount("applied by another consumer", w.Consume(w.Consumer("other")), 8)
+			w.WantCount("applied by another instance", w.Consume(w.Consumer("sum")), 8)
+			w.Must(holder.Rollback(w.Ctx))
+			release()
+			w.Commit("1")
+			w.Drain(s)
+			await.Equal(t, "the total", "9", func() string { return w.Total("sum") })
+			stop()
+			w.Must(running.Wait())
+			w.Consume(w.Consumer("other"))
 		})
 	}
 }
 
-// TestProcessesUnderLoad ends, cuts off and restarts the processes that share eight
-// partitions, at random, while their handlers crash now and then and writers write.
-func TestProcessesUnderLoad(t *testing.T) {
+// TestHungHandlerIsGivenLess sees that what a handler cannot do in time is tried
+// again in smaller batches, and that hanging alone rejects no record.
+func TestHungHandlerIsGivenLess(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 8)
-	run := func() *world.Process {
-		return p.Run(func(cfg *consumer.Config) {
-			cfg.BatchRecords = 5
-			cfg.Hooks.BeforeCommit = unilog.SimulateFailures(0.1, rand.Uint64())
-		})
+	w := world.SetupOnRedis(t)
+	w.CommitMany(8)
+	w.Drain(w.Streamer())
+	ctx, stop := context.WithCancel(w.Ctx)
+	defer stop()
+	var sizes []int
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		*cfg = consumer.WithSilence(*cfg, await.Patience) // it is the handler's time that is over
+		cfg.HandlerTimeout = 50 * time.Millisecond
+		add := cfg.Handler
+		cfg.ParkRejected = true
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			// A single one hangs, too, more often than a rejected record is asked about.
+			if sizes = append(sizes, len(entries)); len(entries) > 1 || len(sizes) < 8 {
+				_, err := tx.Exec(ctx, `SELECT pg_sleep(3600)`)
+				return err
+			}
+			return add(context.WithoutCancel(ctx), tx, entries)
+		}
+		cfg.Hooks.AfterCommit = func(_ context.Context, entries []unilog.Entry) {
+			if entries[0].Offset == 8 {
+				stop()
+			}
+		}
+	})
+	if _, err := c.RunOnce(ctx); err == nil || !strings.Contains(err.Error(), "50ms for 8 records from offset 1") {
+		t.Errorf("RunOnce says %v, want to know what took long", err)
 	}
-	var processes [4]*world.Process
-	for i := range processes {
-		processes[i] = run()
+	w.Must(w.EndOf(ctx, c.Run))
+	if got := fmt.Sprint(sizes[:8]); got != "[8 4 2 1 1 1 1 1]" {
+		t.Errorf("the first batches have %s records, want fewer each time", got)
 	}
-	writing, enough := context.WithCancel(p.Ctx)
-	var writers errgroup.Group
-	for first := range 2 {
-		writers.Go(func() error {
-			for n := 0; writing.Err() == nil && n < 900; n++ {
-				p.Write(first*4+n%4, "1", "0.01")
+	w.WantTotal("sum", "8")
+	w.WantCount("parked", world.Query[int](w, `SELECT count(*) FROM dead_letters`), 0)
+}
+
+// TestFrozenConsumerRejectsNothing lets a process freeze when its handler is
+// done, until the server has ended its transaction, as often as it takes to
+// reject a record.
+func TestFrozenConsumerRejectsNothing(t *testing.T) {
+	t.Parallel()
+	w := world.SetupNetwork(t)
+	w.Commit("1")
+	w.Drain(w.Streamer())
+	ctx, stop := context.WithCancel(w.Ctx)
+	defer stop()
+	var conn *pgx.Conn
+	frozen := 0
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		cfg.HandlerTimeout = 200 * time.Millisecond
+		cfg.DB = w.FarDB // by TCP, which still takes a commit when the server has gone
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			conn = tx.Conn()
+			return add(ctx, tx, entries)
+		}
+		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
+			if frozen++; frozen <= 3 {
+				w.AwaitThat("the server to end the session", func() bool {
+					return !world.Query[bool](w.World, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, conn.PgConn().PID())
+				})
 			}
 			return nil
-		})
-	}
-	for n := range 9 {
-		m := &processes[rand.IntN(len(processes))]
-		switch n % 3 {
-		case 0:
-			(*m).Stop()
-			*m = run()
-		case 1:
-			(*m).Die()
-			*m = run()
-		case 2: // it goes on believing that it has its leases
-			(*m).Postgres.Blackhole(proxy.ToServer | proxy.ToClient)
-			p.AwaitShares("2 3 3")
-			world.Heal((*m).Postgres)
 		}
-		if n%4 == 3 {
-			p.AwaitShares("2 2 2 2")
-		}
+		cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) { stop() }
+	})
+	w.Must(w.EndOf(ctx, c.Run))
+	if frozen < 4 {
+		t.Errorf("it was asked %d times, want 4 or more", frozen)
 	}
-	enough()
-	p.Ended("the writers", &writers)
-	p.AwaitApplied("sum")
-	for _, m := range processes {
-		m.Stop()
-	}
-	p.AwaitShares("")
+	w.WantTotal("sum", "1")
 }
 
-// TestAuditOfPartitions starts and repairs consumers, one of which has not got to
-// each partition.
-func TestAuditOfPartitions(t *testing.T) {
+// TestPostgresRestartsWithinATransaction stops or kills the server in the
+// middle of a consumer's transaction.
+func TestPostgresRestartsWithinATransaction(t *testing.T) {
 	t.Parallel()
-	p := world.SetupPartitions(t, 3)
-	balance := func(name string) audit.Balance {
-		t.Helper()
-		balances, err := world.PartitionedAudit.Check(p.Ctx, p.DB)
-		p.Must(err)
-		for _, b := range balances {
-			if b.Consumer == name {
-				return b
+	w, server := world.SetupOwn(t)
+	restart := map[string]func(){
+		"stopped": func() { w.Must(server.Stop(w.Ctx)) },
+		"killed":  func() { w.Must(server.Kill()) },
+	}
+	n := 0
+	for how, end := range restart {
+		for _, where := range []string{"before the handler writes", "after it has written", "before the commit"} {
+			w.Commit("1", "1")
+			w.StreamAll()
+			n += 2
+			restarted := false
+			fail := func(at string) {
+				if at == where && !restarted {
+					restarted = true
+					end()
+					server = testenv.Restart(t, server)
+				}
 			}
+			ctx, stop := context.WithCancel(w.Ctx)
+			c := w.Consumer("sum", func(cfg *consumer.Config) {
+				add := cfg.Handler
+				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+					fail("before the handler writes")
+					err := add(ctx, tx, entries)
+					fail("after it has written")
+					return err
+				}
+				cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
+					fail("before the commit")
+					return nil
+				}
+				cfg.Hooks.AfterCommit = func(_ context.Context, entries []unilog.Entry) {
+					if entries[len(entries)-1].Offset == int64(n) {
+						stop()
+					}
+				}
+			})
+			if err := w.EndOf(ctx, c.Run); err != nil {
+				t.Fatalf("%s %s: %v", how, where, err)
+			}
+			stop()
+			w.DB.Reset()
+			w.WantTotal("sum", fmt.Sprint(n))
+			w.WantCount("applied", world.Query[int](w, `SELECT count(*) FROM applied`), n)
+			w.CheckAudit()
 		}
-		t.Fatal("no balance of " + name)
-		return audit.Balance{}
-	}
-	p.Write(0, "1", "2")
-	p.Write(2, "4")
-	parks := func(cfg *consumer.Config) {
-		cfg.Handler, cfg.ParkRejected = world.Rejecting(p.Add("sum"), func() {}, "2", "4"), true
-	}
-	p.Consume(p.Consumer("sum", parks))
-	p.Exec(`DELETE FROM checkpoints WHERE partition = 1`) // as if it had never run since that was added
-	p.Write(1, "8", "16")
-	p.Write(0, "32")
-	want := audit.Balance{
-		Consumer: "sum", Truth: "63", Total: "1", Ahead: "56", Staged: "0", Parked: "6", Difference: "0", Agrees: true, Lag: 3,
-	}
-	if got := balance("sum"); got != want {
-		t.Errorf("the balance is\n%+v, want\n%+v", got, want)
-	}
-
-	p.Exec(`UPDATE parts SET total = 100`)
-	if was, err := world.PartitionedAudit.Reconcile(p.Ctx, p.DB, "sum"); err != nil || was.Difference != "-99" {
-		t.Errorf("it was %+v, %v", was, err)
-	}
-	if created, err := world.PartitionedAudit.Bootstrap(p.Ctx, p.DB, "sum"); created || err != nil {
-		t.Errorf("one that has checkpoints was bootstrapped: %v, %v", created, err)
-	}
-	if got := balance("sum"); got != want {
-		t.Errorf("repaired, the balance is\n%+v, want\n%+v", got, want)
-	}
-
-	if created, err := world.PartitionedAudit.Bootstrap(p.Ctx, p.DB, "late"); !created || err != nil {
-		t.Errorf("bootstrap: %v, %v", created, err)
-	}
-	if b := balance("late"); !b.Agrees || b.Total != "63" || b.Lag != 0 {
-		t.Errorf("bootstrapped, the balance is %+v", b)
-	}
-	p.Grow(4) // what is added later has no history to skip
-	p.Write(3, "64")
-	if b := balance("late"); !b.Agrees || b.Ahead != "64" || b.Lag != 1 {
-		t.Errorf("with a new partition, the balance is %+v", b)
-	}
-	late := p.Consumer("late", func(cfg *consumer.Config) { cfg.Handler = p.Add("late") })
-	p.WantCount("applied by the new consumer", p.Consume(late), 1)
-	p.Consume(p.Consumer("sum", parks))
-
-	// Two records at offset 1 are parked now.
-	p.Exec(`DELETE FROM applied`) // late begins in the middle, and this one out of its order
-	letters, err := consumer.DeadLetters(p.Ctx, p.DB, "sum")
-	p.Must(err)
-	if len(letters) != 2 || letters[0].Partition != 0 || letters[1].Partition != 2 {
-		t.Fatalf("the dead letters are %+v", letters)
-	}
-	if err := consumer.RetryDeadLetter(p.Ctx, p.DB, "sum", 1, 2, p.Add("sum")); !errors.Is(err, consumer.ErrNoDeadLetter) {
-		t.Errorf("of another partition it retried %v", err)
-	}
-	p.Must(consumer.RetryDeadLetter(p.Ctx, p.DB, "sum", 0, 2, p.Add("sum")))
-	p.Must(consumer.DiscardDeadLetter(p.Ctx, p.DB, "sum", 2, 1))
-	p.Exec(`DELETE FROM applied`)
-	if b := balance("sum"); !b.Agrees || b.Parked != "4" {
-		t.Errorf("with one retried and one discarded, the balance is %+v", b)
 	}
 }

@@ -76,7 +76,7 @@ func TestConsumerReadsAhead(t *testing.T) {
 // already: without the archive, what was read must not be taken for what follows.
 func TestReadAheadOfAFailure(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(35)
 	w.Drain(w.Streamer())
 	ctx, stop := context.WithCancel(w.Ctx)
@@ -100,7 +100,7 @@ func TestReadAheadOfAFailure(t *testing.T) {
 // while it reads ahead.
 func TestReadAheadEndsWithTheConsumer(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(35)
 	w.Drain(w.Streamer())
 	ctx, stop := context.WithCancel(w.Ctx)

@@ -2,10 +2,18 @@ package endtoend_test
 
 import (
 	"fmt"
+	"net"
+	"path/filepath"
+	"reflect"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/internal/private"
+	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/redislog"
@@ -173,4 +181,61 @@ func TestClusterSlotMovesUnderLoad(t *testing.T) {
 	}
 	l.goOn()
 	l.finish()
+}
+
+// TestFailoverToAReplicaThatLags goes over to a replica that lacks entries which
+// all consumers have applied.
+func TestFailoverToAReplicaThatLags(t *testing.T) {
+	t.Parallel()
+	primary, replica := testenv.Redis(t, "--repl-diskless-sync-delay", "0"), testenv.Redis(t, "--appendonly", "no")
+	listen := func(address string, server *private.Server) *proxy.Proxy {
+		p, err := proxy.Listen(address, strings.TrimPrefix(server.URL(), "unix://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	link := listen("127.0.0.1:0", primary) // between the two
+	t.Cleanup(link.Close)
+	address := filepath.Join(t.TempDir(), "redis.sock") // what clients connect to, whoever is behind it
+	front := listen(address, primary)
+	t.Cleanup(func() { front.Close() })
+	w := world.SetupOn(t, testenv.Database(t, "world", world.MigrateWorld), "unix://"+address)
+	at := func(server *private.Server) *world.World {
+		other := world.SetupOn(t, w.DB, server.URL())
+		other.Stream = w.Stream
+		return other
+	}
+	old, promoted := at(primary), at(replica)
+
+	host, port, err := net.SplitHostPort(link.Addr())
+	w.Must(err)
+	promoted.Command("REPLICAOF", host, port)
+	l := startLoad(w)
+	w.Await("the replica to have something", func() string {
+		if promoted.LogLength() == 0 {
+			return "nothing"
+		}
+		return ""
+	})
+	promoted.Command("REPLICAOF", "NO", "ONE") // it lags from here on
+	has := len(promoted.Offsets())
+	w.AwaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM checkpoints`, has)
+
+	front.Close()
+	front = listen(address, replica)
+	reconnect(w)
+	l.goOn()
+	l.finish()
+	before, after := entries(old), entries(promoted)
+	if len(after) < len(before) || !reflect.DeepEqual(after[:len(before)], before) {
+		t.Errorf("the %d entries before the failover are not the first of the %d after it", len(before), len(after))
+	}
+}
+
+func entries(w *world.World) []rueidis.XRangeEntry {
+	w.Helper()
+	entries, err := w.Command("XRANGE", w.Stream, "-", "+").AsXRange()
+	w.Must(err)
+	return entries
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +19,7 @@ import (
 
 func TestWay1CommitsOutOfOrder(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s, c := w.Streamer(), w.Consumer("sum")
 	early := w.Begin()
 	w.Note(early, "1") // takes the lower id, and becomes visible last
@@ -35,7 +34,7 @@ func TestWay1CommitsOutOfOrder(t *testing.T) {
 
 func TestWay2DeleteSeesMoreThanSelect(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	w.Drain(s)
 
@@ -60,20 +59,20 @@ func TestWay2DeleteSeesMoreThanSelect(t *testing.T) {
 	w.Must(early.Commit(w.Ctx))
 	w.Must(closed.Rollback(w.Ctx))
 	w.Ended("the numbering", &numbering)
-	w.WantCount("stream entries before the late row is numbered", len(w.StreamIDs()), 2)
+	w.WantCount("stream entries before the late row is numbered", len(w.Offsets()), 2)
 	w.Drain(s)
-	w.WantCount("stream entries", len(w.StreamIDs()), 3)
+	w.WantCount("stream entries", len(w.Offsets()), 3)
 }
 
 func TestWay3BacklogLargerThanABatch(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(95)
 	s := w.Streamer(func(cfg *streamer.Config) {
 		cfg.BatchRecords = 10
 	})
 	w.WantCount("published", w.Drain(s), 95)
-	w.WantCount("stream entries", len(w.StreamIDs()), 95)
+	w.WantCount("stream entries", len(w.Offsets()), 95)
 	w.WantCount("staged rows left", world.Query[int](w, `SELECT count(*) FROM staged_log_records`), 0)
 	w.Consume(w.Consumer("sum", func(cfg *consumer.Config) { cfg.BatchRecords = 7 }))
 	w.WantTotal("sum", "95")
@@ -88,7 +87,7 @@ func TestWay4LogLosesAcknowledgedEntries(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Runs()
 			ahead, behind := w.Consumer("ahead"), w.Consumer("behind")
 			w.CommitMany(10)
@@ -97,11 +96,11 @@ func TestWay4LogLosesAcknowledgedEntries(t *testing.T) {
 			w.CommitMany(40)
 			w.AwaitEntries(50)
 			w.Consume(ahead)
-			before := w.StreamIDs()
+			before := w.Offsets()
 			lose(w)
 
 			// Nothing new is staged: the streamer notices by itself.
-			world.AwaitEqual(w, "what the stream holds", strings.Join(before, " "), func() string { return strings.Join(w.StreamIDs(), " ") })
+			world.AwaitEqual(w, "the offsets that the log holds", fmt.Sprint(before), func() string { return fmt.Sprint(w.Offsets()) })
 			w.Commit("1000")
 			w.AwaitEntries(51)
 			w.WantCount("applied by the consumer that was behind", w.Consume(behind), 41)
@@ -114,21 +113,21 @@ func TestWay4LogLosesAcknowledgedEntries(t *testing.T) {
 
 func TestWay4NoticedByTheNextAppend(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	w.CommitMany(50)
 	w.Drain(s)
 	w.Wipe()
 	w.Commit("1000")
 	w.Drain(s)
-	w.WantCount("stream entries", len(w.StreamIDs()), 51)
+	w.WantCount("stream entries", len(w.Offsets()), 51)
 	w.Consume(w.Consumer("sum"))
 	w.WantTotal("sum", "1050")
 }
 
 func TestWay5TrimmedAndNothingComes(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(20)
 	w.Drain(w.Streamer())
 	w.Command("XTRIM", w.Stream, "MAXLEN", "0")
@@ -138,7 +137,7 @@ func TestWay5TrimmedAndNothingComes(t *testing.T) {
 
 func TestWay5HoleInTheMiddle(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(50)
 	w.Drain(w.Streamer())
 	w.Command("XDEL", w.Stream, "20-0", "21-0", "30-0")
@@ -158,7 +157,7 @@ func stepOnce(w *world.World, c *consumer.Consumer) int {
 
 func TestWay5TrimmedBeforeItWasRead(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	slow := w.Consumer("slow")
 	w.CommitMany(10)
@@ -184,7 +183,7 @@ func TestWay5TrimmedBeforeItWasRead(t *testing.T) {
 
 func TestWay6NothingButDuplicates(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	skipped := 0
 	c := w.Consumer("sum", func(cfg *consumer.Config) {
@@ -225,7 +224,7 @@ func (r rewound) Read(ctx context.Context, partition int, after unilog.Cursor, l
 
 func TestWay7TwoInstancesOfOneConsumer(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(300)
 	w.Drain(w.Streamer())
 	var instances errgroup.Group
@@ -249,7 +248,7 @@ func TestWay7TwoInstancesOfOneConsumer(t *testing.T) {
 
 func TestWay8BatchSentAgain(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	sends := 0
 	s := w.Streamer(func(cfg *streamer.Config) {
 		cfg.BatchRecords = 10
@@ -263,14 +262,14 @@ func TestWay8BatchSentAgain(t *testing.T) {
 	w.CommitMany(30)
 	w.Drain(s)
 	w.WantCount("sends", sends, 6)
-	w.WantCount("stream entries", len(w.StreamIDs()), 30)
+	w.WantCount("stream entries", len(w.Offsets()), 30)
 	w.Consume(w.Consumer("sum"))
 	w.WantTotal("sum", "30")
 }
 
 func TestWay9TotalsDoNotDependOnOrder(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	amounts := []string{"1000000000", "0.1", "0.2", "0.000000000000000000000000000001", "123456789.987654321", "0.3"}
 	for i := range amounts {
 		w.Commit(append(amounts[i:len(amounts):len(amounts)], amounts[:i]...)...)
@@ -284,7 +283,7 @@ func TestWay9TotalsDoNotDependOnOrder(t *testing.T) {
 
 func TestWay10OpenTransactionDoesNotStall(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s, c := w.Streamer(), w.Consumer("sum")
 	open := w.Begin()
 	w.Note(open, "1") // has its transaction id, and stays open all the while

@@ -2,13 +2,11 @@ package migration_test
 
 import (
 	"encoding/json"
-	"errors"
 	"slices"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/migration"
 )
@@ -16,7 +14,7 @@ import (
 // TestRepartitionsTakeTurns begins one while another one is at work.
 func TestRepartitionsTakeTurns(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Publish(1)
 	tx := w.Begin()
 	_, err := migration.Repartition(w.Ctx, tx, 4)
@@ -42,35 +40,16 @@ func TestRepartitionsTakeTurns(t *testing.T) {
 	}
 }
 
-// TestDelivererOutlivesARepartition sees that what is registered for it in new
-// partitions is a deliverer's.
-func TestDelivererOutlivesARepartition(t *testing.T) {
+func TestRepartitionChecksItsNumber(t *testing.T) {
 	t.Parallel()
 	w := world.Setup(t)
-	w.Publish(2)
-	var outside world.Arrivals
-	d := w.Deliverer(outside.Deliver)
-	w.WantCount("delivered", w.Repeat(d.RunOnce), 2)
-	w.Repartition(3, 1)
-	w.WantCount("checkpoints", world.Query[int](w, `SELECT count(*) FROM checkpoints WHERE name = 'hook' AND outside`), 3)
-	w.Publish(9)
-	w.WantCount("delivered, with the barriers", w.Repeat(d.RunOnce), 12)
-	w.WantCount("arrived", len(outside.Entries), 11)
-}
-
-// TestConsumerRefusesADeliverersName sees that it leaves a deliverer's checkpoint
-// alone.
-func TestConsumerRefusesADeliverersName(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Publish(2)
-	var outside world.Arrivals
-	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)
-	w.Publish(2)
-	c := w.Consumer("hook")
-	if err := w.EndOf(w.Ctx, c.Run); !errors.Is(err, unilog.ErrDeliverersName) {
-		t.Errorf("Run returned %v", err)
+	for _, n := range []int{0, -1, migration.MaxPartitions + 1} {
+		if _, err := migration.Repartition(w.Ctx, w.DB, n); err == nil {
+			t.Errorf("%d partitions: no error", n)
+		}
 	}
-	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)
-	w.WantTotal("hook", "0")
+	w.Commit("1")
+	w.Drain(w.Streamer())
+	w.Repartition(1, 1) // nothing to do
+	w.WantCount("records", world.Query[int](w, `SELECT count(*)::int FROM log_records`), 1)
 }

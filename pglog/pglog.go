@@ -18,9 +18,9 @@
 //
 // # What a reader needs
 //
-// CONNECT, and SELECT on log_records and log_partitions: role rocketrides_consumer
-// has it. To listen needs no privilege. Each Log that waits keeps a connection of
-// its own for that, beside the pool.
+// CONNECT, and SELECT on log_records and log_partitions. To listen needs no
+// privilege. Each Log that waits keeps a connection of its own for that, beside the
+// pool.
 //
 // Where it cannot listen, as on a hot standby, or hears nothing, as through a
 // pooler in transaction mode, each read looks again after 50 to 250 ms, and in any

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
@@ -226,4 +227,35 @@ func TestNoOffsetBeforeItsPredecessor(t *testing.T) {
 	w.want(read()[:1], 1, 1)
 	await.Equal(t, "entries", 2, func() int { return len(w.read(w.log, 0)) })
 	w.want(w.read(w.log, 0), 1, 2)
+}
+
+// BenchmarkConsume reads 20,000 entries and saves a checkpoint for each batch.
+func BenchmarkConsume(b *testing.B) {
+	w := setup(b)
+	const records = 20_000
+	w.stage(1, records)
+	w.drain(w.streamer())
+	done := make(chan struct{})
+	n := 0
+	c := func() *consumer.Consumer {
+		return w.consumer("count", func(cfg *consumer.Config) {
+			cfg.Handler = func(_ context.Context, _ pgx.Tx, entries []unilog.Entry) error {
+				n += len(entries)
+				return nil
+			}
+			cfg.Hooks.AfterCommit = func(context.Context, []unilog.Entry) {
+				if n == records {
+					done <- struct{}{}
+				}
+			}
+		})
+	}
+	for b.Loop() {
+		n = 0
+		stop := w.run(c().Run)
+		<-done
+		stop()
+		w.exec(`UPDATE checkpoints SET "offset" = 0`)
+	}
+	b.ReportMetric(float64(b.N*records)/b.Elapsed().Seconds(), "records/s")
 }

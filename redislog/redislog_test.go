@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -186,27 +187,6 @@ func TestKeyOfAnotherType(t *testing.T) {
 	}
 }
 
-func TestEntriesOfStrangers(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	if err := f.append(entry(1)); err != nil {
-		t.Fatal(err)
-	}
-	f.command("XADD", f.stream, "1-5", "data", "1")
-	got, err := f.log.Read(t.Context(), 0, unilog.Cursor{}, 10, 0)
-	if err != nil || len(got) != 1 {
-		t.Errorf("before the stranger's entry: %v, %v", got, err)
-	}
-	if _, err := f.log.Read(t.Context(), 0, unilog.Cursor{Offset: 1}, 10, 0); err == nil || !strings.Contains(err.Error(), "1-5") {
-		t.Errorf("the stranger's entry: %v", err)
-	}
-	// An id by the clock is beyond every offset: the streamer will refuse to run.
-	f.command("XADD", f.stream, "*", "data", "1")
-	if _, err := f.log.Append(t.Context(), unilog.Term{LogID: "a", Epoch: 1}, []unilog.Entry{entry(2)}); !errors.Is(err, unilog.ErrAlreadyAppended) {
-		t.Errorf("append behind an id by the clock: %v", err)
-	}
-}
-
 func TestBatchesThatDoNotFollow(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -218,23 +198,74 @@ func TestBatchesThatDoNotFollow(t *testing.T) {
 	}
 }
 
-func TestOpenSaysWhatIsWrong(t *testing.T) {
+// TestReadIsBoundedInBytes reads entries of which the first page is all that is
+// wanted, and such of which the second one must not be as large as it could.
+func TestReadIsBoundedInBytes(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ url, stream string }{
-		"no stream":     {"redis://127.0.0.1:1", ""},
-		"a stray brace": {"redis://127.0.0.1:1", "a}{b"},
-		"an empty tag":  {"redis://127.0.0.1:1", "a{}"},
-		"not a URL":     {"http://127.0.0.1", "log"},
-		"nobody there":  {"unix:///nowhere/redis.sock", "log"},
-		"empty":         {"", "log"},
-		"no such index": {testenv.SharedRedis(t) + "?db=99", "log"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if l, err := redislog.Open(t.Context(), c.url, c.stream); err == nil {
-				l.Close()
-				t.Error("it opened")
+	for _, size := range []int{32 << 10, 8 << 10} {
+		f := setup(t)
+		for offset := int64(1); offset <= 1000; offset += 100 {
+			entries := make([]unilog.Entry, 100)
+			for i := range entries {
+				entries[i] = entry(offset + int64(i))
+				entries[i].Key = strings.Repeat("k", size)
 			}
-		})
+			if err := f.append(entries...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		read, err := f.log.Read(t.Context(), 0, unilog.Cursor{}, 1000, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const limit = 4 << 20
+		if n := len(read) * size; n < limit/2 || n > limit+size {
+			t.Errorf("it read %d entries, %d bytes, want about %d bytes", len(read), n, limit)
+		}
+		for i := range read {
+			if read[i].Offset != int64(i+1) {
+				t.Fatalf("entry number %d has the offset %d", i+1, read[i].Offset)
+			}
+		}
 	}
+}
+
+// TestReadWithRESP2 speaks the protocol of servers before Redis 6.
+func TestReadWithRESP2(t *testing.T) {
+	t.Parallel()
+	f := open(t, testenv.SharedRedis(t)+"?protocol=2")
+	for want := range 2 {
+		read, err := f.log.Read(t.Context(), 0, unilog.Cursor{}, 10, time.Millisecond)
+		if err != nil || len(read) != want {
+			t.Errorf("it read %d entries and says %v, want %d", len(read), err, want)
+		}
+		if err := f.append(entry(int64(want + 1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRead reads 4,000 entries, at once as far as pages allow.
+func BenchmarkRead(b *testing.B) {
+	log, err := redislog.Open(b.Context(), testenv.SharedRedis(b), testenv.StreamName(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer log.Close()
+	const records = 4000
+	entries := make([]unilog.Entry, records)
+	for i := range entries {
+		entries[i] = entry(int64(i + 1))
+	}
+	if _, err := log.Append(b.Context(), unilog.Term{LogID: "a", Epoch: 1}, entries); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		read, err := log.Read(b.Context(), 0, unilog.Cursor{}, records, 0)
+		if err != nil || len(read) != records {
+			b.Fatal(len(read), err)
+		}
+	}
+	b.ReportMetric(float64(b.N*records)/b.Elapsed().Seconds(), "records/s")
 }

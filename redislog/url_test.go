@@ -70,3 +70,24 @@ func TestOneServerIsNoCluster(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestOpenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ url, stream string }{
+		"no stream":     {"redis://127.0.0.1:1", ""},
+		"a stray brace": {"redis://127.0.0.1:1", "a}{b"},
+		"an empty tag":  {"redis://127.0.0.1:1", "a{}"},
+		"not a URL":     {"http://127.0.0.1", "log"},
+		"nobody there":  {"unix:///nowhere/redis.sock", "log"},
+		"empty":         {"", "log"},
+		"no such index": {testenv.SharedRedis(t) + "?db=99", "log"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if l, err := redislog.Open(t.Context(), c.url, c.stream); err == nil {
+				l.Close()
+				t.Error("it opened")
+			}
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/status"
 	"github.com/rocketrides/unilog/streamer"
@@ -43,11 +44,11 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 			return nil
 		},
 		"belongs to another database": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
-			w.Command("HSET", "{"+w.Stream+"}:leader", "log_id", "another")
+			w.Memory.SetLogID(0, "another")
 			return nil
 		},
 		"the log is at offset 9 and the database only at 3": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
-			w.Command("XADD", w.Stream, "9-0", "data", "1")
+			w.Memory.Put(unilog.Entry{Offset: 9})
 			return nil
 		},
 		"sum is behind by 3 records, 18000 s, and has been silent for 18000 s": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
@@ -110,59 +111,4 @@ func fallBehind(w *world.World, silent string) {
 	w.Exec(`UPDATE checkpoints SET "offset" = 0, updated_at = now() - $1::interval`, silent)
 	w.Exec(`UPDATE log_records SET staged_at = now() - interval '5 hours'`)
 	w.Exec(`UPDATE sums SET total = 0`)
-}
-
-func TestStatusLagDoesNotLie(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	s := w.Streamer()
-	w.CommitMany(4)
-	w.Drain(s)
-	w.Consume(w.Consumer("sum"))
-	fallBehind(w, "0")
-
-	// The next record is gone: the next but one is what is known.
-	w.Exec(`DELETE FROM log_records WHERE "offset" <= 2`)
-	w.Exec(`UPDATE log_records SET staged_at = now() - interval '2 hours'`)
-	if c := world.Steady(w.Status()).Consumers[0]; c.Lag != 4 || c.LagSeconds != 7200 {
-		t.Errorf("the next record is gone, and the status is %+v", c)
-	}
-
-	// What nobody has published is not the consumer's fault.
-	w.Exec(`UPDATE checkpoints SET "offset" = 3`)
-	w.Exec(`UPDATE log_partitions SET published_offset = 3`)
-	status := world.Steady(w.Status())
-	if c := status.Consumers[0]; c.Lag != 1 || c.LagSeconds != 7200 || len(status.Troubles()) > 0 {
-		t.Errorf("the next record is not published, the consumer is %+v, and the troubles %q", c, status.Troubles())
-	}
-	w.Exec(`UPDATE sums SET total = 3`)
-}
-
-// TestStatusWithoutTheRightToSeeSessions reads it as a role that may read the
-// tables, but knows of others' sessions only that they are there.
-func TestStatusWithoutTheRightToSeeSessions(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Drain(w.Streamer())
-	conn, err := w.DB.Acquire(w.Ctx)
-	w.Must(err)
-	defer conn.Release()
-	role := "blind_" + world.Query[string](w, `SELECT current_database()`) // a role is the whole server's
-	for _, sql := range []string{
-		`CREATE ROLE ` + role,
-		`GRANT SELECT ON ALL TABLES IN SCHEMA public TO ` + role,
-		`SET ROLE ` + role,
-	} {
-		_, err := conn.Exec(w.Ctx, sql)
-		w.Must(err)
-	}
-	defer func() {
-		_, err := conn.Exec(w.Ctx, `RESET ROLE; DROP OWNED BY `+role+`; DROP ROLE `+role)
-		w.Must(err)
-	}()
-	s, err := status.Read(w.Ctx, conn, nil)
-	w.Must(err)
-	if s.Leader == nil || s.Leader.Seconds != 0 || s.Leader.User == "" {
-		t.Errorf("the leader is %+v", s.Leader)
-	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -90,34 +91,7 @@ func TestLeaderFrozenWhileItReadsIsReplaced(t *testing.T) {
 	close(thaw)
 	world.Receive(w, "the frozen leader to wake up", ended)
 	w.Drain(next)
-	w.WantCount("stream entries", len(w.StreamIDs()), 1501)
-}
-
-// TestManyAppendsKeepTheLead publishes a batch in parts, each of them short, for
-// longer than a leader may be silent.
-func TestManyAppendsKeepTheLead(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	var s *streamer.Streamer
-	var heard []time.Time
-	s = w.Streamer(func(cfg *streamer.Config) {
-		*cfg = streamer.WithAppendRecords(*cfg, 10)
-		cfg.Log = gatedLog{w.Log, func([]unilog.Entry) {
-			heard = append(heard, lastLook(w))
-			s.Age(await.Patience / 3) // it takes a part of the time that the leader may be silent
-		}}
-	})
-	w.CommitMany(100)
-	n, err := s.RunOnce(w.Ctx)
-	w.Must(err)
-	w.WantCount("published", n, 100)
-	w.WantCount("parts", len(heard), 10)
-	for i := 1; i < len(heard); i++ {
-		if !heard[i].After(heard[i-1]) {
-			t.Errorf("part %d of the batch is appended, and Postgres has heard nothing since part %d", i+1, i)
-		}
-	}
-	w.WantCount("terms", int(world.Query[int64](w, `SELECT epoch FROM log_partitions`)), 1)
+	w.WantCount("stream entries", len(w.Offsets()), 1501)
 }
 
 // TestIdleLeaderTakesTheLeadAgain ends sessions of a leader between two calls of
@@ -171,4 +145,208 @@ func TestIdleLeaderTakesTheLeadAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStandbyFindsItsConnectionLost loses a standby's idle connection to the log
+// without a word: the first call of its own term must not wait for it in vain.
+func TestStandbyFindsItsConnectionLost(t *testing.T) {
+	t.Parallel()
+	n := world.SetupNetwork(t)
+	leader, standby := n.Streamer(), n.FarStreamer()
+	n.Drain(leader)
+	lost := n.Redis.BlackholeAt(proxy.ToServer, proxy.Containing("EVALSHA"), proxy.Both)
+	n.Await("the standby to lose its connection", func() string {
+		n.Drain(leader)
+		_, err := standby.RunOnce(n.Ctx)
+		if !errors.Is(err, unilog.ErrStandby) {
+			t.Fatalf("the standby says %v", err)
+		}
+		if !world.Happened(lost) {
+			return err.Error()
+		}
+		return ""
+	})
+	n.Redis.Blackhole(0) // for new connections: what was in the hole stays lost
+	leader.Close()
+	if _, err := standby.RunOnce(n.Ctx); err != nil {
+		t.Errorf("the standby takes the lead and says %v", err)
+	}
+}
+
+func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
+	t.Parallel()
+	for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			n := world.SetupNetwork(t)
+			far := n.FarStreamer(world.Short)
+			n.Commit("1")
+			n.Insist(far.RunOnce, func() {})
+			n.Commit("1")
+			n.Postgres.Blackhole(d)
+			next := n.Streamer()
+			n.AwaitLead(next)
+			n.Commit("1")
+			n.Drain(next)
+			world.Heal(n.Postgres)
+			if _, err := far.RunOnce(n.Ctx); err == nil {
+				t.Error("the leader that was in the hole still leads")
+			}
+			next.Close()
+			n.Check(3)
+		})
+	}
+}
+
+// TestLeaderSilentAtAnyMessageIsReplaced lets a streamer fall silent before its
+// first message to Postgres, then before its second, and so on. Nothing heals.
+func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
+	t.Parallel()
+	n := world.SetupNetwork(t)
+	met, commits := 0, 0
+	for ; ; met++ {
+		n.Commit("1")
+		commits++
+		if !fallSilentAt(n, met+1) {
+			break
+		}
+		next := n.Streamer()
+		n.AwaitLead(next)
+		next.Close()
+		world.Heal(n.Postgres)
+	}
+	if met < 5 {
+		t.Errorf("only %d silences were met", met)
+	}
+	n.Check(commits)
+}
+
+// fallSilentAt lets a new streamer fall silent before a message, and says whether
+// there was such a message.
+func fallSilentAt(n *world.Network, message int) (silent bool) {
+	n.Helper()
+	n.Attempt("a streamer to fall silent, or to get through", func(context.Context) (bool, error) {
+		n.Postgres.Disarm() // the trap of an attempt that failed may have sprung since
+		world.Heal(n.Postgres)
+		n.FarDB.Reset()
+		far := n.FarStreamer(world.Short)
+		hole := n.Postgres.BlackholeAt(proxy.ToServer, proxy.Nth(message), proxy.Both)
+		ctx, cancel := n.Lapse(hole)
+		defer cancel()
+		_, err := far.RunOnce(ctx)
+		if silent = world.Happened(hole); !silent {
+			far.Close() // an error was the machine's: Postgres has ended the session
+		}
+		return silent || err == nil, err
+	})
+	return silent
+}
+
+// TestLeaderInABlackHoleHoldsNoTables cuts a leader off in the middle of a
+// transaction, which holds locks that its successor needs.
+func TestLeaderInABlackHoleHoldsNoTables(t *testing.T) {
+	t.Parallel()
+	n := world.SetupNetwork(t)
+	n.Commit("1")
+	n.Attempt("a leader to fall into the hole", func(context.Context) (bool, error) {
+		n.Postgres.Disarm()
+		world.Heal(n.Postgres)
+		far := n.FarStreamer(world.Short, func(cfg *streamer.Config) {
+			*cfg = streamer.WithChunkRecords(*cfg, 10)
+			cfg.BatchRecords = 5
+		})
+		hole := n.Postgres.BlackholeAt(proxy.ToServer, proxy.Containing("ALTER TABLE log_records ATTACH"), proxy.Both)
+		ctx, cancel := n.Lapse(hole)
+		defer cancel()
+		_, err := far.RunOnce(ctx)
+		if err == nil {
+			t.Fatal("the leader got out of the hole")
+		}
+		return world.Happened(hole), err // or it lost its session, as the machine is slow
+	})
+	next := n.Streamer()
+	n.AwaitLead(next)
+	world.Heal(n.Postgres)
+	n.Drain(next)
+	next.Close()
+	n.Check(1)
+}
+
+func TestOneStreamerLeads(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	first, second := w.Streamer(), w.Streamer()
+	w.Commit("1")
+	w.Drain(first)
+	if _, err := second.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrStandby) {
+		t.Fatalf("the second streamer says %v, want ErrStandby", err)
+	}
+	epoch := first.Term().Epoch
+	first.Close()
+	w.Commit("2")
+	w.WantCount("published by the second", w.Drain(second), 1)
+	if second.Term().Epoch <= epoch {
+		t.Errorf("the second's epoch is %d, the first's was %d", second.Term().Epoch, epoch)
+	}
+}
+
+func TestFrozenLeaderLosesTheLead(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	frozen := w.Streamer(world.Short)
+	w.Commit("1")
+	w.Attempt("the leader to publish", func(ctx context.Context) (bool, error) {
+		_, err := frozen.RunOnce(ctx)
+		return err == nil, err
+	})
+	epoch := frozen.Term().Epoch
+	// It does nothing any more, and its connection stays open.
+	next := w.Streamer()
+	w.AwaitLead(next)
+	w.Commit("2")
+	w.Drain(next)
+	// The log refuses it even before it has heard of the loss of its session.
+	var fenced *unilog.FencedError
+	if _, err := w.Log.Claim(w.Ctx, unilog.Term{LogID: next.Term().LogID, Epoch: epoch}); !errors.As(err, &fenced) {
+		t.Errorf("the log says %v to the frozen leader's term", err)
+	}
+	if _, err := frozen.RunOnce(w.Ctx); err == nil {
+		t.Error("the frozen leader wakes up and leads")
+	}
+}
+
+func TestStreamerRefusesALogThatIsAhead(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.CommitMany(10)
+	s := w.Streamer()
+	w.Drain(s)
+	s.Close()
+	w.Exec(`DELETE FROM log_records WHERE "offset" > 5`) // as a restore would
+	w.Exec(`UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
+	var ahead *unilog.LogAheadError
+	if err := w.Streamer().Run(w.Ctx); !errors.As(err, &ahead) || ahead.Log != 10 || ahead.Database != 5 {
+		t.Fatalf("the streamer says %v, want the heads 10 and 5", err)
+	}
+	// The way out that the message gives.
+	w.Command("DEL", w.Stream)
+	w.Exec(`DELETE FROM amounts WHERE id > 5`)
+	w.Drain(w.Streamer())
+	w.WantCount("stream entries", len(w.Offsets()), 5)
+}
+
+func TestStreamerRefusesALogOfAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	w, other := world.SetupOnRedis(t), world.SetupOnRedis(t)
+	other.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`) // both are copies of one
+	s := w.Streamer()
+	w.Commit("1")
+	w.Drain(s)
+	var foreign *unilog.ForeignLogError
+	err := other.Streamer(func(cfg *streamer.Config) { cfg.Log = w.Log }).Run(w.Ctx)
+	if !errors.As(err, &foreign) {
+		t.Errorf("a streamer of another database says %v", err)
+	}
+	w.Commit("2")
+	w.WantCount("published as if nothing had been", w.Drain(s), 1)
 }

@@ -36,7 +36,7 @@ func lastStaged(w *world.World) int64 {
 // the mark waits for it however many others come and go.
 func TestLowWaterWaitsForOpenTransactions(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	w.Commit("1")
 	open := w.Begin()
@@ -65,7 +65,7 @@ func TestLowWaterWaitsForOpenTransactions(t *testing.T) {
 // leader.
 func TestDeadRowsAreWalkedOverOnce(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	snapshot, err := w.DB.BeginTx(w.Ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 	w.Must(err)
 	defer func() { w.Must(snapshot.Rollback(w.Ctx)) }()
@@ -104,7 +104,7 @@ func TestDeadRowsAreWalkedOverOnce(t *testing.T) {
 // Ids of somebody's own are found in the end, wherever they are.
 func TestStrayIDIsFound(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	w.Commit("1", "1", "1")
 	if mark := tidied(w, s); mark < 3 {

@@ -2,7 +2,9 @@ package streamer_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -12,28 +14,6 @@ import (
 	"github.com/rocketrides/unilog/streamer"
 )
 
-// running runs a streamer until stop is called.
-func running(w *world.World, s *streamer.Streamer) (stop func()) {
-	ctx, cancel := context.WithCancel(w.Ctx)
-	w.Cleanup(cancel)
-	var group errgroup.Group
-	group.Go(func() error { return s.Run(ctx) })
-	return func() { w.Helper(); cancel(); w.Ended("the streamer", &group) }
-}
-
-// TestRunAfterRunOnce lets Run go on with the lead that RunOnce took.
-func TestRunAfterRunOnce(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Repartition(2, 1)
-	s := w.Streamer()
-	w.Drain(s)
-	stop := running(w, s)
-	w.CommitMany(10)
-	w.AwaitPublished(10)
-	stop()
-}
-
 // TestNumberingThatTakesTooLong has a server that ends a statement which numbers more
 // than four records, as its statement_timeout would.
 func TestNumberingThatTakesTooLong(t *testing.T) {
@@ -41,7 +21,7 @@ func TestNumberingThatTakesTooLong(t *testing.T) {
 	for _, partitions := range []int{1, 2} {
 		t.Run(fmt.Sprintf("partitions=%d", partitions), func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Repartition(partitions, 1)
 			w.Exec(`
 				CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -65,7 +45,7 @@ func TestNumberingThatTakesTooLong(t *testing.T) {
 // is done.
 func TestLostNumbererIsReplacedDuringABacklog(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(2, 1)
 	const backlog = 5
 	byPartition := map[int]string{}
@@ -105,57 +85,11 @@ func TestLostNumbererIsReplacedDuringABacklog(t *testing.T) {
 	}
 }
 
-// TestNotificationsDoNotPileUp publishes without ever waiting for a notification.
-func TestNotificationsDoNotPileUp(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Repartition(2, 1)
-	s := w.Streamer()
-	for range 50 {
-		w.CommitMany(2)
-		w.Drain(s)
-	}
-	for p := range 2 {
-		if n := s.Notifications(p); n > 10 {
-			t.Errorf("partition %d: %d notifications are kept", p, n)
-		}
-	}
-}
-
-// TestStreamerThatCannotReachTheLog lets one of two lose its way to the log, but not
-// to the database.
-func TestStreamerThatCannotReachTheLog(t *testing.T) {
-	t.Parallel()
-	n := world.SetupNetwork(t)
-	n.Repartition(4, 1)
-	one, leads := countedStreamer(n.World)
-	stopOne := running(n.World, one)
-	stopTwo := running(n.World, n.Streamer(func(cfg *streamer.Config) { cfg.Log = n.FarLog }))
-	leadsOf := func(want int64) {
-		n.Helper()
-		world.AwaitEqual(n.World, "the partitions that one leads", want, leads.Load)
-	}
-	leadsOf(2)
-	n.Redis.Refuse(true)
-	n.Redis.Cut()
-	all := world.Keys(8)
-	n.CommitKeyed(1, 5, all...)
-	n.AwaitPublished(5 * len(all))
-	leadsOf(4)
-	n.Redis.Refuse(false)
-	leadsOf(2)
-	n.CommitKeyed(6, 10, all...)
-	n.AwaitPublished(10 * len(all))
-	stopTwo()
-	stopOne()
-	wantKeys(n.World, 4, 10, all...)
-}
-
 // TestNumbererWaitsForTheHeads numbers while another transaction gives offsets of its
 // own.
 func TestNumbererWaitsForTheHeads(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(2, 1)
 	s := w.Streamer()
 	w.CommitMany(2)
@@ -175,4 +109,84 @@ func TestNumbererWaitsForTheHeads(t *testing.T) {
 	w.Ended("the numbering", &numbering)
 	w.Drain(s)
 	w.AwaitPublished(6)
+}
+
+// wantKeys sees that the partitions of the log hold the records of each key in
+// their order, from 1 to last, each in the key's partition.
+func wantKeys(w *world.World, partitions, last int, keys ...string) {
+	w.Helper()
+	seen := map[string]int{}
+	for p := range partitions {
+		for i, e := range w.ReadPartition(p) {
+			if e.Offset != int64(i+1) {
+				w.Errorf("entry number %d of partition %d has offset %d", i+1, p, e.Offset)
+			}
+			if want := unilog.PartitionOf(e.Key, partitions); p != want {
+				w.Errorf("key %s is in partition %d, want %d", e.Key, p, want)
+			}
+			var data struct{ N int }
+			w.Must(json.Unmarshal(e.Data, &data))
+			if seen[e.Key]++; data.N != seen[e.Key] {
+				w.Errorf("record %d of key %s comes as number %d", data.N, e.Key, seen[e.Key])
+			}
+		}
+	}
+	for _, key := range keys {
+		w.WantCount("records of key "+key, seen[key], last)
+	}
+	w.WantCount("keys", len(seen), len(keys))
+}
+
+func TestKeysKeepTheirOrderInPartitions(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Repartition(4, 1)
+	s := w.Streamer(func(cfg *streamer.Config) { cfg.BatchRecords = 50 })
+	all := world.Keys(20)
+	w.CommitKeyed(1, 10, all...)
+	w.WantCount("published", w.Drain(s), 200)
+	w.CommitKeyed(11, 20, all...)
+	w.WantCount("published", w.Drain(s), 200)
+	wantKeys(w, 4, 20, all...)
+	for p := range 4 {
+		head, err := w.Log.Head(w.Ctx, p)
+		w.Must(err)
+		w.WantCount("partitions that the log tells of", head.Partitions, 4)
+	}
+	w.WantCount("known as published", int(world.Query[int64](w, `SELECT sum(published_offset)::bigint FROM log_partitions`)), 400)
+}
+
+func TestRecordsWithoutAKeyAreSpread(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(4, 1)
+	w.CommitMany(100)
+	w.WantCount("published", w.Drain(w.Streamer()), 100)
+	for p := range 4 {
+		w.WantCount(fmt.Sprintf("records of partition %d", p), len(w.ReadPartition(p)), 25)
+	}
+}
+
+// TestPlanOfNumberingForMany is TestPlansOnLargeTables for several partitions.
+func TestPlanOfNumberingForMany(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(8, 1)
+	s := w.Streamer()
+	w.CommitMany(8)
+	w.Drain(s) // there are chunks now
+	w.CommitMany(100_000)
+	for _, analyzed := range []bool{false, true} {
+		if analyzed {
+			w.Exec(`ANALYZE`)
+		}
+		for _, plan := range []string{
+			w.Explain(streamer.SQLNumberMany, 1000, 4<<20, 0),
+			w.Explain(streamer.SQLStaged, 0),
+		} {
+			if !strings.Contains(plan, "using staged_log_records_pkey") || strings.Contains(plan, "Seq Scan on staged_log_records") {
+				t.Errorf("analyzed %v: the plan is\n%s", analyzed, plan)
+			}
+		}
+	}
 }

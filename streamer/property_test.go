@@ -46,7 +46,7 @@ type budget struct {
 func (b *budget) take() bool { return b.left.Add(-1) >= 0 || b.failed.Load() }
 
 func checkInterleavings(t *testing.T, cases *budget) {
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		if !cases.take() {
 			return
@@ -253,7 +253,7 @@ func (m *model) finish() {
 	}
 	world.AwaitQuery(&m.World, "consumers that are behind", 0, sqlBehindHead, consumerNames)
 	m.CheckArchive()
-	m.CheckStream()
+	m.CheckLog()
 	m.CheckAudit()
 	m.checkLog()
 	for _, name := range consumerNames {

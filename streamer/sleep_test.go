@@ -44,7 +44,7 @@ func lastLook(w *world.World) time.Time {
 
 func TestWriterWakesTheLeader(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	asleep(w)
 	for i := range 20 {
 		w.Commit("5")
@@ -75,7 +75,7 @@ func TestWriterWakesTheLeader(t *testing.T) {
 // the leader's steps.
 func TestWritersWhileTheLeaderLiesDown(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	asleep(w)
 	written := 0
 	for range 150 {
@@ -100,7 +100,7 @@ func TestWritersWhileTheLeaderLiesDown(t *testing.T) {
 func awaitEntriesAtOnce(w *world.World, n int) {
 	w.Helper()
 	for over := time.Now().Add(await.Patience); ; {
-		entries := w.StreamLength()
+		entries := w.LogLength()
 		if entries == n {
 			return
 		}
@@ -115,7 +115,7 @@ func awaitEntriesAtOnce(w *world.World, n int) {
 // time that it may be silent costs it the lead: the next term will do.
 func TestSleepingLeaderKeepsTheLead(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	config := w.DB.Config()
 	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Hour}
@@ -152,7 +152,7 @@ func TestSleepingLeaderKeepsTheLead(t *testing.T) {
 // TestRebuildWakesTheLeader empties the log while the leader sleeps.
 func TestRebuildWakesTheLeader(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(30)
 	w.Runs(func(cfg *streamer.Config) {
 		cfg.BatchRecords = 10
@@ -171,7 +171,7 @@ func TestRebuildWakesTheLeader(t *testing.T) {
 // awake: it will not notify, so the leader must not sleep before it has ended.
 func TestLeaderStaysAwakeForAWriterAtWork(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	tx := w.Begin()
 	w.Note(tx, "1")
 	s := w.Streamer(func(cfg *streamer.Config) { *cfg = streamer.WithoutClock(*cfg) })
@@ -222,4 +222,21 @@ func TestPreparedTransactions(t *testing.T) {
 	w.AwaitEntries(10)
 	stop()
 	w.Must(world.Receive(w, "the streamer to end", done))
+}
+
+// TestNotificationsDoNotPileUp publishes without ever waiting for a notification.
+func TestNotificationsDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(2, 1)
+	s := w.Streamer()
+	for range 50 {
+		w.CommitMany(2)
+		w.Drain(s)
+	}
+	for p := range 2 {
+		if n := s.Notifications(p); n > 10 {
+			t.Errorf("partition %d: %d notifications are kept", p, n)
+		}
+	}
 }

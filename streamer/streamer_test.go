@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -25,8 +27,8 @@ func TestStreamerMovesRecordsToTheLog(t *testing.T) {
 	w.Commit("3")
 	w.WantCount("published", w.Drain(s), 3)
 	w.WantCount("staged rows left", world.Query[int](w, `SELECT count(*) FROM staged_log_records`), 0)
-	if ids := strings.Join(w.StreamIDs(), " "); ids != "1-0 2-0 3-0" {
-		t.Errorf("the stream holds %s", ids)
+	if offsets := w.Offsets(); !slices.Equal(offsets, []int64{1, 2, 3}) {
+		t.Errorf("the log holds the offsets %v", offsets)
 	}
 	if published := world.Query[int64](w, `SELECT published_offset FROM log_partitions`); published != 3 {
 		t.Errorf("published_offset is %d, want 3", published)
@@ -54,7 +56,7 @@ func TestStreamerCrashes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			crashed := false
 			s := w.Streamer(func(cfg *streamer.Config) {
 				*cfg = streamer.WithAppendRecords(*cfg, 2)
@@ -64,30 +66,12 @@ func TestStreamerCrashes(t *testing.T) {
 			if _, err := s.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrSimulated) || s.Leads() {
 				t.Fatalf("the crash gave %v, and the streamer leads: %v", err, s.Leads())
 			}
-			w.WantCount("stream entries at the crash", len(w.StreamIDs()), c.entries)
+			w.WantCount("stream entries at the crash", len(w.Offsets()), c.entries)
 			w.Drain(w.Streamer()) // another process
-			w.WantCount("stream entries", len(w.StreamIDs()), 5)
+			w.WantCount("stream entries", len(w.Offsets()), 5)
 			w.Consume(w.Consumer("sum"))
 			w.WantTotal("sum", "15")
 		})
-	}
-}
-
-func TestOneStreamerLeads(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	first, second := w.Streamer(), w.Streamer()
-	w.Commit("1")
-	w.Drain(first)
-	if _, err := second.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrStandby) {
-		t.Fatalf("the second streamer says %v, want ErrStandby", err)
-	}
-	epoch := first.Term().Epoch
-	first.Close()
-	w.Commit("2")
-	w.WantCount("published by the second", w.Drain(second), 1)
-	if second.Term().Epoch <= epoch {
-		t.Errorf("the second's epoch is %d, the first's was %d", second.Term().Epoch, epoch)
 	}
 }
 
@@ -98,7 +82,7 @@ func TestZombieDoesNoHarm(t *testing.T) {
 	for _, where := range []string{"before it numbers", "after numbering", "in the middle of append", "after the append"} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			successor := w.Streamer()
 			takeOver := func(context.Context, []unilog.Entry) error {
 				// The lock goes, the session stays: the worst case.
@@ -139,34 +123,14 @@ func TestZombieDoesNoHarm(t *testing.T) {
 				t.Errorf("the zombie recorded %d as published", published)
 			}
 			w.Drain(successor)
-			w.WantCount("stream entries", len(w.StreamIDs()), 3)
+			w.WantCount("stream entries", len(w.Offsets()), 3)
 		})
 	}
 }
 
-func TestStreamerRefusesALogThatIsAhead(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.CommitMany(10)
-	s := w.Streamer()
-	w.Drain(s)
-	s.Close()
-	w.Exec(`DELETE FROM log_records WHERE "offset" > 5`) // as a restore would
-	w.Exec(`UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
-	var ahead *unilog.LogAheadError
-	if err := w.Streamer().Run(w.Ctx); !errors.As(err, &ahead) || ahead.Log != 10 || ahead.Database != 5 {
-		t.Fatalf("the streamer says %v, want the heads 10 and 5", err)
-	}
-	// The way out that the message gives.
-	w.Command("DEL", w.Stream)
-	w.Exec(`DELETE FROM amounts WHERE id > 5`)
-	w.Drain(w.Streamer())
-	w.WantCount("stream entries", len(w.StreamIDs()), 5)
-}
-
 func TestStreamerRefusesALogThatHasDiverged(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	w.CommitMany(5)
 	w.Drain(s)
@@ -182,83 +146,12 @@ func TestStreamerRefusesALogThatHasDiverged(t *testing.T) {
 	}
 	w.Command("DEL", w.Stream)
 	w.Drain(s)
-	w.WantCount("stream entries", len(w.StreamIDs()), 8)
-}
-
-func TestFrozenLeaderLosesTheLead(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	frozen := w.Streamer(world.Short)
-	w.Commit("1")
-	w.Attempt("the leader to publish", func(ctx context.Context) (bool, error) {
-		_, err := frozen.RunOnce(ctx)
-		return err == nil, err
-	})
-	epoch := frozen.Term().Epoch
-	// It does nothing any more, and its connection stays open.
-	next := w.Streamer()
-	w.AwaitLead(next)
-	w.Commit("2")
-	w.Drain(next)
-	// The log refuses it even before it has heard of the loss of its session.
-	var fenced *unilog.FencedError
-	if _, err := w.Log.Claim(w.Ctx, unilog.Term{LogID: next.Term().LogID, Epoch: epoch}); !errors.As(err, &fenced) {
-		t.Errorf("the log says %v to the frozen leader's term", err)
-	}
-	if _, err := frozen.RunOnce(w.Ctx); err == nil {
-		t.Error("the frozen leader wakes up and leads")
-	}
-}
-
-func TestStreamerWithoutConsumersInItsDatabase(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Exec(`ALTER TABLE checkpoints RENAME TO elsewhere`)
-	s := w.Streamer()
-	w.CommitMany(10)
-	w.WantCount("published", w.Drain(s), 10)
-	w.Must(s.Upkeep(w.Ctx))
-	w.Exec(`ALTER TABLE elsewhere RENAME TO checkpoints`)
-}
-
-func TestFailedUpkeepDoesNotStopThePublishing(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	s := w.Streamer(func(cfg *streamer.Config) {
-		*cfg = streamer.WithChunkRecords(*cfg, 100)
-		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 30, 10, time.Nanosecond
-	})
-	w.CommitMany(150)
-	w.Drain(s)
-	w.Exec(`CREATE VIEW report AS SELECT * FROM log_records_p0_1_to_100`) // so it cannot be dropped
-	w.Exec(`CREATE TABLE log_records_old PARTITION OF log_records FOR VALUES FROM (7, 1) TO (7, 2)`)
-	w.Must(s.Upkeep(w.Ctx))
-	w.CommitMany(150)
-	w.WantCount("published", w.Drain(s), 150)
-	w.Exec(`DROP VIEW report`)
-	w.Must(s.Upkeep(w.Ctx))
-	w.WantCount("archived", world.Query[int](w, `SELECT count(*) FROM log_records`), 100)
-}
-
-func TestStreamerRefusesALogOfAnotherDatabase(t *testing.T) {
-	t.Parallel()
-	w, other := world.Setup(t), world.Setup(t)
-	other.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`) // both are copies of one
-	s := w.Streamer()
-	w.Commit("1")
-	w.Drain(s)
-	var foreign *unilog.ForeignLogError
-	err := other.Streamer(func(cfg *streamer.Config) { cfg.Log = w.Log }).Run(w.Ctx)
-	if !errors.As(err, &foreign) {
-		t.Errorf("a streamer of another database says %v", err)
-	}
-	w.Commit("2")
-	w.WantCount("published as if nothing had been", w.Drain(s), 1)
+	w.WantCount("stream entries", len(w.Offsets()), 8)
 }
 
 func TestStreamerRunsWithWritersAndConsumers(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	ctx, stop := context.WithCancel(w.Ctx)
 	var processes, writers errgroup.Group
 	for i := range 2 {
@@ -284,7 +177,7 @@ func TestStreamerRunsWithWritersAndConsumers(t *testing.T) {
 	w.AwaitTotal("sum1", "600")
 	stop()
 	w.Ended("the processes", &processes)
-	w.WantCount("stream entries", len(w.StreamIDs()), 400)
+	w.WantCount("stream entries", len(w.Offsets()), 400)
 }
 
 func TestStreamerConfig(t *testing.T) {
@@ -304,4 +197,95 @@ func TestStreamerConfig(t *testing.T) {
 			t.Errorf("without a good %s: %v", field, err)
 		}
 	}
+}
+
+// running runs a streamer until stop is called.
+func running(w *world.World, s *streamer.Streamer) (stop func()) {
+	ctx, cancel := context.WithCancel(w.Ctx)
+	w.Cleanup(cancel)
+	var group errgroup.Group
+	group.Go(func() error { return s.Run(ctx) })
+	return func() { w.Helper(); cancel(); w.Ended("the streamer", &group) }
+}
+
+// TestRunAfterRunOnce lets Run go on with the lead that RunOnce took.
+func TestRunAfterRunOnce(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(2, 1)
+	s := w.Streamer()
+	w.Drain(s)
+	stop := running(w, s)
+	w.CommitMany(10)
+	w.AwaitPublished(10)
+	stop()
+}
+
+// BenchmarkDrain numbers and publishes a backlog of 10,000 records.
+func BenchmarkDrain(b *testing.B) {
+	w := world.SetupOnRedis(b)
+	s := w.Streamer()
+	w.Drain(s)
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		w.CommitMany(10_000)
+		b.StartTimer()
+		n += w.Drain(s)
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
+}
+
+func TestStreamerIsReady(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	var crash error
+	s := w.Streamer(func(cfg *streamer.Config) {
+		cfg.Hooks.AfterAppend = func(context.Context, []unilog.Entry) error { return crash }
+	})
+	w.WantReady(s.Ready, "has not looked yet")
+	w.Drain(s)
+	w.WantReady(s.Ready, "")
+
+	standby := w.Streamer()
+	if _, err := standby.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrStandby) {
+		t.Fatalf("the second streamer: %v", err)
+	}
+	w.WantReady(standby.Ready, "")
+
+	crash = unilog.ErrSimulated
+	w.Commit("1")
+	if _, err := s.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrSimulated) {
+		t.Fatalf("no simulated failure, but %v", err)
+	}
+	w.WantReady(s.Ready, "")
+
+	s.Close()
+	crash = nil
+	w.Memory.SetLogID(0, "another")
+	if err := w.EndOf(w.Ctx, s.Run); err == nil {
+		t.Fatal("it runs with another database's log")
+	}
+	w.WantReady(s.Ready, "belongs to another database")
+	var foreign *unilog.ForeignLogError
+	if !errors.As(s.Ready(), &foreign) {
+		t.Errorf("the reason is %T", s.Ready())
+	}
+	w.Wipe()
+	w.Drain(s)
+	w.WantReady(s.Ready, "")
+}
+
+// TestReadyIsConcurrent is for the race detector.
+func TestReadyIsConcurrent(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	s := w.Streamer()
+	ctx, stop := context.WithCancel(w.Ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	w.AwaitThat("the streamer to be ready", func() bool { return s.Ready() == nil })
+	stop()
+	w.Must(await.Receive(t, "the streamer to end", ended))
 }

@@ -2,20 +2,24 @@ package streamer_test
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
 
 func TestStreamerKeepsTheLogShort(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer(func(cfg *streamer.Config) { cfg.KeepRecords = 100 })
 	ones := func(cfg *consumer.Config) { cfg.Handler = addOnes }
 	slow := w.Consumer("slow", ones)
@@ -23,7 +27,7 @@ func TestStreamerKeepsTheLogShort(t *testing.T) {
 	w.Drain(s)
 	w.Must(s.Upkeep(w.Ctx))
 	// Redis trims by nodes of about a hundred entries.
-	length := w.StreamLength
+	length := w.LogLength
 	if n := length(); n < 100 || n > 250 {
 		t.Errorf("the stream keeps %d entries without consumers, want 100 or a few more", n)
 	}
@@ -103,7 +107,7 @@ func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {
 // the one before has published and dropped.
 func TestDroppedIsRecorded(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer(func(cfg *streamer.Config) {
 		*cfg = streamer.WithChunkRecords(*cfg, 2)
 		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 10, 1, time.Nanosecond
@@ -138,4 +142,129 @@ func TestExpiredConsumerHoldsNothingBack(t *testing.T) {
 	w.Must(s.Upkeep(w.Ctx))
 	w.WantCount("archived when it has expired", world.Query[int](w, `SELECT count(*) FROM log_records`), 50)
 	w.Exec(`DELETE FROM checkpoints`) // it can never agree again
+}
+
+func TestStreamerWithoutConsumersInItsDatabase(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Exec(`ALTER TABLE checkpoints RENAME TO elsewhere`)
+	s := w.Streamer()
+	w.CommitMany(10)
+	w.WantCount("published", w.Drain(s), 10)
+	w.Must(s.Upkeep(w.Ctx))
+	w.Exec(`ALTER TABLE elsewhere RENAME TO checkpoints`)
+}
+
+func TestFailedUpkeepDoesNotStopThePublishing(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	s := w.Streamer(func(cfg *streamer.Config) {
+		*cfg = streamer.WithChunkRecords(*cfg, 100)
+		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 30, 10, time.Nanosecond
+	})
+	w.CommitMany(150)
+	w.Drain(s)
+	w.Exec(`CREATE VIEW report AS SELECT * FROM log_records_p0_1_to_100`) // so it cannot be dropped
+	w.Exec(`CREATE TABLE log_records_old PARTITION OF log_records FOR VALUES FROM (7, 1) TO (7, 2)`)
+	w.Must(s.Upkeep(w.Ctx))
+	w.CommitMany(150)
+	w.WantCount("published", w.Drain(s), 150)
+	w.Exec(`DROP VIEW report`)
+	w.Must(s.Upkeep(w.Ctx))
+	w.WantCount("archived", world.Query[int](w, `SELECT count(*) FROM log_records`), 100)
+}
+
+// TestSlowConsumerDelaysNobody keeps one consumer in its transaction while the
+// others get everything done.
+func TestSlowConsumerDelaysNobody(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	s := w.Streamer(func(cfg *streamer.Config) { cfg.KeepRecords = 10 })
+	w.CommitMany(5)
+	w.Drain(s)
+	busy, goOn := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
+	slow := w.Consumer("slow", func(cfg *consumer.Config) {
+		cfg.HandlerTimeout = await.Patience // the others take what time they need
+		add := cfg.Handler
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			if !world.Happened(busy) {
+				close(busy)
+				<-goOn
+			}
+			return add(ctx, tx, entries)
+		}
+	})
+	var slowly errgroup.Group
+	slowly.Go(func() error { _, err := slow.RunOnce(w.Ctx); return err })
+	await.Receive(t, "the slow one to be busy", busy)
+	w.WantCount("applied by a new consumer", w.Consume(w.Consumer("quick")), 5)
+	for range 3 {
+		w.CommitMany(100)
+		w.WantCount("published", w.Drain(s), 100)
+		w.Must(s.Upkeep(w.Ctx))
+		w.WantCount("applied by the others", w.Consume(w.Consumer("quick")), 100)
+	}
+	release()
+	w.Must(slowly.Wait())
+	w.WantTotal("slow", "5")
+	w.WantCount("applied by the slow one afterwards", w.Consume(slow), 300)
+}
+
+// TestFarBehindTheLog takes the ways out of a gap that the errors name: to give
+// a consumer the archive, and to start it at the head when that lacks the
+// records, too.
+func TestFarBehindTheLog(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	s := w.Streamer(func(cfg *streamer.Config) {
+		*cfg = streamer.WithChunkRecords(*cfg, 100)
+		cfg.BatchRecords, cfg.KeepRecords, cfg.Retention = 50, 10, time.Nanosecond
+	})
+	alone := func(cfg *consumer.Config) { cfg.Archive = nil }
+	w.CommitMany(20)
+	w.Drain(s)
+	w.Consume(w.Consumer("behind", alone))
+	w.CommitMany(500)
+	w.Drain(s)
+	w.Command("XTRIM", w.Stream, "MAXLEN", "10")
+	var gap *unilog.GapError
+	if _, err := w.Consumer("behind", alone).RunOnce(w.Ctx); !errors.As(err, &gap) || gap.From != 21 || gap.To != 510 || gap.Archive {
+		t.Errorf("without the archive it says %v, want a gap from 21 to 510", err)
+	}
+	w.WantCount("applied with the archive", w.Consume(w.Consumer("behind")), 500)
+	w.WantTotal("behind", "520")
+
+	w.Must(s.Upkeep(w.Ctx)) // the streamer itself drops what all have applied
+	gap = nil
+	if _, err := w.Consumer("late").RunOnce(w.Ctx); !errors.As(err, &gap) || gap.From != 1 || gap.To != 500 || !gap.Archive {
+		t.Errorf("when the archive lacks them, too, it says %v, want a gap from 1 to 500", err)
+	}
+	w.Exec(`DELETE FROM checkpoints WHERE name = 'late'`)
+	created, err := world.Audit.Bootstrap(w.Ctx, w.DB, "late")
+	w.Must(err)
+	if !created {
+		t.Error("it was not bootstrapped")
+	}
+	w.Commit("1000")
+	w.Drain(s)
+	w.WantCount("applied when it was bootstrapped", w.Consume(w.Consumer("late")), 1)
+	w.WantTotal("late", "1520")
+	w.Consume(w.Consumer("behind"))
+}
+
+// TestPartitionIsRebuilt loses one partition of the log.
+func TestPartitionIsRebuilt(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Repartition(3, 1)
+	all := world.Keys(12)
+	s := w.Streamer()
+	w.CommitKeyed(1, 10, all...)
+	w.Drain(s)
+	w.Command("DEL", w.Stream+":1", "{"+w.Stream+":1}:leader")
+	w.CommitKeyed(11, 12, all...)
+	w.Drain(s)
+	wantKeys(w, 3, 12, all...)
 }

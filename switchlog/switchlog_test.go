@@ -3,7 +3,6 @@ package switchlog_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -186,67 +185,6 @@ func (w *world) heads(names ...string) (heads []int64) {
 	return heads
 }
 
-// TestLogMovesWhileRecordsFlow moves a log there, back, and there again, under
-// streamers and consumers that fail now and then.
-func TestLogMovesWhileRecordsFlow(t *testing.T) {
-	t.Parallel()
-	w := setup(t)
-	staged, stopWriter := w.runWriter()
-	stopOne, stopTwo := w.runStreamer(), w.runStreamer()
-	stopSum, stopCount := w.runConsumer("sum"), w.runConsumer("count")
-	applied := func(name string) int64 {
-		return query[int64](w, `SELECT count(*) FROM applied WHERE name = $1`, name)
-	}
-	flows := func() {
-		w.Helper()
-		now := staged.Load()
-		await.True(w, "both consumers to go on", func() bool { return applied("sum") > now && applied("count") > now })
-	}
-	flows()
-	for i, move := range []func(){
-		func() {
-			next := w.engine("b")
-			w.copyAll(next)
-			if n, err := switchlog.Compare(w.ctx, w.db, next); err != nil || n == 0 {
-				t.Errorf("compared %d: %v", n, err)
-			}
-			_, err := switchlog.Move(w.ctx, w.db, "b")
-			w.must(err)
-		},
-		func() {
-			_, err := switchlog.Undo(w.ctx, w.db)
-			w.must(err)
-		},
-		func() { // without a copy: what is missing comes from the archive
-			_, err := switchlog.Move(w.ctx, w.db, "b")
-			w.must(err)
-			_, err = switchlog.Finish(w.ctx, w.db)
-			w.must(err)
-		},
-	} {
-		move()
-		want := []string{"b", "", "b"}[i]
-		moved := w.heads(want)[0]
-		await.True(w, "the log to be written in its new place", func() bool { return w.heads(want)[0] > moved+10 })
-		flows()
-		generation := fmt.Sprintf("%d/%%", i+1)
-		await.Equal(w, "the consumers that read it there", 2, func() int {
-			return query[int](w, `SELECT count(*) FROM checkpoints WHERE position LIKE $1`, generation)
-		})
-	}
-	stopWriter()
-	records := int(staged.Load())
-	await.Equal(w, "records applied by both", int64(2*records), func() int64 { return applied("sum") + applied("count") })
-	for _, stop := range []func(){stopOne, stopTwo, stopSum, stopCount} {
-		stop()
-	}
-	w.checkApplied("sum", records)
-	w.checkApplied("count", records)
-	if heads := w.heads("", "b"); heads[0] >= heads[1] || heads[1] != int64(records) {
-		t.Errorf("the old log is at offset %d and the new one at %d of %d", heads[0], heads[1], records)
-	}
-}
-
 // TestPositionsOfAnotherPlaceAreIgnored gives a reader the position that an entry
 // has in another place.
 func TestPositionsOfAnotherPlaceAreIgnored(t *testing.T) {
@@ -267,71 +205,5 @@ func TestPositionsOfAnotherPlaceAreIgnored(t *testing.T) {
 		if len(got) != 3 || got[0].Offset != 3 || got[0].Position != "1/" {
 			t.Errorf("after position %q: %d entries, %+v", position, len(got), got)
 		}
-	}
-}
-
-func TestMovesTakeTurns(t *testing.T) {
-	t.Parallel()
-	w := setup(t)
-	if _, err := switchlog.Undo(w.ctx, w.db); !errors.Is(err, switchlog.ErrFinal) {
-		t.Errorf("undo of nothing: %v", err)
-	}
-	generation, err := switchlog.Move(w.ctx, w.db, "b")
-	w.must(err)
-	if generation != 1 {
-		t.Errorf("generation %d", generation)
-	}
-	if _, err := switchlog.Move(w.ctx, w.db, "c"); err == nil {
-		t.Error("a second move before the first one is finished")
-	}
-	at, err := switchlog.Undo(w.ctx, w.db)
-	w.must(err)
-	if at.URL != "" || at.Generation != 2 {
-		t.Errorf("undone to %+v", at)
-	}
-	if _, err := switchlog.Undo(w.ctx, w.db); !errors.Is(err, switchlog.ErrFinal) {
-		t.Errorf("undo of an undo: %v", err)
-	}
-}
-
-// TestCompareOfAShortCopy compares a copy with fewer entries than are compared at most.
-func TestCompareOfAShortCopy(t *testing.T) {
-	t.Parallel()
-	w := setup(t)
-	stop := w.runStreamer()
-	for n := range 50 {
-		w.stage(n + 1)
-	}
-	await.Equal(w, "the published offset", 50, func() int { return query[int](w, `SELECT published_offset FROM log_partitions`) })
-	stop()
-	next := w.engine("b")
-	if n, err := switchlog.Copy(w.ctx, w.db, next, 10); n != 10 || err != nil {
-		t.Errorf("copied %d: %v", n, err)
-	}
-	if n, err := switchlog.Compare(w.ctx, w.db, next); n != 10 || err != nil {
-		t.Errorf("compared %d: %v", n, err)
-	}
-}
-
-// TestCopyRefusesALogThatIsAhead sees that a log that somebody else writes to is
-// left alone.
-func TestCopyRefusesALogThatIsAhead(t *testing.T) {
-	t.Parallel()
-	w := setup(t)
-	stop := w.runStreamer()
-	w.stage(1)
-	await.Equal(w, "the head", 1, func() int64 { return w.heads("")[0] })
-	stop()
-	next := w.engine("b")
-	logID := query[string](w, `SELECT log_id::text FROM log_partitions`)
-	w.must(next.Reset(w.ctx, unilog.Term{LogID: logID, Epoch: 1}, 100))
-	if _, err := switchlog.Copy(w.ctx, w.db, next, 10); err == nil {
-		t.Error("copied behind another writer")
-	}
-	foreign := w.engine("c")
-	w.must(foreign.Reset(w.ctx, unilog.Term{LogID: "0196f0c4-0000-7000-8000-000000000002", Epoch: 1}, 0))
-	var theirs *unilog.ForeignLogError
-	if _, err := switchlog.Copy(w.ctx, w.db, foreign, 10); !errors.As(err, &theirs) {
-		t.Errorf("copied into another database's log: %v", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // farDir holds the data directories that root's Postgres could not reach at
 // the place asked for.
-const farDir = "/var/lib/rocketrides"
+const farDir = "/var/lib/unilog"
 
 // maxSocket bounds a socket's path, in bytes: macOS allows 103, Linux 107.
 const maxSocket = 103
@@ -59,7 +59,7 @@ func socketDir(dir, name string, acct *account) (string, error) {
 
 // shortDirs are where dir's sockets may be instead, in order of preference.
 func shortDirs(dir string) []string {
-	name := "rocketrides-" + hash(dir)
+	name := "unilog-" + hash(dir)
 	return []string{filepath.Join(os.TempDir(), name), filepath.Join("/tmp", name)}
 }
 

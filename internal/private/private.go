@@ -4,7 +4,7 @@
 // even by SIGKILL.
 //
 // It works for root too, whom Postgres refuses to serve: the server then runs
-// as the user postgres, or nobody, and its data live under /var/lib/rocketrides
+// as the user postgres, or nobody, and its data live under /var/lib/unilog
 // if that user cannot reach the directory asked for.
 package private
 
@@ -28,7 +28,7 @@ type Options struct {
 	// Durable makes the server sync each commit to disk. Otherwise Postgres
 	// survives its own death but not the machine's, and Redis starts empty.
 	Durable bool
-	// Database is created when missing. Default: rocketrides. Postgres only.
+	// Database is created when missing. Default: unilog. Postgres only.
 	Database string
 	// Port is part of the socket's name, and where Postgres listens if ExtraArgs
 	// give it an address. Default: 5432. Postgres only.
@@ -155,7 +155,7 @@ func prepare(ctx context.Context, k kind, o Options) (Options, *Lock, error) {
 	if o.Dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return o, nil, err
 	}
-	o.Database = cmp.Or(o.Database, "rocketrides")
+	o.Database = cmp.Or(o.Database, "unilog")
 	o.Port = cmp.Or(o.Port, 5432)
 	o.LogFile = cmp.Or(o.LogFile, filepath.Join(o.Dir, k.name+".log"))
 	lock, err := TakeLock(ctx, filepath.Join(o.Dir, "lock"))

@@ -45,18 +45,10 @@ func (w *World) AwaitTotal(name, want string) {
 	AwaitEqual(w, "the total of "+name, want, func() string { return w.Total(name) })
 }
 
-// StreamLength is the number of the stream's entries.
-func (w *World) StreamLength() int {
-	w.Helper()
-	n, err := w.Command("XLEN", w.Stream).AsInt64()
-	w.Must(err)
-	return int(n)
-}
-
-// AwaitEntries waits until the stream has so many entries.
+// AwaitEntries waits until the log has so many entries.
 func (w *World) AwaitEntries(n int) {
 	w.Helper()
-	AwaitEqual(w, "the number of the stream's entries", n, w.StreamLength)
+	AwaitEqual(w, "the number of the log's entries", n, w.LogLength)
 }
 
 // AwaitPublished waits until the database knows of so many published records.

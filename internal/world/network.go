@@ -29,7 +29,7 @@ type Network struct {
 
 func SetupNetwork(t *testing.T) *Network {
 	t.Helper()
-	n := &Network{World: Setup(t)}
+	n := &Network{World: SetupOnRedis(t)}
 	through := func(url string) *proxy.Proxy {
 		p, err := proxy.For(url)
 		n.Must(err)
@@ -154,7 +154,7 @@ func (n *Network) Check(records int) {
 	n.Helper()
 	n.Settle()
 	n.WantCount("archived", Query[int](n.World, `SELECT count(*) FROM log_records`), records)
-	n.WantCount("stream entries", len(n.StreamIDs()), records)
+	n.WantCount("stream entries", len(n.Offsets()), records)
 	n.Consume(n.Consumer("sum"))
 	n.WantCount("applied", Query[int](n.World, `SELECT count(*) FROM applied`), records)
 	n.WantTotal("sum", fmt.Sprint(records))

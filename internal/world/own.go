@@ -41,11 +41,11 @@ func (w *World) StreamAll() {
 	s.Close()
 }
 
-// SetupSource makes a world with a log_id of its own: setup's databases are copies
-// of one.
+// SetupSource makes a world on Redis with a log_id of its own: the other setups'
+// databases are copies of one.
 func SetupSource(t *testing.T) *World {
 	t.Helper()
-	w := Setup(t)
+	w := SetupOnRedis(t)
 	w.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`)
 	return w
 }
@@ -58,13 +58,13 @@ func StateElsewhere(t *testing.T) *World {
 
 // SetupOn makes a world on servers that the test may kill. It is checked by the
 // test itself: when a test's cleanups run, such servers are gone.
-func SetupOn(t *testing.T, db *pgxpool.Pool, redisURL string) *World {
+func SetupOn(t testing.TB, db *pgxpool.Pool, redisURL string) *World {
 	t.Helper()
 	w := Bare(t, db)
-	var err error
-	w.Log, err = redislog.Open(w.Ctx, redisURL, w.Stream)
+	log, err := redislog.Open(w.Ctx, redisURL, w.Stream)
 	w.Must(err)
-	t.Cleanup(w.Log.Close)
+	t.Cleanup(log.Close)
+	w.Log = log
 	option, err := rueidis.ParseURL(redisURL)
 	w.Must(err)
 	option.DisableCache = true

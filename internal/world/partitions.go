@@ -41,9 +41,21 @@ var PartitionedAudit = audit.Equation{
 		ON CONFLICT (name, partition) DO UPDATE SET total = s.total + excluded.total`,
 }
 
+// SetupPartitions makes one whose log is in memory; see [Setup].
 func SetupPartitions(t *testing.T, number int) *Partitioned {
 	t.Helper()
-	p := &Partitioned{World: Setup(t)}
+	return partitioned(t, Setup(t), number)
+}
+
+// SetupPartitionsOnRedis makes one whose log is in Redis.
+func SetupPartitionsOnRedis(t *testing.T, number int) *Partitioned {
+	t.Helper()
+	return partitioned(t, SetupOnRedis(t), number)
+}
+
+func partitioned(t *testing.T, w *World, number int) *Partitioned {
+	t.Helper()
+	p := &Partitioned{World: w}
 	p.Exec(sqlPartitioned)
 	p.Grow(number)
 	t.Cleanup(func() {

@@ -18,18 +18,21 @@ import (
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/migration"
-	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/streamer"
 )
 
-// World is a database and a stream of a test's own. Writers note amounts, and
+// World is a database and a log of a test's own. Writers note amounts, and
 // consumers add them up.
 type World struct {
 	TB
-	Ctx    context.Context
-	DB     *pgxpool.Pool
-	Log    *redislog.Log
+	Ctx context.Context
+	DB  *pgxpool.Pool
+	Log unilog.Log
+	// Memory is the log of Setup. It is nil if the log is in Redis.
+	Memory *logtest.Memory
+	// Redis holds the log in a stream of this name. It is nil if the log is in memory.
 	Redis  rueidis.Client
 	Stream string
 }
@@ -70,31 +73,36 @@ func MigrateWorld(ctx context.Context, pool *pgxpool.Pool) error {
 	return err
 }
 
-// Setup makes a world. When the test ends, the world must be in order.
+// Setup makes a world whose log is in memory, for a test that is not about a broker.
+// What the documents name as the evidence of a claim uses [SetupOnRedis]. When the
+// test ends, the world must be in order.
 func Setup(t testing.TB) *World {
 	t.Helper()
-	w := &World{TB: t, Ctx: t.Context(), Stream: testenv.StreamName(t)}
+	memory := logtest.NewMemory()
+	w := &World{TB: t, Ctx: t.Context(), Log: memory, Memory: memory}
 	w.DB = testenv.Database(t, "world", MigrateWorld)
-	url := testenv.SharedRedis(t)
-	var err error
-	w.Log, err = redislog.Open(w.Ctx, url, w.Stream)
-	w.Must(err)
-	t.Cleanup(w.Log.Close)
-	option, err := rueidis.ParseURL(url)
-	w.Must(err)
-	option.DisableCache = true
-	w.Redis, err = rueidis.NewClient(option)
-	w.Must(err)
-	t.Cleanup(w.Redis.Close)
+	w.checkAtTheEnd(t)
+	return w
+}
+
+// SetupOnRedis makes a world whose log is in Redis. When the test ends, the world must
+// be in order.
+func SetupOnRedis(t testing.TB) *World {
+	t.Helper()
+	w := SetupOn(t, testenv.Database(t, "world", MigrateWorld), testenv.SharedRedis(t))
+	w.checkAtTheEnd(t)
+	return w
+}
+
+func (w *World) checkAtTheEnd(t testing.TB) {
 	t.Cleanup(func() {
 		w.Ctx = context.Background()
 		if !t.Failed() {
 			w.CheckArchive()
-			w.CheckStream()
+			w.CheckLog()
 			w.CheckAudit()
 		}
 	})
-	return w
 }
 
 // Bare returns a world of a database, with a stream's name and no log.
@@ -123,22 +131,6 @@ func Query[T any](w *World, sql string, args ...any) T {
 	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
 	w.Must(err)
 	return v
-}
-
-// Command runs a Redis command.
-func (w *World) Command(args ...string) rueidis.RedisResult {
-	w.Helper()
-	result := w.Redis.Do(w.Ctx, w.Redis.B().Arbitrary(args...).Build())
-	if err := result.Error(); err != nil && !rueidis.IsRedisNil(err) {
-		w.Fatal(err)
-	}
-	return result
-}
-
-// Wipe loses the log whole, as FLUSHALL would.
-func (w *World) Wipe() {
-	w.Helper()
-	w.Command("DEL", w.Stream, "{"+w.Stream+"}:leader")
 }
 
 func Record(amount string) unilog.Record {
@@ -292,18 +284,6 @@ func (t waiting) Fatalf(format string, args ...any) {
 	t.tb.Fatal(fmt.Sprintf(format, args...))
 }
 
-// StreamIDs returns the ids of the stream's entries.
-func (w *World) StreamIDs() []string {
-	w.Helper()
-	entries, err := w.Command("XRANGE", w.Stream, "-", "+").AsXRange()
-	w.Must(err)
-	ids := make([]string, len(entries))
-	for i, e := range entries {
-		ids[i] = e.ID
-	}
-	return ids
-}
-
 // CheckArchive sees that offsets have no gaps.
 func (w *World) CheckArchive() {
 	w.Helper()
@@ -317,18 +297,13 @@ func (w *World) CheckArchive() {
 	}
 }
 
-// CheckStream sees that the stream's ids follow each other.
-func (w *World) CheckStream() {
+// CheckLog sees that the offsets that the log holds follow each other.
+func (w *World) CheckLog() {
 	w.Helper()
-	ids := w.StreamIDs()
-	for i, id := range ids {
-		var offset, first int64
-		_, err := fmt.Sscanf(id, "%d-0", &offset)
-		w.Must(err)
-		_, err = fmt.Sscanf(ids[0], "%d-0", &first)
-		w.Must(err)
-		if offset != first+int64(i) {
-			w.Errorf("stream entry number %d has the id %s, the first one %s", i, id, ids[0])
+	offsets := w.Offsets()
+	for i, offset := range offsets {
+		if offset != offsets[0]+int64(i) {
+			w.Errorf("entry number %d of the log has the offset %d, the first one %d", i, offset, offsets[0])
 			return
 		}
 	}

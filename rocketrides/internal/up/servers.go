@@ -49,7 +49,7 @@ func (s *supervisor) startServers(ctx context.Context) (urls, error) {
 }
 
 func (s *supervisor) options(name string) private.Options {
-	return private.Options{Dir: s.dir.server(name), Durable: true}
+	return private.Options{Dir: s.dir.server(name), Durable: true, Database: "rocketrides"}
 }
 
 type starter = func(context.Context, private.Options) (*private.Server, error)

@@ -1,0 +1,184 @@
+package deliverer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/deliverer"
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/world"
+)
+
+// crashing fails before or after it saves, as a process that is killed there.
+type crashing struct {
+	deliverer.Checkpoints
+	before, after func() error
+}
+
+func (c crashing) Save(ctx context.Context, key deliverer.CheckpointKey, from, to unilog.Cursor) error {
+	if err := c.before(); err != nil {
+		return err
+	}
+	return errors.Join(c.Checkpoints.Save(ctx, key, from, to), c.after())
+}
+
+// onceSimulated fails the first time.
+func onceSimulated() func() error {
+	failed := false
+	return func() error {
+		if failed {
+			return nil
+		}
+		failed = true
+		return unilog.ErrSimulated
+	}
+}
+
+func TestDelivererCrashesAroundItsSave(t *testing.T) {
+	t.Parallel()
+	never := func() error { return nil }
+	for name, test := range map[string]struct {
+		batch         int
+		before, after func() error
+		want          []int64
+	}{
+		"before it, one by one":  {1, onceSimulated(), never, []int64{1, 1, 2, 3}},
+		"before it, in batches":  {2, onceSimulated(), never, []int64{1, 2, 1, 2, 3}},
+		"after it, one by one":   {1, never, onceSimulated(), []int64{1, 2, 3}},
+		"after it, in batches":   {2, never, onceSimulated(), []int64{1, 2, 3}},
+		"before it and after it": {1, onceSimulated(), onceSimulated(), []int64{1, 1, 2, 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world.SetupOnRedis(t)
+			w.Publish(3)
+			var outside world.Arrivals
+			begin := func() *deliverer.Deliverer {
+				return w.Deliverer(outside.Deliver, deliverer.Hurried, func(cfg *deliverer.Config) {
+					cfg.Checkpoints, cfg.BatchRecords = crashing{cfg.Checkpoints, test.before, test.after}, test.batch
+				})
+			}
+			d := begin()
+			w.Repeat(func(ctx context.Context) (int, error) {
+				n, err := d.RunOnce(ctx)
+				if err != nil {
+					d = begin() // the next process
+				}
+				return n, err
+			})
+			outside.Want(w, test.want...)
+			w.WantCount("checkpoint", int(w.Delivered()), 3)
+		})
+	}
+}
+
+// TestDelivererGoesOnWhenDeliveryDoes lets deliveries fail in every way there is.
+func TestDelivererGoesOnWhenDeliveryDoes(t *testing.T) {
+	t.Parallel()
+	for _, batch := range []int{1, 8} {
+		t.Run(fmt.Sprint(batch), func(t *testing.T) {
+			t.Parallel()
+			w := world.SetupOnRedis(t)
+			w.Publish(20)
+			var outside world.Arrivals
+			calls := 0
+			d := w.Deliverer(func(ctx context.Context, logID string, entries []unilog.Entry) error {
+				calls++
+				switch {
+				case entries[0].Offset > 7 || calls > 20:
+					return outside.Deliver(ctx, logID, entries)
+				case calls%4 == 0:
+					panic("out of order")
+				case calls%4 == 1:
+					<-ctx.Done()
+					return ctx.Err()
+				case calls%4 == 2:
+					return deliverer.RetryAfter(errors.New("busy"), time.Millisecond)
+				}
+				return errors.New("no such host")
+			}, func(cfg *deliverer.Config) { cfg.BatchRecords, cfg.Timeout = batch, 5*time.Millisecond }, deliverer.Hurried)
+			if n, err := d.RunOnce(w.Ctx); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the first batch: %d, %v", n, err)
+			}
+			if err := d.Ready(); err == nil || !strings.Contains(err.Error(), "offset 1") {
+				t.Errorf("it is ready: %v", err)
+			}
+			ctx, stop := context.WithCancel(w.Ctx)
+			defer stop()
+			var process errgroup.Group
+			process.Go(func() error { return d.Run(ctx) })
+			await.Equal(t, "the checkpoint", 20, w.Delivered)
+			stop()
+			w.Must(process.Wait())
+			outside.WantAll(w, 0, 20)
+			w.WantCount("arrived", len(outside.Offsets(0)), 20)
+		})
+	}
+}
+
+func TestDelivererHaltsOrParks(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		why      error
+		attempts int
+		batch    int
+	}{
+		"at a rejection":             {deliverer.Reject(errors.New("gone")), 0, 1},
+		"at a rejection in a batch":  {deliverer.Reject(errors.New("gone")), 0, 8},
+		"after attempts":             {errors.New("gone"), 3, 1},
+		"after attempts and a batch": {errors.New("gone"), 3, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world.SetupOnRedis(t)
+			w.Publish(10)
+			var outside world.Arrivals
+			tries := 0
+			change := func(cfg *deliverer.Config) {
+				cfg.Attempts, cfg.BatchRecords = test.attempts, test.batch
+				deliver := cfg.Deliver
+				cfg.Deliver = func(ctx context.Context, logID string, entries []unilog.Entry) error {
+					if len(entries) == 1 && entries[0].Offset == 6 {
+						tries++
+					}
+					return deliver(ctx, logID, entries)
+				}
+			}
+			var rejected *unilog.RejectedError
+			err := w.EndOf(w.Ctx, w.Deliverer(outside.Picky(6, test.why), deliverer.Hurried, change).Run)
+			if !errors.As(err, &rejected) || rejected.Offset != 6 || rejected.Err.Error() != "gone" {
+				t.Fatalf("it ends with %v", err)
+			}
+			outside.Want(w, 1, 2, 3, 4, 5)
+			w.WantCount("attempts", tries, max(1, test.attempts))
+
+			ctx, stop := context.WithCancel(w.Ctx)
+			defer stop()
+			var process errgroup.Group
+			parks := w.Deliverer(outside.Picky(6, test.why), deliverer.Hurried, change, func(cfg *deliverer.Config) { cfg.ParkRejected = true })
+			process.Go(func() error { return parks.Run(ctx) })
+			await.Equal(t, "the checkpoint", 10, w.Delivered)
+			stop()
+			w.Must(process.Wait())
+			outside.Want(w, 1, 2, 3, 4, 5, 7, 8, 9, 10)
+			letters, err := consumer.DeadLetters(w.Ctx, w.DB, "hook")
+			w.Must(err)
+			if len(letters) != 1 || letters[0].Offset != 6 || letters[0].Reason != "gone" {
+				t.Fatalf("parked: %+v", letters)
+			}
+			w.Must(consumer.RetryDeadLetter(w.Ctx, w.DB, "hook", 0, 6, func(ctx context.Context, _ pgx.Tx, entries []unilog.Entry) error {
+				return outside.Deliver(ctx, "", entries)
+			}))
+			outside.Want(w, 1, 2, 3, 4, 5, 7, 8, 9, 10, 6)
+		})
+	}
+}

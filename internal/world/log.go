@@ -1,0 +1,77 @@
+package world
+
+import (
+	"fmt"
+
+	"github.com/redis/rueidis"
+)
+
+// Command runs a Redis command.
+func (w *World) Command(args ...string) rueidis.RedisResult {
+	w.Helper()
+	if w.Redis == nil {
+		w.Fatal("the log is in memory: use SetupOnRedis to run ", args)
+	}
+	result := w.Redis.Do(w.Ctx, w.Redis.B().Arbitrary(args...).Build())
+	if err := result.Error(); err != nil && !rueidis.IsRedisNil(err) {
+		w.Fatal(err)
+	}
+	return result
+}
+
+// Wipe loses the log whole, as FLUSHALL would.
+func (w *World) Wipe() {
+	w.Helper()
+	if w.Memory != nil {
+		w.Memory.Wipe()
+		return
+	}
+	w.Command("DEL", w.Stream, "{"+w.Stream+"}:leader")
+}
+
+// Offsets are those of the entries that partition 0 of the log holds.
+func (w *World) Offsets() (offsets []int64) {
+	w.Helper()
+	if w.Memory != nil {
+		for _, e := range w.Memory.Entries(0) {
+			offsets = append(offsets, e.Offset)
+		}
+		return offsets
+	}
+	entries, err := w.Command("XRANGE", w.Stream, "-", "+").AsXRange()
+	w.Must(err)
+	for _, e := range entries {
+		var offset int64
+		_, err := fmt.Sscanf(e.ID, "%d-0", &offset)
+		w.Must(err)
+		offsets = append(offsets, offset)
+	}
+	return offsets
+}
+
+// LogLength is the number of entries that partition 0 of the log holds.
+func (w *World) LogLength() int {
+	w.Helper()
+	if w.Memory != nil {
+		return len(w.Memory.Entries(0))
+	}
+	n, err := w.Command("XLEN", w.Stream).AsInt64()
+	w.Must(err)
+	return int(n)
+}
+
+// LoseTail keeps the stream's first entries, as a replica would that was
+// promoted before it had the rest.
+func (w *World) LoseTail(keep int) {
+	w.Helper()
+	entries, err := w.Command("XRANGE", w.Stream, "-", "+", "COUNT", fmt.Sprint(keep)).AsXRangeSlices()
+	w.Must(err)
+	w.Command("DEL", w.Stream)
+	for _, e := range entries {
+		args := []string{"XADD", w.Stream, e.ID}
+		for _, f := range e.FieldValues {
+			args = append(args, f.Field, f.Value)
+		}
+		w.Command(args...)
+	}
+}

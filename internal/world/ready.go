@@ -1,0 +1,16 @@
+package world
+
+import "strings"
+
+// WantReady sees that a process is ready, or says in one line why not.
+func (w *World) WantReady(ready func() error, reason string) {
+	w.Helper()
+	err := ready()
+	if reason == "" {
+		if err != nil {
+			w.Errorf("not ready: %v", err)
+		}
+	} else if err == nil || !strings.Contains(err.Error(), reason) || strings.Contains(err.Error(), "\n") {
+		w.Errorf("Ready says %v, want one line with %q", err, reason)
+	}
+}

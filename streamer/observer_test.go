@@ -1,0 +1,56 @@
+package streamer_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+func noting(h *world.Heard) streamer.Observer {
+	return streamer.Observer{
+		Leading: func(_ int, epoch int64) { h.Add("leading %d", epoch) },
+		Numbered: func(entries []unilog.Entry, took time.Duration) {
+			h.Add("numbered %s %v", world.Span(entries), took > 0)
+		},
+		Appended: func(entries []unilog.Entry, took time.Duration, err error) {
+			h.Add("appended %s %v %v", world.Span(entries), took > 0, err)
+		},
+		LogLost: func(_ int, head int64) { h.Add("lost after %d", head) },
+		Failed:  func(err error) { h.Add("failed %v", errors.Is(err, unilog.ErrSimulated)) },
+	}
+}
+
+func TestObserversAreTold(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	var first, second world.Heard
+	crashed := false
+	s := w.Streamer(func(cfg *streamer.Config) {
+		cfg.Hooks.AfterAppend = func(context.Context, []unilog.Entry) error {
+			if crashed {
+				return nil
+			}
+			crashed = true
+			return unilog.ErrSimulated
+		}
+		cfg.Observer = streamer.Observer{}.And(noting(&first)).And(noting(&second))
+	})
+	w.Commit("1", "2", "3")
+	w.Drain(s)
+	first.Want(w,
+		"leading 1", "numbered 1-3 true", "appended 1-3 true <nil>", "leading 0", "failed true",
+		"leading 2", "appended 1-3 true "+unilog.ErrAlreadyAppended.Error())
+	second.Want(w, first...)
+	w.Wipe()
+	w.Commit("4")
+	first, second = nil, nil
+	w.Drain(s)
+	first.Want(w,
+		"numbered 4-4 true", "appended 4-4 true "+unilog.ErrBehind.Error(), "lost after 0", "appended 1-4 true <nil>")
+	second.Want(w, first...)
+}
