@@ -192,7 +192,7 @@ func (c *Consumer) know(number int) {
 		if number > 1 {
 			log = log.With("partition", p)
 		}
-		c.partitions = append(c.partitions, &partitionConsumer{cfg: &c.cfg, partition: p, log: log, limit: c.cfg.BatchRecords})
+		c.partitions = append(c.partitions, newPartitionConsumer(&c.cfg, p, log))
 	}
 }
 
