@@ -22,11 +22,11 @@ const chunkName = "log_records_p%d_%d_to_%d"
 
 func (c chunk) String() string { return fmt.Sprintf(chunkName, c.partition, c.First, c.Last) }
 
-// chunks are those of one partition in the order of their offsets, which are
+// Chunks are those of one partition in the order of their offsets, which are
 // consecutive.
 type Chunks []chunk
 
-// start returns the first offset that the archive can still hold.
+// Start returns the first offset that the archive can still hold.
 func (cs Chunks) Start() int64 {
 	if len(cs) == 0 {
 		return 1
@@ -47,7 +47,7 @@ const (
 SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'log_records'::regclass`
 
-	// Index: log_partitions_pkey.
+	// SQLLockHead locks a partition's head and reads its epoch. Index: log_partitions_pkey.
 	SQLLockHead = `SELECT epoch FROM log_partitions WHERE partition = $1 FOR UPDATE`
 )
 
@@ -80,7 +80,8 @@ func ListChunks(ctx context.Context, db postgres.Querier) (map[int]Chunks, error
 // after it waits as long, the numbering too, so what is not urgent gives up
 // soon.
 const (
-	lockPatience       = "100ms"
+	lockPatience = "100ms"
+	// LockPatienceUrgent is that of what cannot wait.
 	LockPatienceUrgent = "3s" // less than CallTimeout
 )
 
@@ -103,7 +104,7 @@ func (cs *Chunks) add(ctx context.Context, db postgres.Beginner, term unilog.Ter
 	return nil
 }
 
-// ensureRoom adds a chunk if there is no place for so many more records.
+// EnsureRoom adds a chunk if there is no place for so many more records.
 func (cs *Chunks) EnsureRoom(ctx context.Context, db postgres.Beginner, term unilog.Term, partition int, numbered, records, chunkRecords int64) error {
 	for cs.end() < numbered+records {
 		if err := cs.add(ctx, db, term, partition, numbered, chunkRecords, LockPatienceUrgent); err != nil {
@@ -113,7 +114,8 @@ func (cs *Chunks) EnsureRoom(ctx context.Context, db postgres.Beginner, term uni
 	return nil
 }
 
-// addAhead adds a chunk in time. If somebody holds the lock, next time will do.
+// AddAhead adds a chunk when the last one is half full. If the lock is held, it does
+// nothing: there is still time to try again.
 func (cs *Chunks) AddAhead(ctx context.Context, db postgres.Beginner, term unilog.Term, partition int, numbered, chunkRecords int64) error {
 	if cs.end()-numbered > chunkRecords/2 {
 		return nil
@@ -153,7 +155,8 @@ func alter(ctx context.Context, db postgres.Beginner, term unilog.Term, patience
 	})
 }
 
-// In this order, as whoever needs all of them does.
+// SQLLockHeads locks the heads of all partitions. Always in this order: two
+// transactions that lock all heads would deadlock otherwise.
 const SQLLockHeads = `SELECT FROM log_partitions ORDER BY partition FOR UPDATE`
 
 // ChunkRecords is how many offsets a chunk of the archive spans.

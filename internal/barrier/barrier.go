@@ -1,3 +1,10 @@
+// Package barrier keeps the records of a key in order when the number of partitions
+// changes. A barrier is an entry of the log's own at the end of each partition; the
+// records after it may belong to keys that were in another partition before. A reader
+// passes it only when it has come to the barriers of all partitions:
+//
+//	partition 0   1 2 3 4 | 6 7 …   waits at |, offset 5,
+//	partition 1   1 2 | 4 5 …       until it has applied 2 here, too
 package barrier
 
 import (
@@ -15,7 +22,7 @@ INSERT INTO log_records (partition, "offset", size, staged_at, action, object, k
 SELECT partition, next_offset - 1, octet_length($3), clock_timestamp(), $1, $2, '', $3::text::jsonb, '{}'
 FROM log_partitions`
 
-// barrier is what the entry holds that marks, in each partition, the place where
+// Barrier is what the entry holds that marks, in each partition, the place where
 // the number of partitions changed.
 type Barrier struct {
 	Partitions int `json:"partitions"`
@@ -26,7 +33,7 @@ type Barrier struct {
 // barrierAction is the action of a barrier.
 const barrierAction = "repartition"
 
-// insert puts the barrier into the archive, at the end of each partition.
+// Insert puts the barrier into the archive, at the end of each partition.
 func (b Barrier) Insert(ctx context.Context, tx pgx.Tx) error {
 	data, err := json.Marshal(b)
 	if err != nil {
@@ -49,7 +56,7 @@ func (b Barrier) Insert(ctx context.Context, tx pgx.Tx) error {
 	if _, err := tx.Exec(ctx, sqlInsertBarriers, barrierAction, unilog.ReservedObject, string(data)); err != nil {
 		return err
 	}
-	// Leaders that sleep look at once.
+	// Wake the leaders that sleep.
 	_, err = tx.Exec(ctx, `SELECT pg_notify('staged_log_records', ''), pg_notify('log_records', '')`)
 	return err
 }

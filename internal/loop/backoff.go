@@ -6,22 +6,23 @@ import (
 	"time"
 )
 
-// backoff grows the time between attempts, up to a bound, with jitter so that
+// Backoff grows the time between attempts, up to a bound, with jitter so that
 // processes that failed together do not return together.
 type Backoff struct {
 	First, Most time.Duration
 	next        time.Duration
 }
 
-// wait sleeps for the next while, or until ctx ends.
+// Wait sleeps for the next pause, or until ctx ends.
 func (b *Backoff) Wait(ctx context.Context) {
 	b.next = min(max(2*b.next, b.First), b.Most)
 	Sleep(ctx, b.next/2+rand.N(b.next/2+1))
 }
 
+// Reset makes the next pause the first one again.
 func (b *Backoff) Reset() { b.next = 0 }
 
-// sleep waits for d, or until ctx ends.
+// Sleep waits for d, or until ctx ends.
 func Sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -31,7 +32,8 @@ func Sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// outlive returns a context that ends a while after ctx does.
+// Outlive returns a context that ends some time after ctx does. The function that it
+// returns ends it at once.
 func Outlive(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
