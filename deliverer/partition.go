@@ -46,13 +46,17 @@ type parker interface {
 	park(ctx context.Context, key CheckpointKey, from unilog.Cursor, e unilog.Entry, why error) error
 }
 
-// failedDelivery marks an error of the destination, not of the log or of the
-// checkpoint store.
-type failedDelivery struct{ err error }
+// DeliveryError marks an error of the destination, not of the log or of the checkpoint
+// store: a call of [Delivery] has failed with it.
+type DeliveryError struct {
+	// Offset is that of the first entry of the call.
+	Offset int64
+	Err    error
+}
 
-func (f *failedDelivery) Error() string { return f.err.Error() }
+func (e *DeliveryError) Error() string { return fmt.Sprintf("offset %d: %v", e.Offset, e.Err) }
 
-func (f *failedDelivery) Unwrap() error { return f.err }
+func (e *DeliveryError) Unwrap() error { return e.Err }
 
 func newDelivering(d *Deliverer, partition int) *delivering {
 	p := &delivering{
@@ -76,7 +80,7 @@ func (p *delivering) run(ctx, work context.Context) error {
 	outside := loop.Backoff{First: p.cfg.retryFirst, Most: p.cfg.retryMost}
 	for ctx.Err() == nil {
 		_, err := p.step(ctx, work, reader.ReadWait)
-		var failed *failedDelivery
+		var failed *DeliveryError
 		var postponed *postponement
 		switch {
 		case err == nil:
@@ -178,7 +182,7 @@ func (p *delivering) deliver(ctx context.Context, entries []unilog.Entry) (int, 
 			return p.reject(ctx, entries[0], err)
 		}
 	}
-	return 0, &failedDelivery{fmt.Errorf("offset %d: %w", entries[0].Offset, err)}
+	return 0, &DeliveryError{Offset: entries[0].Offset, Err: err}
 }
 
 func (p *delivering) call(ctx context.Context, entries []unilog.Entry) (err error) {
@@ -201,11 +205,13 @@ func (p *delivering) reject(ctx context.Context, e unilog.Entry, why error) (int
 	}
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
+	began := time.Now()
 	if err := p.cfg.Checkpoints.(parker).park(ctx, p.key, p.reader.At(), e, why); err != nil {
 		return 0, err
 	}
 	p.advance(e.Cursor())
 	p.failures = 0
+	p.cfg.Observer.committed([]unilog.Entry{e}, time.Since(began))
 	p.cfg.Observer.parked(e, why)
 	p.log.Error("record rejected: parked in dead_letters", "offset", e.Offset, "err", why)
 	return 1, nil
