@@ -38,10 +38,10 @@ func (e *FencedError) Error() string {
 	return fmt.Sprintf("unilog: partition %d: epoch %d is over, epoch %d leads", e.Partition, e.Epoch, e.Newer)
 }
 
-// ForeignLogError says that the log belongs to a different database: not to the
-// streamer's, or not to the one whose records a consumer has applied.
+// ForeignLogError says that the log belongs to a different database.
 type ForeignLogError struct {
-	// Consumer is empty if a streamer says it.
+	// Consumer is the consumer whose checkpoint belongs to log LogID. It is empty if
+	// LogID is the log of the streamer's, or of a deliverer's archive.
 	Consumer      string
 	Partition     int
 	LogID, Theirs string

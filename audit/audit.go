@@ -94,11 +94,16 @@ SELECT name, truth::text, total::text, ahead::text, staged::text, parked::text,
 FROM balance
 ORDER BY name`
 
+// Batcher sends statements together: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+type Batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
 // Check evaluates the equation for every consumer that has a total or a
 // checkpoint. It writes nothing and takes no locks that anyone waits for. An
 // error means that it could not look, not that a consumer disagrees. Deliverers
 // have no total, and it leaves them out.
-func (a Equation) Check(ctx context.Context, db postgres.Batcher) ([]Balance, error) {
+func (a Equation) Check(ctx context.Context, db Batcher) ([]Balance, error) {
 	const attempts = 3 // a chunk comes once in a million records
 	for i := 1; ; i++ {
 		balances, complete, err := a.look(ctx, db)
@@ -115,7 +120,7 @@ func (a Equation) Check(ctx context.Context, db postgres.Batcher) ([]Balance, er
 // records as there are offsets, in each partition. If not, records may be missing, or the statement
 // was planned before the archive got the chunk that they are in: Postgres plans
 // first and takes the snapshot then.
-func (a Equation) look(ctx context.Context, db postgres.Batcher) (balances []Balance, complete bool, err error) {
+func (a Equation) look(ctx context.Context, db Batcher) (balances []Balance, complete bool, err error) {
 	complete = true
 	var batch pgx.Batch
 	batch.Queue(postgres.SQLNoJIT)

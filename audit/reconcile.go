@@ -6,12 +6,15 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // ErrUnknownConsumer is returned for a consumer that has no checkpoint.
 var ErrUnknownConsumer = errors.New("unilog: no consumer of that name has a checkpoint")
+
+// Beginner begins a transaction: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
 
 const (
 	// The lock makes the consumer wait, and everyone else go on. A partition that
@@ -39,7 +42,7 @@ SELECT (SELECT count(*) FROM registered) = (SELECT count(*) FROM log_partitions)
 //
 // Handlers that keep the total in memory, rather than in the database, must be
 // started again after it.
-func (a Equation) Reconcile(ctx context.Context, db postgres.Beginner, name string) (Balance, error) {
+func (a Equation) Reconcile(ctx context.Context, db Beginner, name string) (Balance, error) {
 	var was Balance
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
 		was, err = a.reconcile(ctx, tx, name)
@@ -52,7 +55,7 @@ func (a Equation) Reconcile(ctx context.Context, db postgres.Beginner, name stri
 // would have if it had applied everything before, without reading any of it. It
 // returns false, and changes nothing, if the consumer has a checkpoint already, in
 // any partition.
-func (a Equation) Bootstrap(ctx context.Context, db postgres.Beginner, name string) (bool, error) {
+func (a Equation) Bootstrap(ctx context.Context, db Beginner, name string) (bool, error) {
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		created := false
 		if err := tx.QueryRow(ctx, sqlRegisterAtHead, name).Scan(&created); err != nil {
@@ -75,7 +78,7 @@ var errRegistered = errors.New("the consumer has a checkpoint")
 
 func (a Equation) reconcile(ctx context.Context, tx pgx.Tx, name string) (Balance, error) {
 	if a.AddToTotal == "" {
-		return Balance{}, errors.New("unilog: Audit.AddToTotal is required")
+		return Balance{}, errors.New("audit: Equation.AddToTotal is required")
 	}
 	tag, err := tx.Exec(ctx, sqlHoldConsumer, name)
 	if err != nil {

@@ -16,18 +16,10 @@ import (
 	"github.com/rocketrides/unilog/internal/reader"
 )
 
-const (
-	// Index: checkpoints_pkey, for all of these.
-	sqlRegister = `
-INSERT INTO checkpoints (name, partition) VALUES ($1, $2)
-ON CONFLICT (name, partition) DO NOTHING`
-
-	sqlCheckpoint = `SELECT "offset", position, coalesce(log_id, ''), outside FROM checkpoints WHERE name = $1 AND partition = $2`
-
-	// The comparison with where the batch began is what makes two instances of
-	// one consumer harmless: the second finds no row, and rolls back.
-	// A frozen process must not hold the row for ever. For $7 see unsynced.
-	sqlAdvance = `
+// The comparison with where the batch began is what makes two instances of one
+// consumer harmless: the second finds no row, and rolls back. A frozen process must
+// not hold the row for ever. For $7 see unsynced. Index: checkpoints_pkey.
+const sqlAdvance = `
 WITH bounded AS MATERIALIZED (
     SELECT set_config('idle_in_transaction_session_timeout', $6, true),
         CASE WHEN $7 THEN set_config('synchronous_commit', 'off', true) END
@@ -37,65 +29,8 @@ UPDATE checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestam
 FROM bounded
 WHERE name = $1 AND partition = $2 AND "offset" = $3`
 
-	// An instance that holds the row is alive, too.
-	sqlBeat = `
-UPDATE checkpoints AS c SET updated_at = clock_timestamp()
-FROM (SELECT FROM checkpoints WHERE name = $1 AND partition = $2 FOR UPDATE SKIP LOCKED) AS free
-WHERE c.name = $1 AND c.partition = $2`
-)
-
 // errOvertaken says that another instance of the consumer has applied the batch.
 var errOvertaken = errors.New("another instance of this consumer was faster")
-
-// loadCheckpoint reads the checkpoint if it is not known, and registers a
-// consumer that has none.
-func (c *partitionConsumer) loadCheckpoint(ctx context.Context) error {
-	if c.at != nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
-	defer cancel()
-	at, err := c.checkpoint(ctx)
-	if errors.Is(err, pgx.ErrNoRows) {
-		if _, err = c.cfg.DB.Exec(ctx, sqlRegister, c.cfg.Name, c.partition); err == nil {
-			at, err = c.checkpoint(ctx)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("read the checkpoint: %w", err)
-	}
-	c.at = &at
-	if c.heartbeat.IsZero() {
-		c.heartbeat = time.Now()
-	}
-	if c.cfg.Archive != nil {
-		err = c.checkSource(ctx)
-	}
-	return err
-}
-
-func (c *partitionConsumer) checkpoint(ctx context.Context) (at unilog.Cursor, err error) {
-	outside := false
-	err = c.cfg.DB.QueryRow(ctx, sqlCheckpoint, c.cfg.Name, c.partition).Scan(&at.Offset, &at.Position, &c.logID, &outside)
-	if err == nil && outside {
-		err = unilog.ErrDeliverersName
-	}
-	return at, err
-}
-
-// beat shows from time to time that a consumer without work is alive.
-func (c *partitionConsumer) beat(ctx context.Context) error {
-	if time.Since(c.heartbeat) < loop.Heartbeat {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
-	defer cancel()
-	if _, err := c.cfg.DB.Exec(ctx, sqlBeat, c.cfg.Name, c.partition); err != nil {
-		return fmt.Errorf("show that the consumer is alive: %w", err)
-	}
-	c.heartbeat = time.Now()
-	return nil
-}
 
 // apply applies entries, which follow the checkpoint, and returns how many it
 // applied or parked. If the handler rejects them it halves them, until it knows
@@ -144,12 +79,13 @@ func (c *partitionConsumer) unlessOvertaken(err error) error {
 	if !errors.Is(err, errOvertaken) {
 		return err
 	}
-	c.log.Info("another instance was faster: reading the checkpoint again", "offset", c.at.Offset)
-	c.at = nil
+	c.log.Info("another instance was faster: reading the checkpoint again", "offset", c.reader.At().Offset)
+	c.reader.Forget()
 	return nil
 }
 
-// commit saves entries with what f makes of them, and tells of it.
+// commit runs f and advances the checkpoint in one transaction, then calls hooks
+// and observer.
 func (c *partitionConsumer) commit(ctx context.Context, entries []unilog.Entry, f Handler) error {
 	began := time.Now()
 	err := c.save(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
@@ -197,8 +133,8 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 		}
 		return err
 	}
-	c.at = &unilog.Cursor{Offset: last.Offset, Position: last.Position}
-	c.heartbeat = time.Now()
+	c.reader.Advance(last.Cursor())
+	c.checkpoint.heartbeat = time.Now()
 	return nil
 }
 
@@ -208,7 +144,7 @@ func (c *partitionConsumer) begin(ctx context.Context, last unilog.Entry) (tx pg
 	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
-	batch.Queue(sqlAdvance, c.cfg.Name, c.partition, c.at.Offset, last.Offset, last.Position, silence, c.unsynced(), c.logID)
+	batch.Queue(sqlAdvance, c.cfg.Name, c.partition, c.reader.At().Offset, last.Offset, last.Position, silence, unsynced(c.cfg), c.checkpoint.logID)
 	results := c.cfg.DB.SendBatch(ctx, &batch)
 	if _, err = results.Exec(); err != nil {
 		err = fmt.Errorf("begin: %w", err)
@@ -227,7 +163,7 @@ func (c *partitionConsumer) begin(ctx context.Context, last unilog.Entry) (tx pg
 // database, a crash that undoes the last commits undoes state and checkpoint
 // together, and what they had applied is still in the archive: a chunk is
 // dropped by a later commit, which is never on disk without the earlier ones.
-func (c *partitionConsumer) unsynced() bool { return c.cfg.Archive == c.cfg.DB }
+func unsynced(cfg *Config) bool { return cfg.Archive == cfg.DB }
 
 // rejection is a handler's verdict on the entries it was given.
 type rejection struct{ err error }

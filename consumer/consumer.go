@@ -121,19 +121,19 @@ func New(cfg Config) (*Consumer, error) {
 	cfg.silence = cmp.Or(cfg.silence, cfg.HandlerTimeout)
 	switch {
 	case cfg.Name == "":
-		return nil, errors.New("unilog: ConsumerConfig.Name is required")
+		return nil, errors.New("consumer: Config.Name is required")
 	case !unilog.StorableText(cfg.Name):
-		return nil, fmt.Errorf("unilog: ConsumerConfig.Name %w", unilog.ErrInvalidText)
+		return nil, fmt.Errorf("consumer: Config.Name %w", unilog.ErrInvalidText)
 	case cfg.DB == nil:
-		return nil, errors.New("unilog: ConsumerConfig.DB is required")
+		return nil, errors.New("consumer: Config.DB is required")
 	case cfg.Log == nil:
-		return nil, errors.New("unilog: ConsumerConfig.Log is required")
+		return nil, errors.New("consumer: Config.Log is required")
 	case cfg.Handler == nil:
-		return nil, errors.New("unilog: ConsumerConfig.Handler is required")
+		return nil, errors.New("consumer: Config.Handler is required")
 	case cfg.HandlerTimeout < time.Millisecond:
-		return nil, fmt.Errorf("unilog: ConsumerConfig.HandlerTimeout is %v: it must be at least 1ms", cfg.HandlerTimeout)
+		return nil, fmt.Errorf("consumer: Config.HandlerTimeout is %v: it must be at least 1ms", cfg.HandlerTimeout)
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
-		return nil, fmt.Errorf("unilog: ConsumerConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
+		return nil, fmt.Errorf("consumer: Config.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
 	}
 	return &Consumer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
 }
@@ -192,7 +192,7 @@ func (c *Consumer) know(number int) {
 		if number > 1 {
 			log = log.With("partition", p)
 		}
-		c.partitions = append(c.partitions, &partitionConsumer{cfg: &c.cfg, partition: p, log: log, limit: c.cfg.BatchRecords})
+		c.partitions = append(c.partitions, newPartitionConsumer(&c.cfg, p, log))
 	}
 }
 

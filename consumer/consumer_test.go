@@ -52,7 +52,7 @@ func TestConsumerConfig(t *testing.T) {
 	} {
 		cfg := good
 		break_(&cfg)
-		if _, err := consumer.New(cfg); err == nil || !strings.Contains(err.Error(), "ConsumerConfig."+field) {
+		if _, err := consumer.New(cfg); err == nil || !strings.Contains(err.Error(), "consumer: Config."+field) {
 			t.Errorf("without a good %s: %v", field, err)
 		}
 	}

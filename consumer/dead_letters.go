@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // DeadLetter is a record that a consumer's handler rejected and that the
@@ -48,12 +47,22 @@ UPDATE dead_letters SET discarded_at = clock_timestamp()
 WHERE consumer = $1 AND partition = $2 AND "offset" = $3 AND discarded_at IS NULL`
 )
 
+// Querier runs a query: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// Beginner begins a transaction: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
 // DeadLetters returns those of a consumer, or of all with "", in their order.
-func DeadLetters(ctx context.Context, db postgres.Querier, consumer string) ([]DeadLetter, error) {
+func DeadLetters(ctx context.Context, db Querier, consumer string) ([]DeadLetter, error) {
 	return deadLetters(ctx, db, consumer, 0, 0)
 }
 
-func deadLetters(ctx context.Context, db postgres.Querier, consumer string, partition int, offset int64) ([]DeadLetter, error) {
+func deadLetters(ctx context.Context, db Querier, consumer string, partition int, offset int64) ([]DeadLetter, error) {
 	rows, err := db.Query(ctx, sqlDeadLetters, consumer, partition, offset)
 	if err != nil {
 		return nil, fmt.Errorf("read dead_letters: %w", err)
@@ -81,7 +90,7 @@ func deadLetters(ctx context.Context, db postgres.Querier, consumer string, part
 // though out of its order. The consumer may be running: it waits meanwhile, in this
 // partition. If the handler rejects the record again, it stays where it is, and its
 // error is returned.
-func RetryDeadLetter(ctx context.Context, db postgres.Beginner, consumer string, partition int, offset int64, handler Handler) error {
+func RetryDeadLetter(ctx context.Context, db Beginner, consumer string, partition int, offset int64, handler Handler) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlHoldPartition, consumer, partition); err != nil {
 			return fmt.Errorf("retry a dead letter: %w", err)

@@ -21,14 +21,14 @@ func (c *Consumer) RunQuiet(ctx context.Context) (int, error) {
 // BeSilentFor makes the consumer's last sign of life older.
 func (c *Consumer) BeSilentFor(d time.Duration) {
 	for _, p := range c.partitions {
-		p.heartbeat = p.heartbeat.Add(-d)
+		p.checkpoint.heartbeat = p.checkpoint.heartbeat.Add(-d)
 	}
 }
 
 // Reread makes the consumer read its checkpoints again.
 func (c *Consumer) Reread() {
 	for _, p := range c.partitions {
-		p.at = nil
+		p.reader.Forget()
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/barrier"
 	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/internal/reader"
 )
@@ -15,31 +14,38 @@ import (
 // partitionConsumer reads one partition and applies it. It is not safe for
 // concurrent use, but for its readiness.
 type partitionConsumer struct {
-	cfg       *Config
-	partition int
-	log       *slog.Logger
-	readiness loop.Readiness
+	cfg        *Config
+	partition  int
+	log        *slog.Logger
+	readiness  loop.Readiness
+	checkpoint *checkpoint
+	reader     *reader.Reader
 
-	// at is the checkpoint, and nil when it has to be read again.
-	at *unilog.Cursor
-	// logID names the log that the checkpoint belongs to; empty until it is known.
-	logID string
-	// limit is how many entries the next read asks for: fewer after a failure.
-	limit     int
-	heartbeat time.Time
+	// limit is how many entries the next transaction gets: fewer after a failure.
+	limit      int
+	readsAhead bool // in Run; RunOnce must not go on reading when it has returned
+}
 
-	readsAhead bool // run does, RunOnce does not
-	ahead      *readAhead
+func newPartitionConsumer(cfg *Config, partition int, log *slog.Logger) *partitionConsumer {
+	checkpoint := &checkpoint{db: cfg.DB, name: cfg.Name, partition: partition}
+	return &partitionConsumer{
+		cfg: cfg, partition: partition, log: log, limit: cfg.BatchRecords, checkpoint: checkpoint,
+		reader: reader.New(reader.Config{
+			Name: cfg.Name, Partition: partition, Checkpoint: checkpoint, Log: cfg.Log, Archive: cfg.Archive,
+			Unsynced: unsynced(cfg), Limit: cfg.BatchRecords, Logger: log,
+			Skipped: cfg.Hooks.Skipped, GapFilled: cfg.Observer.gapFilled,
+		}),
+	}
 }
 
 // run consumes until ctx ends, and then finishes the batch in hand, as long as
 // work lives. It returns the errors of [Consumer.Run].
 func (c *partitionConsumer) run(ctx, work context.Context) error {
-	c.at = nil // another process may have gone on from it
+	c.reader.Forget() // another process may have moved the checkpoint
 	c.readsAhead = true
 	defer func() {
 		c.readsAhead = false
-		c.dropAhead()
+		c.reader.Forget()
 	}()
 	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
 	for ctx.Err() == nil {
@@ -70,45 +76,29 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) (n int, err error) {
 	defer func() {
 		if err != nil {
-			c.at = nil // what was committed is not known
+			c.reader.Forget() // whether the checkpoint has moved is not known
 			if ctx.Err() == nil {
 				c.cfg.Observer.failed(err)
 			}
 		}
-		if c.at == nil {
-			c.dropAhead()
-		}
 		c.readiness.Note(ctx, err)
 	}()
-	if err := c.loadCheckpoint(ctx); err != nil {
+	if err := c.reader.Load(ctx); err != nil {
 		return 0, err
 	}
-	if err := c.beat(ctx); err != nil {
+	if err := c.checkpoint.beat(ctx); err != nil {
 		return 0, err
 	}
-	entries, logID, err := c.read(ctx, wait)
-	if err != nil {
-		if ctx.Err() == nil {
-			c.limit = max(1, c.limit/2)
-		}
+	entries, barrier, err := c.reader.Next(ctx, wait, c.limit)
+	if err != nil || len(entries) == 0 {
 		return 0, err
 	}
-	if err := c.belong(logID); err != nil {
-		return 0, err
-	}
-	entries = c.skipApplied(ctx, entries)
-	if entries, err = c.fillGap(ctx, entries, wait > 0); err != nil {
-		return 0, err
-	}
-	if len(entries) == 0 {
-		return 0, nil
-	}
-	first := entries[0]
-	entries, barrier := barrier.UpTo(entries)
 	if barrier != nil {
-		return c.passBarrier(ctx, work, barrier, first, wait)
+		return c.passBarrier(ctx, work, barrier, entries[0], wait)
 	}
-	c.startAhead(ctx, entries)
+	if c.readsAhead {
+		c.reader.ReadAhead(ctx, entries)
+	}
 	n, err = c.apply(work, entries)
 	// What is too much for one transaction succeeds in parts.
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -120,23 +110,4 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 		c.limit = min(2*c.limit, c.cfg.BatchRecords)
 	}
 	return n, err
-}
-
-// skipApplied drops the entries up to the checkpoint. A log that holds each
-// offset once gives none; reading on after them costs nothing either way.
-func (c *partitionConsumer) skipApplied(ctx context.Context, entries []unilog.Entry) []unilog.Entry {
-	n := 0
-	for n < len(entries) && entries[n].Offset <= c.at.Offset {
-		n++
-	}
-	if n > 0 {
-		c.log.Info("skipped duplicates", "records", n, "first", entries[0].Offset, "last", entries[n-1].Offset)
-		if c.cfg.Hooks.Skipped != nil {
-			c.cfg.Hooks.Skipped(ctx, entries[:n])
-		}
-		if n == len(entries) {
-			c.at.Position = entries[n-1].Position
-		}
-	}
-	return entries[n:]
 }

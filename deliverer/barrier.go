@@ -8,7 +8,8 @@ import (
 	"github.com/rocketrides/unilog/internal/barrier"
 )
 
-// passBarrier is that of a consumer.
+// passBarrier passes a barrier, which is the entry that follows the checkpoint, if
+// all partitions have come to it. Nothing is delivered for it.
 func (p *delivering) passBarrier(ctx, work context.Context, b *barrier.Barrier, e unilog.Entry, wait time.Duration) (int, error) {
 	passes, err := b.Await(ctx, p.log, wait, func(ctx context.Context) (behind int, err error) {
 		for partition, offset := range b.Offsets {
@@ -30,6 +31,5 @@ func (p *delivering) passBarrier(ctx, work context.Context, b *barrier.Barrier, 
 	if err := p.save(work, e.Cursor()); err != nil {
 		return 0, err
 	}
-	p.passed(1)
 	return 1, nil
 }

@@ -93,23 +93,23 @@ func New(cfg Config) (*Deliverer, error) {
 	_, parks := cfg.Checkpoints.(parker)
 	switch {
 	case cfg.Name == "":
-		return nil, errors.New("unilog: DelivererConfig.Name is required")
+		return nil, errors.New("deliverer: Config.Name is required")
 	case !unilog.StorableText(cfg.Name):
-		return nil, fmt.Errorf("unilog: DelivererConfig.Name %w", unilog.ErrInvalidText)
+		return nil, fmt.Errorf("deliverer: Config.Name %w", unilog.ErrInvalidText)
 	case cfg.Log == nil:
-		return nil, errors.New("unilog: DelivererConfig.Log is required")
+		return nil, errors.New("deliverer: Config.Log is required")
 	case cfg.Deliver == nil:
-		return nil, errors.New("unilog: DelivererConfig.Deliver is required")
+		return nil, errors.New("deliverer: Config.Deliver is required")
 	case cfg.Checkpoints == nil:
-		return nil, errors.New("unilog: DelivererConfig.Checkpoints is required")
+		return nil, errors.New("deliverer: Config.Checkpoints is required")
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
-		return nil, fmt.Errorf("unilog: DelivererConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
+		return nil, fmt.Errorf("deliverer: Config.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
 	case cfg.Timeout < time.Millisecond:
-		return nil, fmt.Errorf("unilog: DelivererConfig.Timeout is %v: it must be at least 1ms", cfg.Timeout)
+		return nil, fmt.Errorf("deliverer: Config.Timeout is %v: it must be at least 1ms", cfg.Timeout)
 	case cfg.Attempts < 0:
-		return nil, fmt.Errorf("unilog: DelivererConfig.Attempts is %d: it must be 0, for ever, or more", cfg.Attempts)
+		return nil, fmt.Errorf("deliverer: Config.Attempts is %d: it must be 0, for ever, or more", cfg.Attempts)
 	case cfg.ParkRejected && !parks:
-		return nil, errors.New("unilog: DelivererConfig.ParkRejected needs a table for dead letters: use PostgresCheckpoints as its Checkpoints")
+		return nil, errors.New("deliverer: Config.ParkRejected needs a table for dead letters: use PostgresCheckpoints as its Checkpoints")
 	}
 	return &Deliverer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
 }

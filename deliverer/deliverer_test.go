@@ -60,7 +60,7 @@ func TestDelivererConfig(t *testing.T) {
 	} {
 		cfg := deliverer.Config{Name: "hook", Log: w.Log, Deliver: outside.Deliver, Checkpoints: deliverer.PostgresCheckpoints(w.DB)}
 		break_(&cfg)
-		if _, err := deliverer.New(cfg); err == nil || !strings.Contains(err.Error(), "DelivererConfig."+field+" ") {
+		if _, err := deliverer.New(cfg); err == nil || !strings.Contains(err.Error(), "deliverer: Config."+field+" ") {
 			t.Errorf("%s: %v", field, err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // that come together are of one partition.
 type Observer struct {
 	// Committed is called when entries are delivered, or parked, and saved; it took as
-	// long as the call that delivered them.
+	// long as that, from the beginning of the call that delivered them.
 	Committed func(entries []unilog.Entry, took time.Duration)
 	// GapFilled is called with entries that the log has lost, or no longer holds,
 	// when they have been read from the archive.

@@ -10,27 +10,26 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/barrier"
 	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/internal/reader"
 )
 
-// delivering is a deliverer at work on one partition.
+// delivering is a deliverer at work on one partition. It is not safe for concurrent
+// use, but for its readiness.
 type delivering struct {
 	cfg       *Config
 	log       *slog.Logger
-	key       CheckpointKey
 	readiness loop.Readiness
+	// key says whose checkpoint it is. Its LogID is that of the log's head when the
+	// checkpoint was loaded.
+	key    CheckpointKey
+	reader *reader.Reader
 
-	// at is the checkpoint, and nil when it has to be read again.
-	at *unilog.Cursor
-	// pending are entries that were read and follow the checkpoint.
-	pending []unilog.Entry
-	// limit is how many the next call gets: fewer after a failure. readLimit is
-	// the same for reads.
-	limit, readLimit int
-	// failures counts those of the first pending entry alone.
+	// limit is how many entries the next call gets: fewer after a failure.
+	limit int
+	// failures counts those of the entry at offset failing, alone in its call.
 	failures int
+	failing  int64
 	saved    time.Time
 }
 
@@ -38,36 +37,50 @@ const (
 	// deliverRead is how many entries are read at least, however few are
 	// delivered at a time.
 	deliverRead = 1000
-	// longestRetryAfter bounds what somebody outside can make a deliverer wait.
+	// longestRetryAfter bounds how long a destination can make a deliverer wait.
 	longestRetryAfter = time.Hour
 )
 
-// parker keeps rejected entries. Only what has a table for them is one.
+// parker is implemented by Checkpoints that have a table for rejected entries.
 type parker interface {
 	park(ctx context.Context, key CheckpointKey, from unilog.Cursor, e unilog.Entry, why error) error
 }
 
-// failedDelivery is what the outside has to answer for.
-type failedDelivery struct{ err error }
-
-func (f *failedDelivery) Error() string { return f.err.Error() }
-
-func (f *failedDelivery) Unwrap() error { return f.err }
-
-func newDelivering(d *Deliverer, partition int) *delivering {
-	return &delivering{
-		cfg: &d.cfg, log: d.log.With("partition", partition),
-		key:   CheckpointKey{Name: d.cfg.Name, Partition: partition},
-		limit: d.cfg.BatchRecords, readLimit: max(deliverRead, d.cfg.BatchRecords),
-	}
+// DeliveryError marks an error of the destination, not of the log or of the checkpoint
+// store: a call of [Delivery] has failed with it.
+type DeliveryError struct {
+	// Offset is that of the first entry of the call.
+	Offset int64
+	Err    error
 }
 
+func (e *DeliveryError) Error() string { return fmt.Sprintf("offset %d: %v", e.Offset, e.Err) }
+
+func (e *DeliveryError) Unwrap() error { return e.Err }
+
+func newDelivering(d *Deliverer, partition int) *delivering {
+	p := &delivering{
+		cfg: &d.cfg, log: d.log.With("partition", partition),
+		key:   CheckpointKey{Name: d.cfg.Name, Partition: partition},
+		limit: d.cfg.BatchRecords,
+	}
+	p.reader = reader.New(reader.Config{
+		Name: d.cfg.Name, Partition: partition, Checkpoint: p, Log: d.cfg.Log, Archive: d.cfg.Archive,
+		Limit: max(deliverRead, d.cfg.BatchRecords), Logger: p.log, GapFilled: d.cfg.Observer.gapFilled,
+	})
+	return p
+}
+
+// run delivers until ctx ends, and then finishes the call in hand, as long as work
+// lives. It returns the errors of [Deliverer.Run].
 func (p *delivering) run(ctx, work context.Context) error {
+	p.reader.Forget() // another instance may have moved the checkpoint
+	p.failures = 0
 	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
 	outside := loop.Backoff{First: p.cfg.retryFirst, Most: p.cfg.retryMost}
 	for ctx.Err() == nil {
 		_, err := p.step(ctx, work, reader.ReadWait)
-		var failed *failedDelivery
+		var failed *DeliveryError
 		var postponed *postponement
 		switch {
 		case err == nil:
@@ -110,36 +123,34 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 	defer func() {
 		trouble := err
 		if err != nil {
-			p.at = nil // what was saved is not known
+			p.reader.Forget() // whether the checkpoint has moved is not known
 			if errors.Is(err, ErrOvertaken) {
-				trouble = nil
+				trouble = nil // the other instance does this one's work
 			} else if ctx.Err() == nil {
 				p.cfg.Observer.failed(err)
 			}
 		}
 		p.readiness.Note(ctx, trouble)
 	}()
-	if err := p.load(ctx); err != nil {
+	if err := p.reader.Load(ctx); err != nil {
 		return 0, err
 	}
 	if time.Since(p.saved) >= loop.Heartbeat {
-		if err := p.save(ctx, *p.at); err != nil {
+		if err := p.save(ctx, p.reader.At()); err != nil {
 			return 0, err
 		}
 	}
-	if len(p.pending) == 0 {
-		if p.pending, err = p.read(ctx, wait); err != nil || len(p.pending) == 0 {
-			return 0, err
-		}
+	entries, barrier, err := p.reader.Next(ctx, wait, p.limit)
+	if err != nil || len(entries) == 0 {
+		return 0, err
 	}
-	entries, barrier := barrier.UpTo(p.pending[:min(p.limit, len(p.pending))])
 	if barrier != nil {
-		return p.passBarrier(ctx, work, barrier, p.pending[0], wait)
+		return p.passBarrier(ctx, work, barrier, entries[0], wait)
 	}
 	return p.deliver(work, entries)
 }
 
-// deliver delivers the first of the pending entries and saves that it did.
+// deliver delivers entries, which follow the checkpoint, and saves that it did.
 func (p *delivering) deliver(ctx context.Context, entries []unilog.Entry) (int, error) {
 	began := time.Now()
 	err := p.call(ctx, entries)
@@ -150,26 +161,28 @@ func (p *delivering) deliver(ctx context.Context, entries []unilog.Entry) (int, 
 		if err := p.save(ctx, last.Cursor()); err != nil {
 			return 0, err
 		}
-		p.limit = min(2*p.limit, p.cfg.BatchRecords)
+		p.limit, p.failures = min(2*p.limit, p.cfg.BatchRecords), 0
 		p.cfg.Observer.committed(entries, time.Since(began))
-		p.passed(len(entries))
 		return len(entries), nil
 	case ctx.Err() != nil: // this process ends
 		return 0, err
 	case len(entries) > 1:
 		p.limit = len(entries) / 2
-		if errors.As(err, &rejected) { // those before the rejected one are not
+		if errors.As(err, &rejected) { // one of them is: those before it are still to be delivered
 			return p.deliver(ctx, entries[:p.limit])
 		}
 	case errors.As(err, &rejected):
 		return p.reject(ctx, entries[0], rejected.err)
 	default:
+		if p.failing != entries[0].Offset {
+			p.failing, p.failures = entries[0].Offset, 0
+		}
 		p.failures++
 		if p.cfg.Attempts > 0 && p.failures >= p.cfg.Attempts {
 			return p.reject(ctx, entries[0], err)
 		}
 	}
-	return 0, &failedDelivery{fmt.Errorf("offset %d: %w", entries[0].Offset, err)}
+	return 0, &DeliveryError{Offset: entries[0].Offset, Err: err}
 }
 
 func (p *delivering) call(ctx context.Context, entries []unilog.Entry) (err error) {
@@ -192,25 +205,29 @@ func (p *delivering) reject(ctx context.Context, e unilog.Entry, why error) (int
 	}
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	if err := p.cfg.Checkpoints.(parker).park(ctx, p.key, *p.at, e, why); err != nil {
+	began := time.Now()
+	if err := p.cfg.Checkpoints.(parker).park(ctx, p.key, p.reader.At(), e, why); err != nil {
 		return 0, err
 	}
-	at := e.Cursor()
-	p.at, p.saved = &at, time.Now()
+	p.advance(e.Cursor())
+	p.failures = 0
+	p.cfg.Observer.committed([]unilog.Entry{e}, time.Since(began))
 	p.cfg.Observer.parked(e, why)
 	p.log.Error("record rejected: parked in dead_letters", "offset", e.Offset, "err", why)
-	p.passed(1)
 	return 1, nil
 }
-
-func (p *delivering) passed(n int) { p.pending, p.failures = p.pending[n:], 0 }
 
 func (p *delivering) save(ctx context.Context, to unilog.Cursor) error {
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	if err := p.cfg.Checkpoints.Save(ctx, p.key, *p.at, to); err != nil {
+	if err := p.cfg.Checkpoints.Save(ctx, p.key, p.reader.At(), to); err != nil {
 		return err
 	}
-	p.at, p.saved = &to, time.Now()
+	p.advance(to)
 	return nil
+}
+
+func (p *delivering) advance(to unilog.Cursor) {
+	p.reader.Advance(to)
+	p.saved = time.Now()
 }

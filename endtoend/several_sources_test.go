@@ -145,20 +145,28 @@ func TestLogOfAnotherDatabase(t *testing.T) {
 }
 
 // TestArchiveOfAnotherDatabase gives a new consumer a log and an archive that do
-// not belong together.
+// not belong together, whichever of them is ahead.
 func TestArchiveOfAnotherDatabase(t *testing.T) {
 	t.Parallel()
-	w, other := world.SetupSource(t), world.SetupSource(t)
-	for _, source := range []*world.World{w, other} {
-		source.Commit("1")
-		source.StreamAll()
+	for name, amounts := range map[string][]string{
+		"as long":    {"10"},
+		"longer log": {"10", "20"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, other := world.SetupSource(t), world.SetupSource(t)
+			w.Commit("1")
+			w.StreamAll()
+			other.Commit(amounts...)
+			other.StreamAll()
+			var foreign *unilog.ForeignLogError
+			c := w.Consumer("sum", func(cfg *consumer.Config) { cfg.Log = other.Log })
+			if _, err := c.RunOnce(w.Ctx); !errors.As(err, &foreign) {
+				t.Errorf("it says %v, want a ForeignLogError", err)
+			}
+			w.WantTotal("sum", "0")
+		})
 	}
-	var foreign *unilog.ForeignLogError
-	c := w.Consumer("sum", func(cfg *consumer.Config) { cfg.Log = other.Log })
-	if _, err := c.RunOnce(w.Ctx); !errors.As(err, &foreign) {
-		t.Errorf("it says %v, want a ForeignLogError", err)
-	}
-	w.WantTotal("sum", "0")
 }
 
 // TestLogMoves gives a consumer its database's log in another place.

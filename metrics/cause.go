@@ -9,23 +9,26 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/deliverer"
 )
 
 // causes are what [Cause] returns.
-var causes = []string{"simulated", "fenced", "postgres", "log", "timeout", "halted", "other"}
+var causes = []string{"simulated", "fenced", "postgres", "log", "timeout", "destination", "halted", "other"}
 
-// Cause says in a word why a streamer or a consumer starts again:
+// Cause says in a word why a streamer, a consumer or a deliverer starts again:
 //
-//	simulated  a failure that was asked for
-//	fenced     a later streamer leads
-//	halted     a person must decide
-//	timeout    no answer in time, from whatever was asked
-//	log        the log refused, or was lost
-//	postgres   Postgres refused, or was lost
-//	other      none of these
+//	simulated    a failure that was asked for
+//	fenced       a later streamer leads
+//	halted       a person must decide
+//	timeout      no answer in time, from whatever was asked
+//	destination  a delivery failed, and not by a timeout
+//	log          the log refused, or was lost
+//	postgres     Postgres refused, or was lost
+//	other        none of these
 func Cause(err error) string {
 	var fenced *unilog.FencedError
 	var log *unilog.LogError
+	var delivery *deliverer.DeliveryError
 	var network net.Error
 	isNetwork := errors.As(err, &network)
 	switch {
@@ -37,6 +40,8 @@ func Cause(err error) string {
 		return "halted"
 	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
 		return "timeout"
+	case errors.As(err, &delivery): // before the others: whatever it failed with was the destination's
+		return "destination"
 	case errors.As(err, &log):
 		return "log"
 	case isNetwork, isPostgres(err):
@@ -54,9 +59,11 @@ func halts(err error) bool {
 		gap             *unilog.GapError
 		rejected        *unilog.RejectedError
 		checkpointAhead *unilog.CheckpointAheadError
+		foreignDelivery *deliverer.ForeignCheckpointError
 	)
 	return errors.As(err, &logAhead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting) ||
-		errors.As(err, &gap) || errors.As(err, &rejected) || errors.As(err, &checkpointAhead)
+		errors.As(err, &gap) || errors.As(err, &rejected) || errors.As(err, &checkpointAhead) ||
+		errors.As(err, &foreignDelivery) || errors.Is(err, unilog.ErrDeliverersName)
 }
 
 // isPostgres is for errors that did not come from the log.

@@ -1,7 +1,8 @@
-// Package metrics counts what streamers and consumers do, for Prometheus:
+// Package metrics counts what streamers, consumers and deliverers do, for Prometheus:
 //
-//	streamer, err := unilog.NewStreamer(unilog.StreamerConfig{…, Observer: metrics.Streamer(registry)})
-//	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{…, Observer: metrics.Consumer(registry, "sum")})
+//	s, err := streamer.New(streamer.Config{…, Observer: metrics.Streamer(registry)})
+//	c, err := consumer.New(consumer.Config{…, Observer: metrics.Consumer(registry, "sum")})
+//	d, err := deliverer.New(deliverer.Config{…, Observer: metrics.Deliverer(registry, "webhook")})
 //	registry.MustRegister(metrics.Status(db, log))
 //
 // What a process counts begins at 0 when it starts. What is read from the database
@@ -18,6 +19,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/internal/histogram"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -81,7 +83,7 @@ func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 	m := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"consumer": name}, reg))
 	var (
 		applied = m.NewCounter(counter("unilog_records_applied_total",
-			"Records that were applied, or parked, and saved."))
+			"Records that were applied or delivered, or parked, and saved."))
 		parked = m.NewCounter(counter("unilog_records_parked_total",
 			"Rejected records that were put into dead_letters."))
 		gaps = m.NewCounter(counter("unilog_gaps_filled_total",
@@ -89,13 +91,13 @@ func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 		filled = m.NewCounter(counter("unilog_gap_records_filled_total",
 			"Records that were read from the archive because the log had lost them, or no longer held them."))
 		commitTook = m.NewHistogram(histogram.Options("unilog_commit_duration_seconds",
-			"Time of a transaction, from its beginning to the end of its commit.", histogram.Seconds))
+			"Time of a transaction, from its beginning to the end of its commit, or of a delivery.", histogram.Seconds))
 		batch = m.NewHistogram(histogram.Options("unilog_committed_batch_records",
-			"Records of a transaction.", histogram.Sizes))
+			"Records of a transaction, or of a delivery.", histogram.Sizes))
 		latency = m.NewHistogram(histogram.Options("unilog_record_latency_seconds",
-			"Time from when a record was staged, by Postgres's clock, to when it was applied and saved, by this machine's.", histogram.Ages))
+			"Time from when a record was staged, by Postgres's clock, to when it was applied or delivered, and saved, by this machine's.", histogram.Ages))
 		failed = retries(m, "unilog_consumer_retries_total",
-			"Times that the consumer started again from its checkpoint after an error, by its cause.")
+			"Times that the consumer or deliverer started again from its checkpoint after an error, by its cause.")
 	)
 	return consumer.Observer{
 		Committed: func(entries []unilog.Entry, took time.Duration) {
@@ -114,6 +116,14 @@ func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 		Parked: func(unilog.Entry, error) { parked.Inc() },
 		Failed: failed,
 	}
+}
+
+// Deliverer registers the metrics of the deliverer of a name, and returns the
+// observer that counts them. They are those of a [Consumer], with the deliverer's name
+// in the label consumer. It panics if the registry has them already.
+func Deliverer(reg prometheus.Registerer, name string) deliverer.Observer {
+	o := Consumer(reg, name)
+	return deliverer.Observer{Committed: o.Committed, GapFilled: o.GapFilled, Parked: o.Parked, Failed: o.Failed}
 }
 
 // retries counts errors by their cause. All causes are there from the beginning,

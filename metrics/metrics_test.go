@@ -2,11 +2,14 @@ package metrics_test
 
 import (
 	"context"
+	"errors"
+	"net"
 	"strings"
 	"testing"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/metrics"
@@ -73,6 +76,47 @@ func TestCounts(t *testing.T) {
 		`unilog_record_latency_seconds_count{consumer="c"}`:             5,
 		`unilog_consumer_retries_total{cause="simulated",consumer="c"}`: 1,
 		`unilog_consumer_retries_total{cause="postgres",consumer="c"}`:  0,
+	})
+}
+
+// Each thing that a deliverer can count happens a known number of times.
+func TestDelivererCounts(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	s := w.streamer(func(*streamer.Config) {})
+	w.stage(`1`, `"poison"`, `3`)
+	w.drain(s.RunOnce)
+	w.must(w.memory.Trim(t.Context(), 0, 3))
+	w.stage(`4`)
+	w.drain(s.RunOnce)
+	down := true
+	d, err := deliverer.New(deliverer.Config{
+		Name: "hook", Log: w.log, Archive: w.db, Checkpoints: deliverer.PostgresCheckpoints(w.db), Logger: quiet,
+		ParkRejected: true, Observer: metrics.Deliverer(w.reg, "hook"),
+		Deliver: func(_ context.Context, _ string, entries []unilog.Entry) error {
+			switch {
+			case down:
+				return &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+			case string(entries[0].Data) == `"poison"`:
+				return deliverer.Reject(errors.New("poison"))
+			}
+			return nil
+		},
+	})
+	w.must(err)
+	if _, err := d.RunOnce(t.Context()); metrics.Cause(err) != "destination" {
+		t.Fatalf("it says %v", err)
+	}
+	down = false
+	w.drain(d.RunOnce)
+	w.want(map[string]float64{
+		`unilog_records_applied_total{consumer="hook"}`: 4, `unilog_records_parked_total{consumer="hook"}`: 1,
+		`unilog_gaps_filled_total{consumer="hook"}`: 2, `unilog_gap_records_filled_total{consumer="hook"}`: 6, // again after the failure
+		`unilog_commit_duration_seconds_count{consumer="hook"}`:              4,
+		`unilog_committed_batch_records_sum{consumer="hook"}`:                4,
+		`unilog_record_latency_seconds_count{consumer="hook"}`:               4,
+		`unilog_consumer_retries_total{cause="destination",consumer="hook"}`: 1,
+		`unilog_consumer_retries_total{cause="postgres",consumer="hook"}`:    0,
 	})
 }
 

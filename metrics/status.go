@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/status"
 )
 
@@ -26,12 +25,12 @@ const (
 // is with unilog_log_up and the log.
 //
 // The collector is safe for concurrent use.
-func Status(db postgres.Beginner, log unilog.Log) prometheus.Collector {
+func Status(db status.Beginner, log unilog.Log) prometheus.Collector {
 	return &statusCollector{db: db, log: log}
 }
 
 type statusCollector struct {
-	db  postgres.Beginner
+	db  status.Beginner
 	log unilog.Log
 
 	mu   sync.Mutex // held while it reads: who comes meanwhile gets the same

@@ -8,7 +8,6 @@ import (
 
 	"github.com/rocketrides/unilog/internal/archive"
 	"github.com/rocketrides/unilog/internal/barrier"
-	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // MaxPartitions is the most partitions that a log may have.
@@ -39,6 +38,11 @@ ON CONFLICT (name, partition) DO NOTHING`
 	sqlActivate = `UPDATE log_partitions SET active = partition < $1, epoch = epoch + 1, next_offset = next_offset + $2`
 )
 
+// Beginner begins a transaction: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
 // Repartition changes the number of the log's partitions, from 1 to
 // [MaxPartitions], while everything runs, and returns how many there were. It is
 // one short transaction.
@@ -48,7 +52,7 @@ ON CONFLICT (name, partition) DO NOTHING`
 // that none of them passes before it has come to all the others.
 //
 // A partition that is no longer active keeps its records until nobody needs them.
-func Repartition(ctx context.Context, db postgres.Beginner, partitions int) (before int, err error) {
+func Repartition(ctx context.Context, db Beginner, partitions int) (before int, err error) {
 	if partitions < 1 || partitions > MaxPartitions {
 		return 0, fmt.Errorf("unilog: the number of partitions is %d: it must be from 1 to %d", partitions, MaxPartitions)
 	}

@@ -79,9 +79,14 @@ const (
 	headsAtOnce = 32
 )
 
+// Beginner begins a transaction: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
 // Read reads the status. An error means that the database could not be
-// Read; that the log cannot be is part of the status.
-func Read(ctx context.Context, db postgres.Beginner, log unilog.Log) (*Status, error) {
+// read; that the log cannot be is part of the status.
+func Read(ctx context.Context, db Beginner, log unilog.Log) (*Status, error) {
 	s := new(Status)
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`); err != nil {
@@ -225,7 +230,7 @@ func (s *Status) readLog(ctx context.Context, log unilog.Log) {
 
 // compareAgain looks whether a log that seems to be ahead of the database only grew
 // with it since: then it is shown as far as the database was.
-func (s *Status) compareAgain(ctx context.Context, db postgres.Beginner) error {
+func (s *Status) compareAgain(ctx context.Context, db Beginner) error {
 	isAhead := func(p Partition) bool { return p.Log.Offset > p.Numbered }
 	if !slices.ContainsFunc(s.Partitions, isAhead) {
 		return nil

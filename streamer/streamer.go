@@ -95,10 +95,10 @@ const (
 // New checks the configuration and fills in its defaults.
 func New(cfg Config) (*Streamer, error) {
 	if cfg.DB == nil {
-		return nil, errors.New("unilog: StreamerConfig.DB is required")
+		return nil, errors.New("streamer: Config.DB is required")
 	}
 	if cfg.Log == nil {
-		return nil, errors.New("unilog: StreamerConfig.Log is required")
+		return nil, errors.New("streamer: Config.Log is required")
 	}
 	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 5000)
 	cfg.KeepRecords = cmp.Or(cfg.KeepRecords, 10_000)
@@ -111,15 +111,15 @@ func New(cfg Config) (*Streamer, error) {
 	cfg.chunkRecords = cmp.Or(cfg.chunkRecords, archive.ChunkRecords)
 	switch {
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
-		return nil, fmt.Errorf("unilog: StreamerConfig.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
+		return nil, fmt.Errorf("streamer: Config.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
 	case cfg.KeepRecords < 1:
-		return nil, fmt.Errorf("unilog: StreamerConfig.KeepRecords is %d: it must be 1 or more", cfg.KeepRecords)
+		return nil, fmt.Errorf("streamer: Config.KeepRecords is %d: it must be 1 or more", cfg.KeepRecords)
 	case cfg.Retention < 0:
-		return nil, fmt.Errorf("unilog: StreamerConfig.Retention is %v: it must not be negative", cfg.Retention)
+		return nil, fmt.Errorf("streamer: Config.Retention is %v: it must not be negative", cfg.Retention)
 	case cfg.SessionTimeout < leastSessionTimeout:
-		return nil, fmt.Errorf("unilog: StreamerConfig.SessionTimeout is %v: it must be at least %v", cfg.SessionTimeout, leastSessionTimeout)
+		return nil, fmt.Errorf("streamer: Config.SessionTimeout is %v: it must be at least %v", cfg.SessionTimeout, leastSessionTimeout)
 	case cfg.ConsumerExpiry < 2*loop.Heartbeat:
-		return nil, fmt.Errorf("unilog: StreamerConfig.ConsumerExpiry is %v: it must be at least %v", cfg.ConsumerExpiry, 2*loop.Heartbeat)
+		return nil, fmt.Errorf("streamer: Config.ConsumerExpiry is %v: it must be at least %v", cfg.ConsumerExpiry, 2*loop.Heartbeat)
 	}
 	s := &Streamer{cfg: cfg, log: cfg.Logger, seat: seats{quota: 1}}
 	s.know(1)

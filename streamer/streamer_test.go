@@ -193,7 +193,7 @@ func TestStreamerConfig(t *testing.T) {
 	} {
 		cfg := streamer.Config{DB: w.DB, Log: w.Log}
 		break_(&cfg)
-		if _, err := streamer.New(cfg); err == nil || !strings.Contains(err.Error(), "StreamerConfig."+field) {
+		if _, err := streamer.New(cfg); err == nil || !strings.Contains(err.Error(), "streamer: Config."+field) {
 			t.Errorf("without a good %s: %v", field, err)
 		}
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/archive"
-	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 const (
@@ -183,9 +182,14 @@ type Place struct {
 	Final bool
 }
 
+// Beginner begins a transaction: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
 // Move changes where the log is, for everyone, in one short transaction, and
 // returns the new generation. It can be undone until [Finish].
-func Move(ctx context.Context, db postgres.Beginner, url string) (generation int, err error) {
+func Move(ctx context.Context, db Beginner, url string) (generation int, err error) {
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		at, err := last(ctx, tx)
 		if err != nil {
@@ -205,7 +209,7 @@ func Move(ctx context.Context, db postgres.Beginner, url string) (generation int
 
 // Undo moves the log to where it was before the last move, which was not finished.
 // What is missing there is published again from the archive.
-func Undo(ctx context.Context, db postgres.Beginner) (to Place, err error) {
+func Undo(ctx context.Context, db Beginner) (to Place, err error) {
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		at, err := last(ctx, tx)
 		if err != nil {
@@ -230,7 +234,7 @@ func Undo(ctx context.Context, db postgres.Beginner) (to Place, err error) {
 }
 
 // Finish makes the last move final: nobody looks at the old log any more.
-func Finish(ctx context.Context, db postgres.Beginner) (at Place, err error) {
+func Finish(ctx context.Context, db Beginner) (at Place, err error) {
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if at, err = last(ctx, tx); err != nil {
 			return err

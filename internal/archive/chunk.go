@@ -47,7 +47,7 @@ const (
 SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'log_records'::regclass`
 
-	// Index: log_partitions_pkey.
+	// SQLLockHead locks a partition's head and reads its epoch. Index: log_partitions_pkey.
 	SQLLockHead = `SELECT epoch FROM log_partitions WHERE partition = $1 FOR UPDATE`
 )
 
@@ -80,7 +80,8 @@ func ListChunks(ctx context.Context, db postgres.Querier) (map[int]Chunks, error
 // after it waits as long, the numbering too, so what is not urgent gives up
 // soon.
 const (
-	lockPatience       = "100ms"
+	lockPatience = "100ms"
+	// LockPatienceUrgent is that of what cannot wait.
 	LockPatienceUrgent = "3s" // less than CallTimeout
 )
 
@@ -113,7 +114,8 @@ func (cs *Chunks) EnsureRoom(ctx context.Context, db postgres.Beginner, term uni
 	return nil
 }
 
-// AddAhead adds a chunk in time. If somebody holds the lock, next time will do.
+// AddAhead adds a chunk when the last one is half full. If the lock is held, it does
+// nothing: there is still time to try again.
 func (cs *Chunks) AddAhead(ctx context.Context, db postgres.Beginner, term unilog.Term, partition int, numbered, chunkRecords int64) error {
 	if cs.end()-numbered > chunkRecords/2 {
 		return nil
@@ -153,8 +155,8 @@ func alter(ctx context.Context, db postgres.Beginner, term unilog.Term, patience
 	})
 }
 
-// SQLLockHeads locks all heads, always in this order: two transactions that lock them
-// in different orders would deadlock.
+// SQLLockHeads locks the heads of all partitions. Always in this order: two
+// transactions that lock all heads would deadlock otherwise.
 const SQLLockHeads = `SELECT FROM log_partitions ORDER BY partition FOR UPDATE`
 
 // ChunkRecords is how many offsets a chunk of the archive spans.

@@ -40,4 +40,6 @@ func Read(ctx context.Context, db postgres.Querier, partition int, after, upTo i
 	return entries, nil
 }
 
+// SQLNumbered reads how far each partition is numbered. Index: none, it is a row per
+// partition.
 const SQLNumbered = `SELECT next_offset - 1 FROM log_partitions ORDER BY partition`

@@ -1,3 +1,10 @@
+// Package barrier keeps the records of a key in order when the number of partitions
+// changes. A barrier is an entry of the log's own at the end of each partition; the
+// records after it may belong to keys that were in another partition before. A reader
+// passes it only when it has come to the barriers of all partitions:
+//
+//	partition 0   1 2 3 4 | 6 7 …   waits at |, offset 5,
+//	partition 1   1 2 | 4 5 …       until it has applied 2 here, too
 package barrier
 
 import (
@@ -49,7 +56,7 @@ func (b Barrier) Insert(ctx context.Context, tx pgx.Tx) error {
 	if _, err := tx.Exec(ctx, sqlInsertBarriers, barrierAction, unilog.ReservedObject, string(data)); err != nil {
 		return err
 	}
-	// Leaders that sleep look at once.
+	// Wake the leaders that sleep.
 	_, err = tx.Exec(ctx, `SELECT pg_notify('staged_log_records', ''), pg_notify('log_records', '')`)
 	return err
 }

@@ -27,12 +27,12 @@ func UpTo(entries []unilog.Entry) ([]unilog.Entry, *Barrier) {
 	if b, ok := Of(&entries[0]); ok {
 		return nil, &b
 	}
-	return entries[:1], nil // of a later version, which the handler has to know
+	return entries[:1], nil // an entry of a later version: the handler must know it
 }
 
-// Await waits until all partitions have come to the barrier, as the number of those
-// that are behind tells, and says whether they have. Then all that was numbered
-// before it is applied, in whichever partition it was.
+// Await waits until no partition is behind the barrier any more, for about as long as
+// wait says, and returns whether that is so. All that was numbered before the barrier
+// is then applied, in whichever partition it was.
 func (b *Barrier) Await(ctx context.Context, log *slog.Logger, wait time.Duration, behind func(context.Context) (int, error)) (bool, error) {
 	for began := time.Now(); ; loop.Sleep(ctx, barrierPause) {
 		bounded, cancel := context.WithTimeout(ctx, loop.CallTimeout)

@@ -13,12 +13,13 @@ type Backoff struct {
 	next        time.Duration
 }
 
-// Wait sleeps for the next while, or until ctx ends.
+// Wait sleeps for the next pause, or until ctx ends.
 func (b *Backoff) Wait(ctx context.Context) {
 	b.next = min(max(2*b.next, b.First), b.Most)
 	Sleep(ctx, b.next/2+rand.N(b.next/2+1))
 }
 
+// Reset makes the next pause the first one again.
 func (b *Backoff) Reset() { b.next = 0 }
 
 // Sleep waits for d, or until ctx ends.
@@ -31,7 +32,8 @@ func Sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Outlive returns a context that ends a while after ctx does.
+// Outlive returns a context that ends some time after ctx does. The function that it
+// returns ends it at once.
 func Outlive(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {

@@ -12,7 +12,7 @@ import (
 // ErrNotLooked is why a process that has only begun is not ready.
 var ErrNotLooked = errors.New("unilog: it has not looked yet")
 
-// Readiness is how a process's last attempt to do its work ended. It is safe
+// Readiness keeps how the last attempt of a process to do its work ended. It is safe
 // for concurrent use.
 type Readiness struct {
 	mu     sync.Mutex
@@ -20,7 +20,7 @@ type Readiness struct {
 	err    error
 }
 
-// Note takes the end of an attempt.
+// Note keeps the end of an attempt, which ctx bounded.
 func (r *Readiness) Note(ctx context.Context, err error) {
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled): // told to stop, which says nothing
@@ -33,13 +33,14 @@ func (r *Readiness) Note(ctx context.Context, err error) {
 	r.looked, r.err = true, err
 }
 
-// Forget is for work that another process does now.
+// Forget makes it as new: another process does the work now.
 func (r *Readiness) Forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.looked, r.err = false, nil
 }
 
+// Ready returns nil if the last attempt went well, or else why not, in one line.
 func (r *Readiness) Ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -52,7 +53,7 @@ func (r *Readiness) Ready() error {
 	return nil
 }
 
-// OneLine makes an error say in one line what it says.
+// OneLine returns an error whose text is that of err without line breaks.
 func OneLine(err error) error { return oneLineError{err} }
 
 type oneLineError struct{ error }

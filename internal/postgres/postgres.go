@@ -1,3 +1,5 @@
+// Package postgres has what all code of ours that talks to Postgres shares: which
+// errors pass by themselves, and the smallest interfaces that do.
 package postgres
 
 import (
@@ -11,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// Querier runs a query: a pgxpool.Pool, a pgx.Conn or a pgx.Tx.
 type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
@@ -25,11 +28,7 @@ type Beginner interface {
 // which a batch is.
 const SQLNoJIT = `SELECT set_config('jit', 'off', true)`
 
-// Batcher is what an audit takes: a pgxpool.Pool, a pgx.Conn or a pgx.Tx.
-type Batcher interface {
-	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
-}
-
+// IsLockTimeout says whether a lock was not to be had within lock_timeout.
 func IsLockTimeout(err error) bool { return SQLState(err) == "55P03" }
 
 // SQLState returns the SQLSTATE of an error from the server, or "".

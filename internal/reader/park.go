@@ -8,7 +8,8 @@ import (
 	"github.com/rocketrides/unilog"
 )
 
-// Park puts an entry into dead_letters, with why a consumer has rejected it.
+// Park puts an entry into dead_letters, with why it was rejected. A second time, it
+// replaces the reason.
 func Park(ctx context.Context, db unilog.Execer, consumer string, e unilog.Entry, why error) error {
 	headers, err := unilog.EncodeHeaders(e.Headers)
 	if err != nil {

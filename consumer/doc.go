@@ -1,0 +1,44 @@
+// Package consumer reads a log and applies each of its records once to a state in
+// Postgres.
+//
+//	log ── read ──▶ entries after the checkpoint
+//	archive ┄ gaps ┄▶   │
+//	                    ▼
+//	one transaction:  advance the checkpoint, from where the batch began
+//	                  call the Handler, which writes the state
+//	                  commit
+//
+// A program makes a [Consumer] with [New] and calls [Consumer.Run]:
+//
+//	c, err := consumer.New(consumer.Config{Name: "totals", DB: db, Log: log, Archive: source, Handler: consumer.Each(add)})
+//	…
+//	err = c.Run(ctx)
+//
+// # Guarantees
+//
+//   - Each record takes effect once, in order within its partition, as long as the
+//     [Handler] writes through its transaction alone. It may be called more than once
+//     for the same records: what it did before was rolled back.
+//   - No record is passed over. What the log has lost comes from the archive, or the
+//     consumer stops. A record that the handler rejects stops it too, or is put into
+//     dead_letters with ParkRejected; see [DeadLetters].
+//   - Records of a key stay in order when the number of partitions changes.
+//   - A process may crash, freeze or lose its connections at any moment.
+//
+// # Several processes
+//
+// Processes of one name share the partitions out by leases in Postgres. One that has
+// none stands by, and takes over about 2.5 s after another is gone. Leases
+// only save work: two processes at one partition still apply each record once,
+// because the second finds that the checkpoint has moved, and rolls back.
+// Consumers of different names know nothing of each other.
+//
+// # What stops it
+//
+// [Consumer.Run] goes on through the loss of Postgres and of the log. It returns an
+// error only where a person must decide: a [unilog.RejectedError], a
+// [unilog.GapError], a [unilog.CheckpointAheadError], a [unilog.ForeignLogError] or
+// [unilog.ErrDeliverersName]. Each says what to do.
+//
+// For effects outside Postgres, see package deliverer.
+package consumer

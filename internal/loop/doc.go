@@ -1,0 +1,3 @@
+// Package loop has what the long-running loops share: waits that a context can cut,
+// growing pauses between attempts, bounds of calls, and readiness.
+package loop
