@@ -46,13 +46,13 @@ func earn(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
 
 // serve runs until ctx ends, or until something fails that only a person can mend.
 func serve(ctx context.Context, db *pgxpool.Pool, log unilog.Log) error {
-	carry, err1 := streamer.New(streamer.Config{DB: db, Log: log})
+	group, ctx := errgroup.WithContext(ctx)
+	publisher, err1 := streamer.New(streamer.Config{DB: db, Log: log})
 	revenue, err2 := consumer.New(consumer.Config{Name: "revenue", DB: db, Archive: db, Log: log, Handler: consumer.Each(earn)})
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return carry.Run(ctx) })
+	group.Go(func() error { return publisher.Run(ctx) })
 	group.Go(func() error { return revenue.Run(ctx) })
 	group.Go(func() error { return placeOrders(ctx, db) })
 	return group.Wait()
