@@ -8,11 +8,26 @@
 //	                                             ┆ gaps               │ read
 //	consumer ◀─ Handler and checkpoint, in one transaction ◀──────────┘
 //
-// A writer calls [Stage] in the transaction that changes its own tables. A
-// [streamer.Streamer] moves the staged records to the log, in order. A [consumer.Consumer] reads
-// the log and calls a [consumer.Handler] in the transaction that saves its checkpoint.
-// Package redislog is a log in Redis Streams, kafkalog one in Kafka, and pglog the
-// database's own archive; switchlog moves from one to another.
+// A writer calls [Stage] in the transaction that changes its own tables. The other
+// packages do the rest:
+//
+//   - [github.com/rocketrides/unilog/streamer] moves staged records to the log, in
+//     order.
+//   - [github.com/rocketrides/unilog/consumer] reads the log and calls a handler in the
+//     transaction that saves the checkpoint.
+//   - [github.com/rocketrides/unilog/deliverer] carries records to where no transaction
+//     reaches.
+//   - [github.com/rocketrides/unilog/audit] proves that consumers agree with the
+//     database, and [github.com/rocketrides/unilog/status] says what is stuck and why.
+//   - [github.com/rocketrides/unilog/migration] makes the tables.
+//   - [github.com/rocketrides/unilog/engine] opens the log that a URL names. The log is
+//     a [Log]: in Redis ([github.com/rocketrides/unilog/redislog]), in Kafka
+//     ([github.com/rocketrides/unilog/kafkalog]), or in the database itself
+//     ([github.com/rocketrides/unilog/pglog]).
+//     [github.com/rocketrides/unilog/switchlog] moves it from one to another.
+//   - [github.com/rocketrides/unilog/metrics] and
+//     [github.com/rocketrides/unilog/tracing] watch streamers and consumers.
+//   - [github.com/rocketrides/unilog/logtest] has a log in memory for tests.
 //
 // # Guarantees
 //
@@ -28,11 +43,11 @@
 //   - Any process may die at any moment, run twice, or wake up late.
 //   - A log may have partitions: offsets and order are then those of a partition,
 //     and the records of a key stay in order, also when their number changes.
-//   - A [deliverer.Deliverer] carries records to where no transaction reaches: each at least
-//     once, in order within a partition, and none is passed over.
+//   - A deliverer delivers each record at least once, in order within a partition, and
+//     passes over none.
 //
-// All of this is checked by an [audit.Equation], an equation that holds at every instant
-// and in the middle of every failure.
+// An [github.com/rocketrides/unilog/audit.Equation] checks all of this. It holds at
+// every instant, also in the middle of every failure.
 //
 // # Caveats
 //
@@ -48,6 +63,7 @@
 // A copy of a database has the log_id of the original: give the copy a stream
 // of its own, or a new log_id in log_partitions and null in its checkpoints.
 //
-// The archive keeps records for [streamer.Config.Retention] at least; a consumer
+// The archive keeps records for
+// [github.com/rocketrides/unilog/streamer.Config.Retention] at least; a consumer
 // that is added later than that cannot have the earlier ones.
 package unilog

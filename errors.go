@@ -5,15 +5,15 @@ import (
 	"fmt"
 )
 
-// ErrStandby is returned by [streamer.Streamer.RunOnce] while another streamer leads.
+// ErrStandby is returned by a streamer's RunOnce while another streamer leads.
 var ErrStandby = errors.New("unilog: another streamer leads")
 
 // ErrSimulated is what a simulated failure returns from a hook. Whoever sees it
 // goes on as if after a crash.
 var ErrSimulated = errors.New("unilog: simulated failure")
 
-// ErrDeliverersName is why a [consumer.Consumer] leaves a checkpoint alone: records that a
-// [deliverer.Deliverer] has sent elsewhere would be missing in the consumer's state.
+// ErrDeliverersName is why a consumer leaves a checkpoint alone: records that a
+// deliverer has sent elsewhere would be missing in the consumer's state.
 var ErrDeliverersName = errors.New("unilog: this is the name of a deliverer, which keeps its checkpoint in the same database: give the consumer another name")
 
 // LogError says that a call to the log failed, as the log tells it.

@@ -6,9 +6,9 @@ import (
 	"github.com/rocketrides/unilog"
 )
 
-// Hooks are called between a consumer's steps; see [streamer.Hooks]. Like a
-// [Handler] they are called for one partition at a time, and for different ones at
-// the same time.
+// Hooks are called between a consumer's steps; see
+// [github.com/rocketrides/unilog/streamer.Hooks]. Like a [Handler] they are called for
+// one partition at a time, and for different ones at the same time.
 type Hooks struct {
 	// BeforeCommit is called when the handler has applied the entries and
 	// nothing is committed. An error from it rolls everything back.

@@ -6,7 +6,8 @@ import (
 	"github.com/rocketrides/unilog"
 )
 
-// Observer is told what a consumer does; see [streamer.Observer]. Entries
+// Observer is told what a consumer does; see
+// [github.com/rocketrides/unilog/streamer.Observer]. Entries
 // that come together are of one partition.
 type Observer struct {
 	// Committed is called when entries are applied, or parked, and saved; it took

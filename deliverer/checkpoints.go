@@ -46,7 +46,7 @@ var ErrOvertaken = errors.New("unilog: another instance has moved the checkpoint
 type ForeignCheckpointError struct {
 	Key CheckpointKey
 	// Theirs is the log_id that the checkpoint belongs to, "" if it is the
-	// checkpoint of a [consumer.Consumer].
+	// checkpoint of a [github.com/rocketrides/unilog/consumer.Consumer].
 	Theirs string
 }
 

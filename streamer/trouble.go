@@ -26,7 +26,7 @@ const (
 	troubleBytes = 1000
 )
 
-// noteTrouble tells the database why this leader gives up, for [status.Read] in
+// noteTrouble tells the database why this leader gives up, for status.Read in
 // other processes. It is a courtesy: whether it succeeds changes nothing. It
 // goes by the session that holds the leader's lock, so a leader that has been
 // replaced cannot do it.

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 )
@@ -40,7 +41,7 @@ func main() {
 type service struct {
 	databaseURL, redisURL, stream string
 
-	hooks unilog.ConsumerHooks // for the test
+	hooks consumer.Hooks // for the test
 }
 
 // run writes receipts until ctx ends. Any number of processes may do so at once.
@@ -62,7 +63,7 @@ func (s service) run(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	consumer, err := unilog.NewConsumer(unilog.ConsumerConfig{
+	receipts, err := consumer.New(consumer.Config{
 		Name: "receipts", DB: db, Log: log, Handler: issue, Hooks: s.hooks,
 		// No Archive: that is the source's database.
 	})
@@ -70,7 +71,7 @@ func (s service) run(ctx context.Context) error {
 		return err
 	}
 	slog.Info("writing receipts", "stream", s.stream)
-	err = consumer.Run(ctx)
+	err = receipts.Run(ctx)
 	var gap *unilog.GapError
 	if errors.As(err, &gap) {
 		return fmt.Errorf("the log has dropped the records %d to %d of partition %d before they were read: "+
@@ -100,7 +101,7 @@ SELECT (data ->> 'id')::bigint, distance, distance * 1.5, partition, "offset"
 FROM unnest($1::jsonb[], $2::int[], $3::bigint[]) AS r (data, partition, "offset"),
     LATERAL (SELECT (data ->> 'distance')::numeric AS distance) AS d`
 
-// issue is the [unilog.Handler]. All its state is in the transaction, so it may be
+// issue is the [consumer.Handler]. All its state is in the transaction, so it may be
 // called for several partitions at once.
 func issue(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 	var data []string

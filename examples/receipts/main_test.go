@@ -21,10 +21,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
+	"github.com/rocketrides/unilog/streamer"
 )
 
 func TestMain(m *testing.M) {
@@ -66,7 +68,7 @@ func setup(t *testing.T) *world {
 	w.exec(w.source, `REVOKE CONNECT ON DATABASE `+w.source.Config().ConnConfig.Database+` FROM PUBLIC`)
 	w.exec(w.own, `GRANT CREATE ON SCHEMA public TO `+user)
 	redis := testenv.Redis(t)
-	w.service = service{as(t, w.own, user), redis.URL(), testenv.StreamName(t), unilog.ConsumerHooks{}}
+	w.service = service{as(t, w.own, user), redis.URL(), testenv.StreamName(t), consumer.Hooks{}}
 	w.log, err = redislog.Open(ctx, redis.URL(), w.service.stream)
 	must(t, err)
 	t.Cleanup(w.log.Close)
@@ -120,8 +122,8 @@ func (w *world) book(n int) {
 	}
 }
 
-func (w *world) streamer(hooks unilog.StreamerHooks) *unilog.Streamer {
-	s, err := unilog.NewStreamer(unilog.StreamerConfig{DB: w.source, Log: w.log, Hooks: hooks})
+func (w *world) streamer(hooks streamer.Hooks) *streamer.Streamer {
+	s, err := streamer.New(streamer.Config{DB: w.source, Log: w.log, Hooks: hooks})
 	must(w.T, err)
 	return s
 }
@@ -172,7 +174,7 @@ func TestReceipts(t *testing.T) {
 		}
 		return err
 	}
-	s := w.streamer(unilog.StreamerHooks{AfterAppend: unilog.SimulateFailures(0.3, 2)})
+	s := w.streamer(streamer.Hooks{AfterAppend: unilog.SimulateFailures(0.3, 2)})
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.Run(ctx) })
 	running.Go(func() error { return w.service.run(ctx) })
@@ -224,7 +226,7 @@ func (w *world) published() int64 {
 // stream runs a streamer until the log has so many records.
 func (w *world) stream(records int64) {
 	w.Helper()
-	w.until(w.streamer(unilog.StreamerHooks{}).Run, fmt.Sprint(records, " records"), func() bool { return w.published() == records })
+	w.until(w.streamer(streamer.Hooks{}).Run, fmt.Sprint(records, " records"), func() bool { return w.published() == records })
 }
 
 // serve runs the service until receipts and rides agree.

@@ -27,7 +27,7 @@ type apiCmd struct {
 	TLSCert string `name:"tls-cert" env:"API_TLS_CERT" placeholder:"FILE" help:"Serve HTTPS with this certificate, in PEM form, intermediate ones after it. A new one is served within seconds, without a restart."`
 	TLSKey  string `name:"tls-key" env:"API_TLS_KEY" placeholder:"FILE" help:"The key of --tls-cert, in PEM form."`
 
-	TokensFile  string   `name:"tokens-file" env:"API_TOKENS_FILE" placeholder:"FILE" help:"Let in only who has a token. Each line is a caller's name and the SHA-256 of a token; see docs/operations.md. SIGHUP has the file read again."`
+	TokensFile  string   `name:"tokens-file" env:"API_TOKENS_FILE" placeholder:"FILE" help:"Let in only who has a token. Each line is a caller's name and the SHA-256 of a token; see docs/rocketrides.md. SIGHUP has the file read again."`
 	RateLimit   int      `env:"API_RATE_LIMIT" default:"0" placeholder:"N" help:"Requests a second of each caller or, without tokens, of each IP address (IPv6: /64); 0 for any number."`
 	MaxRequests int      `env:"API_MAX_REQUESTS" default:"1024" placeholder:"N" help:"Requests at most that are at the database or wait for it, others are refused; 0 for any number. No more than 1024 bookings are ever sent to it at a time."`
 	MaxBacklog  int      `env:"API_MAX_BACKLOG" default:"0" placeholder:"N" help:"Refuse bookings while more records wait to be published; 0 for any number."`
