@@ -70,6 +70,11 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 			log.Info("bootstrapped at the log's head, with the total of all rides so far", "consumer", c.Name)
 		}
 	}
+	bounded, cancel := context.WithTimeout(ctx, handlerTimeout)
+	defer cancel()
+	if err := rides.Register(bounded, db, c.Name); err != nil {
+		return unanswered(err, "see what holds it up, and start the consumer again")
+	}
 	distances := &rides.Consumer{Name: c.Name, Logger: log}
 	cfg := consumer.Config{
 		Name: c.Name, DB: db, Archive: db, Log: stream, Logger: log,

@@ -2,15 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 	"github.com/rocketrides/unilog/status"
 )
@@ -59,14 +60,10 @@ type consumersForgetCmd struct {
 }
 
 func (c *consumersForgetCmd) Run(ctx context.Context) error {
-	var known bool
 	err := c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) error {
-		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
-			known, err = rides.ForgetConsumer(ctx, tx, c.Name)
-			return err
-		})
+		return rides.ForgetConsumer(ctx, db, c.Name)
 	})
-	if err == nil && !known {
+	if errors.Is(err, consumer.ErrUnknown) {
 		err = fmt.Errorf("no consumer %s has registered: see `rocketrides consumers list`", c.Name)
 	}
 	if err != nil {

@@ -73,9 +73,13 @@ func (p *parked) each(ctx context.Context, done string, do func(ctx context.Cont
 
 type deadLettersRetryCmd struct{ parked }
 
+// Run applies them as rides, and so none of another program's consumer.
 func (c *deadLettersRetryCmd) Run(ctx context.Context, log *slog.Logger) error {
 	state := rides.Consumer{Name: c.Consumer, Logger: log}
 	return c.each(ctx, "is applied", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
+		if err := rides.OwnConsumer(ctx, db, c.Consumer); err != nil && !errors.Is(err, consumer.ErrUnknown) {
+			return err
+		}
 		return consumer.RetryDeadLetter(ctx, db, c.Consumer, c.Partition, offset, state.Handle)
 	})
 }

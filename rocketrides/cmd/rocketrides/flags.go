@@ -186,7 +186,7 @@ func (f *logFlags) openAt(ctx context.Context, db *pgxpool.Pool, url string) (sw
 	url, variable, what := f.at(url)
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	log, err := engine.Open(ctx, url, f.StreamName, db)
+	log, err := engine.At(ctx, url, f.StreamName, db)
 	if err != nil {
 		return nil, fmt.Errorf("no answer from %s; check %s: %w", what, variable, err)
 	}

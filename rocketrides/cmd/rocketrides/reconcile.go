@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/audit"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
 
@@ -24,11 +25,14 @@ func (*reconcileCmd) Help() string {
 func (c *reconcileCmd) Run(ctx context.Context) error {
 	var was audit.Balance
 	err := c.do(ctx, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
+		if err := rides.OwnConsumer(ctx, db, c.Name); err != nil {
+			return err
+		}
 		was, err = rides.Audit.Reconcile(ctx, db, c.Name)
 		return err
 	})
 	switch {
-	case errors.Is(err, audit.ErrUnknownConsumer):
+	case errors.Is(err, consumer.ErrUnknown), errors.Is(err, audit.ErrUnknownConsumer):
 		return fmt.Errorf("no consumer %s has registered: see `rocketrides consumers list`", c.Name)
 	case err != nil:
 		return err

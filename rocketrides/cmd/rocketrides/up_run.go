@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 	"github.com/rocketrides/unilog/rocketrides/internal/up"
 )
@@ -80,10 +80,10 @@ func (c *upRun) booked(ctx context.Context) (n int64, err error) {
 
 func (c *upRun) forget(ctx context.Context, name string) error {
 	return c.ask(ctx, func(db *pgxpool.Pool) error {
-		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			_, err := rides.ForgetConsumer(ctx, tx, name)
+		if err := rides.ForgetConsumer(ctx, db, name); !errors.Is(err, consumer.ErrUnknown) {
 			return err
-		})
+		}
+		return nil
 	})
 }
 
