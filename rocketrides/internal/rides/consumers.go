@@ -57,7 +57,12 @@ func ForgetConsumer(ctx context.Context, db interface {
 		if err := consumer.Forget(ctx, tx, name); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, sqlForgetState, name)
-		return err
+		return ForgetState(ctx, tx, name)
 	})
+}
+
+// ForgetState removes a consumer's total alone.
+func ForgetState(ctx context.Context, tx pgx.Tx, name string) error {
+	_, err := tx.Exec(ctx, sqlForgetState, name)
+	return err
 }
