@@ -98,6 +98,8 @@ func (f *DatabaseFlags) connect(ctx context.Context, p *Program, needs side) (*p
 	err = p.pooled(Unanswered(p.check(bounded, pool, needs), "check DATABASE_URL, and see what holds it up"))
 	var outdated *migration.OutdatedError
 	switch {
+	case errors.As(err, &outdated) && outdated.Has == 0 && p.hasOtherSide(bounded, pool, outdated.Set):
+		err = fmt.Errorf("this database has one side of the tables alone (not %s): set DATABASE_URL to the database of the other, or run `%s migrate` to have both in this one", outdated.Set, p.Name)
 	case errors.As(err, &outdated) && outdated.Has == 0:
 		err = fmt.Errorf("the tables are not there (%s): run `%s migrate` on this database, or check DATABASE_URL", outdated.Set, p.Name)
 	case errors.As(err, &outdated) && outdated.Has < outdated.Want:
@@ -125,6 +127,17 @@ func (p *Program) check(ctx context.Context, pool *pgxpool.Pool, needs side) err
 		}
 	}
 	return nil
+}
+
+// hasOtherSide says whether there are some of the library's tables, though not set's.
+func (p *Program) hasOtherSide(ctx context.Context, pool *pgxpool.Pool, set string) bool {
+	for _, other := range both {
+		var outdated *migration.OutdatedError
+		if err := migration.Check(ctx, pool, other); other.Name != set && (err == nil || errors.As(err, &outdated) && outdated.Has > 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // schema is a side of the library's tables, and the program's own.

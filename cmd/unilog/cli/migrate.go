@@ -29,10 +29,12 @@ type Migrate struct {
 func (Migrate) Help() string {
 	return `With --roles there are group roles, which cannot log in. Grant them to users of your own:
 
-  ${service}_${writer}  stages records
-  ${service}_streamer  owns the archive, whose tables it makes and drops
-  ${service}_consumer  keeps checkpoints and dead letters
-  ${service}_reader  reads everything: for status, verify and "consumers list"
+  ${service}_${writer}: stages records
+  ${service}_streamer: owns the archive, whose tables it makes and drops
+  ${service}_consumer: keeps checkpoints and dead letters
+  ${service}_reader: reads everything, for status, verify and "consumers list"
+
+What they may do with the application's own tables is the application's to grant.
 
 For example: CREATE USER writer PASSWORD '…' IN ROLE ${service}_${writer}
 
