@@ -224,8 +224,10 @@ func TestLogSwitch(t *testing.T) {
 	}
 	published(1)
 	for i, c := range []struct{ flag, says string }{
-		{"--to=postgres:", "done: make it final with `unilog log switch --finish`"}, {"--undo", "streamers and consumers go on in the new place"},
-		{"--to=postgres:", "moved"}, {"--finish", "the log stays where it is"},
+		{"--to=postgres:", "done: make it final with `unilog log switch --finish`"},
+		{"--undo", "streamers and consumers go on in the new place"},
+		{"--to=postgres:", "moved"},
+		{"--finish", "the log stays where it is"},
 	} {
 		says(t, env, []string{"log", "switch", c.flag}, c.says)
 		published(i + 2)
