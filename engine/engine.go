@@ -2,6 +2,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,11 +17,63 @@ import (
 	"github.com/rocketrides/unilog/switchlog"
 )
 
-// Open opens the log at a URL: kafka:// and kafka+tls://; postgres:, which is the
-// archive of db itself; and what redislog takes, in a stream. ${NAME} in the URL is
-// what the environment has of that name, so that a URL can be shown and stored
-// without its password.
-func Open(ctx context.Context, url, stream string, db *pgxpool.Pool) (switchlog.Engine, error) {
+// Options says where a log is. URL is required.
+type Options struct {
+	// URL is where the log is unless it was moved, see [At].
+	URL string
+	// Stream names the Redis stream that is the log, and its partitions begin with.
+	// Default: unilog.
+	Stream string
+	// DB is a pool of the database that records are staged in, and stays the
+	// caller's to close, after the log. Without it, as for a consumer of another
+	// service, the log stays at the URL.
+	DB *pgxpool.Pool
+}
+
+// Error says that the log could not be opened where it is.
+type Error struct {
+	// Moved says that the log was moved from [Options.URL] to another place.
+	Moved bool
+	Err   error
+}
+
+func (e *Error) Error() string {
+	where := "at its URL"
+	if e.Moved {
+		where = "where it has moved to (table log_places)"
+	}
+	return "no answer from the log " + where + ": " + e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Open opens the log where it is: at the URL, or where switchlog.Move has moved it
+// since. Then it follows each further move by itself, within seconds, so that
+// streamers and consumers that use it need not be started again. That the log does
+// not answer is an [Error].
+func Open(ctx context.Context, o Options) (switchlog.Engine, error) {
+	stream := cmp.Or(o.Stream, "unilog")
+	open := func(ctx context.Context, moved string) (switchlog.Engine, error) {
+		log, err := At(ctx, cmp.Or(moved, o.URL), stream, o.DB)
+		if err != nil {
+			return nil, &Error{moved != "", err}
+		}
+		return log, nil
+	}
+	switch {
+	case o.URL == "":
+		return nil, errors.New("engine: Options.URL is required")
+	case o.DB == nil:
+		return open(ctx, "")
+	}
+	return switchlog.Open(ctx, o.DB, open)
+}
+
+// At opens the log at a URL, and does not follow it when it moves. The URL is
+// kafka:// or kafka+tls://; postgres:, which is the archive of db itself; or what
+// redislog takes, in a stream. ${NAME} in the URL is what the environment has of that
+// name, so that a URL can be shown and stored without its password.
+func At(ctx context.Context, url, stream string, db *pgxpool.Pool) (switchlog.Engine, error) {
 	url, err := expand(url)
 	if err != nil {
 		return nil, err
@@ -28,6 +81,8 @@ func Open(ctx context.Context, url, stream string, db *pgxpool.Pool) (switchlog.
 	switch scheme, rest, _ := strings.Cut(url, ":"); {
 	case strings.HasPrefix(scheme, "kafka"):
 		return kafkalog.Open(ctx, url)
+	case scheme == "postgres" && rest == "" && db == nil:
+		return nil, errors.New("the log is in the database that records are staged in: give a pool of it")
 	case scheme == "postgres" && rest == "":
 		return pglog.Open(ctx, db)
 	case scheme == "postgres":

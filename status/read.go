@@ -44,6 +44,7 @@ SELECT name, partition, coalesce(c."offset", 0), next_offset - 1 - coalesce(c."o
 FROM (SELECT DISTINCT name FROM checkpoints) AS n CROSS JOIN log_partitions AS p LEFT JOIN checkpoints AS c USING (name, partition)
 ORDER BY name, partition`
 
+	sqlHasConsumers    = `SELECT to_regclass('checkpoints') IS NOT NULL`
 	sqlMembersReadable = `SELECT coalesce(has_table_privilege(to_regclass('consumer_members'), 'SELECT'), false)`
 
 	// Index: consumer_members_pkey; a row for each process.
@@ -165,7 +166,13 @@ func (s *Status) readPartitions(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
+// readConsumers reads those that keep their checkpoints in this database.
 func (s *Status) readConsumers(ctx context.Context, tx pgx.Tx) error {
+	s.Consumers = []Consumer{}
+	var registered bool
+	if err := tx.QueryRow(ctx, sqlHasConsumers).Scan(&registered); err != nil || !registered {
+		return err
+	}
 	members, err := readMembers(ctx, tx)
 	if err != nil {
 		return err
@@ -178,7 +185,6 @@ func (s *Status) readConsumers(ctx context.Context, tx pgx.Tx) error {
 	var p ConsumerPartition
 	var seen float64
 	var letters int64
-	s.Consumers = []Consumer{}
 	_, err = pgx.ForEachRow(rows, []any{&name, &p.Partition, &p.Checkpoint, &p.Lag, &p.LagSeconds, &seen, &p.Silent, &letters}, func() error {
 		if p.Partition == 0 {
 			s.Consumers = append(s.Consumers, Consumer{Name: name, Silent: seen, Processes: members[name], Behind: []ConsumerPartition{}})

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/rocketrides/unilog"
@@ -38,6 +39,10 @@ type Status struct {
 	LogError string      `json:"log_error,omitempty"`
 	// Partitions are all that the log has, in their order.
 	Partitions []Partition `json:"partitions"`
+
+	// Command is the program whose subcommands [Status.Troubles] names: unilog, if
+	// it is empty.
+	Command string `json:"-"`
 }
 
 // Partition is the [Status] of one partition.
@@ -146,6 +151,8 @@ func (s *Status) Troubles() []string {
 	return out
 }
 
+func (s *Status) command() string { return cmp.Or(s.Command, "unilog") }
+
 func (s *Status) streamerTroubles() (out []string) {
 	type state struct {
 		trouble string
@@ -167,7 +174,7 @@ func (s *Status) streamerTroubles() (out []string) {
 			out = append(out, in+fmt.Sprintf("the streamer has failed for %.0f s and %d records wait; it tries again, if one is running: %s",
 				all.TroubledFor, waiting, of.trouble))
 		default:
-			out = append(out, in+fmt.Sprintf("no streamer leads: %d records wait; start one with `rocketrides streamer`", waiting))
+			out = append(out, in+fmt.Sprintf("no streamer leads: %d records wait; start one with `%s streamer`", waiting, s.command()))
 		}
 	}
 	if s.StagedFor > slow && s.Leader != nil && s.Partitions[0].Trouble == "" {
@@ -259,7 +266,7 @@ func (c *Consumer) troubles(s *Status, most map[int]int64) (out []string) {
 		}
 	}
 	if c.DeadLetters > 0 {
-		out = append(out, fmt.Sprintf("%s has parked %d records: see `rocketrides deadletters list %s`", c.Name, c.DeadLetters, c.Name))
+		out = append(out, fmt.Sprintf("%s has parked %d records: see `%s deadletters list %s`", c.Name, c.DeadLetters, s.command(), c.Name))
 	}
 	return out
 }

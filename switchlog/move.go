@@ -20,10 +20,15 @@ const (
 	sqlSource = `
 SELECT partition, log_id::text, epoch, next_offset - 1,
     coalesce((SELECT "offset" FROM log_records AS r WHERE r.partition = p.partition ORDER BY "offset" LIMIT 1), next_offset),
-    (SELECT min("offset") FROM checkpoints AS c
-        WHERE c.partition = p.partition AND c.updated_at > clock_timestamp() - interval '7 days')
+    %s
 FROM log_partitions AS p
 ORDER BY partition`
+
+	sqlHasConsumers = `SELECT to_regclass('checkpoints') IS NOT NULL`
+	sqlApplied      = `(
+    SELECT min("offset") FROM checkpoints AS c
+    WHERE c.partition = p.partition AND c.updated_at > clock_timestamp() - interval '7 days'
+)`
 
 	// In the order in which others lock them. A new epoch ends each term.
 	sqlHold    = `SELECT FROM log_partitions ORDER BY partition FOR UPDATE`
@@ -82,7 +87,15 @@ func Copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, keep int64) (int
 }
 
 func source(ctx context.Context, db *pgxpool.Pool) ([]partition, error) {
-	rows, _ := db.Query(ctx, sqlSource)
+	var consumers bool
+	if err := db.QueryRow(ctx, sqlHasConsumers).Scan(&consumers); err != nil {
+		return nil, fmt.Errorf("switchlog: look for consumers: %w", err)
+	}
+	applied := `NULL::bigint` // consumers keep their checkpoints elsewhere
+	if consumers {
+		applied = sqlApplied
+	}
+	rows, _ := db.Query(ctx, fmt.Sprintf(sqlSource, applied))
 	partitions, err := pgx.CollectRows(rows, pgx.RowToStructByPos[partition])
 	if err != nil {
 		return nil, fmt.Errorf("switchlog: read what is numbered: %w", err)

@@ -1,4 +1,4 @@
-// Package version says which build of rocketrides this is.
+// Package version says which build of a program this is.
 package version
 
 import (
@@ -13,12 +13,12 @@ var release, commit string
 
 // String names the program, its version, the commit and the Go that built it.
 // What is not known is left out.
-func String() string {
+func String(program string) string {
 	commit := commit
 	if info, ok := debug.ReadBuildInfo(); ok {
 		commit = cmp.Or(commit, revision(info.Settings))
 	}
-	text := "rocketrides"
+	text := program
 	if number := Number(); number != "" {
 		text += " " + number
 	}

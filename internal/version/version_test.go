@@ -9,7 +9,7 @@ import (
 func TestString(t *testing.T) {
 	defer func(r, c string) { release, commit = r, c }(release, commit)
 	release, commit = "v1.2.3", "c0ffee"
-	if got, want := String(), "rocketrides v1.2.3, commit c0ffee, "+runtime.Version(); got != want {
+	if got, want := String("unilog"), "unilog v1.2.3, commit c0ffee, "+runtime.Version(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -63,19 +63,20 @@ func about(check string, level Level, found, why, change string, concerns ...Pro
 	return Finding{check, level, found, why, change, append([]Process{}, concerns...)}
 }
 
-// Examine looks at Postgres, and at Redis if there is a client. A server that
-// refuses an answer is a finding; one that gives none is an error.
-func Examine(ctx context.Context, db *pgxpool.Pool, redis rueidis.Client) ([]Finding, error) {
+// Examine looks at Postgres, and at Redis if there is a client. Findings name the
+// commands of program. A server that refuses an answer is a finding; one that gives
+// none is an error.
+func Examine(ctx context.Context, db *pgxpool.Pool, redis rueidis.Client, program string) ([]Finding, error) {
 	conn, err := db.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Release()
-	pooler, err := examinePooler(ctx, conn.Conn())
+	pooler, err := examinePooler(ctx, conn.Conn(), program)
 	if err != nil {
 		return nil, fmt.Errorf("examine Postgres: %w", err)
 	}
-	settings, err := examinePostgres(ctx, conn.Conn())
+	settings, err := examinePostgres(ctx, conn.Conn(), program)
 	if err != nil {
 		return nil, fmt.Errorf("examine Postgres: %w", err)
 	}
@@ -102,14 +103,14 @@ func Concerning(p Process, findings []Finding) []Finding {
 
 // Schema sees that the tables are this program's. Processes check that at their
 // start in any case.
-func Schema(ctx context.Context, db *pgxpool.Pool, sets ...migration.Set) (Finding, error) {
+func Schema(ctx context.Context, db *pgxpool.Pool, program string, sets ...migration.Set) (Finding, error) {
 	const check, why = "schema", "each process refuses tables of another version"
 	err := migration.Check(ctx, db, sets...)
 	var outdated *migration.OutdatedError
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &outdated):
-		change := "run `rocketrides migrate`"
+		change := "run `" + program + " migrate`"
 		if outdated.Has > outdated.Want {
 			change = "run the newer program"
 		}

@@ -21,7 +21,7 @@ func migrateLog(ctx context.Context, pool *pgxpool.Pool) error {
 // examine returns the findings by their checks.
 func examine(t *testing.T, db *pgxpool.Pool, redis rueidis.Client) map[string]Finding {
 	t.Helper()
-	findings, err := Examine(t.Context(), db, redis)
+	findings, err := Examine(t.Context(), db, redis, "unilog")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestSchema(t *testing.T) {
 			if _, err := db.Exec(t.Context(), c.sql); err != nil {
 				t.Fatal(err)
 			}
-			f, err := Schema(t.Context(), db, migration.Log)
+			f, err := Schema(t.Context(), db, "unilog", migration.Log)
 			if err != nil {
 				t.Fatal(err)
 			}

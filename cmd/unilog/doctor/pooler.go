@@ -14,9 +14,9 @@ const sqlBackend = `SELECT pg_backend_pid()`
 // before it has a session, with a number of its own: then it is tried whether
 // the statements of one client, or of two, share sessions. Sessions that are not
 // seen to be shared may still be, so that is advice.
-func examinePooler(ctx context.Context, conn *pgx.Conn) ([]Finding, error) {
+func examinePooler(ctx context.Context, conn *pgx.Conn, program string) ([]Finding, error) {
 	const why = "the leader's advisory lock, its LISTEN and its timeouts belong to a session, which a pooler in transaction mode gives to others: two streamers could lead in turn, or none"
-	const change = "connect streamers, and `rocketrides migrate`, to Postgres itself, or use pool_mode = session"
+	change := "connect streamers, and `" + program + " migrate`, to Postgres itself, or use pool_mode = session"
 	finding := func(level Level, found string) Finding {
 		return about("pooler", level, found, why, change, Streamer)
 	}

@@ -36,7 +36,7 @@ type postgresSettings struct {
 	Superuser, Wakes                                  bool
 }
 
-func examinePostgres(ctx context.Context, conn *pgx.Conn) ([]Finding, error) {
+func examinePostgres(ctx context.Context, conn *pgx.Conn, program string) ([]Finding, error) {
 	// Poolers know the simple protocol best.
 	rows, err := conn.Query(ctx, sqlSettings, pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
@@ -46,10 +46,10 @@ func examinePostgres(ctx context.Context, conn *pgx.Conn) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.judge(), nil
+	return s.judge(program), nil
 }
 
-func (s postgresSettings) judge() []Finding {
+func (s postgresSettings) judge(program string) []Finding {
 	level := func(bad bool, l Level) Level {
 		if bad {
 			return l
@@ -60,14 +60,14 @@ func (s postgresSettings) judge() []Finding {
 		about("postgres", level(s.Major < minPostgres, Unsafe), "Postgres is version "+s.Version,
 			fmt.Sprintf("%d or later is needed", minPostgres), "upgrade it", API, Streamer, Consumer),
 		about("fsync", level(s.Fsync == "off", Unsafe), "fsync is "+s.Fsync,
-			"without it, a crash of Postgres's machine can corrupt the database and lose rides that the log has",
+			"without it, a crash of Postgres's machine can corrupt the database and lose records that the log has",
 			"set fsync = on and reload", API, Streamer, Consumer),
 		about("full_page_writes", level(s.FullPageWrites == "off", Unsafe), "full_page_writes is "+s.FullPageWrites,
 			"without them, a page that was half written in a crash stays so, unless the file system writes whole pages",
 			"set full_page_writes = on and reload", API, Streamer, Consumer),
 		// The leader and the consumers choose for themselves.
 		about("synchronous_commit", level(s.SynchronousCommit == "off", Unsafe), fmt.Sprintf("synchronous_commit is %s for role %s", s.SynchronousCommit, s.Role),
-			"when off, rides that were confirmed to clients are lost in a crash",
+			"when off, records that were confirmed to clients are lost in a crash",
 			"set synchronous_commit = on for the server, the database and the role", API),
 		about("wal_level", OK, "wal_level is "+s.WALLevel, "it does not matter, as nothing here decodes the WAL", ""),
 		about("max_prepared_transactions", level(s.Prepared > 0, Advice), fmt.Sprintf("max_prepared_transactions is %d", s.Prepared),
@@ -85,7 +85,7 @@ func (s postgresSettings) judge() []Finding {
 	return append(findings,
 		about("wake-up trigger", level(!s.Wakes, Advice), "the trigger staged_log_records_wake is "+trigger,
 			"without it nobody wakes the leader, which then asks Postgres 50 times a second or more",
-			"run `rocketrides migrate`, then ALTER TABLE staged_log_records ENABLE TRIGGER staged_log_records_wake", Streamer),
+			"run `"+program+" migrate`, then ALTER TABLE staged_log_records ENABLE TRIGGER staged_log_records_wake", Streamer),
 		about("role", level(s.Superuser, Advice), fmt.Sprintf("role %s is %s", s.Role, role),
 			"the processes need none, and a superuser can change and read everything",
 			"give each process a role with only the rights that it needs"))

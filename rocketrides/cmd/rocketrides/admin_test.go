@@ -1,22 +1,16 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
-	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
 
 // answers waits until a URL answers with a status and a body that has a text.
@@ -85,61 +79,4 @@ func TestReadyz(t *testing.T) {
 	_, env := database(t)
 	env = append(env, "REDIS_URL="+testenv.SharedRedis(t))
 	execute(t, env, "streamer", "--admin-listen=127.0.0.1:x").fails(t, 1, "choose another address with --admin-listen")
-}
-
-// What was mended elsewhere needs no new start.
-func TestHaltedProcessGoesOnWhenItIsMended(t *testing.T) {
-	t.Parallel()
-	pool, _ := database(t)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 9)`)
-	stream, err := redislog.Open(t.Context(), testenv.SharedRedis(t), testenv.StreamName(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	var said bytes.Buffer
-	log := slog.New(slog.NewTextHandler(&said, nil))
-	distances := &rides.Consumer{Name: "c", Logger: log}
-	consumer, err := consumer.New(consumer.Config{
-		Name: "c", DB: pool, Archive: pool, Log: stream, Logger: log, Handler: distances.Handle,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	attempts := make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		persist(ctx, log, time.Millisecond, func(ctx context.Context) error {
-			select {
-			case attempts <- struct{}{}:
-			case <-ctx.Done():
-			}
-			return consumer.Run(ctx)
-		})
-	}()
-	for range 3 {
-		await.Receive(t, "another attempt", attempts)
-	}
-	if err := consumer.Ready(); err == nil || !strings.Contains(err.Error(), "the checkpoint of consumer c") {
-		t.Errorf("halted, it says %v", err)
-	}
-	exec1(t, pool, `UPDATE checkpoints SET "offset" = 0`)
-	await.That(t, "the consumer to be ready", func() string {
-		select {
-		case <-attempts:
-		default:
-		}
-		if err := consumer.Ready(); err != nil {
-			return err.Error()
-		}
-		return ""
-	})
-	stop()
-	<-ended
-	if n := strings.Count(said.String(), "level=ERROR"); n != 1 {
-		t.Errorf("it said %d times that it has halted:\n%s", n, said.String())
-	}
 }

@@ -12,15 +12,16 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
 
 // apiCmd takes bookings.
 type apiCmd struct {
-	databaseFlags `embed:""`
-	adminFlags    `embed:""`
-	safetyFlags   `embed:""`
+	cli.DatabaseFlags `embed:""`
+	cli.AdminFlags    `embed:""`
+	cli.SafetyFlags   `embed:""`
 
 	Port    uint16 `help:"TCP port to listen on." env:"API_PORT" default:"5005"`
 	Listen  string `help:"Address or host name to listen on. The default is for this machine alone; 0.0.0.0 is for every network that it is on." default:"127.0.0.1"`
@@ -61,21 +62,21 @@ func (c *apiCmd) Validate() error {
 }
 
 // Run serves until ctx ends.
-func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
+func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // it ends no api that has no tokens
 	defer signal.Stop(hangups)
-	traces, flush, err := startTracing(ctx, log, "api")
+	traces, flush, err := p.StartTracing(ctx, log, "api")
 	if err != nil {
 		return err
 	}
 	defer flush()
-	pool, err := c.connect(ctx)
+	pool, err := c.Connect(ctx, p)
 	if err != nil {
 		return err
 	}
-	defer closePool(pool)
-	if err := c.examine(ctx, log, doctor.API, pool, nil); err != nil {
+	defer cli.ClosePool(pool)
+	if err := c.Examine(ctx, log, p, doctor.API, pool, nil); err != nil {
 		return err
 	}
 	// A small heap that fills up fast: a tenth of the processor's time at full
@@ -101,7 +102,7 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 		Log:     log,
 		Traces:  traces,
 	}
-	reg := c.registry()
+	reg := c.Registry()
 	if reg != nil {
 		cfg.Metrics = rides.NewAPIMetrics(reg, pool)
 	}
@@ -123,5 +124,5 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger) error {
 			}
 		}
 	})
-	return c.run(ctx, log, reg, api.Ready, api.Run)
+	return c.Serve(ctx, log, reg, api.Ready, api.Run)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/rocketrides/internal/bench"
 )
 
@@ -77,6 +78,6 @@ func TestBenchRefuses(t *testing.T) {
 		"--for is 1ms":            {"bench", "all", "--for=1ms"},
 		"expected \"<part> ...\"": {"bench"},
 	} {
-		here(t.Context(), t, args...).fails(t, exitUsage, says)
+		here(t.Context(), t, args...).fails(t, cli.ExitUsage, says)
 	}
 }

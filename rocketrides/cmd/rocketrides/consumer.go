@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/metrics"
@@ -15,14 +16,14 @@ import (
 )
 
 type consumerCmd struct {
-	databaseFlags `embed:""`
-	logFlags      `embed:""`
-	failureFlags  `embed:""`
-	adminFlags    `embed:""`
-	safetyFlags   `embed:""`
-	Name          string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
-	Bootstrap     bool   `help:"If the consumer is new, begin at the log's head, with the total of all rides so far, instead of reading the history."`
-	ParkRejected  bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
+	cli.DatabaseFlags `embed:""`
+	cli.LogFlags      `embed:""`
+	failureFlags      `embed:""`
+	cli.AdminFlags    `embed:""`
+	cli.SafetyFlags   `embed:""`
+	Name              string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
+	Bootstrap         bool   `help:"If the consumer is new, begin at the log's head, with the total of all rides so far, instead of reading the history."`
+	ParkRejected      bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
 }
 
 const (
@@ -39,23 +40,23 @@ func (c *consumerCmd) Validate() error {
 	return c.failureFlags.Validate()
 }
 
-func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
-	traces, flush, err := startTracing(ctx, log, "consumer")
+func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) error {
+	traces, flush, err := p.StartTracing(ctx, log, "consumer")
 	if err != nil {
 		return err
 	}
 	defer flush()
-	db, err := c.databaseFlags.connect(ctx)
+	db, err := c.DatabaseFlags.Connect(ctx, p)
 	if err != nil {
 		return err
 	}
-	defer closePool(db)
-	stream, err := c.logFlags.open(ctx, db)
+	defer cli.ClosePool(db)
+	stream, err := c.LogFlags.Open(ctx, p, db)
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	if err := c.examine(ctx, log, doctor.Consumer, db, stream); err != nil {
+	if err := c.Examine(ctx, log, p, doctor.Consumer, db, stream); err != nil {
 		return err
 	}
 
@@ -64,11 +65,16 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 		defer cancel()
 		created, err := rides.Audit.Bootstrap(bounded, db, c.Name)
 		if err != nil {
-			return unanswered(err, "see what holds it up, and start the consumer again")
+			return cli.Unanswered(err, "see what holds it up, and start the consumer again")
 		}
 		if created {
 			log.Info("bootstrapped at the log's head, with the total of all rides so far", "consumer", c.Name)
 		}
+	}
+	bounded, cancel := context.WithTimeout(ctx, handlerTimeout)
+	defer cancel()
+	if err := rides.Register(bounded, db, c.Name); err != nil {
+		return cli.Unanswered(err, "see what holds it up, and start the consumer again")
 	}
 	distances := &rides.Consumer{Name: c.Name, Logger: log}
 	cfg := consumer.Config{
@@ -80,7 +86,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	reg := c.registry()
+	reg := c.Registry()
 	if reg != nil {
 		cfg.Observer = cfg.Observer.And(metrics.Consumer(reg, c.Name))
 	}
@@ -91,5 +97,5 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return c.runWorker(ctx, log, reg, consumer)
+	return c.RunWorker(ctx, log, reg, consumer)
 }

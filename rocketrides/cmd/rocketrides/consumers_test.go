@@ -46,6 +46,7 @@ func TestLookingAfterDeadLetters(t *testing.T) {
 	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2), (4)`)
 	exec1(t, pool, `UPDATE log_partitions SET next_offset = 4, published_offset = 3`)
 	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 3)`)
+	exec1(t, pool, `INSERT INTO consumer_states (name, total_distance) VALUES ('c', 0)`)
 	exec1(t, pool, `
 		INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
 		SELECT 'c', 0, n, now(), 'create', 'ride', '', jsonb_build_object('distance', (ARRAY[1.50, 2, 4])[n]), '{}', 'no road' || E'\nstack'
@@ -63,6 +64,30 @@ func TestLookingAfterDeadLetters(t *testing.T) {
 	execute(t, env, "deadletters", "retry", "c", "3").fails(t, 1, "c has parked no record at offset 3")
 	if r := execute(t, env, "verify"); r.code != 0 || !strings.Contains(r.out, "3.50") {
 		t.Errorf("verify: %+v", r)
+	}
+}
+
+// What another program's consumer makes of a record is not known here: nothing is
+// applied in its place, and none of its records is lost.
+func TestOtherProgramsConsumersAreRefused(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	exec1(t, pool, `UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
+	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('billing', 0, 5)`)
+	exec1(t, pool, `
+		INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+		VALUES ('billing', 0, 5, now(), 'send', 'invoice', '', '{}', '{}', 'no address')`)
+	for _, args := range [][]string{{"deadletters", "retry", "billing", "5"}, {"reconcile", "billing"}} {
+		r := execute(t, env, args...)
+		r.fails(t, 1, "billing is no consumer of Rocket Rides")
+		if r.out != "" {
+			t.Errorf("%v says %s", args, r.out)
+		}
+	}
+	var letters, states int
+	err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM consumer_states)`).Scan(&letters, &states)
+	if err != nil || letters != 1 || states != 0 {
+		t.Errorf("there are %d dead letters and %d totals, %v; want 1 and none", letters, states, err)
 	}
 }
 

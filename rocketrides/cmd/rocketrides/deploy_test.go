@@ -41,7 +41,7 @@ func readFile(t *testing.T, path string) string {
 func runs(t *testing.T, args []string, variables ...string) *commands {
 	t.Helper()
 	cmds := new(commands)
-	parser, err := newParser(cmds)
+	parser, err := program.Parser(cmds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +342,7 @@ func TestSystemdUnits(t *testing.T) {
 // some command reads.
 func TestEnvironmentFiles(t *testing.T) {
 	t.Parallel()
-	parser, err := newParser(new(commands))
+	parser, err := program.Parser(new(commands))
 	if err != nil {
 		t.Fatal(err)
 	}

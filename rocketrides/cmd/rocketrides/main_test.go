@@ -16,21 +16,23 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
 
 // asProgram makes the test binary be the program, children of up included.
 const asProgram = "ROCKETRIDES_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
-	connectTimeout, handlerTimeout, apiTimeout = time.Minute, time.Minute, time.Minute
+	program.ConnectTimeout, handlerTimeout, apiTimeout = time.Minute, time.Minute, time.Minute
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
 	// What runs in this process is configured by its flags alone.
-	parser, err := newParser(new(commands))
+	parser, err := program.Parser(new(commands))
 	if err != nil {
 		panic(err)
 	}
@@ -92,13 +94,13 @@ func execute(t *testing.T, env []string, args ...string) result {
 // process of its own would show the same, but costs a busy machine half a second.
 func here(ctx context.Context, t *testing.T, args ...string) result {
 	t.Helper()
-	cmds, command, err := parse(args)
+	cmds := new(commands)
+	command, err := program.Parse(cmds, args)
 	if err == nil {
-		command.BindTo(ctx, (*context.Context)(nil))
-		command.Bind(slog.New(slog.DiscardHandler), &cmds.loggingFlags)
+		program.Bind(ctx, command, slog.New(slog.DiscardHandler), cmds)
 		err = command.Run()
 	}
-	code, line := verdict(err)
+	code, line := program.Verdict(err)
 	if err != nil {
 		line += "\n"
 	}
@@ -144,7 +146,7 @@ func (r result) fails(t *testing.T, code int, says string) {
 func database(t *testing.T) (*pgxpool.Pool, []string) {
 	t.Helper()
 	pool := testenv.Database(t, "all", func(ctx context.Context, pool *pgxpool.Pool) error {
-		return migration.Up(ctx, pool, schema...)
+		return migration.Up(ctx, pool, migration.Log, migration.Consumer, rides.MigrationSet)
 	})
 	return pool, []string{"DATABASE_URL=" + pool.Config().ConnString()}
 }
@@ -177,9 +179,9 @@ func TestWrongFlags(t *testing.T) {
 		"see `rocketrides consumer --help`":         {"consumer", "--no-such"},
 		"the consumer's name has 101 characters":    {"consumer", strings.Repeat("é", 101)},
 	} {
-		here(t.Context(), t, args...).fails(t, exitUsage, says)
+		here(t.Context(), t, args...).fails(t, cli.ExitUsage, says)
 	}
-	execute(t, nil, "streamer", "--retention=0s").fails(t, exitUsage, "--retention is 0s")
+	execute(t, nil, "streamer", "--retention=0s").fails(t, cli.ExitUsage, "--retention is 0s")
 }
 
 func TestEnvFile(t *testing.T) {

@@ -62,7 +62,7 @@ func TestProcessesRefuseAnotherSchema(t *testing.T) {
 	newer, newerEnv := database(t)
 	exec1(t, newer, `INSERT INTO unilog_migrations (set_name, version, name) VALUES ('rides', 99999, 'newer')`)
 	for _, process := range [][]string{{"api"}, {"streamer"}, {"consumer", "c"}} {
-		execute(t, env, process...).fails(t, 1, "migrate it first, by `rocketrides migrate`")
+		execute(t, env, process...).fails(t, 1, "the tables are not there (unilog_log): run `rocketrides migrate`")
 		execute(t, newerEnv, process...).fails(t, 1, "run a newer program")
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/joho/godotenv"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/status"
@@ -17,16 +18,13 @@ import (
 // awaitStatus looks until the status is as wanted, and returns it.
 func awaitStatus(t *testing.T, env []string, is func(*status.Status) bool) (s *status.Status) {
 	t.Helper()
-	cmds, _, err := parse(append([]string{"status"}, flagsOf(env)...))
+	cmds := runs(t, append([]string{"status"}, flagsOf(env)...))
+	db, err := cmds.Status.Connect(t.Context(), program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := cmds.Status.connect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closePool(db)
-	log, err := cmds.Status.logFlags.open(t.Context(), db)
+	defer cli.ClosePool(db)
+	log, err := cmds.Status.LogFlags.Open(t.Context(), program, db)
 	if err != nil {
 		t.Fatal(err)
 	}

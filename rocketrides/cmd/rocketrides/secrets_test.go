@@ -14,6 +14,7 @@ import (
 	"github.com/redis/rueidis"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
@@ -143,7 +144,7 @@ func (s *secrets) wrongURLs() {
 	s.Helper()
 	hidden := testenv.Redis(s.T, "--rename-command", "AUTH", "NO-AUTH", "--rename-command", "HELLO", "NO-HELLO")
 	good, hard, p := s.databaseURL, s.hard(), s.in
-	db, err := (&databaseFlags{DatabaseURL: good}).open(s.Context())
+	db, err := (&cli.DatabaseFlags{DatabaseURL: good}).Open(s.Context(), program)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -206,7 +207,7 @@ func (s *secrets) wrongURLs() {
 		p,
 	} {
 		commands.Go(func() error {
-			_, err := (&logFlags{RedisURL: u}).open(s.Context(), db)
+			_, err := (&cli.LogFlags{RedisURL: u}).Open(s.Context(), program, db)
 			if err == nil {
 				s.Errorf("%s is taken", u)
 				return nil
@@ -231,7 +232,7 @@ func (s *secrets) wrongWords() {
 		{"api", "--port=" + s.redisURL},
 		{"api", "host=127.0.0.1 password='" + s.in + "'"},
 	} {
-		s.run(exitUsage, s.env(), args...)
+		s.run(cli.ExitUsage, s.env(), args...)
 	}
 	s.run(1, nil, "simulator", s.url("--url=ftp", "rider", "127.0.0.1", ""))
 	s.run(0, s.env(), "streamer", "--help")

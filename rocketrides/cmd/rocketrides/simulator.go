@@ -10,14 +10,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 	"github.com/rocketrides/unilog/rocketrides/internal/up"
 )
 
 // simulatorCmd books random rides.
 type simulatorCmd struct {
-	adminFlags    `embed:""`
-	settingsFlags `embed:""`
+	cli.AdminFlags `embed:""`
+	settingsFlags  `embed:""`
 
 	Port         uint16        `help:"Port of the api on this machine; --url overrides it." env:"API_PORT" default:"5005"`
 	URL          string        `name:"url" help:"Where the api is, if not on this machine: http://HOST:PORT or https://HOST:PORT." env:"API_URL" placeholder:"URL"`
@@ -82,7 +83,7 @@ func (c *simulatorCmd) Run(ctx context.Context, log *slog.Logger) error {
 		defer file.Close()
 		cfg.Acknowledged = file
 	}
-	reg := c.registry()
+	reg := c.Registry()
 	if reg != nil {
 		cfg.Metrics = rides.NewSimulatorMetrics(reg)
 	}
@@ -94,7 +95,7 @@ func (c *simulatorCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	ready := func(context.Context) error { return nil }
-	return c.run(ctx, log, reg, ready, s.Run)
+	return c.Serve(ctx, log, reg, ready, s.Run)
 }
 
 // token is never taken from the command line, which everyone on the machine sees.

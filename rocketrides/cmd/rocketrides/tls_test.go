@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
@@ -88,7 +89,7 @@ func TestPostgresRefusedOverTLS(t *testing.T) {
 func TestHalfOfATLSPair(t *testing.T) {
 	t.Parallel()
 	for _, half := range []string{"--tls-cert=cert", "--tls-key=key"} {
-		here(t.Context(), t, "api", half).fails(t, exitUsage, "--tls-cert and --tls-key go together")
+		here(t.Context(), t, "api", half).fails(t, cli.ExitUsage, "--tls-cert and --tls-key go together")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -155,7 +156,7 @@ func TestTraceSettings(t *testing.T) {
 		`OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://collector:4`: {"OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318"},
 		`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT must be a URL such as`:             {endpoint, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=//collector"},
 	} {
-		execute(t, env, "streamer").fails(t, exitUsage, says)
+		execute(t, env, "streamer").fails(t, cli.ExitUsage, says)
 	}
 	_, env := database(t)
 	api, port := startAPI(t, append(env, "OTEL_TRACES_EXPORTER=console", "OTEL_SERVICE_NAME=my-api"))

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/rocketrides/internal/up"
 )
 
@@ -57,16 +58,16 @@ func (c *upCmd) Validate() error {
 	case c.For < 0:
 		return fmt.Errorf("--for is %v: it must not be negative", c.For)
 	}
-	return checkPartitions(c.Partitions)
+	return cli.CheckPartitions(c.Partitions)
 }
 
 // Run runs until ctx ends, or for the time asked for.
-func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
+func (c *upCmd) Run(ctx context.Context, logging *cli.LoggingFlags) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	run := &upRun{upCmd: c, exe: exe, logLevel: logging.childLevel(), logger: slog.Default()}
+	run := &upRun{upCmd: c, exe: exe, logLevel: childLevel(logging), logger: slog.Default()}
 	writers, readers := run.processes()
 	if c.ServersOnly {
 		writers, readers = nil, nil
@@ -77,8 +78,8 @@ func (c *upCmd) Run(ctx context.Context, logging *loggingFlags) error {
 		return err
 	}
 	var text func(io.Writer) slog.Handler
-	if logging.format(true) == "text" {
-		text = func(out io.Writer) slog.Handler { return textHandler(out, level, upColor()) }
+	if logging.Format(true) == "text" {
+		text = func(out io.Writer) slog.Handler { return cli.TextHandler(out, level, upColor()) }
 		run.logger = slog.New(text(os.Stdout))
 	}
 	return up.Run(ctx, up.Config{
@@ -108,5 +109,14 @@ func consumerName(i int) string { return "consumer" + strconv.Itoa(i) }
 // upColor also follows CLICOLOR_FORCE, as supervisors do.
 func upColor() bool {
 	forced := cmp.Or(os.Getenv("CLICOLOR_FORCE"), "0") != "0"
-	return wantColor() || forced && os.Getenv("NO_COLOR") == ""
+	return cli.WantColor() || forced && os.Getenv("NO_COLOR") == ""
+}
+
+// childLevel is for a child that another program listens to as well: it says
+// what happens even if a person is to see less.
+func childLevel(f *cli.LoggingFlags) string {
+	if f.LogLevel == "debug" {
+		return "debug"
+	}
+	return "info"
 }

@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
+	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 	"github.com/rocketrides/unilog/rocketrides/internal/up"
 )
@@ -21,8 +22,8 @@ type upRun struct {
 	exe, logLevel string
 	logger        *slog.Logger
 
-	database databaseFlags // from prepare on
-	lastRide int64         // the last one of an earlier run
+	database cli.DatabaseFlags // from prepare on
+	lastRide int64             // the last one of an earlier run
 }
 
 // controls are what up can be asked to do.
@@ -36,10 +37,13 @@ func (c *upRun) controls() *up.Controls {
 	}
 }
 
+// postgresAlone is the URL of a log that is the database's own archive.
+const postgresAlone = "postgres:"
+
 // prepare sees that the servers given are there, and migrates.
 func (c *upRun) prepare(ctx context.Context, databaseURL, _ string) error {
 	if c.RedisURL != "" || c.LogURL != "" && c.LogURL != postgresAlone {
-		stream, err := c.log().openAt(ctx, nil, "")
+		stream, err := c.log().OpenAt(ctx, program, nil, "")
 		if err != nil {
 			return err
 		}
@@ -49,7 +53,7 @@ func (c *upRun) prepare(ctx context.Context, databaseURL, _ string) error {
 		return err
 	}
 	c.database.DatabaseURL = databaseURL
-	if err := c.database.repartition(ctx, c.logger, migrateTimeout, c.Partitions); err != nil {
+	if err := c.database.Repartition(ctx, c.logger, program, cli.MigrateTimeout, c.Partitions); err != nil {
 		return err
 	}
 	return c.ask(ctx, func(db *pgxpool.Pool) error {
@@ -57,16 +61,16 @@ func (c *upRun) prepare(ctx context.Context, databaseURL, _ string) error {
 	})
 }
 
-func (c *upRun) log() *logFlags {
-	return &logFlags{LogURL: c.LogURL, RedisURL: c.RedisURL, StreamName: c.StreamName}
+func (c *upRun) log() *cli.LogFlags {
+	return &cli.LogFlags{LogURL: c.LogURL, RedisURL: c.RedisURL, StreamName: c.StreamName}
 }
 
 func (c *upRun) ask(ctx context.Context, question func(*pgxpool.Pool) error) error {
-	db, err := c.database.open(ctx)
+	db, err := c.database.Open(ctx, program)
 	if err != nil {
 		return err
 	}
-	defer closePool(db)
+	defer cli.ClosePool(db)
 	return question(db)
 }
 
@@ -80,10 +84,10 @@ func (c *upRun) booked(ctx context.Context) (n int64, err error) {
 
 func (c *upRun) forget(ctx context.Context, name string) error {
 	return c.ask(ctx, func(db *pgxpool.Pool) error {
-		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			_, err := rides.ForgetConsumer(ctx, tx, name)
+		if err := rides.ForgetConsumer(ctx, db, name); !errors.Is(err, consumer.ErrUnknown) {
 			return err
-		})
+		}
+		return nil
 	})
 }
 
@@ -100,12 +104,12 @@ func (c *upRun) emptyLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stream, err := c.log().openAt(ctx, nil, "")
+	stream, err := c.log().OpenAt(ctx, program, nil, "")
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	redis := redisOf(stream)
+	redis := cli.RedisOf(stream)
 	var errs []error
 	for partition := range partitions {
 		name := c.StreamName

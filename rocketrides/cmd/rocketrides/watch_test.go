@@ -22,6 +22,7 @@ import (
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
 
 // terminal is one with a program on it.
@@ -214,7 +215,7 @@ func TestWatchWhileServersAreDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	if err := migration.Up(t.Context(), pool, schema...); err != nil {
+	if err := migration.Up(t.Context(), pool, migration.Log, migration.Consumer, rides.MigrationSet); err != nil {
 		t.Fatal(err)
 	}
 	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.5)`)

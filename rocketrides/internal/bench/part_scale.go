@@ -164,7 +164,7 @@ func (w *world) bareReaders(ctx context.Context, partitions, readers int) (limit
 			if url == "" {
 				url = w.redisURL
 			}
-			log, err := logengine.Open(groupCtx, url, stream, w.db)
+			log, err := logengine.At(groupCtx, url, stream, w.db)
 			if err != nil {
 				return err
 			}

@@ -169,7 +169,7 @@ func (s *servers) setting(ctx context.Context) (setting, error) {
 	}
 	return setting{
 		Machine:  machine(),
-		Versions: fmt.Sprintf("%s, Postgres %s, %s", version.String(), postgres, redis),
+		Versions: fmt.Sprintf("%s, Postgres %s, %s", version.String("rocketrides"), postgres, redis),
 		Command:  strings.Join(append([]string{"rocketrides"}, os.Args[1:]...), " "),
 	}, nil
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/rocketrides/unilog/internal/httpserver"
 )
 
 // Database is what the api needs of Postgres; a pgxpool.Pool is one.
@@ -191,9 +193,9 @@ func (a *API) route(w *recorder, r *http.Request) {
 	case rideRoute:
 		only(w, r, a.showRide, http.MethodGet, http.MethodHead)
 	case "/healthz":
-		only(w, r, alive, http.MethodGet, http.MethodHead)
+		only(w, r, httpserver.Alive, http.MethodGet, http.MethodHead)
 	case "/readyz":
-		only(w, r, ready(a.Ready), http.MethodGet, http.MethodHead)
+		only(w, r, httpserver.Ready(a.Ready), http.MethodGet, http.MethodHead)
 	case "/openapi.yaml":
 		only(w, r, showOpenAPI, http.MethodGet, http.MethodHead)
 	default:

@@ -5,33 +5,64 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/unilog/consumer"
 )
 
+// Who has a row in consumer_states is a consumer of Rocket Rides, and not of another
+// program that reads the same log. Index: consumer_states_pkey.
 const (
-	// Each served by its table's primary key.
-	deleteConsumerSQL = `
-		WITH checkpoint AS (
-			DELETE FROM checkpoints WHERE name = $1
-		), letters AS (
-			DELETE FROM dead_letters WHERE consumer = $1
-		), members AS (
-			DELETE FROM consumer_members WHERE name = $1
-		), leases AS (
-			DELETE FROM consumer_leases WHERE name = $1
-		)
-		DELETE FROM consumer_states WHERE name = $1`
-	lockConsumerSQL = `SELECT FROM checkpoints WHERE name = $1 FOR UPDATE`
+	sqlRegister    = `INSERT INTO consumer_states (name, total_distance) VALUES ($1, 0) ON CONFLICT DO NOTHING`
+	sqlIsOwn       = `SELECT EXISTS (SELECT FROM consumer_states WHERE name = $1), EXISTS (SELECT FROM checkpoints WHERE name = $1)`
+	sqlForgetState = `DELETE FROM consumer_states WHERE name = $1`
 )
 
-// ForgetConsumer removes a consumer's checkpoint, total and dead letters, and
-// returns whether there was one. If it is running all the same, it begins anew.
-func ForgetConsumer(ctx context.Context, tx pgx.Tx, name string) (bool, error) {
-	tag, err := tx.Exec(ctx, lockConsumerSQL, name)
-	if err == nil && tag.RowsAffected() > 0 {
-		_, err = tx.Exec(ctx, deleteConsumerSQL, name)
+// Register notes that a consumer is one of Rocket Rides, see [OwnConsumer], even if
+// it never applies a record.
+func Register(ctx context.Context, db interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}, name string,
+) error {
+	if _, err := db.Exec(ctx, sqlRegister, name); err != nil {
+		return fmt.Errorf("register consumer %s: %w", name, err)
 	}
-	if err != nil {
-		return false, fmt.Errorf("forget consumer %s: %w", name, err)
+	return nil
+}
+
+// OwnConsumer returns an error, which names the consumer, unless it is one of Rocket
+// Rides: what it makes of a record, only its own program knows. It returns
+// [consumer.ErrUnknown] for one that nobody knows.
+func OwnConsumer(ctx context.Context, db Querier, name string) error {
+	var own, known bool
+	err := db.QueryRow(ctx, sqlIsOwn, name).Scan(&own, &known)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look whose consumer %s is: %w", name, err)
+	case !own && !known:
+		return consumer.ErrUnknown
+	case !own:
+		return fmt.Errorf("%s is no consumer of Rocket Rides, as it has no total in consumer_states: its own program must do this; if it is one all the same, start `rocketrides consumer %s` first", name, name)
 	}
-	return tag.RowsAffected() > 0, nil
+	return nil
+}
+
+// ForgetConsumer removes a consumer's checkpoint, total and dead letters, or returns
+// [consumer.ErrUnknown]. If it is running all the same, it begins anew.
+func ForgetConsumer(ctx context.Context, db interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}, name string,
+) error {
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if err := consumer.Forget(ctx, tx, name); err != nil {
+			return err
+		}
+		return ForgetState(ctx, tx, name)
+	})
+}
+
+// ForgetState removes a consumer's total alone.
+func ForgetState(ctx context.Context, tx pgx.Tx, name string) error {
+	_, err := tx.Exec(ctx, sqlForgetState, name)
+	return err
 }

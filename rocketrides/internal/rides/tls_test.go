@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/httpserver"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -76,7 +77,7 @@ func TestHandlerEndsBeforeServe(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() {
-			served <- server{name: "slow", handler: slow, shutdownTimeout: time.Millisecond, log: api.cfg.Log, tls: api.tls}.serve(ctx, ln)
+			served <- httpserver.Server{Name: "slow", Handler: slow, ShutdownTimeout: time.Millisecond, Log: api.cfg.Log, TLS: api.tls}.Serve(ctx, ln)
 		}()
 		scheme := "http://"
 		if api.tls != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/httpserver"
 	"github.com/rocketrides/unilog/internal/proxy"
 )
 
@@ -74,7 +75,7 @@ func TestDatabaseDown(t *testing.T) {
 	api, log := newAPI(t, nowhere)
 	wantRetryLater(t, postRide(api), msgLost)
 	wantRetryLater(t, request(api, http.MethodGet, "/rides/1", "", ""), msgLost)
-	for _, h := range []http.Handler{api, &Health{Ready: api.Ready}} {
+	for _, h := range []http.Handler{api, &httpserver.Health{Ready: api.Ready}} {
 		wantReadyz(t, h, http.StatusServiceUnavailable, `{"ready":false,"reason":"The database is not available."}`)
 	}
 	if w := request(api, http.MethodGet, "/healthz", "", ""); w.Code != http.StatusOK {

@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/migration"
+)
+
+// closeTimeout bounds the farewell to Postgres, whose answer nobody needs.
+const closeTimeout = time.Second
+
+// DatabaseFlags are for commands that ask Postgres.
+type DatabaseFlags struct {
+	DatabaseURL string `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres, such as postgres://user:password@host:5432/database; for TLS with sslmode=verify-full and sslrootcert, sslcert, sslkey."`
+}
+
+// Open connects to the database, which must answer, whatever its tables are. Close
+// it with [ClosePool].
+func (f *DatabaseFlags) Open(ctx context.Context, p *Program) (*pgxpool.Pool, error) {
+	if f.DatabaseURL == "" {
+		return nil, errors.New("DATABASE_URL is not set: set it" + p.orSupervise("Postgres"))
+	}
+	config, err := pgxpool.ParseConfig(f.DatabaseURL)
+	if err != nil {
+		return nil, urlError(err)
+	}
+	if misread(f.DatabaseURL, config) {
+		return nil, errURL
+	}
+	config.ConnConfig.ConnectTimeout = cmp.Or(config.ConnConfig.ConnectTimeout, p.connectTimeout())
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, config.ConnConfig.ConnectTimeout)
+	defer cancel()
+	if err := pool.Ping(ctx); err != nil {
+		ClosePool(pool)
+		return nil, fmt.Errorf("no answer from Postgres; check DATABASE_URL: %w", err)
+	}
+	return pool, nil
+}
+
+// urlError says nothing of what is in the URL, which may hold a password anywhere,
+// unless it is sure to be about the files and words for TLS, which pgx tells by
+// its text alone.
+func urlError(err error) error {
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) && parse.Unwrap() != nil && strings.Contains(err.Error(), "failed to configure TLS") {
+		return fmt.Errorf("DATABASE_URL: sslmode, sslrootcert, sslcert or sslkey: %w", parse.Unwrap())
+	}
+	return errURL
+}
+
+var errURL = errors.New("DATABASE_URL is not a valid Postgres URL: it looks like postgres://user:password@host:5432/database, with /, ?, #, @ and % in the password written as %2F, %3F, %23, %40 and %25")
+
+// orSupervise says what else to do than to set a server's URL.
+func (p *Program) orSupervise(server string) string {
+	if p.Supervisor == "" {
+		return ""
+	}
+	return fmt.Sprintf(", or run `%s`, which starts a private %s", p.Supervisor, server)
+}
+
+// side is which of the library's tables a command cannot do without.
+type side []migration.Set
+
+var (
+	writers   = side{migration.Log}
+	consumers = side{migration.Consumer}
+	both      = side{migration.Log, migration.Consumer}
+)
+
+// Connect opens the database and refuses one whose tables are not this program's:
+// all of the library's and its own.
+func (f *DatabaseFlags) Connect(ctx context.Context, p *Program) (*pgxpool.Pool, error) {
+	return f.connect(ctx, p, both)
+}
+
+// connect is Connect for a command that needs one side of the library's tables. The
+// other may be missing, in a program that has none of its own, but not outdated.
+func (f *DatabaseFlags) connect(ctx context.Context, p *Program, needs side) (*pgxpool.Pool, error) {
+	pool, err := f.Open(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, pool.Config().ConnConfig.ConnectTimeout)
+	defer cancel()
+	err = p.pooled(Unanswered(p.check(bounded, pool, needs), "check DATABASE_URL, and see what holds it up"))
+	var outdated *migration.OutdatedError
+	switch {
+	case errors.As(err, &outdated) && outdated.Has == 0 && p.hasOtherSide(bounded, pool, outdated.Set):
+		err = fmt.Errorf("this database has one side of the tables alone (not %s): set DATABASE_URL to the database of the other, or run `%s migrate` to have both in this one", outdated.Set, p.Name)
+	case errors.As(err, &outdated) && outdated.Has == 0:
+		err = fmt.Errorf("the tables are not there (%s): run `%s migrate` on this database, or check DATABASE_URL", outdated.Set, p.Name)
+	case errors.As(err, &outdated) && outdated.Has < outdated.Want:
+		err = fmt.Errorf("%w, by `%s migrate`", err, p.Name)
+	}
+	if err != nil {
+		ClosePool(pool)
+		return nil, err
+	}
+	return pool, nil
+}
+
+func (p *Program) check(ctx context.Context, pool *pgxpool.Pool, needs side) error {
+	if len(p.Sets) > 0 {
+		return migration.Check(ctx, pool, p.schema(both)...)
+	}
+	for _, set := range both {
+		err := migration.Check(ctx, pool, set)
+		var outdated *migration.OutdatedError
+		if errors.As(err, &outdated) && outdated.Has == 0 && set.Name != needs[0].Name && len(needs) == 1 {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasOtherSide says whether there are some of the library's tables, though not set's.
+func (p *Program) hasOtherSide(ctx context.Context, pool *pgxpool.Pool, set string) bool {
+	for _, other := range both {
+		var outdated *migration.OutdatedError
+		if err := migration.Check(ctx, pool, other); other.Name != set && (err == nil || errors.As(err, &outdated) && outdated.Has > 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// schema is a side of the library's tables, and the program's own.
+func (p *Program) schema(of side) []migration.Set { return slices.Concat(of, p.Sets) }
+
+// ClosePool says goodbye to Postgres, and waits a second for it at the most. A pool whose connection fell silent would
+// wait for it longer than a process has time to end.
+func ClosePool(db *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		db.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
+}
+
+// Unanswered says what to do about a call whose time is over.
+func Unanswered(err error, advice string) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("no answer from Postgres in time; %s: %w", advice, err)
+}
+
+// MoreTime is the advice of commands that have --timeout, for [Unanswered].
+const MoreTime = "see that it is up and what holds it up, or give it more with --timeout"
+
+// TaskFlags are for commands that do one thing in the database and end.
+type TaskFlags struct {
+	DatabaseFlags `embed:""`
+	Timeout       time.Duration `default:"1m" help:"Give up when Postgres takes longer."`
+}
+
+// Do connects as [DatabaseFlags.Connect] does, and does the task within the timeout
+// and what the task waits besides.
+func (f *TaskFlags) Do(ctx context.Context, p *Program, wait time.Duration, task func(ctx context.Context, db *pgxpool.Pool) error) error {
+	return f.do(ctx, p, both, wait, task)
+}
+
+func (f *TaskFlags) do(ctx context.Context, p *Program, needs side, wait time.Duration, task func(ctx context.Context, db *pgxpool.Pool) error) error {
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout+wait)
+	defer cancel()
+	db, err := f.connect(ctx, p, needs)
+	if err != nil {
+		return err
+	}
+	defer ClosePool(db)
+	return Unanswered(task(ctx, db), MoreTime)
+}

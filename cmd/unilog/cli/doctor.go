@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/cmd/unilog/doctor"
+	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/switchlog"
+)
+
+// Doctor looks at the servers' settings.
+type Doctor struct {
+	DatabaseFlags `embed:""`
+	LogFlags      `embed:""`
+	JSON          bool          `name:"json" help:"Print it as JSON."`
+	Timeout       time.Duration `default:"1m" help:"Give up when the servers take longer."`
+}
+
+// Help follows the flags' own help.
+func (Doctor) Help() string {
+	return `Each line is ok, advice or unsafe: what was found, why it matters, and what to change. The exit code is 1 if anything is unsafe. It changes nothing. Settings of Postgres are those of the role that it connects with. Each process looks for itself when it starts, and does not start if what it needs is unsafe, but with --allow-unsafe.`
+}
+
+// Run fails if anything is unsafe.
+func (c *Doctor) Run(ctx context.Context, p *Program) error {
+	findings, err := c.look(ctx, p)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = json.NewEncoder(os.Stdout).Encode(findings)
+	} else {
+		err = printFindings(os.Stdout, findings)
+	}
+	if err != nil {
+		return err
+	}
+	if n := len(unsafeOnes(findings)); n > 0 {
+		return fmt.Errorf("%d of %d findings are unsafe: change what they say", n, len(findings))
+	}
+	return nil
+}
+
+func (c *Doctor) look(ctx context.Context, p *Program) ([]doctor.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	db, err := c.DatabaseFlags.Open(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	defer ClosePool(db)
+	log, err := c.LogFlags.OpenAt(ctx, p, db, "")
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	findings, err := p.findings(ctx, db, log)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := doctor.Schema(ctx, db, p.Name, p.present(ctx, db)...)
+	return append(findings, tables), Unanswered(err, MoreTime)
+}
+
+// findings are those about Postgres, and Redis if the log is there.
+func (p *Program) findings(ctx context.Context, db *pgxpool.Pool, stream switchlog.Engine) ([]doctor.Finding, error) {
+	found, err := doctor.Examine(ctx, db, RedisOf(stream), p.Name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot see whether the servers are safe; see that they answer: %w", err)
+	}
+	return found, nil
+}
+
+// present are the sets that the tables are to be of: those that there are, or all.
+func (p *Program) present(ctx context.Context, db *pgxpool.Pool) []migration.Set {
+	if len(p.Sets) > 0 {
+		return p.schema(both)
+	}
+	var some []migration.Set
+	for _, set := range both {
+		var outdated *migration.OutdatedError
+		if err := migration.Check(ctx, db, set); !errors.As(err, &outdated) || outdated.Has > 0 {
+			some = append(some, set)
+		}
+	}
+	if some == nil {
+		return both
+	}
+	return some
+}
+
+func printFindings(out io.Writer, findings []doctor.Finding) error {
+	for _, f := range findings {
+		if _, err := fmt.Fprintf(out, "%-7s %s\n", f.Level, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pooled says what to do about statements that a pooler has mixed up between
+// sessions: prepared twice, or unknown.
+func (p *Program) pooled(err error) error {
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) || refused.Code != "42P05" && refused.Code != "26000" {
+		return err
+	}
+	return fmt.Errorf("a pooler in transaction mode is between; see `%s doctor`: %w", p.Name, err)
+}
+
+// unsafeOnes are the findings that stop a process.
+func unsafeOnes(findings []doctor.Finding) (some []doctor.Finding) {
+	for _, f := range findings {
+		if f.Level == doctor.Unsafe {
+			some = append(some, f)
+		}
+	}
+	return some
+}
+
+// SafetyFlags are for processes that look at their servers when they start.
+type SafetyFlags struct {
+	AllowUnsafe bool `env:"ALLOW_UNSAFE" help:"Start though a server's settings are unsafe, and only warn; see ${program} doctor."`
+}
+
+// Examine refuses servers that are unsafe for a process. Advice is logged.
+func (f *SafetyFlags) Examine(ctx context.Context, log *slog.Logger, p *Program, process doctor.Process, db *pgxpool.Pool, stream switchlog.Engine) error {
+	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
+	defer cancel()
+	all, err := p.findings(ctx, db, stream)
+	if err != nil {
+		return err
+	}
+	matter := doctor.Concerning(process, all)
+	if found := unsafeOnes(matter); len(found) > 0 && !f.AllowUnsafe {
+		var lines []string
+		for _, u := range found {
+			lines = append(lines, u.String())
+		}
+		return errors.New("unsafe: " + strings.Join(lines, "; ") + "; or start with --allow-unsafe (ALLOW_UNSAFE=true)")
+	}
+	for _, f := range matter {
+		switch f.Level {
+		case doctor.Unsafe:
+			log.Warn("unsafe: " + f.String())
+		case doctor.Advice:
+			log.Info("advice: " + f.String())
+		}
+	}
+	return nil
+}

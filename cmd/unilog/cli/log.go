@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/engine"
+	"github.com/rocketrides/unilog/redislog"
+	"github.com/rocketrides/unilog/switchlog"
+)
+
+// LogFlags say where the log is.
+type LogFlags struct {
+	LogURL     string `name:"log-url" env:"LOG_URL" placeholder:"URL" help:"Where the log is, if not in the Redis of REDIS_URL: redis+cluster://, redis+sentinel://, kafka://host:9092/topic, or postgres: for the database itself."`
+	RedisURL   string `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis, such as redis://host:6379/0 or unix:///path/redis.sock; for TLS, rediss://host:6380/0 with cacert, cert, key as in ?cacert=FILE."`
+	StreamName string `name:"stream-name" env:"STREAM_NAME" default:"${stream}" help:"The Redis stream that is the log."`
+}
+
+// Open opens the log where it is: at the URL, unless it was moved, and then follows
+// it.
+func (f *LogFlags) Open(ctx context.Context, p *Program, db *pgxpool.Pool) (switchlog.Engine, error) {
+	if f.LogURL == "" && f.RedisURL == "" {
+		return nil, errors.New("REDIS_URL is not set: set it or LOG_URL" + p.orSupervise("Redis"))
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
+	defer cancel()
+	log, err := engine.Open(ctx, engine.Options{URL: cmp.Or(f.LogURL, f.RedisURL), Stream: f.StreamName, DB: db})
+	var failed *engine.Error
+	switch {
+	case err == nil:
+		return log, nil
+	case errors.As(err, &failed) && failed.Moved:
+		return nil, fmt.Errorf("no answer from the log where it has moved to; check log_places: %w", failed.Err)
+	case errors.As(err, &failed):
+		return nil, f.unanswered(failed.Err)
+	}
+	return nil, err
+}
+
+// OpenAt opens the log at a URL, or at the one that was set if that is empty, and
+// stays there.
+func (f *LogFlags) OpenAt(ctx context.Context, p *Program, db *pgxpool.Pool, url string) (switchlog.Engine, error) {
+	if url == "" && f.LogURL == "" && f.RedisURL == "" {
+		return nil, errors.New("REDIS_URL is not set: set it or LOG_URL" + p.orSupervise("Redis"))
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
+	defer cancel()
+	log, err := engine.At(ctx, cmp.Or(url, f.LogURL, f.RedisURL), f.StreamName, db)
+	switch {
+	case err == nil:
+		return log, nil
+	case url != "":
+		return nil, fmt.Errorf("no answer from the log; check its URL: %w", err)
+	}
+	return nil, f.unanswered(err)
+}
+
+// unanswered says which variable to check.
+func (f *LogFlags) unanswered(err error) error {
+	variable, what := "REDIS_URL", "Redis"
+	if f.LogURL != "" {
+		variable, what = "LOG_URL", "the log"
+	}
+	if err == nil {
+		return fmt.Errorf("no answer from %s; check %s", what, variable)
+	}
+	return fmt.Errorf("no answer from %s; check %s: %w", what, variable, err)
+}
+
+// RedisOf returns the client of a log that is in Redis, else nil.
+func RedisOf(log switchlog.Engine) rueidis.Client {
+	if moving, ok := log.(*switchlog.Log); ok {
+		log = moving.Engine()
+	}
+	if redis, ok := log.(*redislog.Log); ok {
+		return redis.Client()
+	}
+	return nil
+}

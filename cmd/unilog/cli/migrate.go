@@ -1,0 +1,177 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/rocketrides/unilog/migration"
+)
+
+// MigrateTimeout bounds all migrations together, the wait for another process that
+// migrates included, where no flag says otherwise.
+const MigrateTimeout = 10 * time.Minute
+
+// Migrate creates or upgrades the tables: the library's and the program's own.
+type Migrate struct {
+	DatabaseFlags `embed:""`
+	SQL           bool          `name:"sql" help:"Print the statements instead of running them."`
+	Roles         bool          `help:"Also create or update the roles with what each process needs."`
+	Partitions    int           `default:"0" help:"Also give the log so many partitions, from 1 to 1,024, while everything runs; 0 keeps those that it has."`
+	Timeout       time.Duration `default:"10m" help:"Give up, and undo what is not done, when Postgres takes longer."`
+}
+
+// Help follows the flags' own help.
+func (Migrate) Help() string {
+	return `With --roles there are group roles, which cannot log in. Grant them to users of your own:
+
+  ${service}_${writer}: stages records
+  ${service}_streamer: owns the archive, whose tables it makes and drops
+  ${service}_consumer: keeps checkpoints and dead letters
+  ${service}_reader: reads everything, for status, verify and "consumers list"
+
+What they may do with the application's own tables is the application's to grant.
+
+For example: CREATE USER writer PASSWORD '…' IN ROLE ${service}_${writer}
+
+Give all streamers one user, so that a standby may end the session of a leader that is frozen. Repairs (dead letters, "consumers forget") and migrations are for the user who runs this: a superuser, or the database's owner with CREATEROLE and the right to grant pg_read_all_stats.`
+}
+
+// Validate refuses what the library would refuse, before anything is done.
+func (c *Migrate) Validate() error {
+	if c.Partitions != 0 && c.SQL {
+		return errors.New("--partitions is not for --sql: run migrate again without it")
+	}
+	return CheckPartitions(c.Partitions)
+}
+
+// CheckPartitions refuses a number for --partitions, which may be 0.
+func CheckPartitions(n int) error {
+	if n < 0 || n > migration.MaxPartitions {
+		return fmt.Errorf("--partitions is %d: it must be from 1 to %d", n, migration.MaxPartitions)
+	}
+	return nil
+}
+
+// Run does all that is asked for.
+func (c *Migrate) Run(ctx context.Context, log *slog.Logger, p *Program) error {
+	return c.run(ctx, log, p, both)
+}
+
+func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side) error {
+	roles, err := p.rolesSQL(of)
+	if err != nil {
+		return err
+	}
+	if c.SQL {
+		text, err := migration.SQL(p.schema(of)...)
+		if err != nil {
+			return err
+		}
+		fmt.Print(text)
+		if c.Roles {
+			fmt.Print("\n", roles)
+		}
+		return nil
+	}
+	if !c.Roles {
+		roles = ""
+	}
+	if err := c.up(ctx, p, c.Timeout, of, roles); err != nil {
+		return err
+	}
+	log.Info("the database's tables are up to date")
+	if c.Roles {
+		log.Info("the roles are up to date")
+	}
+	return c.Repartition(ctx, log, p, c.Timeout, c.Partitions)
+}
+
+// Up brings the tables to their newest versions.
+func (f *DatabaseFlags) Up(ctx context.Context, p *Program, timeout time.Duration) error {
+	return f.up(ctx, p, timeout, both, "")
+}
+
+func (f *DatabaseFlags) up(ctx context.Context, p *Program, timeout time.Duration, of side, roles string) error {
+	pool, err := f.Open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer ClosePool(pool)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err = migration.Up(ctx, pool, p.schema(of)...)
+	if err == nil && roles != "" {
+		if _, err = pool.Exec(ctx, roles); err != nil {
+			err = fmt.Errorf("roles: %w", err)
+		}
+	}
+	return Unanswered(err, MoreTime)
+}
+
+// Repartition gives the log so many partitions, unless that is 0, and says what it
+// had.
+func (f *DatabaseFlags) Repartition(ctx context.Context, log *slog.Logger, p *Program, timeout time.Duration, partitions int) error {
+	if partitions == 0 {
+		return nil
+	}
+	pool, err := f.Open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer ClosePool(pool)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	before, err := migration.Repartition(ctx, pool, partitions)
+	switch {
+	case err != nil:
+		return Unanswered(err, MoreTime)
+	case before == partitions:
+		log.Info(fmt.Sprintf("the log has %s already", counted(partitions)))
+	default:
+		log.Info(fmt.Sprintf("the log has %s now (%d before): records of a key keep their order", counted(partitions), before))
+	}
+	return nil
+}
+
+func counted(partitions int) string {
+	if partitions == 1 {
+		return "1 partition"
+	}
+	return fmt.Sprintf("%d partitions", partitions)
+}
+
+// AnyMigrate is [Migrate] for a database whose application is not known: for one side
+// of it, and with roles of any name.
+type AnyMigrate struct {
+	Migrate `embed:""`
+	Service string `default:"${service}" placeholder:"NAME" help:"What the names of the roles begin with: ${default}, if not set. Of a to z, 0 to 9 and _."`
+	Side    string `enum:"both,writers,consumers" default:"both" help:"Which tables: those where records are staged (writers), those where consumers keep their checkpoints (consumers), or both, if not set."`
+}
+
+// service is the default of --service.
+func (p *Program) service() string { return cmp.Or(p.Service, p.Name) }
+
+var serviceName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,39}$`)
+
+// Validate refuses names that would need quoting, and more.
+func (c *AnyMigrate) Validate() error {
+	switch {
+	case !serviceName.MatchString(c.Service):
+		return fmt.Errorf("--service is %q: it must be of a to z, 0 to 9 and _, begin with no digit, and have at most 40 characters", c.Service)
+	case c.Side == "consumers" && c.Partitions != 0:
+		return errors.New("--partitions is for the writers' side: the log has its partitions there")
+	}
+	return c.Migrate.Validate()
+}
+
+// Run does all that is asked for.
+func (c *AnyMigrate) Run(ctx context.Context, log *slog.Logger, p *Program) error {
+	named := *p
+	named.Service = c.Service
+	return c.run(ctx, log, &named, map[string]side{"both": both, "writers": writers, "consumers": consumers}[c.Side])
+}

@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/cmd/unilog/doctor"
+	"github.com/rocketrides/unilog/metrics"
+	"github.com/rocketrides/unilog/streamer"
+	"github.com/rocketrides/unilog/tracing"
+)
+
+// Streamer numbers staged records and publishes them.
+type Streamer struct {
+	DatabaseFlags `embed:""`
+	LogFlags      `embed:""`
+	AdminFlags    `embed:""`
+	SafetyFlags   `embed:""`
+	Retention     time.Duration `env:"RETENTION" default:"24h" help:"How long the archive keeps records at least."`
+	KeepRecords   int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the log keeps at least."`
+
+	// AfterAppend is the streamer's hook of that name, see streamer.Hooks.
+	AfterAppend func(ctx context.Context, entries []unilog.Entry) error `kong:"-"`
+}
+
+// Validate refuses what the library would refuse.
+func (c *Streamer) Validate() error {
+	switch {
+	case c.Retention <= 0:
+		return fmt.Errorf("--retention is %v: it must be over 0", c.Retention)
+	case c.KeepRecords < 1:
+		return fmt.Errorf("--keep-records is %d: it must be 1 or more", c.KeepRecords)
+	}
+	return nil
+}
+
+// Run streams until ctx ends.
+func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error {
+	traces, flush, err := p.StartTracing(ctx, log, "streamer")
+	if err != nil {
+		return err
+	}
+	defer flush()
+	db, err := c.DatabaseFlags.connect(ctx, p, writers)
+	if err != nil {
+		return err
+	}
+	defer ClosePool(db)
+	stream, err := c.LogFlags.Open(ctx, p, db)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	if err := c.Examine(ctx, log, p, doctor.Streamer, db, stream); err != nil {
+		return err
+	}
+
+	cfg := streamer.Config{
+		DB: db, Log: stream, Logger: log,
+		Retention: c.Retention, KeepRecords: c.KeepRecords,
+	}
+	report := reportPublished(log)
+	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
+		report(entries)
+		if c.AfterAppend == nil {
+			return nil
+		}
+		return c.AfterAppend(ctx, entries)
+	}
+	reg := c.Registry()
+	if reg != nil {
+		cfg.Observer = cfg.Observer.And(metrics.Streamer(reg))
+		reg.MustRegister(metrics.Status(db, stream))
+	}
+	if traces != nil {
+		cfg.Observer = cfg.Observer.And(tracing.Streamer(traces))
+	}
+	streamer, err := streamer.New(cfg)
+	if err != nil {
+		return err
+	}
+	return c.RunWorker(ctx, log, reg, streamer)
+}
+
+// reportPublished logs what is published for the first time, and of which
+// partition, if there are several.
+func reportPublished(log *slog.Logger) func([]unilog.Entry) {
+	var mu sync.Mutex
+	published := map[int]int64{} // by partition, up to where
+	return func(entries []unilog.Entry) {
+		mu.Lock()
+		defer mu.Unlock()
+		partition, first, last := entries[0].Partition, entries[0].Offset, entries[len(entries)-1].Offset
+		if last <= published[partition] {
+			return // sent again
+		}
+		published[partition] = last
+		what := []any{"records", len(entries), "first", first, "last", last}
+		if len(published) > 1 || partition > 0 {
+			what = append(what, "partition", partition)
+		}
+		log.Info("published", what...)
+	}
+}

@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/audit"
+	"github.com/rocketrides/unilog/cmd/unilog/dashboard"
+)
+
+// Verify checks that every consumer agrees with the database, by the program's audit.
+type Verify struct {
+	TaskFlags `embed:""`
+	Names     []string      `arg:"" optional:"" help:"Consumers that must be there, and that --wait waits for; all of them if none is named."`
+	JSON      bool          `name:"json" help:"Print the figures as JSON."`
+	Wait      time.Duration `placeholder:"10s" help:"Also wait, up to this long, until every consumer has caught up."`
+}
+
+// The exit codes of verify.
+const (
+	exitDisagrees   = 1
+	exitCouldNotSee = 2
+)
+
+// Help follows the flags' own help.
+func (c *Verify) Help() string {
+	return "Exits with 0 if every consumer agrees with the database, 1 with the figures if not, 2 if it could not look."
+}
+
+// Run fails with an [ExitError].
+func (c *Verify) Run(ctx context.Context, p *Program) error {
+	var balances []audit.Balance
+	err := c.Do(ctx, p, c.Wait, func(ctx context.Context, db *pgxpool.Pool) (err error) {
+		balances, err = c.look(ctx, p, db)
+		return err
+	})
+	if err == nil && len(balances) == 0 {
+		err = errors.New("no consumer has registered yet: start one, and see `" + p.Name + " consumers list`")
+	}
+	if err != nil {
+		return &ExitError{exitCouldNotSee, err}
+	}
+	if c.JSON {
+		err = printJSON(balances)
+	} else {
+		err = printTable(balances, p.Words)
+	}
+	if err != nil {
+		return &ExitError{exitCouldNotSee, err}
+	}
+	if err := c.judge(p, balances); err != nil {
+		return &ExitError{exitDisagrees, err}
+	}
+	return nil
+}
+
+// judge returns what is wrong with the balances.
+func (c *Verify) judge(p *Program, balances []audit.Balance) error {
+	for _, name := range slices.Concat(c.Names, p.Audit.Consumers) {
+		if !slices.ContainsFunc(balances, func(b audit.Balance) bool { return b.Consumer == name }) {
+			return fmt.Errorf("%s has not registered: is it running? See `%s consumers list`", name, p.Name)
+		}
+	}
+	for _, b := range balances {
+		if !b.Agrees {
+			return fmt.Errorf("%s disagrees with the database by %s", b.Consumer, p.Words.Amount(b.Difference))
+		}
+	}
+	for _, b := range balances {
+		if c.Wait > 0 && c.awaited(b) && !caughtUp(b) {
+			return fmt.Errorf("%s has not caught up within %v: %d records staged, %d ahead of it", b.Consumer, c.Wait, b.Backlog, b.Lag)
+		}
+	}
+	return nil
+}
+
+func (c *Verify) awaited(b audit.Balance) bool {
+	return len(c.Names) == 0 || slices.Contains(c.Names, b.Consumer)
+}
+
+// look audits, and goes on while consumers that agree are catching up.
+func (c *Verify) look(ctx context.Context, p *Program, db *pgxpool.Pool) ([]audit.Balance, error) {
+	deadline := time.Now().Add(c.Wait)
+	for {
+		balances, err := p.Audit.Check(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		wrong := c.judge(p, balances) != nil
+		disagrees := slices.ContainsFunc(balances, func(b audit.Balance) bool { return !b.Agrees })
+		if len(balances) > 0 && !wrong || disagrees || !time.Now().Before(deadline) {
+			return balances, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func caughtUp(b audit.Balance) bool { return b.Lag == 0 && b.Backlog == 0 }
+
+func printJSON(balances []audit.Balance) error {
+	agree := true
+	for _, b := range balances {
+		agree = agree && b.Agrees
+	}
+	out := json.NewEncoder(os.Stdout)
+	out.SetIndent("", "  ")
+	return out.Encode(struct {
+		Agree     bool            `json:"agree"`
+		Consumers []audit.Balance `json:"consumers"`
+	}{agree, balances})
+}
+
+// truthOf heads the column of the truth.
+func truthOf(words dashboard.Words) string {
+	switch {
+	case words.Many == "":
+		return "truth"
+	case words.Unit == "":
+		return "all " + words.Many
+	}
+	return "all " + words.Many + " (" + words.Unit + ")"
+}
+
+func printTable(balances []audit.Balance, words dashboard.Words) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "consumer\t%s\t= total\t+ ahead\t+ staged\t+ parked\tlag\t\n", truthOf(words))
+	for _, b := range balances {
+		verdict := "agrees"
+		if !b.Agrees {
+			verdict = "DISAGREES by " + b.Difference
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t\n", b.Consumer, b.Truth, b.Total, b.Ahead, b.Staged, b.Parked, b.Lag, verdict)
+	}
+	return w.Flush()
+}

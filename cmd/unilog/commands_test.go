@@ -1,0 +1,339 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/freeport"
+	"github.com/rocketrides/unilog/internal/testenv"
+)
+
+func tables(t *testing.T, pool *pgxpool.Pool) string {
+	t.Helper()
+	rows, _ := pool.Query(t.Context(), `SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace ORDER BY relname`)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(names, " ")
+}
+
+func TestMigrateMakesTheLibrarysTablesAlone(t *testing.T) {
+	t.Parallel()
+	pool, env := empty(t)
+	for _, args := range [][]string{{"streamer"}, {"status"}, {"dashboard"}, {"consumers", "list"}, {"deadletters", "list"}, {"log", "switch", "--to=postgres:"}} {
+		fails(t, env, args, 1, "run `unilog migrate`")
+	}
+	says(t, env, []string{"migrate", "--partitions=2"}, "the database's tables are up to date", "the log has 2 partitions now (1 before)")
+	const want = "checkpoints consumer_leases consumer_members dead_letters log_partitions log_places log_records"
+	if got := tables(t, pool); !strings.HasPrefix(got, want) || strings.Contains(got, "ride") || !strings.Contains(got, "orders") {
+		t.Errorf("the tables are %s", got)
+	}
+	// What it prints does the same.
+	other, _ := empty(t)
+	exec1(t, other, execute(t, env, "migrate", "--sql").out)
+	if got := tables(t, other); got != tables(t, pool) {
+		t.Errorf("the statements make %s", got)
+	}
+	fails(t, env, []string{"migrate", "--partitions=1025"}, 2, "from 1 to 1024")
+}
+
+// Writers and consumers may have databases of their own.
+func TestSidesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	source, writers := empty(t)
+	_, consumers := empty(t)
+	says(t, writers, []string{"migrate", "--side=writers"}, "up to date")
+	says(t, consumers, []string{"migrate", "--side=consumers"}, "up to date")
+	if got := tables(t, source); strings.Contains(got, "checkpoints") {
+		t.Errorf("the writers' tables are %s", got)
+	}
+	start(t, writers, "streamer")("leading")
+	exec1(t, source, order)
+	await.True(t, "the record to be published", func() bool {
+		return strings.Contains(execute(t, writers, "status").out, "published  1\n")
+	})
+	says(t, writers, []string{"consumers", "list"}, "no consumer has registered yet")
+	says(t, writers, []string{"log", "switch", "--to=postgres:"}, "streamers and consumers go on in the new place")
+	fails(t, writers, []string{"deadletters", "list"}, 1, "one side of the tables alone (not unilog_consumer)")
+	says(t, consumers, []string{"deadletters", "list"})
+	fails(t, consumers, []string{"consumers", "forget", "c"}, 1, "no consumer c has registered")
+	fails(t, consumers, []string{"status"}, 1, "one side of the tables alone (not unilog_log)")
+	fails(t, consumers, []string{"migrate", "--side=consumers", "--partitions=2"}, 2, "--partitions is for the writers' side")
+}
+
+func TestStatusNamesThisCommand(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	exec1(t, pool, order)
+	says(t, env, []string{"status"}, "staged 1", "no consumer has registered yet", "1 records wait; start one with `unilog streamer`")
+	says(t, env, []string{"status", "--json"}, `"staged":1,`)
+}
+
+func TestLookingAfterConsumersAndDeadLetters(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	exec1(t, pool, `UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
+	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('billing', 0, 5)`)
+	exec1(t, pool, `
+		INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+		SELECT 'billing', 0, n, now(), 'create', 'order', '', '{}', '{}', 'no address' FROM generate_series(4, 5) AS n`)
+	says(t, env, []string{"consumers", "list"}, "billing 5 0 0.0 2 ")
+	says(t, env, []string{"status"}, "billing has parked 2 records: see `unilog deadletters list billing`")
+	says(t, env, []string{"deadletters", "list"}, "billing 0 4 ", "create order {} no address")
+	says(t, env, []string{"deadletters", "discard", "billing", "4"}, "billing: offset 4 is discarded")
+	fails(t, env, []string{"deadletters", "discard", "billing", "4"}, 1, "billing has parked no record at offset 4 of partition 0: see `unilog deadletters list`")
+	says(t, env, []string{"consumers", "forget", "billing"}, "billing is forgotten: its checkpoint and its dead letters are gone")
+	fails(t, env, []string{"consumers", "forget", "billing"}, 1, "no consumer billing has registered: see `unilog consumers list`")
+	var left int
+	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM checkpoints) + (SELECT count(*) FROM dead_letters)`).Scan(&left); err != nil || left > 0 {
+		t.Errorf("%d rows are left, %v", left, err)
+	}
+}
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	exec1(t, pool, order)
+	exec1(t, pool, order)
+	exec1(t, pool, `INSERT INTO checkpoints (name, partition) VALUES ('billing', 0), ('mailer', 0)`)
+	audit := filepath.Join(t.TempDir(), "audit.sql")
+	if err := os.WriteFile(audit, []byte(`-- What billing must have added up.
+-- truth:
+SELECT sum(amount)
+FROM orders;
+-- totals:
+SELECT consumer, total FROM order_totals
+-- amount:
+(data ->> 'amount')::numeric
+-- consumers: billing
+-- many: orders
+-- unit: EUR
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{"verify", "--truth=SELECT sum(amount) FROM orders", "--totals=SELECT consumer, total FROM order_totals", "--amount=(data ->> 'amount')::numeric"}
+	file := []string{"verify", "--audit=" + audit}
+	says(t, env, flags, "billing 5.00 0 0 5.00 0 0 agrees", "mailer")
+	says(t, env, file, "consumer all orders (EUR) = total", "billing 5.00 0 0 5.00 0 0 agrees")
+	if out := execute(t, env, file...).out; strings.Contains(out, "mailer") {
+		t.Errorf("the audit is of billing alone:\n%s", out)
+	}
+	exec1(t, pool, `INSERT INTO order_totals VALUES ('billing', 1)`)
+	fails(t, env, flags, 1, "billing disagrees with the database by -1")
+	fails(t, env, file, 1, "billing disagrees with the database by -1 EUR")
+	var figures struct {
+		Agree     bool
+		Consumers []struct{ Consumer, Difference string }
+	}
+	r := execute(t, env, append(file, "--json")...)
+	if err := json.Unmarshal([]byte(r.out), &figures); err != nil || r.code != 1 || figures.Agree || len(figures.Consumers) != 1 {
+		t.Errorf("as JSON: %v, %+v", err, r)
+	}
+	exec1(t, pool, `UPDATE order_totals SET total = 0`)
+	fails(t, env, append(file, "billing", "reports"), 1, "reports has not registered")
+	fails(t, env, []string{"verify"}, 2, "there is no audit: give --audit FILE, or --truth, --totals and --amount")
+	fails(t, env, []string{"verify", "--truth=SELECT 1"}, 2, "the audit has no totals")
+	fails(t, env, append(file, "--truth=SELECT 1"), 2, "give the one or the others")
+	fails(t, env, []string{"verify", "--audit=/nowhere"}, 2, "--audit: open /nowhere")
+	if err := os.WriteFile(audit, []byte("-- truth:\nSELECT 1\n-- total:\nSELECT 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, env, file, 2, `there is no "-- total:"`)
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: await.Patience}
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	// Of a stream, the hello.
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestDashboard(t *testing.T) {
+	t.Parallel()
+	_, env := database(t)
+	for name, c := range map[string]struct {
+		flags []string
+		audit bool
+	}{
+		"without an audit": {nil, false},
+		"with one": {[]string{
+			"--truth=SELECT sum(amount) FROM orders", "--totals=SELECT consumer, total FROM order_totals", "--amount=(data ->> 'amount')::numeric",
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			port := freeport.Next()
+			start(t, env, append([]string{"dashboard", fmt.Sprintf("--port=%d", port)}, c.flags...)...)("dashboard listens")
+			url := fmt.Sprintf("http://127.0.0.1:%d/", port)
+			page := get(t, url)
+			if !strings.Contains(page, "<title>unilog, live</title>") || strings.Contains(page, "Skip to the audit") != c.audit {
+				t.Errorf("the page is\n%s", page)
+			}
+			if hello := get(t, url+"events"); !strings.Contains(hello, `"control":false`) || strings.Contains(hello, "token") {
+				t.Errorf("the stream begins with\n%s", hello)
+			}
+			resp, err := http.Post(url+"actions", "application/json", strings.NewReader(`{"action":"kill"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusNotFound {
+				t.Errorf("an action is answered %d", resp.StatusCode)
+			}
+		})
+	}
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+}
+
+// A streamer that runs follows the log to Postgres and back.
+func TestLogSwitch(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	start(t, env, "streamer")("leading")
+	published := func(n int) {
+		t.Helper()
+		exec1(t, pool, order)
+		await.True(t, "the record to be published", func() bool {
+			var offset int
+			if err := pool.QueryRow(t.Context(), `SELECT published_offset FROM log_partitions`).Scan(&offset); err != nil {
+				t.Fatal(err)
+			}
+			return offset == n
+		})
+	}
+	published(1)
+	for i, c := range []struct{ flag, says string }{
+		{"--to=postgres:", "done: make it final with `unilog log switch --finish`"},
+		{"--undo", "streamers and consumers go on in the new place"},
+		{"--to=postgres:", "moved"},
+		{"--finish", "the log stays where it is"},
+	} {
+		says(t, env, []string{"log", "switch", c.flag}, c.says)
+		published(i + 2)
+	}
+	fails(t, env, []string{"log", "switch", "--undo"}, 1, "no move to undo")
+	fails(t, env, []string{"log", "switch", "--to=redis://:secret@h"}, 1, "write it as ${NAME}")
+}
+
+func TestDoctorProbeAndVersion(t *testing.T) {
+	t.Parallel()
+	_, env := database(t) // on a server that syncs nothing
+	r := execute(t, env, "doctor")
+	if r.code != 1 || !strings.Contains(r.out, "unsafe  fsync is off: ") || !strings.Contains(r.out, "ok      the tables are up to date") || strings.Contains(r.out+r.err, "ride") {
+		t.Errorf("doctor: %+v", r)
+	}
+	_, none := empty(t)
+	if r := execute(t, none, "doctor"); r.code != 1 || !strings.Contains(r.out, "run `unilog migrate`") {
+		t.Errorf("doctor without tables: %+v", r)
+	}
+	admin := fmt.Sprintf("ADMIN_LISTEN=127.0.0.1:%d", freeport.Next())
+	fails(t, []string{admin}, []string{"probe"}, 1, "not alive")
+	fails(t, nil, []string{"probe"}, 1, "ADMIN_LISTEN is not set")
+	start(t, append(env, admin), "streamer")("admin listens")
+	says(t, []string{admin}, []string{"probe"})
+	for _, args := range [][]string{{"version"}, {"--version"}} {
+		if r := execute(t, nil, args...); r.code != 0 || !regexp.MustCompile(`^unilog .*go1\.\d+`).MatchString(r.out) {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
+// No help and no refusal speaks of rides.
+func TestItKnowsNoRides(t *testing.T) {
+	t.Parallel()
+	parser, err := program.Parser(new(commands))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, leaf := range parser.Model.Leaves(false) {
+		args := strings.Fields(strings.Split(leaf.FullPath(), " <")[0])[1:]
+		help := execute(t, nil, append(args, "--help")...)
+		if help.code != 0 || regexp.MustCompile(`(?i:\brides?\b|rocket)|\$\{[a-z]`).MatchString(help.out) {
+			t.Errorf("%v says\n%s%s", args, help.out, help.err)
+		}
+	}
+	fails(t, nil, []string{"status"}, 1, "unilog: DATABASE_URL is not set: set it\n")
+	fails(t, []string{"DATABASE_URL=postgres:///x?host=/nowhere"}, []string{"status"}, 1, "no answer from Postgres; check DATABASE_URL")
+	fails(t, nil, []string{"streamr"}, 2, `did you mean "streamer"`)
+	fails(t, nil, []string{"migrate", "--service=x-y"}, 2, "--service is \"x-y\": it must be of a to z")
+}
+
+// Each role may do what its process needs, in a database whose roles are called after
+// the service.
+func TestRolesOfAService(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	super, err := pgxpool.New(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(super.Close)
+	own := func(user string) []string {
+		url := server.URL()
+		if user != "" {
+			config := super.Config().ConnConfig
+			url = fmt.Sprintf("host=%s port=%d user=%s dbname=%s", config.Host, config.Port, user, config.Database)
+		}
+		return []string{"DATABASE_URL=" + url, "REDIS_URL=" + testenv.SharedRedis(t), "STREAM_NAME=" + testenv.StreamName(t)}
+	}
+	for range 2 {
+		says(t, own(""), []string{"migrate", "--roles", "--service=orders"}, "the roles are up to date")
+	}
+	exec1(t, super, `CREATE USER w IN ROLE orders_writer; CREATE USER s IN ROLE orders_streamer; CREATE USER c IN ROLE orders_consumer; CREATE USER r IN ROLE orders_reader`)
+	env := own("s")
+	start(t, env, "streamer")("leading")
+	as := func(user, sql string) error {
+		config := super.Config()
+		config.ConnConfig.User = user
+		pool, err := pgxpool.NewWithConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		_, err = pool.Exec(t.Context(), sql)
+		return err
+	}
+	if err := as("w", `INSERT INTO staged_log_records (action, object, data) VALUES ('create', 'order', '{}')`); err != nil {
+		t.Error(err)
+	}
+	await.True(t, "the record to be published", func() bool {
+		r := execute(t, own("r"), "status")
+		return strings.Contains(r.out, "published  1\n")
+	})
+	for _, refused := range [][2]string{{"w", `SELECT * FROM log_records`}, {"r", `DELETE FROM dead_letters`}, {"c", `DELETE FROM dead_letters`}, {"s", `DELETE FROM checkpoints`}} {
+		if err := as(refused[0], refused[1]); err == nil {
+			t.Errorf("%s may %s", refused[0], refused[1])
+		}
+	}
+	// The consumers' side alone has its roles, too.
+	exec1(t, super, `CREATE DATABASE mail`)
+	mail := own("")
+	mail[0] = strings.Replace(mail[0], "/"+super.Config().ConnConfig.Database, "/mail", 1)
+	says(t, mail, []string{"migrate", "--roles", "--side=consumers", "--service=mail"}, "the roles are up to date")
+	var roles string
+	err = super.QueryRow(t.Context(), `SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname LIKE 'mail\_%'`).Scan(&roles)
+	if err != nil || roles != "mail_consumer mail_reader" {
+		t.Errorf("the roles are %q, %v", roles, err)
+	}
+}

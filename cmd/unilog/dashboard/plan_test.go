@@ -1,0 +1,50 @@
+package dashboard
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The sample's statement is served by indexes, with and without statistics, and
+// counts no more of a backlog than it says.
+func TestPlanOnLargeTables(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	const rows = 100_000
+	s.exec(`CREATE TABLE log_records_p0 PARTITION OF log_records FOR VALUES FROM (0, 1) TO (0, 50001)`)
+	s.exec(`CREATE TABLE log_records_p1 PARTITION OF log_records FOR VALUES FROM (0, 50001) TO (0, 1000001)`)
+	s.exec(`INSERT INTO log_records (partition, "offset", size, staged_at, action, object, key, data, headers)
+		SELECT 0, n, 9, now(), 'create', 'ride', '', '{}', '{}' FROM generate_series(1, $1) AS n`, rows)
+	s.exec(`UPDATE log_partitions SET next_offset = $1 + 1`, rows)
+	s.exec(sqlBook, rows)
+	s.exec(`INSERT INTO checkpoints (name, partition, "offset") SELECT 'c' || n, 0, 500 * n FROM generate_series(1, 100) AS n`)
+	s.exec(`INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+		SELECT 'c' || n % 10, 0, n, now(), 'create', 'ride', '', '{}', '{}', '' FROM generate_series(1, $1) AS n`, rows)
+
+	for _, analyzed := range []bool{false, true} {
+		if analyzed {
+			s.exec(`ANALYZE`)
+		}
+		rows, err := s.db.Query(t.Context(), `EXPLAIN (ANALYZE, TIMING off, COSTS off) `+sqlSampleWithConsumers, pgx.QueryExecModeCacheDescribe, countAtMost)
+		s.must(err)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		s.must(err)
+		plan := strings.Join(lines, "\n")
+		if large := regexp.MustCompile(`(Seq|Bitmap Heap) Scan on (staged_log_records|log_records\w*|dead_letters)`).FindString(plan); large != "" {
+			t.Errorf("analyzed %v: %q in the plan\n%s", analyzed, large, plan)
+		}
+		counts := regexp.MustCompile(`staged_log_records_pkey on staged_log_records\S*(?: \w+)? \(actual rows=(\S+)`).FindAllStringSubmatch(plan, -1)
+		if len(counts) != 2 || !strings.HasPrefix(counts[0][1], "10001") || !strings.HasPrefix(counts[1][1], "1") {
+			t.Errorf("analyzed %v: of the staged records it reads %v in the plan\n%s", analyzed, counts, plan)
+		}
+	}
+	var r sample
+	d := patient(Config{DB: s.db, Log: s.log})
+	if err := d.readPostgres(t.Context(), &r); err != nil || r.Staged != countAtMost || !r.MoreAre || len(r.Consumers) != 100 ||
+		r.Numbered != rows || r.Consumers[0].DeadLetters != countAtMost/10 {
+		t.Errorf("the sample is %+v, %v", r, err)
+	}
+}
