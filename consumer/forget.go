@@ -10,13 +10,20 @@ import (
 	"github.com/rocketrides/unilog/internal/postgres"
 )
 
-// ErrUnknown is returned for a consumer that has no checkpoint.
-var ErrUnknown = errors.New("unilog: no consumer of that name has a checkpoint")
+var (
+	// ErrUnknown is returned for a consumer that has no checkpoint.
+	ErrUnknown = errors.New("unilog: no consumer of that name has a checkpoint")
+	// ErrRunning is returned for a consumer that must not be running, and is.
+	ErrRunning = errors.New("unilog: a process of this consumer was seen within the last 2 s: stop all of them first")
+)
 
 const (
 	// The lock makes a consumer that runs wait, so that nothing of it is left.
 	// Index: checkpoints_pkey.
 	sqlHoldAll = `SELECT FROM checkpoints WHERE name = $1 ORDER BY partition FOR UPDATE`
+
+	// Index: consumer_members_pkey.
+	sqlRunning = `SELECT EXISTS (SELECT FROM consumer_members AS m WHERE name = $1 AND ` + sqlAlive + `)`
 
 	// Each served by its table's primary key.
 	sqlForget = `
@@ -36,8 +43,9 @@ DELETE FROM checkpoints WHERE name = $1`
 // checkpoint, and changes nothing then. Removing what the consumer itself has written
 // is its program's business: in the same transaction, if db is one.
 //
-// The consumer must not be running. One that is begins anew, from the first record
-// that the archive has.
+// The consumer must not be running: it would begin anew and apply everything a second
+// time. Forget returns [ErrRunning] if a process of it is in Run. A deliverer, and who
+// calls RunOnce, it cannot see.
 func Forget(ctx context.Context, db postgres.Beginner, name string) error {
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		held, err := tx.Exec(ctx, sqlHoldAll, name)
@@ -46,6 +54,13 @@ func Forget(ctx context.Context, db postgres.Beginner, name string) error {
 		}
 		if held.RowsAffected() == 0 {
 			return ErrUnknown
+		}
+		var running bool
+		if err := tx.QueryRow(ctx, sqlRunning, name).Scan(&running); err != nil {
+			return err
+		}
+		if running {
+			return ErrRunning
 		}
 		_, err = tx.Exec(ctx, sqlForget, name)
 		return err

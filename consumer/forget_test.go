@@ -20,7 +20,7 @@ func TestForgottenConsumerLeavesNothing(t *testing.T) {
 			cfg.Handler = world.Rejecting(cfg.Handler, func() {}, "2")
 			cfg.ParkRejected = true
 		}))
-		w.Exec(`INSERT INTO consumer_members (name, member) VALUES ($1, 'm') ON CONFLICT DO NOTHING`, name)
+		w.Exec(`INSERT INTO consumer_members (name, member, seen_at) VALUES ($1, 'm', now() - interval '1 hour')`, name)
 		w.Exec(`INSERT INTO consumer_leases (name, partition, member) VALUES ($1, 0, 'm') ON CONFLICT DO NOTHING`, name)
 	}
 	kept := func(name string) (tables int) {
@@ -54,4 +54,20 @@ func TestForgottenConsumerLeavesNothing(t *testing.T) {
 	if err := consumer.Forget(w.Ctx, w.DB, "gone"); !errors.Is(err, consumer.ErrUnknown) {
 		t.Errorf("of an unknown consumer it says %v", err)
 	}
+}
+
+// TestRunningConsumerIsNotForgotten: it would apply everything a second time.
+func TestRunningConsumerIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Commit("1", "2")
+	w.Drain(w.Streamer())
+	stop := w.Consumes(w.Consumer("sum"))
+	w.AwaitTotal("sum", "3")
+	if err := consumer.Forget(w.Ctx, w.DB, "sum"); !errors.Is(err, consumer.ErrRunning) {
+		t.Errorf("of a running consumer it says %v", err)
+	}
+	stop()
+	w.Must(consumer.Forget(w.Ctx, w.DB, "sum"))
+	w.Exec(`DELETE FROM sums`)
 }

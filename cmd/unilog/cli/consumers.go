@@ -73,7 +73,10 @@ func (c *ConsumersForget) Run(ctx context.Context, p *Program) error {
 			return err
 		})
 	})
-	if errors.Is(err, consumer.ErrUnknown) {
+	switch {
+	case errors.Is(err, consumer.ErrRunning):
+		err = fmt.Errorf("%s is running, and would apply everything again: stop all of its processes first (one was seen within the last 2 s)", c.Name)
+	case errors.Is(err, consumer.ErrUnknown):
 		err = fmt.Errorf("no consumer %s has registered: see `%s consumers list`", c.Name, p.Name)
 	}
 	if err != nil {

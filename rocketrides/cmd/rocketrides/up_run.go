@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -82,14 +83,31 @@ func (c *upRun) booked(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
+// forget removes a consumer whose process has ended. One that was killed counts as
+// running for two seconds more.
 func (c *upRun) forget(ctx context.Context, name string) error {
-	return c.ask(ctx, func(db *pgxpool.Pool) error {
-		if err := rides.ForgetConsumer(ctx, db, name); !errors.Is(err, consumer.ErrUnknown) {
+	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
+	defer cancel()
+	for {
+		err := c.ask(ctx, func(db *pgxpool.Pool) error { return rides.ForgetConsumer(ctx, db, name) })
+		switch {
+		case errors.Is(err, consumer.ErrUnknown):
+			return nil
+		case !errors.Is(err, consumer.ErrRunning):
 			return err
 		}
-		return nil
-	})
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(forgetPause):
+		}
+	}
 }
+
+const (
+	forgetTimeout = 10 * time.Second
+	forgetPause   = 100 * time.Millisecond
+)
 
 // emptyLog removes each partition's stream, and the hash beside it that names its
 // leader.

@@ -48,7 +48,7 @@ func OwnConsumer(ctx context.Context, db Querier, name string) error {
 }
 
 // ForgetConsumer removes a consumer's checkpoint, total and dead letters, or returns
-// [consumer.ErrUnknown]. If it is running all the same, it begins anew.
+// [consumer.ErrUnknown] or [consumer.ErrRunning].
 func ForgetConsumer(ctx context.Context, db interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }, name string,
