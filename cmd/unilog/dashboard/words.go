@@ -6,17 +6,17 @@ import "cmp"
 // application need not think in records. Each that is empty is about records, or left
 // out.
 type Words struct {
-	// Title names the application: Rocket Rides.
+	// Title names the application.
 	Title string
 	// Promise is the sentence that heads the page.
 	Promise string
-	// One and Many are what is written: ride, rides.
+	// One and Many are what is written: order, orders.
 	One, Many string
-	// Does, Doing and Did are the verb for writing one: books, booking, booked.
+	// Does, Doing and Did are the verb for writing one: places, placing, placed.
 	Does, Doing, Did string
 	// Unit and Measure are those of the amounts: m, metres.
 	Unit, Measure string
-	// Writer is the process that writes: api. Step says what it does.
+	// Writer is the process that writes: shop. Step says what it does.
 	Writer, Step string
 }
 
