@@ -15,7 +15,7 @@ func TestLookingAfterConsumers(t *testing.T) {
 	exec1(t, pool, `UPDATE log_partitions SET next_offset = 3, published_offset = 2`)
 	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 2)`)
 	exec1(t, pool, `INSERT INTO consumer_states (name, total_distance) VALUES ('c', 77)`)
-	exec1(t, pool, `INSERT INTO consumer_members (name, member) VALUES ('c', gen_random_uuid())`)
+	exec1(t, pool, `INSERT INTO consumer_members (name, member, seen_at) VALUES ('c', gen_random_uuid(), now() - interval '1 h')`)
 	exec1(t, pool, `INSERT INTO consumer_leases (name, partition, member) VALUES ('c', 0, gen_random_uuid())`)
 
 	says := func(want string, args ...string) {
