@@ -6,7 +6,7 @@ import "cmp"
 // application need not think in records. Each that is empty is about records, or left
 // out.
 type Words struct {
-	// Title names the application: Rocket Rides.
+	// Title names the application: Shop.
 	Title string
 	// Promise is the sentence that heads the page.
 	Promise string
