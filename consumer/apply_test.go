@@ -241,31 +241,6 @@ func (l thawing) Read(ctx context.Context, partition int, after unilog.Cursor, l
 	return l.Log.Read(ctx, partition, after, limit, wait)
 }
 
-func TestConsumerShowsThatItIsAlive(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	c := w.Consumer("sum")
-	w.Consume(c)
-	c.BeSilentFor(-time.Hour) // however slow this is, it is not due
-	w.Exec(`UPDATE checkpoints SET updated_at = 'epoch'`)
-	silent := func() bool { return world.Query[bool](w, `SELECT updated_at = 'epoch' FROM checkpoints`) }
-	if w.Consume(c); !silent() {
-		t.Error("it wrote although it was not due")
-	}
-	c.BeSilentFor(2 * time.Hour)
-	holder := w.Begin() // another instance at work
-	_, err := holder.Exec(w.Ctx, `SELECT FROM checkpoints FOR UPDATE`)
-	w.Must(err)
-	if w.Consume(c); !silent() {
-		t.Error("it wrote although another instance holds the row")
-	}
-	w.Must(holder.Rollback(w.Ctx))
-	c.BeSilentFor(time.Hour)
-	if w.Consume(c); silent() {
-		t.Error("it is silent although it was due")
-	}
-}
-
 // TestCommitsWaitForTheDisk sees that they do so unless the archive is in the
 // same database, or the handler wants it.
 func TestCommitsWaitForTheDisk(t *testing.T) {
@@ -299,21 +274,4 @@ func TestCommitsWaitForTheDisk(t *testing.T) {
 		}
 	}
 	w.Exec(`TRUNCATE checkpoints`) // these add nothing up
-}
-
-// TestConsumerRefusesADeliverersName sees that it leaves a deliverer's checkpoint
-// alone.
-func TestConsumerRefusesADeliverersName(t *testing.T) {
-	t.Parallel()
-	w := world.SetupOnRedis(t)
-	w.Publish(2)
-	var outside world.Arrivals
-	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)
-	w.Publish(2)
-	c := w.Consumer("hook")
-	if err := w.EndOf(w.Ctx, c.Run); !errors.Is(err, unilog.ErrDeliverersName) {
-		t.Errorf("Run returned %v", err)
-	}
-	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)
-	w.WantTotal("hook", "0")
 }

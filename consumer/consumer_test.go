@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -216,4 +217,47 @@ func TestRejectionInOnePartition(t *testing.T) {
 	}
 	p.WantReady(c.Ready, "halts at offset 2 of partition 1")
 	p.WantCount("applied when that is mended", p.Consume(p.Consumer("sum", func(cfg *consumer.Config) { cfg.Handler = p.Add("sum") })), 1)
+}
+
+func TestConsumerGapThatNobodyCanFill(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.CommitMany(20)
+	w.Drain(w.Streamer())
+	w.Command("XTRIM", w.Stream, "MAXLEN", "5")
+	w.Exec(`DELETE FROM log_records WHERE "offset" <= 3`) // as if dropped long ago
+	var gap *unilog.GapError
+	err := w.EndOf(w.Ctx, w.Consumer("late", func(cfg *consumer.Config) { cfg.Handler = world.CountEntries(new(int)) }).Run)
+	if !errors.As(err, &gap) || gap.From != 1 || gap.To != 3 || !gap.Archive {
+		t.Errorf("Run returned %v, want a gap from 1 to 3", err)
+	}
+	w.Exec(`DELETE FROM checkpoints`) // it never agrees, and is not meant to
+}
+
+// TestGapIsFilledInSmallerBatches lets a handler run out of time with what the
+// archive gives, as with what the log does.
+func TestGapIsFilledInSmallerBatches(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.CommitMany(9)
+	w.Drain(w.Streamer())
+	w.Command("XTRIM", w.Stream, "MINID", "9")
+	var sizes []int
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		*cfg = consumer.WithSilence(*cfg, await.Patience) // it is the handler's time that is over
+		cfg.HandlerTimeout = 50 * time.Millisecond
+		cfg.Handler = func(ctx context.Context, _ pgx.Tx, entries []unilog.Entry) error {
+			sizes = append(sizes, len(entries))
+			<-ctx.Done()
+			return ctx.Err()
+		}
+	})
+	for range 4 {
+		if _, err := c.RunOnce(w.Ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("it says %v, want that the handler ran out of time", err)
+		}
+	}
+	if got := fmt.Sprint(sizes); got != "[8 4 2 1]" {
+		t.Errorf("the batches have %s records, want fewer each time", got)
+	}
 }

@@ -2,6 +2,7 @@ package deliverer_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -108,4 +109,52 @@ func TestDelivererReadsAllPartitions(t *testing.T) {
 		outside.WantAll(w, partition, 5)
 	}
 	w.Wipe()
+}
+
+func TestDelivererFillsGapsOrStops(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Publish(3)
+	var outside world.Arrivals
+	d := w.Deliverer(outside.Deliver, deliverer.Hurried, func(cfg *deliverer.Config) { cfg.BatchRecords = 10 })
+	w.Repeat(d.RunOnce)
+	w.Publish(6)
+	w.Command("XTRIM", w.Stream, "MINID", "8")
+	cut := w.Deliverer(outside.Deliver, deliverer.Hurried, func(cfg *deliverer.Config) { cfg.Archive = nil })
+	var gap *unilog.GapError
+	if err := w.EndOf(w.Ctx, cut.Run); !errors.As(err, &gap) || gap.From != 4 || gap.To != 7 {
+		t.Fatalf("without the archive it ends with %v", err)
+	}
+	outside.Want(w, 1, 2, 3)
+	w.Repeat(d.RunOnce)
+	outside.Want(w, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+	w.Publish(3)
+	w.Exec(`DELETE FROM log_records WHERE "offset" <= 10`)
+	w.Command("XTRIM", w.Stream, "MINID", "12")
+	if _, err := d.RunOnce(w.Ctx); !errors.As(err, &gap) || gap.From != 10 || gap.To != 10 || !gap.Archive {
+		t.Errorf("with an archive that has lost some: %v", err)
+	}
+	outside.Want(w, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+	w.Exec(`UPDATE checkpoints SET "offset" = 10`) // as another instance that had it
+	w.Repeat(d.RunOnce)
+	outside.Want(w, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12)
+}
+
+// TestDelivererHasWhatAnEmptyLogLacks loses the log while the streamer is away.
+func TestDelivererHasWhatAnEmptyLogLacks(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Publish(5)
+	w.Must(w.Memory.Trim(w.Ctx, 0, 5))
+	var outside world.Arrivals
+	ctx, stop := context.WithCancel(w.Ctx)
+	defer stop()
+	var process errgroup.Group
+	d := w.Deliverer(outside.Deliver, deliverer.Hurried)
+	process.Go(func() error { return d.Run(ctx) })
+	await.Equal(t, "the checkpoint", 5, w.Delivered)
+	stop()
+	w.Must(process.Wait())
+	outside.Want(w, 1, 2, 3, 4, 5)
 }

@@ -130,3 +130,38 @@ func TestAttemptsAreThoseOfOneRun(t *testing.T) {
 	}
 	w.WantCount("attempts", tries, 2+3)
 }
+
+func TestDelivererOfAnotherLog(t *testing.T) {
+	t.Parallel()
+	w, other := world.SetupOnRedis(t), world.SetupOnRedis(t)
+	w.Publish(3)
+	other.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`) // the tests' databases are copies
+	other.Publish(5)
+	var outside world.Arrivals
+	d := w.Deliverer(outside.Deliver, deliverer.Hurried)
+	w.Repeat(d.RunOnce)
+	var foreign *deliverer.ForeignCheckpointError
+	astray := func(cfg *deliverer.Config) { cfg.Log, cfg.Archive = other.Log, nil }
+	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, deliverer.Hurried, astray).Run); !errors.As(err, &foreign) {
+		t.Errorf("with a checkpoint of another log it ends with %v", err)
+	}
+	var foreignLog *unilog.ForeignLogError
+	mixed := func(cfg *deliverer.Config) { cfg.Name, cfg.Archive = "b", other.DB }
+	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, deliverer.Hurried, mixed).Run); !errors.As(err, &foreignLog) {
+		t.Errorf("with the archive of another log it ends with %v", err)
+	}
+	w.Consume(w.Consumer("sum"))
+	named := func(cfg *deliverer.Config) { cfg.Name = "sum" }
+	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, deliverer.Hurried, named).Run); !errors.As(err, &foreign) {
+		t.Errorf("with the name of a consumer it ends with %v", err)
+	}
+
+	// The stream is replaced under one that runs.
+	w.Command("COPY", other.Stream, w.Stream, "REPLACE")
+	w.Command("COPY", "{"+other.Stream+"}:leader", "{"+w.Stream+"}:leader", "REPLACE")
+	if n, err := d.RunOnce(w.Ctx); n != 0 || !errors.As(err, &foreign) {
+		t.Errorf("with another log in the place of its own: %d, %v", n, err)
+	}
+	outside.Want(w, 1, 2, 3)
+	w.Wipe()
+}

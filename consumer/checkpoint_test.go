@@ -3,12 +3,10 @@ package consumer_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
@@ -31,21 +29,6 @@ func TestConsumerAheadOfItsSource(t *testing.T) {
 		t.Errorf("Run returned %v, want it to be at 10, ahead of 3", err)
 	}
 	w.Exec(`UPDATE checkpoints SET "offset" = 3`)
-}
-
-func TestConsumerGapThatNobodyCanFill(t *testing.T) {
-	t.Parallel()
-	w := world.SetupOnRedis(t)
-	w.CommitMany(20)
-	w.Drain(w.Streamer())
-	w.Command("XTRIM", w.Stream, "MAXLEN", "5")
-	w.Exec(`DELETE FROM log_records WHERE "offset" <= 3`) // as if dropped long ago
-	var gap *unilog.GapError
-	err := w.EndOf(w.Ctx, w.Consumer("late", func(cfg *consumer.Config) { cfg.Handler = world.CountEntries(new(int)) }).Run)
-	if !errors.As(err, &gap) || gap.From != 1 || gap.To != 3 || !gap.Archive {
-		t.Errorf("Run returned %v, want a gap from 1 to 3", err)
-	}
-	w.Exec(`DELETE FROM checkpoints`) // it never agrees, and is not meant to
 }
 
 // TestConsumerThatOverslept wakes an instance up when another one has applied
@@ -112,30 +95,44 @@ func TestCommitsThatACrashUndoes(t *testing.T) {
 	w.CheckAudit()
 }
 
-// TestGapIsFilledInSmallerBatches lets a handler run out of time with what the
-// archive gives, as with what the log does.
-func TestGapIsFilledInSmallerBatches(t *testing.T) {
+func TestConsumerShowsThatItIsAlive(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	c := w.Consumer("sum")
+	w.Consume(c)
+	c.BeSilentFor(-time.Hour) // however slow this is, it is not due
+	w.Exec(`UPDATE checkpoints SET updated_at = 'epoch'`)
+	silent := func() bool { return world.Query[bool](w, `SELECT updated_at = 'epoch' FROM checkpoints`) }
+	if w.Consume(c); !silent() {
+		t.Error("it wrote although it was not due")
+	}
+	c.BeSilentFor(2 * time.Hour)
+	holder := w.Begin() // another instance at work
+	_, err := holder.Exec(w.Ctx, `SELECT FROM checkpoints FOR UPDATE`)
+	w.Must(err)
+	if w.Consume(c); !silent() {
+		t.Error("it wrote although another instance holds the row")
+	}
+	w.Must(holder.Rollback(w.Ctx))
+	c.BeSilentFor(time.Hour)
+	if w.Consume(c); silent() {
+		t.Error("it is silent although it was due")
+	}
+}
+
+// TestConsumerRefusesADeliverersName sees that it leaves a deliverer's checkpoint
+// alone.
+func TestConsumerRefusesADeliverersName(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOnRedis(t)
-	w.CommitMany(9)
-	w.Drain(w.Streamer())
-	w.Command("XTRIM", w.Stream, "MINID", "9")
-	var sizes []int
-	c := w.Consumer("sum", func(cfg *consumer.Config) {
-		*cfg = consumer.WithSilence(*cfg, await.Patience) // it is the handler's time that is over
-		cfg.HandlerTimeout = 50 * time.Millisecond
-		cfg.Handler = func(ctx context.Context, _ pgx.Tx, entries []unilog.Entry) error {
-			sizes = append(sizes, len(entries))
-			<-ctx.Done()
-			return ctx.Err()
-		}
-	})
-	for range 4 {
-		if _, err := c.RunOnce(w.Ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("it says %v, want that the handler ran out of time", err)
-		}
+	w.Publish(2)
+	var outside world.Arrivals
+	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)
+	w.Publish(2)
+	c := w.Consumer("hook")
+	if err := w.EndOf(w.Ctx, c.Run); !errors.Is(err, unilog.ErrDeliverersName) {
+		t.Errorf("Run returned %v", err)
 	}
-	if got := fmt.Sprint(sizes); got != "[8 4 2 1]" {
-		t.Errorf("the batches have %s records, want fewer each time", got)
-	}
+	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)
+	w.WantTotal("hook", "0")
 }
