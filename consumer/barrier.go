@@ -10,8 +10,8 @@ import (
 	"github.com/rocketrides/unilog/internal/barrier"
 )
 
-// sqlBehind counts the partitions that a consumer has not applied up to just before
-// their barrier. Index: checkpoints_pkey; a row per partition.
+// sqlBehind counts the partitions in which a consumer has not applied all entries
+// before the barrier. Index: checkpoints_pkey; a row per partition.
 const sqlBehind = `
 SELECT count(*)
 FROM unnest($2::bigint[]) WITH ORDINALITY AS b (barrier, n)
