@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,6 +108,37 @@ func TestDelivererForgetsWhatAFailureOutlives(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDelivererLeavesAnUnclaimedLogAlone takes the claim from a log before it is read,
+// and while it is read.
+func TestDelivererLeavesAnUnclaimedLogAlone(t *testing.T) {
+	t.Parallel()
+	log := logtest.NewMemory()
+	file := openFile(t, filepath.Join(t.TempDir(), "checkpoints"))
+	defer file.Close()
+	var outside world.Arrivals
+	d, err := deliverer.New(deliverer.Config{Name: "hook", Log: log, Checkpoints: file, Deliver: outside.Deliver})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runOnce := func(want int, says string) {
+		t.Helper()
+		n, err := d.RunOnce(t.Context())
+		if n != want || (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Fatalf("it delivers %d and says %v, want %d and %q", n, err, want, says)
+		}
+	}
+	const unclaimed = "no streamer has claimed the log yet"
+	log.Put(unilog.Entry{Record: world.Record("1"), Offset: 1})
+	runOnce(0, unclaimed)
+	log.SetLogID(0, "ours")
+	runOnce(1, "")
+	log.Put(unilog.Entry{Record: world.Record("2"), Offset: 2})
+	log.SetLogID(0, "")
+	runOnce(0, unclaimed)
+	log.SetLogID(0, "ours")
+	runOnce(1, "")
 }
 
 // TestAttemptsAreThoseOfOneRun ends a Run before an entry has had its attempts.
