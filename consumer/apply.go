@@ -16,9 +16,10 @@ import (
 	"github.com/rocketrides/unilog/internal/reader"
 )
 
-// The comparison with where the batch began is what makes two instances of one
-// consumer harmless: the second finds no row, and rolls back. A frozen process must
-// not hold the row for ever. For $7 see unsynced. Index: checkpoints_pkey.
+// sqlAdvance moves a checkpoint from where the batch began ($3). That comparison makes
+// two instances of one consumer harmless: the second one finds no row, and rolls
+// back. The timeout ($6) keeps a frozen process from holding the row for ever. For $7
+// see unsynced. Index: checkpoints_pkey.
 const sqlAdvance = `
 WITH bounded AS MATERIALIZED (
     SELECT set_config('idle_in_transaction_session_timeout', $6, true),
@@ -33,13 +34,14 @@ WHERE name = $1 AND partition = $2 AND "offset" = $3`
 var errOvertaken = errors.New("another instance of this consumer was faster")
 
 // apply applies entries, which follow the checkpoint, and returns how many it
-// applied or parked. If the handler rejects them it halves them, until it knows
-// which one is rejected; those before it are then applied.
+// applied or parked. If the handler rejects them, apply halves them until it knows
+// which one is rejected. It applies those before that one.
 func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (int, error) {
 	err := c.commit(ctx, entries, c.handle)
 	var rejection *rejection
 	if errors.As(err, &rejection) && len(entries) == 1 {
-		// Some failures pass, such as that of a plan which a migration outdated.
+		// Ask once more: some failures pass, such as that of a query plan which a
+		// migration has made invalid.
 		err = c.commit(ctx, entries, c.handle)
 	}
 	switch {
@@ -73,8 +75,8 @@ func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (
 	return 1, nil
 }
 
-// unlessOvertaken returns an error, unless it says that another instance was faster:
-// then the checkpoint is read again.
+// unlessOvertaken returns err, but nil for errOvertaken: then the checkpoint is read
+// again.
 func (c *partitionConsumer) unlessOvertaken(err error) error {
 	if !errors.Is(err, errOvertaken) {
 		return err
@@ -105,8 +107,8 @@ func (c *partitionConsumer) commit(ctx context.Context, entries []unilog.Entry, 
 }
 
 // save advances the checkpoint over the entries and calls f, in one transaction.
-// The checkpoint comes first: its row's lock lets instances of one consumer take
-// turns before they do any work.
+// The checkpoint comes first: the lock on its row makes other instances of the
+// consumer wait before they do any work.
 func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f Handler) error {
 	last := entries[len(entries)-1]
 	bounded, cancel := context.WithTimeout(ctx, loop.CallTimeout)
@@ -126,8 +128,8 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 	defer cancel()
 	if err := tx.Commit(bounded); err != nil {
 		err = fmt.Errorf("commit: %w", err)
-		// A deferred constraint, or a failed statement that the handler kept to
-		// itself: the same entries would fail again.
+		// A deferred constraint, or a failed statement whose error the handler has
+		// ignored: the same entries would fail again.
 		if errors.Is(err, pgx.ErrTxCommitRollback) || postgres.SQLState(err) != "" && !postgres.IsTransient(err) {
 			return &rejection{err}
 		}
@@ -139,7 +141,7 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 }
 
 // begin begins a transaction and advances the checkpoint in it, in one round
-// trip. The transaction is to be rolled back in any case.
+// trip. The caller must roll the transaction back, also after an error.
 func (c *partitionConsumer) begin(ctx context.Context, last unilog.Entry) (tx pgx.Tx, advanced bool, err error) {
 	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
 	var batch pgx.Batch
@@ -159,13 +161,14 @@ func (c *partitionConsumer) begin(ctx context.Context, last unilog.Entry) (tx pg
 	return results.Tx(), advanced, err
 }
 
-// unsynced says whether a commit need not wait for the disk. In the archive's own
-// database, a crash that undoes the last commits undoes state and checkpoint
-// together, and what they had applied is still in the archive: a chunk is
-// dropped by a later commit, which is never on disk without the earlier ones.
+// unsynced says whether commits need not wait for the disk: if the state is in the
+// archive's own database. A crash that undoes the last commits then undoes state and
+// checkpoint together, and the archive still has the entries: a chunk is dropped by
+// a later commit, which is never on disk without the earlier ones.
 func unsynced(cfg *Config) bool { return cfg.Archive == cfg.DB }
 
-// rejection is a handler's verdict on the entries it was given.
+// rejection is the error of a handler that cannot apply the entries it was given, and
+// would not another time.
 type rejection struct{ err error }
 
 func (r *rejection) Error() string { return r.err.Error() }
@@ -181,8 +184,8 @@ func (c *partitionConsumer) handle(ctx context.Context, tx pgx.Tx, entries []uni
 	return err
 }
 
-// callHandler tells a handler's rejections from the database's troubles, which
-// are worth another try.
+// callHandler calls a handler and tells its rejections, which it marks, from failures
+// of the database, which are worth another try.
 func callHandler(ctx context.Context, handler Handler, log *slog.Logger, tx pgx.Tx, entries []unilog.Entry) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -194,7 +197,7 @@ func callHandler(ctx context.Context, handler Handler, log *slog.Logger, tx pgx.
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err
-	case errors.Is(err, context.DeadlineExceeded): // the handler's own
+	case errors.Is(err, context.DeadlineExceeded): // of a timeout that the handler itself has set
 		return &rejection{err}
 	case tx.Conn().IsClosed() || postgres.IsTransient(err):
 		return err

@@ -10,8 +10,8 @@ import (
 	"github.com/rocketrides/unilog/internal/barrier"
 )
 
-// sqlBehind counts the partitions that a consumer has not applied up to just before
-// their barrier. Index: checkpoints_pkey; a row per partition.
+// sqlBehind counts the partitions in which a consumer has not applied all entries
+// before the barrier. Index: checkpoints_pkey; a row per partition.
 const sqlBehind = `
 SELECT count(*)
 FROM unnest($2::bigint[]) WITH ORDINALITY AS b (barrier, n)
@@ -19,13 +19,15 @@ LEFT JOIN checkpoints AS c ON c.name = $1 AND c.partition = b.n - 1
 WHERE coalesce(c."offset", 0) < b.barrier - 1`
 
 // passBarrier passes a barrier, which is the entry that follows the checkpoint, if
-// all partitions have come to it.
+// all partitions have come to it. If not, it looks at everything again: a checkpoint
+// that a crash has taken back would wait for itself.
 func (c *partitionConsumer) passBarrier(ctx, work context.Context, b *barrier.Barrier, e unilog.Entry, wait time.Duration) (int, error) {
 	passes, err := b.Await(ctx, c.log, wait, func(ctx context.Context) (behind int, err error) {
 		err = c.cfg.DB.QueryRow(ctx, sqlBehind, c.cfg.Name, b.Offsets).Scan(&behind)
 		return behind, err
 	})
 	if err != nil || !passes {
+		c.reader.Forget()
 		return 0, err
 	}
 	err = c.save(work, []unilog.Entry{e}, func(context.Context, pgx.Tx, []unilog.Entry) error { return nil })

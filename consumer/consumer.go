@@ -17,24 +17,24 @@ import (
 	"github.com/rocketrides/unilog/internal/loop"
 )
 
-// Handler applies entries, one or more, in their order, to a consumer's state.
-// All of a call's are of one partition. Calls for different partitions may come at
-// the same time, those for one partition never do: what a Handler shares between
-// calls needs a mutex, and a row that all partitions write to makes them wait for
-// each other.
-// It must write through tx and only through tx: the checkpoint is saved in the
-// same transaction, so each entry takes effect exactly once.
+// Handler applies one or more entries of one partition, in their order, to a
+// consumer's state. It must write through tx and only through tx: the checkpoint is
+// saved in the same transaction, so each entry takes effect exactly once.
+//
+// Calls for different partitions may come at the same time, those for one partition
+// never do. Variables that calls share need a mutex, and a row that all partitions
+// write to makes them wait for each other.
 //
 // It may run more than once for the same entries: a transaction that fails is
-// rolled back and tried again. If it returns an error for a reason other than
-// the database's (a lost connection, a deadlock, a serialization failure), it
-// has rejected an entry. The consumer finds out which one by giving it fewer,
-// and asks once more about the one that is left. A panic counts as a rejection,
-// and so does a timeout that is not the consumer's own.
+// rolled back and tried again. An error rejects an entry, unless the database is the
+// reason (a lost connection, a deadlock, a serialization failure). The consumer finds
+// out which entry by giving the Handler fewer, and asks once more about the one that
+// is left. A panic counts as a rejection, and so does a timeout that the Handler
+// itself has set.
 //
 // Its context ends after HandlerTimeout, and the server ends a transaction that is
-// silent for as long, so that neither a lost answer nor a frozen process holds
-// anything up for ever. The entries are then tried again, in smaller batches.
+// silent for as long, so that neither a lost answer nor a frozen process delays
+// others for ever. The entries are then tried again, in smaller batches.
 type Handler func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error
 
 // Each makes a Handler of a function for one entry.
@@ -52,17 +52,17 @@ func Each(f func(ctx context.Context, tx pgx.Tx, entry unilog.Entry) error) Hand
 // Config says what a consumer reads and where its state is. Name, DB,
 // Log and Handler are required.
 type Config struct {
-	// Name is the consumer's: its checkpoints are kept under it. Several
+	// Name is the name of the consumer; its checkpoints are kept under it. Several
 	// processes of one name share the log's partitions, and together they apply
 	// each entry once. To read the logs of several databases, run a consumer for
 	// each, with names such as totals/eu and totals/us.
 	Name string
 	// DB is the database of the state that Handler writes to. Run takes a
-	// connection for each partition that it is applying entries of, and one
-	// more now and then: with fewer, partitions wait for each other, and during
-	// handlers that take seconds others may take this process for dead.
+	// connection for each partition while it applies entries of it, and one more
+	// for its leases. With fewer, partitions wait for each other, and while handlers
+	// take seconds, other processes may believe that this one is dead.
 	DB *pgxpool.Pool
-	// Log is where the entries are read.
+	// Log is the log that is read.
 	Log unilog.Log
 	// Handler applies them.
 	Handler Handler
@@ -86,29 +86,29 @@ type Config struct {
 	// be silent within its transaction: default a minute. It is also how long a
 	// lost answer, or a frozen process, holds up the consumer at the most.
 	HandlerTimeout time.Duration
-	// Logger gets what happens: default slog.Default().
+	// Logger is told what happens: default slog.Default().
 	Logger *slog.Logger
 	// Hooks are called between the steps; none by default.
 	Hooks Hooks
 	// Observer is told what happens; nobody by default.
 	Observer Observer
 
-	// silence is how long this process may be silent within its transaction:
-	// HandlerTimeout, but for tests.
+	// silence is how long this process may be silent within its transaction. It is
+	// HandlerTimeout, except in tests.
 	silence time.Duration
 }
 
 // Consumer reads a log and applies it to a state in Postgres: the entries of a
 // partition in their order, those of different partitions at the same time.
 //
-// A Consumer is not safe for concurrent use, but for its Ready.
+// A Consumer is not safe for concurrent use, except for Ready.
 type Consumer struct {
 	cfg Config
 	log *slog.Logger
-	// partitions are those that are known, by their numbers.
+	// partitions are those that are known, by number. They only become more.
 	partitions []*partitionConsumer
 
-	readiness loop.Readiness // but for that of the partitions
+	readiness loop.Readiness // of everything but the partitions
 	mu        sync.Mutex
 	working   []*partitionConsumer // whose readiness counts
 }
@@ -138,14 +138,14 @@ func New(cfg Config) (*Consumer, error) {
 	return &Consumer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
 }
 
-// firstPartition is there always.
+// firstPartition is the one that every log has.
 const firstPartition = 0
 
 // RunOnce reads one batch of each partition without waiting for it and applies
-// what of it is new, up to the first entry that is missing. It returns how many
-// entries it applied. Called again after an error, it goes on from the
-// checkpoints. It heeds no leases: what other processes apply at the same time is
-// applied once all the same.
+// the entries that are new, up to the first one that is missing. It returns how many
+// entries it applied. Called again after an error, it goes on from the checkpoints.
+// It ignores leases: entries that other processes apply at the same time are still
+// applied once.
 func (c *Consumer) RunOnce(ctx context.Context) (int, error) { return c.stepAll(ctx, 0) }
 
 func (c *Consumer) stepAll(ctx context.Context, wait time.Duration) (n int, err error) {
@@ -167,7 +167,7 @@ func (c *Consumer) stepAll(ctx context.Context, wait time.Duration) (n int, err 
 // Index: log_partitions_pkey, of which it reads the last entry.
 const sqlPartitions = `SELECT coalesce(max(partition), 0) + 1 FROM log_partitions`
 
-// count finds out how many partitions there are. Those that are not active any more
+// count finds out how many partitions there are. Those that are no longer active
 // count, too: they have a history to be read.
 func (c *Consumer) count(ctx context.Context) (number int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
@@ -182,10 +182,10 @@ func (c *Consumer) count(ctx context.Context) (number int, err error) {
 	if err != nil {
 		return 0, &unilog.LogError{Call: "read the number of partitions", Err: err}
 	}
-	return max(head.Partitions, 1), nil // a log that was never claimed does not say it
+	return max(head.Partitions, 1), nil // a log that was never claimed does not say how many
 }
 
-// know adds the partitions up to a number of them, which is never taken back.
+// know adds partitions until there are so many.
 func (c *Consumer) know(number int) {
 	for p := len(c.partitions); p < number; p++ {
 		log := c.log
@@ -202,10 +202,10 @@ func (c *Consumer) setWorking(partitions []*partitionConsumer) {
 	c.working = slices.Clone(partitions)
 }
 
-// Ready returns nil if the last batch, or look for one, went well in each
-// partition that this process reads, or if others read them all. Else it says
-// in one line why this consumer cannot read or apply. A call that gets no
-// answer is noticed when its time is over, a handler's after HandlerTimeout.
+// Ready returns nil if the last attempt to read and apply a batch succeeded in each
+// partition that this process reads, or if other processes read them all. Otherwise
+// it says in one line why this consumer cannot read or apply. A call without an
+// answer is noticed when its time is over, that of a handler after HandlerTimeout.
 // Ready is safe for concurrent use with everything else.
 func (c *Consumer) Ready() error {
 	if err := c.readiness.Ready(); err != nil {

@@ -18,15 +18,16 @@ type DeadLetter struct {
 	unilog.Entry
 
 	Consumer string
-	// Reason is what the handler said.
+	// Reason is the handler's error.
 	Reason   string
 	ParkedAt time.Time
 }
 
-// ErrNoDeadLetter is returned where there is none at an offset of a partition.
+// ErrNoDeadLetter says that a consumer has no dead letter at an offset of a partition,
+// or that it was retried or discarded already.
 var ErrNoDeadLetter = errors.New("unilog: there is no such dead letter")
 
-// Index: dead_letters_pkey, but where another is named.
+// Index: dead_letters_pkey, except where another one is named.
 const (
 	sqlDeadLetters = `
 SELECT partition, "offset", staged_at, action, object, key, data::text, headers::text, consumer, error, parked_at
@@ -57,7 +58,8 @@ type Beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// DeadLetters returns those of a consumer, or of all with "", in their order.
+// DeadLetters returns the dead letters of a consumer, or of all consumers with "", in
+// the order of their offsets.
 func DeadLetters(ctx context.Context, db Querier, consumer string) ([]DeadLetter, error) {
 	return deadLetters(ctx, db, consumer, 0, 0)
 }
@@ -86,10 +88,10 @@ func deadLetters(ctx context.Context, db Querier, consumer string, partition int
 }
 
 // RetryDeadLetter gives a parked record to a handler again, and removes it from
-// dead_letters in the same transaction. The record takes effect exactly once,
-// though out of its order. The consumer may be running: it waits meanwhile, in this
-// partition. If the handler rejects the record again, it stays where it is, and its
-// error is returned.
+// dead_letters in the same transaction. The record takes effect exactly once, though
+// out of its order. The consumer may be running; it waits meanwhile, in this
+// partition. If the handler rejects the record again, the record stays in
+// dead_letters, and RetryDeadLetter returns the handler's error.
 func RetryDeadLetter(ctx context.Context, db Beginner, consumer string, partition int, offset int64, handler Handler) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlHoldPartition, consumer, partition); err != nil {
@@ -110,8 +112,8 @@ func RetryDeadLetter(ctx context.Context, db Beginner, consumer string, partitio
 	})
 }
 
-// DiscardDeadLetter gives a parked record up. It is kept as discarded, so that
-// an audit goes on counting it as parked.
+// DiscardDeadLetter marks a parked record as discarded. It is not deleted, because an
+// audit still has to count it as parked.
 func DiscardDeadLetter(ctx context.Context, db unilog.Execer, consumer string, partition int, offset int64) error {
 	tag, err := db.Exec(ctx, sqlDiscard, consumer, partition, offset)
 	if err != nil {

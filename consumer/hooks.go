@@ -10,8 +10,8 @@ import (
 // [github.com/rocketrides/unilog/streamer.Hooks]. Like a [Handler] they are called for
 // one partition at a time, and for different ones at the same time.
 type Hooks struct {
-	// BeforeCommit is called when the handler has applied the entries and
-	// nothing is committed. An error from it rolls everything back.
+	// BeforeCommit is called when the handler has applied the entries, before the
+	// commit. An error from it rolls everything back.
 	BeforeCommit func(ctx context.Context, entries []unilog.Entry) error
 	// AfterCommit is called when the entries are applied and saved. It is the
 	// place to report progress from; it cannot fail. For commits that a crash of

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// leaseRenewal is how often a member is seen: a few times in what sqlAlive
-	// allows.
+	// leaseRenewal is how often a member shows that it is alive: a few times within
+	// the 2 s of sqlAlive.
 	leaseRenewal = 500 * time.Millisecond
 	// renewTimeout bounds a renewal, so that another connection can be tried
 	// before the leases are over.
@@ -23,14 +23,15 @@ const (
 )
 
 const (
-	// The clock is the database's, for all. If it was set back, the dead are not
-	// alive until it has caught up.
+	// sqlAlive goes by the database's clock, which is one for all. It bounds seen_at on
+	// both sides: after the clock was set back, a dead member does not look alive until
+	// it has caught up.
 	sqlAlive = `m.seen_at BETWEEN clock_timestamp() - interval '2 s' AND clock_timestamp() + interval '2 s'`
 
-	// Those come first who have been members for longest; the member itself is not
-	// in the snapshot when it is new. A crash may undo the renewal: nothing but a
-	// lease is lost. Index: consumer_members_pkey, consumer_leases_pkey, a name's
-	// rows. The update is HOT.
+	// sqlRenew returns the oldest members first; a new member does not see itself, as
+	// it is not in the snapshot. A crash may undo the renewal: that loses no more than
+	// a lease. Index: consumer_members_pkey, consumer_leases_pkey, a name's rows. The
+	// update is HOT.
 	sqlRenew = `
 WITH unsynced AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
@@ -44,8 +45,8 @@ FULL JOIN (SELECT member, array_agg(partition) AS partitions FROM consumer_lease
     USING (member)
 ORDER BY joined_at, member`
 
-	// Index: consumer_leases_pkey, consumer_members_pkey. Of two who take the
-	// same one, the second waits, and finds that it is held.
+	// If two members take the same lease, the second one waits, and then finds that it
+	// is held. Index: consumer_leases_pkey, consumer_members_pkey.
 	sqlTake = `
 INSERT INTO consumer_leases AS l (name, partition, member)
 SELECT $1, partition, $2 FROM unnest($3::integer[]) AS partition
@@ -66,8 +67,8 @@ WITH me AS (
 DELETE FROM consumer_leases WHERE name = $1 AND member = $2`
 )
 
-// membership is a process's among those of one consumer. It is not safe for
-// concurrent use.
+// membership makes a process one of those that share a consumer's partitions. It is
+// not safe for concurrent use.
 type membership struct {
 	db           *pgxpool.Pool
 	name, member string
@@ -77,16 +78,16 @@ func newMembership(cfg *Config) *membership {
 	return &membership{db: cfg.DB, name: cfg.Name, member: rand.Text()}
 }
 
-// division says how the partitions are shared out, as a member sees it.
+// division says how the partitions are shared, as a member sees it.
 type division struct {
-	number int   // of all partitions that a member knows
-	mine   []int // in their order, like free
+	number int   // of all partitions that any member knows
+	mine   []int // sorted, like free
 	free   []int
-	share  int // how many of them this member may hold
+	share  int // how many partitions this member may hold
 }
 
 // renew renews the leases, and takes free ones up to the member's share. It does
-// not give back those beyond it.
+// not give back those beyond the share.
 func (m *membership) renew(ctx context.Context, number int) (division, error) {
 	for {
 		d, dead, err := m.look(ctx, number)
@@ -111,7 +112,7 @@ func (m *membership) renew(ctx context.Context, number int) (division, error) {
 			slices.Sort(d.mine)
 			return d, nil
 		}
-		// Others were faster: there may be more.
+		// Other members were faster: look again for what is free.
 	}
 }
 
@@ -157,9 +158,9 @@ func (m *membership) look(ctx context.Context, number int) (d division, dead boo
 	return d, dead, err
 }
 
-// share is how many partitions the member of a rank may hold: together all of them,
-// and nobody two more than another. The eldest have the more, so that nothing
-// changes hands but what a new one needs.
+// share is how many partitions the member of a rank may hold: all members together
+// hold all, and no member two more than another. The remainder goes to the oldest
+// members, so that a new member takes over no more than its share.
 func share(partitions, members, rank int) int {
 	share := partitions / members
 	if rank < partitions%members {

@@ -12,7 +12,7 @@ import (
 )
 
 // partitionConsumer reads one partition and applies it. It is not safe for
-// concurrent use, but for its readiness.
+// concurrent use, except for its readiness.
 type partitionConsumer struct {
 	cfg        *Config
 	partition  int
@@ -38,8 +38,8 @@ func newPartitionConsumer(cfg *Config, partition int, log *slog.Logger) *partiti
 	}
 }
 
-// run consumes until ctx ends, and then finishes the batch in hand, as long as
-// work lives. It returns the errors of [Consumer.Run].
+// run consumes until ctx ends, and then finishes the batch in hand, unless work ends
+// first. It returns the errors of [Consumer.Run].
 func (c *partitionConsumer) run(ctx, work context.Context) error {
 	c.reader.Forget() // another process may have moved the checkpoint
 	c.readsAhead = true
@@ -71,8 +71,8 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 	return nil
 }
 
-// step reads one batch, as long as ctx lives, and applies it, as long as work
-// does.
+// step reads one batch and applies it, and returns how many entries that were. ctx
+// bounds the reading, and work the applying.
 func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) (n int, err error) {
 	defer func() {
 		if err != nil {
@@ -100,7 +100,7 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 		c.reader.ReadAhead(ctx, entries)
 	}
 	n, err = c.apply(work, entries)
-	// What is too much for one transaction succeeds in parts.
+	// Entries that are too many for one transaction succeed in smaller ones.
 	if errors.Is(err, context.DeadlineExceeded) {
 		c.limit = min(c.limit, len(entries))
 	}

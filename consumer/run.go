@@ -11,7 +11,8 @@ import (
 	"github.com/rocketrides/unilog/internal/loop"
 )
 
-// crew are the goroutines that read this process's partitions.
+// crew are the goroutines of one Run: those that read this process's partitions, and
+// what they share.
 type crew struct {
 	*Consumer
 	member *membership
@@ -19,10 +20,10 @@ type crew struct {
 	// workers are those that have not ended, by partition.
 	workers map[int]*worker
 	ended   chan ended
-	numbers chan int // of partitions, each time that they are counted
+	numbers chan int // the number of partitions, each time that they are counted
 
-	told   bool
-	leases []int // as they were told
+	reported bool
+	leases   []int // as last reported
 }
 
 // worker reads one partition.
@@ -32,32 +33,34 @@ type worker struct {
 	surplus  bool // its lease is to be given back
 }
 
-// ended says that a worker has.
+// ended says that a worker has ended, and how.
 type ended struct {
 	partition int
 	err       error
 }
 
-// countPause is how long a new partition may wait to be read.
+// countPause is how often partitions are counted, and so how long a new one may wait
+// to be read.
 const countPause = time.Second
 
-// errExit is how a worker ends whose handler has ended the goroutine.
+// errExit is the error of a worker whose handler has ended the goroutine.
 var errExit = errors.New("unilog: the handler has called runtime.Goexit")
 
 // Run consumes until ctx ends. Then it finishes the batches in hand, within
 // 5 seconds, gives its leases back, and returns nil.
 //
 // It reads the partitions that it has leases on. The processes of one consumer
-// share them out evenly, each time that one of them comes, goes, or was not seen
-// for 2 s by the database's clock; one that is left without a partition stands by.
+// share the partitions evenly, anew each time that a process comes, goes, or was not
+// seen for 2 s by the database's clock. A process without a partition stands by.
 // A partition that is added to the log is read within a second.
 //
 // It goes on through the loss of Postgres and of the log, and returns an error
 // only where a person must decide: a [unilog.RejectedError], a [unilog.GapError], a
-// [unilog.CheckpointAheadError], a [unilog.ForeignLogError] or [unilog.ErrDeliverersName]. Such an error in
-// one partition ends Run for all, and other processes of the consumer take that
-// partition over, and end likewise: see [Config.ParkRejected]. While the log is ahead of its source, it waits,
-// and logs a [unilog.LogAheadError].
+// [unilog.CheckpointAheadError], a [unilog.ForeignLogError] or
+// [unilog.ErrDeliverersName]. Such an error in one partition ends Run for all. Other
+// processes of the consumer take that partition over, and end likewise; see
+// [Config.ParkRejected]. While the log is ahead of its source, Run waits, and logs a
+// [unilog.LogAheadError].
 func (c *Consumer) Run(ctx context.Context) error {
 	ctx, halt := context.WithCancel(ctx)
 	defer halt()
@@ -91,8 +94,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return err
 }
 
-// keepCounting counts the partitions from time to time. It does not hold up the
-// renewal of leases, as the archive may be another database than theirs.
+// keepCounting counts the partitions from time to time, in a goroutine of its own: the
+// archive may be another database than that of the leases, and must not delay them.
 func (r *crew) keepCounting(ctx context.Context) {
 	for {
 		loop.Sleep(ctx, countPause)
@@ -133,12 +136,12 @@ func (r *crew) keep(ctx context.Context) error {
 	return nil
 }
 
-// renew renews the leases and adapts the workers to them. If it cannot, they go
-// on: leases do not decide what is applied.
+// renew renews the leases, and starts and ends workers accordingly. If it fails, the
+// workers go on: leases do not decide what is applied.
 func (r *crew) renew(ctx context.Context) {
 	bound := renewTimeout
 	if len(r.workers) == 0 {
-		bound = loop.CallTimeout // nothing to lose yet
+		bound = loop.CallTimeout // there is no lease yet that could expire meanwhile
 	}
 	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
@@ -170,7 +173,7 @@ func (r *crew) renew(ctx context.Context) {
 			w.end()
 		}
 	}
-	r.tell()
+	r.report()
 }
 
 func (w *worker) end() {
@@ -208,8 +211,8 @@ func (r *crew) giveBack(ctx context.Context, partition int) {
 	}
 }
 
-// tell tells which partitions this process reads, if that has changed.
-func (r *crew) tell() {
+// report logs and publishes the leased partitions when they change.
+func (r *crew) report() {
 	var leases []int
 	var working []*partitionConsumer
 	for _, partition := range slices.Sorted(maps.Keys(r.workers)) {
@@ -218,16 +221,16 @@ func (r *crew) tell() {
 			working = append(working, r.partitions[partition])
 		}
 	}
-	if r.told && slices.Equal(leases, r.leases) {
+	if r.reported && slices.Equal(leases, r.leases) {
 		return
 	}
 	switch {
 	case len(leases) == 0:
 		r.log.Info("standing by: other processes of this consumer read all partitions, or did so within the last 2 s")
-	case r.told || len(r.partitions) > 1:
+	case r.reported || len(r.partitions) > 1:
 		r.log.Info("reading", "partitions", leases, "of", len(r.partitions))
 	}
-	r.told, r.leases = true, leases
+	r.reported, r.leases = true, leases
 	r.setWorking(working)
 	r.cfg.Observer.leases(leases)
 }

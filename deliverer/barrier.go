@@ -9,7 +9,8 @@ import (
 )
 
 // passBarrier passes a barrier, which is the entry that follows the checkpoint, if
-// all partitions have come to it. Nothing is delivered for it.
+// all partitions have come to it. Nothing is delivered for it. If they have not, it
+// looks at everything again: a checkpoint that was taken back would wait for itself.
 func (p *delivering) passBarrier(ctx, work context.Context, b *barrier.Barrier, e unilog.Entry, wait time.Duration) (int, error) {
 	passes, err := b.Await(ctx, p.log, wait, func(ctx context.Context) (behind int, err error) {
 		for partition, offset := range b.Offsets {
@@ -26,6 +27,7 @@ func (p *delivering) passBarrier(ctx, work context.Context, b *barrier.Barrier, 
 		return behind, nil
 	})
 	if err != nil || !passes {
+		p.reader.Forget()
 		return 0, err
 	}
 	if err := p.save(work, e.Cursor()); err != nil {

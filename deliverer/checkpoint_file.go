@@ -17,10 +17,10 @@ import (
 	"github.com/rocketrides/unilog"
 )
 
-// FileCheckpoints keep the checkpoints of one deliverer in a file, for where
-// there is no Postgres to write to. A checkpoint that is saved survives a crash
-// of the machine. The archive does not know of it: what it still lacks is
-// dropped when the retention is over.
+// FileCheckpoints keep the checkpoints of one deliverer in a file, for programs that
+// cannot write to Postgres. A saved checkpoint survives a crash of the machine. The
+// streamer does not know of it: when the retention is over, it drops records that
+// were not delivered, too.
 type FileCheckpoints struct {
 	path string
 
@@ -29,7 +29,7 @@ type FileCheckpoints struct {
 	state fileState
 }
 
-// fileState is what the file says, in one line of JSON before one of its CRC-32.
+// fileState is the content of the file: one line of JSON, and one with its CRC-32.
 type fileState struct {
 	Name       string            `json:"name"`
 	Partitions map[int]filePlace `json:"partitions"`
@@ -41,9 +41,9 @@ type filePlace struct {
 	Position string `json:"position,omitempty"`
 }
 
-// OpenFileCheckpoints opens a file of checkpoints, which is made with the first
-// Save, and locks it, by a file beside it whose name ends in .lock. It fails if
-// another process has it open, or if the file is damaged. Close lets it go.
+// OpenFileCheckpoints opens a file of checkpoints and locks it, by a file beside it
+// whose name ends in .lock. The first Save creates the file. OpenFileCheckpoints fails
+// if another process has the file open, or if it is damaged. Close unlocks it.
 func OpenFileCheckpoints(path string) (*FileCheckpoints, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -66,7 +66,7 @@ func OpenFileCheckpoints(path string) (*FileCheckpoints, error) {
 	return c, nil
 }
 
-// Close lets another instance open the file.
+// Close unlocks the file, so that another instance can open it.
 func (c *FileCheckpoints) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,7 +107,8 @@ func (c *FileCheckpoints) Save(_ context.Context, key CheckpointKey, from, to un
 	return nil
 }
 
-// place returns the checkpoint if it is the caller's.
+// place returns the checkpoint of a key, or an error if the file is another name's or
+// the checkpoint another log's.
 func (c *FileCheckpoints) place(key CheckpointKey) (unilog.Cursor, error) {
 	if c.lock == nil {
 		return unilog.Cursor{}, fmt.Errorf("unilog: the checkpoints in %s: %w", c.path, os.ErrClosed)
@@ -142,8 +143,8 @@ func sealed(line []byte) []byte {
 	return fmt.Appendf(nil, "%s\n%08x\n", line, crc32.ChecksumIEEE(line))
 }
 
-// write puts a new file in the place of the old one: whatever happens, one of
-// them is there whole.
+// write replaces the file by a new one. After a crash, either the old one or the new
+// one is there, whole.
 func (c *FileCheckpoints) write(state fileState) error {
 	line, err := json.Marshal(state)
 	if err != nil {

@@ -13,27 +13,27 @@ import (
 )
 
 // Checkpoints keep how far deliverers have come. [PostgresCheckpoints] and
-// [FileCheckpoints] do. Implementations are safe for concurrent use.
+// [FileCheckpoints] are implementations. Implementations are safe for concurrent use.
 //
-// A deliverer that is to begin elsewhere than at the first record, as at the
-// log's head, is told so by a Load and a Save from there before it first runs.
+// To let a deliverer begin elsewhere than at the first record, such as at the log's
+// head, call Load, and then Save from there, before it first runs.
 type Checkpoints interface {
 	// Load returns the checkpoint, the zero Cursor if there is none. It returns a
 	// [ForeignCheckpointError] if the name's checkpoint belongs to another log.
 	Load(ctx context.Context, key CheckpointKey) (unilog.Cursor, error)
 
-	// Save moves the checkpoint, if it still is at the offset of from, and else
-	// returns [ErrOvertaken] and changes nothing. With from as to, it shows that
-	// the deliverer is alive. After any other error it is not known whether the
-	// checkpoint was moved.
+	// Save moves the checkpoint from one place to another. If it is not at the offset
+	// of from any more, Save changes nothing and returns [ErrOvertaken]. If from and to
+	// are the same, Save shows that the deliverer is alive. After any other error it is
+	// not known whether the checkpoint was moved.
 	Save(ctx context.Context, key CheckpointKey, from, to unilog.Cursor) error
 }
 
-// CheckpointKey says whose checkpoint in which log it is.
+// CheckpointKey names a checkpoint.
 type CheckpointKey struct {
-	// Name is the deliverer's.
+	// Name is the name of the deliverer.
 	Name string
-	// LogID is that of the partition's [unilog.Head].
+	// LogID names the log that was delivered; see [unilog.Head].
 	LogID     string
 	Partition int
 }
@@ -41,12 +41,12 @@ type CheckpointKey struct {
 // ErrOvertaken says that another instance has moved a checkpoint.
 var ErrOvertaken = errors.New("unilog: another instance has moved the checkpoint")
 
-// ForeignCheckpointError says that what a name has delivered came from another
-// log, whose offsets mean other records.
+// ForeignCheckpointError says that a checkpoint belongs to another log, whose offsets
+// are those of other records.
 type ForeignCheckpointError struct {
 	Key CheckpointKey
-	// Theirs is the log_id that the checkpoint belongs to, "" if it is the
-	// checkpoint of a [github.com/rocketrides/unilog/consumer.Consumer].
+	// Theirs is the log_id that the checkpoint belongs to. It is empty if the
+	// checkpoint is that of a [github.com/rocketrides/unilog/consumer.Consumer].
 	Theirs string
 }
 
@@ -72,9 +72,9 @@ UPDATE checkpoints SET "offset" = $5, position = $6, updated_at = clock_timestam
 WHERE name = $1 AND partition = $2 AND outside AND log_id = $3 AND "offset" = $4`
 )
 
-// PostgresCheckpoints keeps checkpoints in a database's table checkpoints; see
-// the migration set consumer. In the source's database they keep the archive
-// from dropping what is not delivered, as those of consumers do.
+// PostgresCheckpoints keeps checkpoints in the table checkpoints of a database, which
+// the migration set consumer creates. In the source's database they keep the streamer
+// from dropping records that are not delivered, as those of consumers do.
 func PostgresCheckpoints(db *pgxpool.Pool) Checkpoints { return postgresCheckpoints{db} }
 
 type postgresCheckpoints struct{ db *pgxpool.Pool }

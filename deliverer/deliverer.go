@@ -15,31 +15,29 @@ import (
 	"github.com/rocketrides/unilog/internal/loop"
 )
 
-// Delivery carries entries, one or more of one partition, in their order, to
-// where their effect lies: a webhook, a warehouse. It returns nil when all of
-// them have arrived.
+// Delivery carries one or more entries of one partition, in their order, to their
+// destination: a webhook, a warehouse. It returns nil when all of them have arrived.
 //
-// It must be idempotent: after an error, or a crash before the checkpoint is
-// saved, and from other instances of the same name, the same entries come again.
-// logID, with an entry's partition and offset, is a key that names it for ever.
+// It must be idempotent: the same entries come again after an error, after a crash
+// before the checkpoint is saved, and from other instances of the same name. logID,
+// with the partition and the offset of an entry, is a key that names it for ever.
 //
-// An error, or a panic, means that nobody knows what has arrived: the deliverer
-// waits, longer each time, up to 30 seconds, and tries again from the same entry,
-// with fewer. [Reject] and [RetryAfter] say more than a plain error. A call must
-// return when its context ends, after Timeout: one that does not holds up its
-// partition for ever.
+// An error, or a panic, leaves open what has arrived. The deliverer waits, longer each
+// time, up to 30 seconds, and tries again from the same entry, with fewer entries.
+// [Reject] and [RetryAfter] say more than a plain error. A call must return when its
+// context ends, after Timeout: otherwise its partition stands still.
 //
-// It is called for several partitions at the same time.
+// It is called for different partitions at the same time.
 type Delivery func(ctx context.Context, logID string, entries []unilog.Entry) error
 
 // Config says what a deliverer reads and where it delivers. Name, Log,
 // Deliver and Checkpoints are required.
 type Config struct {
-	// Name is the deliverer's: its checkpoints are kept under it. Run one
-	// instance of a name. With [PostgresCheckpoints], several can take over from
-	// each other: none can skip an entry, but what two are at they both deliver.
+	// Name is the name of the deliverer; its checkpoints are kept under it. Run one
+	// instance of a name. With [PostgresCheckpoints], several can take over from each
+	// other: none can skip an entry, but entries that two have read both deliver.
 	Name string
-	// Log is where the entries are read, of all its partitions.
+	// Log is the log that is read, with all its partitions.
 	Log unilog.Log
 	// Deliver delivers them.
 	Deliver Delivery
@@ -49,19 +47,19 @@ type Config struct {
 	// log no longer holds. Without it, such a gap halts the deliverer with a
 	// [unilog.GapError].
 	Archive *pgxpool.Pool
-	// BatchRecords bounds what one call of Deliver gets, and so what a crash
-	// repeats: 1 to 100,000, default 1.
+	// BatchRecords bounds how many entries one call of Deliver gets, and so how many
+	// come again after a crash: 1 to 100,000, default 1.
 	BatchRecords int
 	// Timeout bounds one call of Deliver: default a minute.
 	Timeout time.Duration
-	// Attempts is after how many failures of an entry alone, within one Run, it
-	// counts as rejected; 0, the default, tries for ever.
+	// Attempts is how often, within one Run, the delivery of an entry alone may fail
+	// until the entry counts as rejected; 0, the default, tries for ever.
 	Attempts int
-	// ParkRejected puts a rejected entry into dead_letters and goes on after it,
-	// which takes [PostgresCheckpoints]. By default the deliverer halts there,
+	// ParkRejected puts a rejected entry into dead_letters and goes on after it. It
+	// needs [PostgresCheckpoints]. By default the deliverer halts there,
 	// with a [unilog.RejectedError].
 	ParkRejected bool
-	// Logger gets what happens: default slog.Default().
+	// Logger is told what happens: default slog.Default().
 	Logger *slog.Logger
 	// Observer is told what happens; nobody by default. Committed means delivered
 	// and saved.
@@ -70,11 +68,11 @@ type Config struct {
 	retryFirst, retryMost time.Duration // the waits after failed deliveries
 }
 
-// Deliverer reads a log and delivers it to where no transaction reaches: each
-// entry at least once, and, within its partition, never before the one that
+// Deliverer reads a log and delivers it to a destination that no transaction reaches:
+// each entry at least once, and, within its partition, never before the one that
 // precedes it has arrived. It never passes over an entry.
 //
-// A Deliverer is not safe for concurrent use, but for its Ready.
+// A Deliverer is not safe for concurrent use, except for Ready.
 type Deliverer struct {
 	cfg Config
 	log *slog.Logger
@@ -114,7 +112,7 @@ func New(cfg Config) (*Deliverer, error) {
 	return &Deliverer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
 }
 
-// partitionsPause is how often Run looks whether the log has more partitions.
+// partitionsPause is how often Run asks whether the log has more partitions.
 const partitionsPause = time.Second
 
 // Run delivers all partitions of the log, each in its order, until ctx ends.
@@ -172,8 +170,8 @@ func (d *Deliverer) RunOnce(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// look returns the log's partitions as far as they are known. They only become
-// more.
+// look asks the log for its partitions, and returns those that are known, also after
+// an error. They only become more.
 func (d *Deliverer) look(ctx context.Context) ([]*delivering, error) {
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
@@ -190,8 +188,8 @@ func (d *Deliverer) look(ctx context.Context) ([]*delivering, error) {
 	return d.partitions, err
 }
 
-// Ready returns nil if the last batch of each partition, or look for one, went
-// well. Else it says in one line what holds one of them up. Ready is safe for
+// Ready returns nil if the last attempt to read and deliver a batch succeeded in each
+// partition. Otherwise it says in one line what is wrong with one of them. Ready is safe for
 // concurrent use with everything else.
 func (d *Deliverer) Ready() error {
 	d.mu.Lock()
@@ -207,18 +205,17 @@ func (d *Deliverer) Ready() error {
 	return nil
 }
 
-// Reject makes of an error of a [Delivery] one that is final: to try again would
-// be in vain. The deliverer finds out for which of the entries, and parks that one
-// or halts.
+// Reject makes an error of a [Delivery] final: the deliverer does not try again. It
+// finds out which entry was rejected, and parks that one or halts.
 func Reject(err error) error { return &refusal{err} }
 
-// refusal is a destination's final answer to an entry.
+// refusal is an error that [Reject] has made final.
 type refusal struct{ err error }
 
 func (r *refusal) Error() string { return r.err.Error() }
 
-// RetryAfter makes of an error of a [Delivery] one after which to wait for a
-// certain time, an hour at the most.
+// RetryAfter returns an error of a [Delivery] after which the deliverer waits for that
+// long, but for an hour at the most, before it tries again.
 func RetryAfter(err error, wait time.Duration) error { return &postponement{err, wait} }
 
 type postponement struct {

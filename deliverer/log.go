@@ -11,8 +11,8 @@ import (
 
 var _ reader.Checkpoint = (*delivering)(nil)
 
-// errUnclaimed is why a log that nobody has written to since it was made, or
-// lost, is not read: whose it is is not known.
+// errUnclaimed is why a log is not read that no streamer has claimed since it was
+// created, or lost: it is not known which database it belongs to.
 var errUnclaimed = errors.New("no streamer has claimed the log yet: start one")
 
 // Load asks first whose log it is, and then reads its checkpoint: a deliverer keeps
@@ -33,9 +33,8 @@ func (p *delivering) Load(ctx context.Context) (unilog.Cursor, error) {
 	return at, err
 }
 
-// CheckLog refuses the entries of a log that nobody has claimed. What is delivered
-// cannot be taken back, so nothing is delivered that somebody else may have put in
-// the place of the log.
+// CheckLog refuses entries of a log that nobody has claimed, too: somebody may have put
+// it in the place of the deliverer's own, and what is delivered cannot be taken back.
 func (p *delivering) CheckLog(logID string) error {
 	switch logID {
 	case p.key.LogID:
@@ -46,8 +45,8 @@ func (p *delivering) CheckLog(logID string) error {
 	return &ForeignCheckpointError{Key: CheckpointKey{p.key.Name, logID, p.key.Partition}, Theirs: p.key.LogID}
 }
 
-// CheckSource returns the streamer's error: the checkpoint is the log's, and the
-// archive another's.
+// CheckSource compares the archive with the log: the checkpoint is the log's. Its error
+// is the one that the archive's own streamer has for such a log.
 func (p *delivering) CheckSource(logID string) error {
 	if logID == p.key.LogID {
 		return nil

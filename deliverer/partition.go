@@ -15,7 +15,7 @@ import (
 )
 
 // delivering is a deliverer at work on one partition. It is not safe for concurrent
-// use, but for its readiness.
+// use, except for its readiness.
 type delivering struct {
 	cfg       *Config
 	log       *slog.Logger
@@ -27,14 +27,14 @@ type delivering struct {
 
 	// limit is how many entries the next call gets: fewer after a failure.
 	limit int
-	// failures counts those of the entry at offset failing, alone in its call.
+	// failures counts the failed deliveries of the entry at offset failing alone.
 	failures int
 	failing  int64
 	saved    time.Time
 }
 
 const (
-	// deliverRead is how many entries are read at least, however few are
+	// deliverRead is how many entries a read asks for at least, however few are
 	// delivered at a time.
 	deliverRead = 1000
 	// longestRetryAfter bounds how long a destination can make a deliverer wait.
@@ -71,8 +71,8 @@ func newDelivering(d *Deliverer, partition int) *delivering {
 	return p
 }
 
-// run delivers until ctx ends, and then finishes the call in hand, as long as work
-// lives. It returns the errors of [Deliverer.Run].
+// run delivers until ctx ends, and then finishes the call in hand, unless work ends
+// first. It returns the errors of [Deliverer.Run].
 func (p *delivering) run(ctx, work context.Context) error {
 	p.reader.Forget() // another instance may have moved the checkpoint
 	p.failures = 0
@@ -117,15 +117,15 @@ func isFinal(err error) bool {
 	return false
 }
 
-// step reads a batch, as long as ctx lives, if none is pending, and delivers it,
-// as long as work does.
+// step reads a batch, if none is pending, and delivers it. It returns how many entries
+// that were. ctx bounds the reading, and work the delivering.
 func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int, err error) {
 	defer func() {
 		trouble := err
 		if err != nil {
 			p.reader.Forget() // whether the checkpoint has moved is not known
 			if errors.Is(err, ErrOvertaken) {
-				trouble = nil // the other instance does this one's work
+				trouble = nil // another instance does the work
 			} else if ctx.Err() == nil {
 				p.cfg.Observer.failed(err)
 			}

@@ -182,3 +182,25 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 		})
 	}
 }
+
+// TestAttemptsAreThoseOfOneRun ends a Run before an entry has had its attempts.
+func TestAttemptsAreThoseOfOneRun(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Publish(1)
+	ctx, stop := context.WithCancel(w.Ctx)
+	defer stop()
+	tries := 0
+	d := w.Deliverer(func(context.Context, string, []unilog.Entry) error {
+		if tries++; tries == 2 {
+			stop()
+		}
+		return errors.New("no such host")
+	}, deliverer.Hurried, func(cfg *deliverer.Config) { cfg.Attempts = 3 })
+	w.Must(w.EndOf(ctx, d.Run))
+	var rejected *unilog.RejectedError
+	if err := w.EndOf(w.Ctx, d.Run); !errors.As(err, &rejected) {
+		t.Errorf("it ends with %v, want that it gives up", err)
+	}
+	w.WantCount("attempts", tries, 2+3)
+}

@@ -199,9 +199,18 @@ func TestForgetDropsWhatWasRead(t *testing.T) {
 			f.want(10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 			entries, _, err := f.Next(f.Context(), 0, 10)
 			f.must(err)
+			read := make(chan struct{})
+			f.log.Intercept(func(ctx context.Context, call logtest.Call, do func(context.Context) error) error {
+				if call.Method == "Head" {
+					defer close(read)
+				}
+				return do(ctx)
+			})
 			f.ReadAhead(f.Context(), entries)
+			await.Receive(f, "the end of the read ahead", read)
+			f.log.Intercept(nil)
 			f.Advance(entries[9].Cursor())
-			f.place.at = entries[9].Cursor()
+			f.place.at = f.At()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
