@@ -42,14 +42,15 @@ cache=$(go env GOMODCACHE)
 export GOPRIVATE=$module GOFLAGS=-mod=mod GOWORK=off GOMODCACHE="$tmp/modules"
 export GOPROXY="file://$cache/cache/download,$(go env GOPROXY)"
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="url.file://$tmp/clone.insteadOf" GIT_CONFIG_VALUE_0="https://$module"
-GOBIN="$tmp/bin" go install "$module/cmd/unilog@$version"
+quietly() { "$@" >"$tmp/log" 2>&1 || { cat "$tmp/log" >&2 && exit 1; }; }
+GOBIN="$tmp/bin" quietly go install "$module/cmd/unilog@$version"
 "$tmp/bin/unilog" version | grep -F "$version"
 mkdir "$tmp/service"
 cd "$tmp/service"
-go mod init example.com/service
+quietly go mod init example.com/service
 printf 'package main\n\nimport _ "%s/streamer"\n\nfunc main() {}\n' "$module" >main.go
-go get "$module@$version"
-go build -o /dev/null .
+quietly go get "$module@$version"
+quietly go build -o /dev/null .
 echo "tag: $version can be had: go install $module/cmd/unilog@$version"
 [ "$only" != check ] || exit 0
 
