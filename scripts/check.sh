@@ -29,14 +29,15 @@ changed() {
 	} | sort -u | grep -v -e '^deploy/prometheus/' -e '^examples/receipts/'
 }
 
-# packages prints the Go packages that files belong to: embedded ones lie below theirs.
+# packages prints the Go packages that files belong to: embedded ones lie below theirs,
+# and tests of the root look at the documents.
 packages() {
 	while IFS= read -r file; do
 		dir=$(dirname "$file")
 		while [ "$dir" != . ] && ! ls "$dir"/*.go >/dev/null 2>&1; do dir=$(dirname "$dir"); done
 		if [ "$dir" != . ]; then
 			echo "./$dir"
-		elif [ "${file%.go}" != "$file" ]; then
+		elif [ "${file%.go}" != "$file" ] || [ "${file%.md}" != "$file" ]; then
 			echo .
 		fi
 	done | sort -u
@@ -45,7 +46,7 @@ packages() {
 files=$(changed | grep '\.go$' || :)
 dirs=$(changed | packages)
 if [ -z "$dirs" ]; then
-	echo "check: no Go code has changed since $since"
+	echo "check: no Go code and no document has changed since $since"
 	exit 0
 fi
 # Unquoted: no file of ours has a space in its name.
