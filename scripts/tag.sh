@@ -17,8 +17,14 @@ if [ -n "$(git status --porcelain)" ] && [ "$only" != check ]; then
 	exit 1
 fi
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/tag.XXXXXX")
-# What go downloads cannot be written to.
-trap 'chmod -R u+w "$tmp"; rm -rf "$tmp"' EXIT
+cache=$(go env GOMODCACHE)
+# forget removes the version from go's cache, which would keep it for ever.
+forget() {
+	chmod -R u+w "$cache/github.com/rocketrides/unilog@$version" "$cache/$module/"*"@$version" "$cache/$module/cmd/"*"@$version" || :
+	rm -rf "$cache/github.com/rocketrides/unilog@$version" "$cache/$module/"*"@$version" "$cache/$module/cmd/"*"@$version"
+	find "$cache/cache/download/$module" -path "*/@v/$version.*" -exec rm -f {} + || :
+} 2>/dev/null
+trap 'forget; rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 
 # A clone, so that nothing is left behind by a version that fails.
@@ -37,10 +43,9 @@ for tag in "$version" "cmd/unilog/$version" "rocketrides/$version"; do
 	git tag "$tag"
 done
 
-# The clone stands for what will be published; the rest is not downloaded again.
-cache=$(go env GOMODCACHE)
-export GOPRIVATE=$module GOFLAGS=-mod=mod GOWORK=off GOMODCACHE="$tmp/modules"
-export GOPROXY="file://$cache/cache/download,$(go env GOPROXY)"
+# The clone stands for what will be published.
+forget
+export GOPRIVATE=$module GOFLAGS=-mod=mod GOWORK=off
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="url.file://$tmp/clone.insteadOf" GIT_CONFIG_VALUE_0="https://$module"
 quietly() { "$@" >"$tmp/log" 2>&1 || { cat "$tmp/log" >&2 && exit 1; }; }
 GOBIN="$tmp/bin" quietly go install "$module/cmd/unilog@$version"
