@@ -14,6 +14,7 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/logtest"
 )
 
 func TestConsumerAheadOfItsSource(t *testing.T) {
@@ -135,4 +136,33 @@ func TestConsumerRefusesADeliverersName(t *testing.T) {
 	}
 	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 2)
 	w.WantTotal("hook", "0")
+}
+
+// TestConsumerForgetsWhatAFailureOutlives replaces the log, by that of a restored
+// source, while the first batch fails.
+func TestConsumerForgetsWhatAFailureOutlives(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	log := logtest.NewMemory()
+	_, err := log.Claim(w.Ctx, unilog.Term{Partitions: 1, LogID: "ours", Epoch: 1})
+	w.Must(err)
+	log.Put(unilog.Entry{Record: world.Record("1"), Offset: 1})
+	fails := true
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		cfg.Log, cfg.Archive = log, nil
+		cfg.Hooks.BeforeCommit = func(context.Context, []unilog.Entry) error {
+			if fails {
+				return unilog.ErrSimulated
+			}
+			return nil
+		}
+	})
+	if _, err := c.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrSimulated) {
+		t.Fatalf("it says %v", err)
+	}
+	log.Put(unilog.Entry{Record: world.Record("10"), Offset: 1})
+	fails = false
+	w.WantCount("applied", w.Consume(c), 1)
+	w.WantTotal("sum", "10")
+	w.Exec(`DELETE FROM sums; DELETE FROM checkpoints`) // the audit knows nothing of this log
 }

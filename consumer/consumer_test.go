@@ -261,3 +261,23 @@ func TestGapIsFilledInSmallerBatches(t *testing.T) {
 		t.Errorf("the batches have %s records, want fewer each time", got)
 	}
 }
+
+// TestRunOnceLeavesNothingRunning sees that it reads no more than it applies.
+func TestRunOnceLeavesNothingRunning(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.CommitMany(20)
+	w.Drain(w.Streamer())
+	var reads []int64
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		cfg.BatchRecords = 10
+		cfg.Log = watched{w.Log, func(_ context.Context, after int64) error {
+			reads = append(reads, after)
+			return nil
+		}}
+	})
+	w.Consume(c)
+	if got := fmt.Sprint(reads); got != "[0 10 20]" {
+		t.Errorf("it reads after the offsets %s", got)
+	}
+}

@@ -41,11 +41,10 @@ func newPartitionConsumer(cfg *Config, partition int, log *slog.Logger) *partiti
 // run consumes until ctx ends, and then finishes the batch in hand, unless work ends
 // first. It returns the errors of [Consumer.Run].
 func (c *partitionConsumer) run(ctx, work context.Context) error {
-	c.reader.Forget() // another process may have moved the checkpoint
 	c.readsAhead = true
 	defer func() {
 		c.readsAhead = false
-		c.reader.Forget()
+		c.reader.Forget() // another process may move the checkpoint until the next run
 	}()
 	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
 	for ctx.Err() == nil {

@@ -204,3 +204,26 @@ func TestAttemptsAreThoseOfOneRun(t *testing.T) {
 	}
 	w.WantCount("attempts", tries, 2+3)
 }
+
+// TestAttemptsAreThoseOfOneEntry lets another instance deliver the first one.
+func TestAttemptsAreThoseOfOneEntry(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Publish(2)
+	d := w.Deliverer(func(context.Context, string, []unilog.Entry) error {
+		return errors.New("no such host")
+	}, func(cfg *deliverer.Config) { cfg.Attempts = 3 })
+	attempts := func(want int) {
+		t.Helper()
+		for i := range want {
+			_, err := d.RunOnce(w.Ctx)
+			var rejected *unilog.RejectedError
+			if errors.As(err, &rejected) != (i == 2) {
+				t.Fatalf("attempt %d ends with %v", i+1, err)
+			}
+		}
+	}
+	attempts(2)
+	w.Exec(`UPDATE checkpoints SET "offset" = 1`)
+	attempts(3)
+}
