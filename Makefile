@@ -13,7 +13,7 @@ TESTFLAGS ?= -shuffle=on -timeout 30m
 # the tests of the others need takes longest to compile, and would be compiled twice.
 GOTEST := go test -parallel 8 $(TESTFLAGS)
 GOTEST_RACE := CGO_ENABLED=1 $(GOTEST) -race
-NO_RACE := /rocketrides/cmd/rocketrides$$|/openapitest$$|/internal/version$$|/internal/stress$$
+NO_RACE := /cmd/unilog$$|/rocketrides/cmd/rocketrides$$|/openapitest$$|/internal/version$$|/internal/stress$$
 # What needs a browser, Kafka or several Redis servers runs apart. A test of those has
 # this in its name, and none else: package testenv sees to it.
 CLUSTER := Cluster|Sentinel

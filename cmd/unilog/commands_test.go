@@ -79,6 +79,7 @@ func TestStatusNamesThisCommand(t *testing.T) {
 	exec1(t, pool, order)
 	says(t, env, []string{"status"}, "staged 1", "no consumer has registered yet", "1 records wait; start one with `unilog streamer`")
 	says(t, env, []string{"status", "--json"}, `"staged":1,`)
+	fails(t, env[:1], []string{"streamer"}, 1, "unilog: REDIS_URL is not set: set it or LOG_URL\n")
 }
 
 func TestLookingAfterConsumersAndDeadLetters(t *testing.T) {

@@ -75,10 +75,13 @@ func execute(t *testing.T, env []string, args ...string) result {
 func says(t *testing.T, env, args []string, words ...string) {
 	t.Helper()
 	r := execute(t, env, args...)
+	if r.code != 0 {
+		t.Fatalf("%v: exit code %d:\n%s%s", args, r.code, r.out, r.err)
+	}
 	out := strings.Join(strings.Fields(r.out), " ")
 	for _, word := range words {
-		if r.code != 0 || !strings.Contains(out, word) {
-			t.Errorf("%v: exit code %d, want %q in:\n%s%s", args, r.code, word, r.out, r.err)
+		if !strings.Contains(out, word) {
+			t.Errorf("%v: want %q in:\n%s", args, word, r.out)
 		}
 	}
 }
