@@ -15,9 +15,9 @@ CONSTANTS
     Streamers,    \* processes, one of which leads
     A, B,         \* the instances of two consumers, which may be empty
     Faults,       \* how many faults there are at most
-    StreamBatch,  \* StreamerConfig.BatchRecords
-    ReadBatch,    \* ConsumerConfig.BatchRecords
-    Keep,         \* StreamerConfig.KeepRecords
+    StreamBatch,  \* streamer.Config.BatchRecords
+    ReadBatch,    \* consumer.Config.BatchRecords
+    Keep,         \* streamer.Config.KeepRecords
     Excess,       \* logExcess * KeepRecords
     Nobody,
     Bug           \* "none" in the right model, or one of these
