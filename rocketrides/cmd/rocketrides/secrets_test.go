@@ -54,11 +54,11 @@ func newSecrets(t *testing.T) *secrets {
 	}
 	exec1(t, s.postgres, `CREATE ROLE app LOGIN`)
 	s.databasePassword(s.hard())
-	exec1(t, s.postgres, `ALTER DATABASE rocketrides OWNER TO app`)
+	exec1(t, s.postgres, `ALTER DATABASE unilog OWNER TO app`)
 	exec1(t, s.postgres, `GRANT CREATE ON SCHEMA public TO app`)
 	exec1(t, s.postgres, `COPY (VALUES ('local all postgres trust'), ('local all all scram-sha-256')) TO '`+rules+`'`)
 	exec1(t, s.postgres, `SELECT pg_reload_conf()`)
-	s.databaseURL = s.url("postgres", "app", ":5432", "/rocketrides?host="+s.socketDir)
+	s.databaseURL = s.url("postgres", "app", ":5432", "/unilog?host="+s.socketDir)
 
 	redisServer := testenv.Redis(t)
 	option, err := rueidis.ParseURL(redisServer.URL())
@@ -154,22 +154,22 @@ func (s *secrets) wrongURLs() {
 	for _, u := range []string{
 		strings.Replace(good, p, p+"x", 1), // the wrong password
 		strings.Replace(good, "app", "nobody", 1),
-		strings.Replace(good, "/rocketrides", "/nothing", 1),
+		strings.Replace(good, "/unilog", "/nothing", 1),
 		strings.Replace(good, s.socketDir, "/nowhere", 1),
-		s.url("postgres", "app", "127.0.0.1:1", "/rocketrides"),
-		s.url("postgres", "app", "127.0.0.1:x", "/rocketrides"),
-		s.url("postgres", "app", "127.0.0.1:99999", "/rocketrides"),
-		s.url("mysql", "app", "127.0.0.1", "/rocketrides"),
-		"postgres://app:%zz" + p + "@127.0.0.1:1/rocketrides",
-		"postgres://app:" + hard + "@127.0.0.1:1/rocketrides",
-		"postgres://app:1/" + p + "@127.0.0.1:1/rocketrides",
-		"postgres://app:1?" + p + "@127.0.0.1:1/rocketrides",
-		"postgres://app:1#" + p + "@127.0.0.1:1/rocketrides",
-		"postgres://127.0.0.1/app:" + p + "@/rocketrides",
-		"postgres://app: " + p + "@127.0.0.1:1/rocketrides",
-		s.url("postgres", "app", "127.0.0.1:1", "/rocketrides?sslmode=verify-full&sslrootcert=/nowhere"),
-		s.url("postgres", "app", "127.0.0.1:1", "/rocketrides?sslmode="+p),
-		s.url("postgres", "app", "127.0.0.1:1", "/rocketrides?sslmode=require&sslcert=/nowhere&sslkey=/nowhere&sslpassword="+p),
+		s.url("postgres", "app", "127.0.0.1:1", "/unilog"),
+		s.url("postgres", "app", "127.0.0.1:x", "/unilog"),
+		s.url("postgres", "app", "127.0.0.1:99999", "/unilog"),
+		s.url("mysql", "app", "127.0.0.1", "/unilog"),
+		"postgres://app:%zz" + p + "@127.0.0.1:1/unilog",
+		"postgres://app:" + hard + "@127.0.0.1:1/unilog",
+		"postgres://app:1/" + p + "@127.0.0.1:1/unilog",
+		"postgres://app:1?" + p + "@127.0.0.1:1/unilog",
+		"postgres://app:1#" + p + "@127.0.0.1:1/unilog",
+		"postgres://127.0.0.1/app:" + p + "@/unilog",
+		"postgres://app: " + p + "@127.0.0.1:1/unilog",
+		s.url("postgres", "app", "127.0.0.1:1", "/unilog?sslmode=verify-full&sslrootcert=/nowhere"),
+		s.url("postgres", "app", "127.0.0.1:1", "/unilog?sslmode="+p),
+		s.url("postgres", "app", "127.0.0.1:1", "/unilog?sslmode=require&sslcert=/nowhere&sslkey=/nowhere&sslpassword="+p),
 		good + "&no_such_setting=" + p,
 		good + "&connect_timeout=" + p,
 		good + "&" + p + " host=1",
@@ -218,7 +218,7 @@ func (s *secrets) wrongURLs() {
 	}
 	_ = commands.Wait()
 	// The same from outside, once each.
-	s.run(1, s.env("DATABASE_URL=postgres://app:"+hard+"@127.0.0.1:1/rocketrides"), "migrate")
+	s.run(1, s.env("DATABASE_URL=postgres://app:"+hard+"@127.0.0.1:1/unilog"), "migrate")
 	s.run(0, s.env("REDIS_URL=redis://app:1/"+p+"@127.0.0.1:1"), "status", "--json")
 }
 

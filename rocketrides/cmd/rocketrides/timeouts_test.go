@@ -137,7 +137,7 @@ func TestEveryCommandEndsWhenPostgresNeverAnswers(t *testing.T) {
 func TestEveryCommandEndsWhenPostgresFallsSilent(t *testing.T) {
 	t.Parallel()
 	pool, _ := database(t)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition) VALUES ('c', 0)`)
+	exec1(t, pool, `INSERT INTO checkpoints (name, partition) VALUES ('c', 0); INSERT INTO consumer_states (name, total_distance) VALUES ('c', 0)`)
 	redis := testenv.SharedRedis(t)
 	var commands sync.WaitGroup
 	for _, c := range silences {
