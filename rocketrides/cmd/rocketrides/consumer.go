@@ -73,7 +73,10 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 	}
 	bounded, cancel := context.WithTimeout(ctx, handlerTimeout)
 	defer cancel()
-	if err := rides.Register(bounded, db, c.Name); err != nil {
+	switch err := rides.Register(bounded, db, c.Name); {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return cli.Unanswered(err, "see what holds it up, and start the consumer again")
 	}
 	distances := &rides.Consumer{Name: c.Name, Logger: log}

@@ -58,7 +58,7 @@ func (s *servers) start(ctx context.Context, migrate func(ctx context.Context, d
 	if err := os.Chmod(s.dir, 0o711); err != nil { // root's Postgres has to pass
 		return err
 	}
-	if s.postgres, err = private.StartPostgres(ctx, private.Options{Dir: s.place("postgres"), Durable: true}); err != nil {
+	if s.postgres, err = private.StartPostgres(ctx, private.Options{Dir: s.place("postgres"), Durable: true, Database: "rocketrides"}); err != nil {
 		return err
 	}
 	if s.redis, err = private.StartRedis(ctx, private.Options{Dir: s.place("redis"), Durable: true}); err != nil {
