@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/rules"
@@ -230,5 +233,35 @@ func TestDashboard(t *testing.T) {
 				t.Errorf("%s: %v", target.Expr, err)
 			}
 		}
+	}
+}
+
+// TestAlertsOfAnotherService sees that what service.sh makes of the alerts are all of
+// them but for those about an api, under the service's name.
+func TestAlertsOfAnotherService(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.Command("sh", "../service.sh", "orders", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	names := func(file string) (names []string) {
+		groups, errs := rulefmt.ParseFile(file, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		for _, g := range groups.Groups {
+			if len(g.Rules) == 0 {
+				t.Errorf("%s: group %s is empty", file, g.Name)
+			}
+			for _, r := range g.Rules {
+				if !strings.Contains(r.Expr, "rocketrides_") {
+					names = append(names, strings.TrimPrefix(strings.TrimPrefix(r.Alert, "RocketRides"), "Orders"))
+				}
+			}
+		}
+		return names
+	}
+	got, want := names(filepath.Join(dir, "prometheus", "alerts.yaml")), names("alerts.yaml")
+	if diff := cmp.Diff(want, got); diff != "" || len(got) == 0 {
+		t.Errorf("other alerts (-want +got):\n%s", diff)
 	}
 }
