@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -71,14 +72,17 @@ WITH truth (amount) AS MATERIALIZED (
     CROSS JOIN log_partitions AS p
     LEFT JOIN checkpoints AS k ON k.name = c.name AND k.partition = p.partition
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(%[3]s), 0) AS amount, count(*) AS records FROM log_records
+        SELECT coalesce(sum(%[3]s
+), 0) AS amount, count(*) AS records FROM log_records
         WHERE partition = p.partition AND "offset" > coalesce(k."offset", 0)
     ) AS r
     GROUP BY c.name
 ), staged AS MATERIALIZED (
-    SELECT coalesce(sum(%[3]s), 0) AS amount, count(*) AS backlog FROM staged_log_records
+    SELECT coalesce(sum(%[3]s
+), 0) AS amount, count(*) AS backlog FROM staged_log_records
 ), parked AS MATERIALIZED (
-    SELECT consumer AS name, sum(%[3]s) AS amount
+    SELECT consumer AS name, sum(%[3]s
+) AS amount
     FROM dead_letters AS d JOIN checkpoints AS k ON k.name = d.consumer AND k.partition = d.partition
     WHERE d."offset" <= k."offset"
     GROUP BY consumer
@@ -108,6 +112,9 @@ func (a Equation) Check(ctx context.Context, db Batcher) ([]Balance, error) {
 	for i := 1; ; i++ {
 		balances, complete, err := a.look(ctx, db)
 		if err != nil {
+			if strings.HasPrefix(postgres.SQLState(err), "22") {
+				return nil, fmt.Errorf("audit: no record may make the amount fail, also none that a consumer has rejected: count what is malformed as it was applied, or as 0: %w", err)
+			}
 			return nil, fmt.Errorf("audit: %w", err)
 		}
 		if complete || i == attempts {

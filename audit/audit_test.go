@@ -2,8 +2,10 @@ package audit_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
@@ -198,4 +200,25 @@ func TestAuditOfPartitions(t *testing.T) {
 	if b := balance("sum"); !b.Agrees || b.Parked != "4" {
 		t.Errorf("with one retried and one discarded, the balance is %+v", b)
 	}
+}
+
+// TestAmountThatFails: a record that a consumer rejects must not end the audit
+// without a word of what to do.
+func TestAmountThatFails(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Commit("1")
+	w.Drain(w.Streamer())
+	w.Consume(w.Consumer("sum"))
+	w.Must(unilog.Stage(w.Ctx, w.DB, unilog.Record{Action: "note", Object: "amount", Data: []byte(`{"amount": "five"}`)}))
+	_, err := world.Audit.Check(w.Ctx, w.DB)
+	if err == nil || !strings.Contains(err.Error(), "no record may make the amount fail") {
+		t.Errorf("it says %v", err)
+	}
+	lenient := world.Audit // with a comment at its end
+	lenient.Amount = `CASE jsonb_typeof(data -> 'amount') WHEN 'number' THEN (data ->> 'amount')::numeric ELSE 0 END -- of numbers`
+	if _, err := lenient.Check(w.Ctx, w.DB); err != nil {
+		t.Errorf("with an amount that cannot fail it says %v", err)
+	}
+	w.Exec(`DELETE FROM staged_log_records`)
 }

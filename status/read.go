@@ -86,7 +86,8 @@ type Beginner interface {
 }
 
 // Read reads the status. An error means that the database could not be
-// read; that the log cannot be is part of the status.
+// read; that the log cannot be is part of the status. Without a log, as when it could
+// not be opened, nothing is said of it but a LogError that the caller sets.
 func Read(ctx context.Context, db Beginner, log unilog.Log) (*Status, error) {
 	s := new(Status)
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
@@ -99,6 +100,7 @@ func Read(ctx context.Context, db Beginner, log unilog.Log) (*Status, error) {
 		return nil, fmt.Errorf("read the status: %w", err)
 	}
 	if log != nil {
+		s.asked = true
 		s.readLog(ctx, log)
 		err = s.compareAgain(ctx, db)
 	}

@@ -37,6 +37,7 @@ type Status struct {
 	// Log is the log's head, unless LogError says why it cannot be had.
 	Log      unilog.Head `json:"log"`
 	LogError string      `json:"log_error,omitempty"`
+	asked    bool        // the log was, and so were its partitions
 	// Partitions are all that the log has, in their order.
 	Partitions []Partition `json:"partitions"`
 
@@ -197,6 +198,12 @@ const (
 )
 
 func (s *Status) logTroubles() (out []string) {
+	if !s.asked {
+		if s.LogError != "" {
+			out = append(out, "the log cannot be read: "+s.LogError)
+		}
+		return out
+	}
 	type state struct {
 		standing
 		err string

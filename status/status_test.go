@@ -112,3 +112,21 @@ func fallBehind(w *world.World, silent string) {
 	w.Exec(`UPDATE log_records SET staged_at = now() - interval '5 hours'`)
 	w.Exec(`UPDATE sums SET total = 0`)
 }
+
+// TestStatusWithoutALog: of a log that could not be opened nothing is known.
+func TestStatusWithoutALog(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.CommitMany(3)
+	w.Drain(w.Streamer())
+	w.Consume(w.Consumer("sum"))
+	s, err := status.Read(w.Ctx, w.DB, nil)
+	w.Must(err)
+	if troubles := s.Troubles(); len(troubles) > 0 {
+		t.Errorf("nobody asked the log, and the troubles are %q", troubles)
+	}
+	s.LogError = "no such host"
+	if troubles := s.Troubles(); len(troubles) != 1 || troubles[0] != "the log cannot be read: no such host" {
+		t.Errorf("the log could not be opened, and the troubles are %q", troubles)
+	}
+}

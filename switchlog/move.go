@@ -184,8 +184,8 @@ func Compare(ctx context.Context, db *pgxpool.Pool, log unilog.Log) (compared in
 	return compared, nil
 }
 
-// ErrFinal says that there is no move that could be undone.
-var ErrFinal = errors.New("switchlog: there is no move to undo: none was made, or it was finished")
+// ErrFinal says that there is no move that could be undone, or be made final.
+var ErrFinal = errors.New("switchlog: there is no move to undo or to finish: none was made, or it was undone or finished")
 
 // Place says where the log is since its last move.
 type Place struct {
@@ -246,11 +246,15 @@ func Undo(ctx context.Context, db Beginner) (to Place, err error) {
 	return to, nil
 }
 
-// Finish makes the last move final: nobody looks at the old log any more.
+// Finish makes the last move final: nobody looks at the old log any more. It returns
+// [ErrFinal] if there is none.
 func Finish(ctx context.Context, db Beginner) (at Place, err error) {
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if at, err = last(ctx, tx); err != nil {
 			return err
+		}
+		if at.Final {
+			return ErrFinal
 		}
 		_, err := tx.Exec(ctx, sqlFinal, at.Generation)
 		return err

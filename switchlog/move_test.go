@@ -93,6 +93,9 @@ func TestMovesTakeTurns(t *testing.T) {
 	if _, err := switchlog.Undo(w.ctx, w.db); !errors.Is(err, switchlog.ErrFinal) {
 		t.Errorf("undo of an undo: %v", err)
 	}
+	if _, err := switchlog.Finish(w.ctx, w.db); !errors.Is(err, switchlog.ErrFinal) {
+		t.Errorf("finish where nothing is to be finished: %v", err)
+	}
 }
 
 // TestCompareOfAShortCopy compares a copy with fewer entries than are compared at most.

@@ -91,7 +91,7 @@ func run(ctx context.Context, databaseURL, logURL string) error {
 	if _, err := db.Exec(ctx, sqlTables); err != nil {
 		return err
 	}
-	log, err := engine.Open(ctx, engine.Options{URL: logURL, Stream: "orders", DB: db})
+	log, err := engine.Open(ctx, engine.Options{URL: logURL, DB: db})
 	if err != nil {
 		return err
 	}

@@ -84,6 +84,8 @@ func TestOtherProgramsConsumersAreRefused(t *testing.T) {
 			t.Errorf("%v says %s", args, r.out)
 		}
 	}
+	env = append(env, "REDIS_URL="+testenv.SharedRedis(t), "STREAM_NAME="+testenv.StreamName(t), "ALLOW_UNSAFE=true")
+	execute(t, env, "consumer", "billing").fails(t, 1, "billing is no consumer of Rocket Rides")
 	var letters, states int
 	err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM consumer_states)`).Scan(&letters, &states)
 	if err != nil || letters != 1 || states != 0 {

@@ -13,21 +13,26 @@ import (
 // Who has a row in consumer_states is a consumer of Rocket Rides, and not of another
 // program that reads the same log. Index: consumer_states_pkey.
 const (
-	sqlRegister    = `INSERT INTO consumer_states (name, total_distance) VALUES ($1, 0) ON CONFLICT DO NOTHING`
+	// Not for one that has begun: that is another program's.
+	sqlRegister = `
+INSERT INTO consumer_states (name, total_distance)
+SELECT $1, 0 WHERE NOT EXISTS (SELECT FROM checkpoints WHERE name = $1)
+ON CONFLICT DO NOTHING`
 	sqlIsOwn       = `SELECT EXISTS (SELECT FROM consumer_states WHERE name = $1), EXISTS (SELECT FROM checkpoints WHERE name = $1)`
 	sqlForgetState = `DELETE FROM consumer_states WHERE name = $1`
 )
 
-// Register notes that a consumer is one of Rocket Rides, see [OwnConsumer], even if
-// it never applies a record.
+// Register notes that a new consumer is one of Rocket Rides, even if it never applies
+// a record. For another program's it returns the error of [OwnConsumer].
 func Register(ctx context.Context, db interface {
+	Querier
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }, name string,
 ) error {
 	if _, err := db.Exec(ctx, sqlRegister, name); err != nil {
 		return fmt.Errorf("register consumer %s: %w", name, err)
 	}
-	return nil
+	return OwnConsumer(ctx, db, name)
 }
 
 // OwnConsumer returns an error, which names the consumer, unless it is one of Rocket
@@ -42,7 +47,7 @@ func OwnConsumer(ctx context.Context, db Querier, name string) error {
 	case !own && !known:
 		return consumer.ErrUnknown
 	case !own:
-		return fmt.Errorf("%s is no consumer of Rocket Rides, as it has no total in consumer_states: its own program must do this; if it is one all the same, start `rocketrides consumer %s` first", name, name)
+		return fmt.Errorf("%s is no consumer of Rocket Rides, as it has no total in consumer_states: its own program must do this; if it is one all the same, insert its row there", name)
 	}
 	return nil
 }
