@@ -35,7 +35,9 @@ func TestReadyz(t *testing.T) {
 	t.Parallel()
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	// A checkpoint that its source has never reached.
-	const ahead = `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 9)`
+	const ahead = `
+		WITH own AS (INSERT INTO consumer_states (name, total_distance) VALUES ('c', 0))
+		INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 9)`
 	foreign := &unilog.Term{LogID: "another"}
 	for name, c := range map[string]struct {
 		args   []string

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
@@ -84,24 +86,8 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) erro
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
-	cfg := rides.APIConfig{
-		DB:      rides.Pool{Pool: pool},
-		Addr:    net.JoinHostPort(c.Listen, strconv.Itoa(int(c.Port))),
-		TLSCert: c.TLSCert,
-		TLSKey:  c.TLSKey,
-
-		TokensFile:  c.TokensFile,
-		RateLimit:   c.RateLimit,
-		MaxRequests: c.MaxRequests,
-		MaxBacklog:  c.MaxBacklog,
-		CORSOrigins: c.CORSOrigin,
-
-		DBTimeout: apiTimeout, ShutdownTimeout: apiTimeout,
-
-		Verbose: c.Verbose || log.Enabled(ctx, slog.LevelDebug),
-		Log:     log,
-		Traces:  traces,
-	}
+	cfg := c.config(ctx, log, pool)
+	cfg.Traces = traces
 	reg := c.Registry()
 	if reg != nil {
 		cfg.Metrics = rides.NewAPIMetrics(reg, pool)
@@ -125,4 +111,24 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) erro
 		}
 	})
 	return c.Serve(ctx, log, reg, api.Ready, api.Run)
+}
+
+func (c *apiCmd) config(ctx context.Context, log *slog.Logger, pool *pgxpool.Pool) rides.APIConfig {
+	return rides.APIConfig{
+		DB:      rides.Pool{Pool: pool},
+		Addr:    net.JoinHostPort(c.Listen, strconv.Itoa(int(c.Port))),
+		TLSCert: c.TLSCert,
+		TLSKey:  c.TLSKey,
+
+		TokensFile:  c.TokensFile,
+		RateLimit:   c.RateLimit,
+		MaxRequests: c.MaxRequests,
+		MaxBacklog:  c.MaxBacklog,
+		CORSOrigins: c.CORSOrigin,
+
+		DBTimeout: apiTimeout, ShutdownTimeout: apiTimeout,
+
+		Verbose: c.Verbose || log.Enabled(ctx, slog.LevelDebug),
+		Log:     log,
+	}
 }
