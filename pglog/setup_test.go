@@ -9,13 +9,13 @@ import (
 	"net/url"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/pglog"
@@ -31,8 +31,6 @@ type world struct {
 	ctx context.Context
 	db  *pgxpool.Pool
 	log *pglog.Log
-
-	drained time.Time // when RunOnce was last called
 }
 
 const sqlApplied = `
@@ -52,7 +50,7 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, sets ...migration.Set) err
 
 func setup(t testing.TB) *world {
 	t.Helper()
-	w := &world{TB: t, ctx: t.Context(), drained: time.Now()}
+	w := &world{TB: t, ctx: t.Context()}
 	w.db = testenv.Database(t, "source", func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migrate(ctx, pool, migration.Log, migration.Consumer)
 	})
@@ -140,7 +138,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func (w *world) streamer(change ...func(*streamer.Config)) *streamer.Streamer {
 	w.Helper()
-	cfg := streamer.Config{DB: w.db, Log: w.log, Logger: quiet}
+	cfg := streamer.Config{DB: w.db, Log: w.log, Logger: quiet, SessionTimeout: await.Patience}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -186,13 +184,11 @@ func (w *world) drain(s *streamer.Streamer) {
 	for n := 1; n > 0; {
 		var err error
 		n, err = s.RunOnce(w.ctx)
-		// After a second, a leader's session may have ended between two calls.
-		if errors.Is(err, unilog.ErrSimulated) || err != nil && time.Since(w.drained) > time.Second {
+		if errors.Is(err, unilog.ErrSimulated) {
 			n = 1
 		} else {
 			w.must(err)
 		}
-		w.drained = time.Now()
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/consumer"
@@ -60,24 +62,8 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 		return err
 	}
 
-	if c.Bootstrap {
-		bounded, cancel := context.WithTimeout(ctx, bootstrapTimeout)
-		defer cancel()
-		created, err := rides.Audit.Bootstrap(bounded, db, c.Name)
-		if err != nil {
-			return cli.Unanswered(err, "see what holds it up, and start the consumer again")
-		}
-		if created {
-			log.Info("bootstrapped at the log's head, with the total of all rides so far", "consumer", c.Name)
-		}
-	}
-	bounded, cancel := context.WithTimeout(ctx, handlerTimeout)
-	defer cancel()
-	switch err := rides.Register(bounded, db, c.Name); {
-	case ctx.Err() != nil:
-		return nil
-	case err != nil:
-		return cli.Unanswered(err, "see what holds it up, and start the consumer again")
+	if err := c.register(ctx, log, db); err != nil || ctx.Err() != nil {
+		return err
 	}
 	distances := &rides.Consumer{Name: c.Name, Logger: log}
 	cfg := consumer.Config{
@@ -101,4 +87,25 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 		return err
 	}
 	return c.RunWorker(ctx, log, reg, consumer)
+}
+
+// register makes the rows of a consumer that is new. It returns nil if ctx ends.
+func (c *consumerCmd) register(ctx context.Context, log *slog.Logger, db *pgxpool.Pool) error {
+	if c.Bootstrap {
+		bounded, cancel := context.WithTimeout(ctx, bootstrapTimeout)
+		defer cancel()
+		created, err := rides.Audit.Bootstrap(bounded, db, c.Name)
+		if err != nil {
+			return cli.Unanswered(err, "see what holds it up, and start the consumer again")
+		}
+		if created {
+			log.Info("bootstrapped at the log's head, with the total of all rides so far", "consumer", c.Name)
+		}
+	}
+	bounded, cancel := context.WithTimeout(ctx, handlerTimeout)
+	defer cancel()
+	if err := rides.Register(bounded, db, c.Name); err != nil && ctx.Err() == nil {
+		return cli.Unanswered(err, "see what holds it up, and start the consumer again")
+	}
+	return nil
 }
