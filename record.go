@@ -57,6 +57,15 @@ type Entry struct {
 // Cursor is the place after the entry.
 func (e *Entry) Cursor() Cursor { return Cursor{Offset: e.Offset, Position: e.Position} }
 
+// Size is how many bytes the texts of the record take together.
+func (r *Record) Size() int {
+	n := len(r.Action) + len(r.Object) + len(r.Key) + len(r.Data)
+	for name, value := range r.Headers {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
 // PartitionOf returns the partition of a key that is not empty, in a log of so many
 // active partitions: the first four bytes of the key's SHA-256, the most
 // significant first, modulo their number. A record without a key goes by the id of
@@ -95,7 +104,7 @@ func (e *RecordError) Error() string {
 
 func (e *RecordError) Unwrap() error { return e.Err }
 
-// check returns the record's headers as JSON, or what is wrong with the record.
+// check returns the record's headers as JSON, "" if it has none, or what is wrong with the record.
 func (r *Record) check() (headers string, _ *RecordError) {
 	size := 0
 	for _, f := range []struct{ name, value string }{{"Action", r.Action}, {"Object", r.Object}, {"Key", r.Key}} {
@@ -130,9 +139,6 @@ func (r *Record) check() (headers string, _ *RecordError) {
 	}
 	if size+len(text) > MaxRecordBytes {
 		return "", &RecordError{Field: "Headers", Err: ErrTooLarge}
-	}
-	if text == nil {
-		return "{}", nil
 	}
 	return string(text), nil
 }

@@ -12,14 +12,20 @@ type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// sqlStage inserts records in the order in which they are given, so that their
-// ids follow it. It is one statement for any number of them.
-const sqlStage = `
-INSERT INTO staged_log_records (action, object, key, data, headers)
-SELECT action, object, key, data::jsonb, headers::jsonb
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-    WITH ORDINALITY AS r (action, object, key, data, headers, n)
-ORDER BY n`
+// Both insert records in the order in which they are given, so that their ids follow
+// it. Each is one statement for any number of them. Few records have headers, and
+// without them a record is cheaper.
+const (
+	sqlStage = `
+INSERT INTO unilog.staged_records (action, object, key, data)
+SELECT action, object, key, data::jsonb
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS r (action, object, key, data)`
+
+	sqlStageWithHeaders = `
+INSERT INTO unilog.staged_records (action, object, key, data, headers)
+SELECT action, object, key, data::jsonb, nullif(headers, '')::jsonb
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS r (action, object, key, data, headers)`
+)
 
 // Stage writes records on the caller's transaction, in one round trip. They
 // reach the log if and only if that transaction commits.
@@ -35,7 +41,13 @@ ORDER BY n`
 //
 // Given something that is not a transaction, a connection or a pool, Stage
 // commits at once and promises nothing about the caller's other writes.
+//
+// The log is the one in [DefaultSchema]; see [Schema.Stage] for another.
 func Stage(ctx context.Context, tx Execer, records ...Record) error {
+	return DefaultSchema.Stage(ctx, tx, records...)
+}
+
+func (s Schema) stage(ctx context.Context, tx Execer, records []Record) error {
 	if len(records) == 0 {
 		return nil
 	}
@@ -43,6 +55,7 @@ func Stage(ctx context.Context, tx Execer, records ...Record) error {
 	for i := range columns {
 		columns[i] = make([]string, len(records))
 	}
+	hasHeaders := false
 	for i := range records {
 		r := &records[i]
 		headers, err := r.check()
@@ -50,11 +63,17 @@ func Stage(ctx context.Context, tx Execer, records ...Record) error {
 			err.Index = i
 			return err
 		}
+		hasHeaders = hasHeaders || headers != ""
 		for c, v := range [...]string{r.Action, r.Object, r.Key, string(r.Data), headers} {
 			columns[c][i] = v
 		}
 	}
-	_, err := tx.Exec(ctx, sqlStage, columns[0], columns[1], columns[2], columns[3], columns[4])
+	var err error
+	if hasHeaders {
+		_, err = tx.Exec(ctx, s.SQL(sqlStageWithHeaders), columns[0], columns[1], columns[2], columns[3], columns[4])
+	} else {
+		_, err = tx.Exec(ctx, s.SQL(sqlStage), columns[0], columns[1], columns[2], columns[3])
+	}
 	if err != nil {
 		return fmt.Errorf("stage %d records: %w", len(records), err)
 	}

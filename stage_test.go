@@ -17,7 +17,7 @@ import (
 func TestStageFollowsTheTransaction(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOnRedis(t)
-	staged := func() int { return world.Query[int](w, `SELECT count(*) FROM staged_log_records`) }
+	staged := func() int { return world.Query[int](w, `SELECT count(*) FROM unilog.staged_records`) }
 	tx := w.Begin()
 	w.Note(tx, "1", "2")
 	w.WantCount("staged before the commit, as others see it", staged(), 0)
@@ -106,7 +106,7 @@ func TestStageRefuses(t *testing.T) {
 			w.Must(tx.Commit(w.Ctx))
 		})
 	}
-	w.WantCount("staged", world.Query[int](w, `SELECT count(*) FROM staged_log_records`), 0)
+	w.WantCount("staged", world.Query[int](w, `SELECT count(*) FROM unilog.staged_records`), 0)
 }
 
 func TestLargestRecordsGoThrough(t *testing.T) {
@@ -177,7 +177,7 @@ func TestBarriersCannotBeStaged(t *testing.T) {
 	if !errors.Is(err, unilog.ErrReserved) {
 		t.Errorf("staged: %v", err)
 	}
-	if _, err := tx.Exec(w.Ctx, `INSERT INTO staged_log_records (action, object, data) VALUES ('a', 'unilog', '{}')`); err == nil {
+	if _, err := tx.Exec(w.Ctx, `INSERT INTO unilog.staged_records (action, object, data) VALUES ('a', 'unilog', '{}')`); err == nil {
 		t.Error("inserted")
 	}
 }
@@ -194,5 +194,5 @@ func BenchmarkStage(b *testing.B) {
 		w.Must(unilog.Stage(w.Ctx, w.DB, records...))
 	}
 	b.ReportMetric(float64(b.N*len(records))/b.Elapsed().Seconds(), "records/s")
-	w.Exec(`TRUNCATE staged_log_records`)
+	w.Exec(`TRUNCATE unilog.staged_records`)
 }

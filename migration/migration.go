@@ -4,7 +4,8 @@
 // what it needs: [Log] where writers stage records, [Consumer] where a consumer
 // keeps its checkpoint. An application may run its own set along with them.
 //
-// The table unilog_migrations, the ledger, has a row for each file that was run.
+// The tables are in a schema, [unilog.DefaultSchema] unless one is asked for by [In].
+// There the table migrations, the ledger, has a row for each file that was run.
 // Whoever calls [Check] needs the right to read it.
 package migration
 
@@ -14,7 +15,14 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
 )
+
+// In is the schema that the log's tables are in; "" is [unilog.DefaultSchema]. Its
+// methods are the functions of the same names, for that schema. In the text of a
+// migration, it takes the place of each "unilog.": see [unilog.Schema.SQL].
+type In unilog.Schema
 
 // Up brings the sets, in their order, to their newest versions. If the database
 // is newer in one of them, Up returns an [OutdatedError] and changes nothing.
@@ -25,7 +33,12 @@ import (
 // for another longer than a minute, after which Up fails. Nothing but ctx bounds
 // the time of the files themselves. A database that is up to date is only read.
 func Up(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
-	return up(ctx, pool, lockWait, sets)
+	return In("").Up(ctx, pool, sets...)
+}
+
+// Up is the function [Up] in a schema, which it creates if it is missing.
+func (in In) Up(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
+	return in.up(ctx, pool, lockWait, sets)
 }
 
 // OutdatedError says that a database's tables are older or newer than the
@@ -45,11 +58,19 @@ func (e *OutdatedError) Error() string {
 // Check returns an [OutdatedError] unless every set is at its newest version.
 // It changes nothing.
 func Check(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
+	return In("").Check(ctx, pool, sets...)
+}
+
+// Check is the function [Check] in a schema.
+func (in In) Check(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
+	if err := unilog.Schema(in).Check(); err != nil {
+		return err
+	}
 	all, err := read(sets)
 	if err != nil {
 		return err
 	}
-	has, err := versions(ctx, pool)
+	has, err := in.versions(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -64,16 +85,22 @@ func Check(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
 // SQL returns what [Up] would do to a database that has none of the sets, as one
 // transaction, for those who run their migrations by other means. It writes the
 // ledger, so that [Check] and a later Up know of it.
-func SQL(sets ...Set) (string, error) {
+func SQL(sets ...Set) (string, error) { return In("").SQL(sets...) }
+
+// SQL is the function [SQL] in a schema.
+func (in In) SQL(sets ...Set) (string, error) {
+	if err := unilog.Schema(in).Check(); err != nil {
+		return "", err
+	}
 	all, err := read(sets)
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
-	b.WriteString("BEGIN;\n\n" + sqlBegin(lockWait))
+	b.WriteString("BEGIN;\n\n" + in.sqlBegin(lockWait))
 	for _, files := range all {
 		for _, f := range files {
-			fmt.Fprintf(&b, "\n-- %v\n\n%s", &f, f.sql())
+			fmt.Fprintf(&b, "\n-- %v\n\n%s", &f, unilog.Schema(in).SQL(f.sql()))
 		}
 	}
 	b.WriteString("\nCOMMIT;\n")

@@ -17,16 +17,15 @@ func TestUpRunsEachFileOnce(t *testing.T) {
 	sets := []Set{Log, own, Consumer}
 
 	var outdated *OutdatedError
-	if err := Check(t.Context(), pool, sets...); !errors.As(err, &outdated) || *outdated != (OutdatedError{"unilog_log", 0, 6}) {
+	if err := Check(t.Context(), pool, sets...); !errors.As(err, &outdated) || *outdated != (OutdatedError{"unilog_log", 0, 1}) {
 		t.Errorf("Check says %v of an empty database", err)
 	}
 	wantRows(t, pool, sqlTables) // Check has made none
 
 	migrate(t, pool, sets...)
 	wantRows(t, pool, `SELECT n FROM ran`, "1", "2")
-	wantRows(t, pool, sqlRun, "own1", "own2", "own3", "unilog_consumer1", "unilog_consumer2", "unilog_consumer3",
-		"unilog_log1", "unilog_log2", "unilog_log3", "unilog_log4", "unilog_log5", "unilog_log6")
-	wantRows(t, pool, `SELECT name FROM unilog_migrations WHERE set_name = 'unilog_log' AND version = 6`, "00006_places.sql")
+	wantRows(t, pool, sqlRun, "own1", "own2", "own3", "unilog_consumer1", "unilog_log1")
+	wantRows(t, pool, `SELECT name FROM unilog.migrations WHERE set_name = 'unilog_log'`, "00001_log.sql")
 	if err := Check(t.Context(), pool, sets...); err != nil {
 		t.Errorf("Check says %v after Up", err)
 	}
@@ -59,8 +58,8 @@ func TestUpFromManyProcessesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, pool, `SELECT n FROM ran`, "2", "3", "4")
-	wantRows(t, pool, `SELECT count(*) FROM log_partitions`, "1")
-	wantRows(t, pool, `SELECT count(*) FROM unilog_migrations`, "13")
+	wantRows(t, pool, `SELECT count(*) FROM unilog.partitions`, "1")
+	wantRows(t, pool, `SELECT count(*) FROM unilog.migrations`, "6")
 }
 
 func TestFailedFileLeavesNothing(t *testing.T) {
@@ -80,10 +79,10 @@ func TestFailedFileLeavesNothing(t *testing.T) {
 			if err == nil || !strings.HasPrefix(err.Error(), "migrate: own/00002_file.sql: ") || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("Up says %v, want %q of the second file", err, c.says)
 			}
-			wantRows(t, pool, sqlTables, "a", "unilog_migrations")
+			wantRows(t, pool, sqlTables, "a", "unilog.migrations")
 			wantRows(t, pool, sqlRun, "own1")
 			migrate(t, pool, set("own", first, second, third))
-			wantRows(t, pool, sqlTables, "a", "b", "c", "unilog_migrations")
+			wantRows(t, pool, sqlTables, "a", "b", "c", "unilog.migrations")
 			wantRows(t, pool, sqlRun, "own1", "own2", "own3")
 		})
 	}
@@ -105,7 +104,7 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 			t.Errorf("%s says %v", what, err)
 		}
 	}
-	wantRows(t, pool, sqlTables, "b", "c", "unilog_migrations")
+	wantRows(t, pool, sqlTables, "b", "c", "unilog.migrations")
 	if after := ledger(t, pool); !slices.Equal(before, after) {
 		t.Errorf("the ledger was\n%q and is\n%q", before, after)
 	}
@@ -114,18 +113,20 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 // sqlSchema lists all that migrations make, but for who owns it and its oid.
 const sqlSchema = `
 SELECT x FROM (
+    WITH own (n) AS (SELECT 'public'::regnamespace UNION SELECT relnamespace FROM pg_class WHERE oid = 'unilog.log'::regclass)
     SELECT format('column %s.%s %s %s %s %s %s', attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull,
         attidentity, attgenerated, (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum))
-    FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
-    UNION ALL SELECT format('%s %s %s %s', relkind, relname, reloptions, pg_get_partkeydef(oid))
-    FROM pg_class WHERE relnamespace = 'public'::regnamespace
-    UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class ON oid = indexrelid WHERE relnamespace = 'public'::regnamespace
-    UNION ALL SELECT format('%s of %s: %s', conname, conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid IN (SELECT oid FROM pg_class JOIN own ON relnamespace = own.n)
+    UNION ALL SELECT format('%s %s %s', relkind, oid::regclass, reloptions) FROM pg_class JOIN own ON relnamespace = own.n
+    UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class ON oid = indexrelid JOIN own ON relnamespace = own.n
+    UNION ALL SELECT format('%s of %s: %s', conname, conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint JOIN own ON connamespace = own.n
+    UNION ALL SELECT format('view %s: %s', oid::regclass, pg_get_viewdef(oid)) FROM pg_class JOIN own ON relnamespace = own.n WHERE relkind = 'v'
     UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger
-    UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-    UNION ALL SELECT format('run: %s %s %s', set_name, version, name) FROM unilog_migrations
-    UNION ALL SELECT 'row ' || (to_jsonb(p) - 'log_id')::text FROM log_partitions AS p
-    UNION ALL SELECT 'row ' || (to_jsonb(p) - 'since')::text FROM log_places AS p
+    UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc JOIN own ON pronamespace = own.n
+    UNION ALL SELECT format('run: %s %s %s', set_name, version, name) FROM unilog.migrations
+    UNION ALL SELECT 'row ' || (to_jsonb(l) - 'log_id')::text FROM unilog.log AS l
+    UNION ALL SELECT 'row ' || to_jsonb(p)::text FROM unilog.partitions AS p
+    UNION ALL SELECT 'row ' || (to_jsonb(p) - 'since')::text FROM unilog.places AS p
 ) AS q (x) ORDER BY x COLLATE "C"`
 
 func TestSQLIsWhatUpDoes(t *testing.T) {

@@ -3,44 +3,48 @@ package migration
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rocketrides/unilog/internal/archive"
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/barrier"
+	"github.com/rocketrides/unilog/internal/locks"
 )
 
 // MaxPartitions is the most partitions that a log may have.
 const MaxPartitions = 1024
 
 const (
-	// After SQLLockHeads, whose snapshot may be older than a repartition that it has
-	// waited for.
-	sqlHoldHeads = `SELECT next_offset, active FROM log_partitions ORDER BY partition FOR UPDATE`
-
-	sqlAddPartitions = `
-INSERT INTO log_partitions (partition, log_id)
-SELECT n, (SELECT log_id FROM log_partitions WHERE partition = 0)
-FROM generate_series((SELECT count(*) FROM log_partitions), $1::integer - 1) AS n`
-
-	// Consumers and deliverers that are not running now must not miss what is kept
-	// for them.
+	// Nobody numbers meanwhile, since the transaction has the lock for it. Consumers and
+	// deliverers that are not running now must not miss what is kept for them.
 	sqlRegisterConsumers = `
-INSERT INTO checkpoints (name, partition, outside, log_id)
+INSERT INTO unilog.checkpoints (name, partition, outside, log_id)
 SELECT name, partition, outside, log_id
 FROM (
     SELECT name, bool_or(outside) AS outside, max(log_id) FILTER (WHERE outside) AS log_id
-    FROM checkpoints GROUP BY name
-) AS c CROSS JOIN (SELECT partition FROM log_partitions) AS p
+    FROM unilog.checkpoints GROUP BY name
+) AS c CROSS JOIN unilog.partitions
 ON CONFLICT (name, partition) DO NOTHING`
 
-	// A new epoch ends each term, in which the leader knows the old number.
-	sqlActivate = `UPDATE log_partitions SET active = partition < $1, epoch = epoch + 1, next_offset = next_offset + $2`
+	sqlAddPartitions = `
+INSERT INTO unilog.partitions (partition)
+SELECT n FROM generate_series((SELECT count(*) FROM unilog.partitions), $1::integer - 1) AS n`
+
+	// A new epoch ends each term, in which the streamer knows the old number.
+	sqlSetPartitions = `UPDATE unilog.log SET partitions = $1, epoch = epoch + 1`
+
+	sqlAdvanceHeads = `UPDATE unilog.partitions SET epoch = epoch + 1, next_offset = next_offset + $1`
+
+	sqlNext = `SELECT next_offset FROM unilog.partitions ORDER BY partition`
+
+	// Wake the streamers that wait.
+	sqlWakeAll = `SELECT pg_notify('unilog:staged', ''), pg_notify('unilog:numbered', '')`
 )
 
-// Beginner begins a transaction: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+// Beginner begins a transaction: a *pgxpool.Pool or a *pgx.Conn.
 type Beginner interface {
-	Begin(ctx context.Context) (pgx.Tx, error)
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
 // Repartition changes the number of the log's partitions, from 1 to
@@ -53,11 +57,20 @@ type Beginner interface {
 //
 // A partition that is no longer active keeps its records until nobody needs them.
 func Repartition(ctx context.Context, db Beginner, partitions int) (before int, err error) {
+	return In("").Repartition(ctx, db, partitions)
+}
+
+// Repartition is the function [Repartition] in a schema.
+func (in In) Repartition(ctx context.Context, db Beginner, partitions int) (before int, err error) {
 	if partitions < 1 || partitions > MaxPartitions {
 		return 0, fmt.Errorf("unilog: the number of partitions is %d: it must be from 1 to %d", partitions, MaxPartitions)
 	}
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		before, err = repartition(ctx, tx, partitions)
+	if err := unilog.Schema(in).Check(); err != nil {
+		return 0, err
+	}
+	// Not the database's default: what was committed before the lock was given must be seen.
+	err = pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		before, err = repartition(ctx, tx, unilog.Schema(in), partitions)
 		return err
 	})
 	if err != nil {
@@ -66,57 +79,58 @@ func Repartition(ctx context.Context, db Beginner, partitions int) (before int, 
 	return before, nil
 }
 
-func repartition(ctx context.Context, tx pgx.Tx, partitions int) (before int, err error) {
-	if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '`+archive.LockPatienceUrgent+`'`); err != nil {
-		return 0, err
+// lockPatience bounds the wait for the streamer that numbers.
+const lockPatience = "3s"
+
+func repartition(ctx context.Context, tx pgx.Tx, schema unilog.Schema, partitions int) (before int, err error) {
+	exec := func(sql string, args ...any) {
+		if err == nil {
+			_, err = tx.Exec(ctx, schema.SQL(sql), args...)
+		}
 	}
-	if _, err := tx.Exec(ctx, archive.SQLLockHeads); err != nil {
-		return 0, err
-	}
-	rows, _ := tx.Query(ctx, sqlHoldHeads)
-	type head struct {
-		Next   int64
-		Active bool
-	}
-	heads, err := pgx.CollectRows(rows, pgx.RowToStructByPos[head])
+	exec(`SET LOCAL lock_timeout = '` + lockPatience + `'`)
+	exec(locks.SQLNumbering)
 	if err != nil {
 		return 0, err
 	}
-	used := false
-	for _, h := range heads {
-		used = used || h.Next > 1
-		if h.Active {
-			before++
-		}
+	if err := tx.QueryRow(ctx, schema.SQL(`SELECT partitions FROM unilog.log`)).Scan(&before); err != nil || before == partitions {
+		return before, err
 	}
-	if before == partitions {
-		return before, nil
-	}
-	for len(heads) < partitions {
-		heads = append(heads, head{Next: 1})
-	}
-	if _, err := tx.Exec(ctx, sqlAddPartitions, partitions); err != nil {
+	exec(sqlAddPartitions, partitions)
+	exec(sqlSetPartitions, partitions)
+	if err != nil {
 		return 0, err
 	}
 	var consumers bool
-	if err := tx.QueryRow(ctx, `SELECT to_regclass('checkpoints') IS NOT NULL`).Scan(&consumers); err != nil {
+	if err := tx.QueryRow(ctx, schema.SQL(`SELECT to_regclass('unilog.checkpoints') IS NOT NULL`)).Scan(&consumers); err != nil {
 		return 0, err
 	}
 	if consumers {
-		if _, err := tx.Exec(ctx, sqlRegisterConsumers); err != nil {
-			return 0, err
-		}
+		exec(sqlRegisterConsumers)
 	}
-	if !used { // there is no order yet to keep
-		_, err = tx.Exec(ctx, sqlActivate, partitions, 0)
-		return before, err
+	if err == nil {
+		err = placeBarrier(ctx, tx, schema, partitions)
 	}
-	if _, err = tx.Exec(ctx, sqlActivate, partitions, 1); err != nil {
-		return 0, err
-	}
+	exec(sqlWakeAll)
+	return before, err
+}
+
+// placeBarrier puts a barrier at the end of each partition, if there is an order to
+// keep.
+func placeBarrier(ctx context.Context, tx pgx.Tx, schema unilog.Schema, partitions int) error {
 	b := barrier.Barrier{Partitions: partitions}
-	for _, h := range heads {
-		b.Offsets = append(b.Offsets, h.Next)
+	rows, _ := tx.Query(ctx, schema.SQL(sqlNext))
+	var err error
+	if b.Offsets, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+		return err
 	}
-	return before, b.Insert(ctx, tx)
+	used := slices.Max(b.Offsets) > 1
+	taken := 0
+	if used {
+		taken = 1
+	}
+	if _, err := tx.Exec(ctx, schema.SQL(sqlAdvanceHeads), taken); err != nil || !used {
+		return err
+	}
+	return b.Insert(ctx, tx, schema)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/locks"
 	"github.com/rocketrides/unilog/internal/postgres"
 )
@@ -19,19 +20,22 @@ const lockWait = time.Minute
 // the lock, for which neither a statement_timeout nor a lock_timeout of the
 // database's own counts, and with the ledger.
 //
-// The ledger may be further down in the search_path, where IF NOT EXISTS does not
-// look. What was committed while this session waited to_regclass may not see yet,
+// Who may not create a schema must find it: IF NOT EXISTS asks for the right all the
+// same. What was committed while this session waited to_regclass may not see yet,
 // but IF NOT EXISTS does.
-func sqlBegin(wait time.Duration) string {
-	return fmt.Sprintf(`SET LOCAL client_encoding = 'UTF8';
+func (in In) sqlBegin(wait time.Duration) string {
+	return unilog.Schema(in).SQL(fmt.Sprintf(`SET LOCAL client_encoding = 'UTF8';
 SET LOCAL standard_conforming_strings = on;
 SET LOCAL statement_timeout = 0;
-SET LOCAL lock_timeout = %d; -- ms
+SET LOCAL lock_timeout = %[1]d; -- ms
 DO $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(%d, 0); -- one process at a time
-    IF to_regclass('unilog_migrations') IS NULL THEN
-        CREATE TABLE IF NOT EXISTS unilog_migrations (
+    PERFORM pg_advisory_xact_lock(%[2]d, 0); -- one process at a time
+    IF to_regnamespace('%[3]s') IS NULL THEN
+        CREATE SCHEMA IF NOT EXISTS %[3]s;
+    END IF;
+    IF to_regclass('unilog.migrations') IS NULL THEN
+        CREATE TABLE IF NOT EXISTS unilog.migrations (
             set_name   text NOT NULL,
             version    bigint NOT NULL,
             name       text NOT NULL,
@@ -43,20 +47,27 @@ END
 $$;
 SET LOCAL statement_timeout TO DEFAULT;
 SET LOCAL lock_timeout TO DEFAULT;
-`, wait.Milliseconds(), locks.Migration)
+`, wait.Milliseconds(), locks.Migration, pgx.Identifier{unilog.Schema(in).Name()}.Sanitize()))
 }
 
-func up(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, sets []Set) error {
+func (in In) up(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, sets []Set) error {
+	if err := unilog.Schema(in).Check(); err != nil {
+		return err
+	}
 	all, err := read(sets)
 	if err != nil {
 		return err
 	}
-	next, err := pending(ctx, pool, all)
+	next, err := in.pending(ctx, pool, all)
 	for err == nil && next != nil {
-		next, err = step(ctx, pool, wait, all)
+		next, err = in.step(ctx, pool, wait, all)
 	}
 	if postgres.SQLState(err) == readOnly {
 		err = fmt.Errorf("the database takes no writes: connect to the primary, and see default_transaction_read_only: %w", err)
+	}
+	if postgres.SQLState(err) == noRight {
+		err = fmt.Errorf("the user needs the right to make what is missing, such as CREATE on the database for the schema %s, unless that is there and his: %w",
+			unilog.Schema(in).Name(), err)
 	}
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
@@ -65,12 +76,12 @@ func up(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, sets []Set)
 }
 
 // step runs the next file and returns it, or nil if none is left.
-func step(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, all [][]file) (next *file, err error) {
+func (in In) step(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, all [][]file) (next *file, err error) {
 	// Not the database's default: what others did before the lock was given must be seen.
 	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 	err = pgx.BeginTxFunc(ctx, pool, options, func(tx pgx.Tx) error {
 		// Without arguments, Exec sends all statements as one message.
-		_, err := tx.Exec(ctx, sqlBegin(wait))
+		_, err := tx.Exec(ctx, in.sqlBegin(wait))
 		if postgres.SQLState(err) == lockNotAvailable {
 			return fmt.Errorf("another process has been migrating for %v: wait for it to end and try again; "+
 				"pg_locks has its pid, with classid %d: %w", wait, locks.Migration, err)
@@ -78,11 +89,11 @@ func step(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, all [][]f
 		if err != nil {
 			return err
 		}
-		next, err = pending(ctx, tx, all)
+		next, err = in.pending(ctx, tx, all)
 		if err != nil || next == nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, next.sql())
+		_, err = tx.Exec(ctx, unilog.Schema(in).SQL(next.sql()))
 		if postgres.SQLState(err) == lockNotAvailable {
 			err = fmt.Errorf("another transaction holds what it changes: wait for it to end and try again: %w", err)
 		}
@@ -96,8 +107,8 @@ func step(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, all [][]f
 
 // pending returns the file that is to be run next, or nil, or an error if the
 // database is newer in any of the sets.
-func pending(ctx context.Context, db querier, all [][]file) (next *file, err error) {
-	has, err := versions(ctx, db)
+func (in In) pending(ctx context.Context, db querier, all [][]file) (next *file, err error) {
+	has, err := in.versions(ctx, db)
 	if err != nil {
 		return nil, err
 	}
@@ -120,15 +131,15 @@ type querier interface {
 }
 
 // versions returns the sets' versions, none if there is no ledger.
-func versions(ctx context.Context, db querier) (map[string]int64, error) {
+func (in In) versions(ctx context.Context, db querier) (map[string]int64, error) {
 	// A mode that prepares nothing, and works with every client_encoding.
 	const mode = pgx.QueryExecModeExec
 	var exists bool
-	err := db.QueryRow(ctx, `SELECT to_regclass('unilog_migrations') IS NOT NULL`, mode).Scan(&exists)
+	err := db.QueryRow(ctx, unilog.Schema(in).SQL(`SELECT to_regclass('unilog.migrations') IS NOT NULL`), mode).Scan(&exists)
 	if err != nil || !exists {
 		return nil, err
 	}
-	rows, _ := db.Query(ctx, `SELECT set_name, max(version) FROM unilog_migrations GROUP BY set_name`, mode) // ForEachRow has the error
+	rows, _ := db.Query(ctx, unilog.Schema(in).SQL(`SELECT set_name, max(version) FROM unilog.migrations GROUP BY set_name`), mode) // ForEachRow has the error
 	has := map[string]int64{}
 	var set string
 	var version int64
@@ -141,5 +152,6 @@ func versions(ctx context.Context, db querier) (map[string]int64, error) {
 
 const (
 	lockNotAvailable = "55P03"
+	noRight          = "42501"
 	readOnly         = "25006"
 )

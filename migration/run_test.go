@@ -22,7 +22,7 @@ func migrating(t *testing.T, pool *pgxpool.Pool) pgx.Tx {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
-	exec(t, tx, sqlBegin(lockWait))
+	exec(t, tx, In("").sqlBegin(lockWait))
 	return tx
 }
 
@@ -31,7 +31,7 @@ func TestWaitForAnotherProcessIsBounded(t *testing.T) {
 	pool := database(t)
 	another := migrating(t, pool)
 	own := set("own", `CREATE TABLE a ()`)
-	err := up(t.Context(), pool, time.Millisecond, []Set{own})
+	err := In("").up(t.Context(), pool, time.Millisecond, []Set{own})
 	if says := fmt.Sprintf("migrate: another process has been migrating for 1ms: wait for it to end and try again; pg_locks has its pid, with classid %d: ", locks.Migration); err == nil || !strings.HasPrefix(err.Error(), says) {
 		t.Errorf("Up says %v, want %s", err, says)
 	}
@@ -79,7 +79,7 @@ func TestWhoWaitedDoesNothingAgain(t *testing.T) {
 			if err := await.Receive(t, "Up to end", done); err != nil {
 				t.Error(err)
 			}
-			wantRows(t, pool, sqlTables, "a", "b", "unilog_migrations")
+			wantRows(t, pool, sqlTables, "a", "b", "unilog.migrations")
 			wantRows(t, pool, sqlRun, "own1", "own2")
 		})
 	}

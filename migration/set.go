@@ -56,7 +56,7 @@ func (f *file) sql() string {
 	if !strings.HasSuffix(text, ";") {
 		text += "\n;"
 	}
-	return fmt.Sprintf("%s\n\nINSERT INTO unilog_migrations (set_name, version, name) VALUES ('%s', %d, '%s');\n", text, f.set, f.version, f.name)
+	return fmt.Sprintf("%s\n\nINSERT INTO unilog.migrations (set_name, version, name) VALUES ('%s', %d, '%s');\n", text, f.set, f.version, f.name)
 }
 
 var (

@@ -83,7 +83,7 @@ func rows(t *testing.T, pool *pgxpool.Pool, sql string) []string {
 // ledger is what was run, and when.
 func ledger(t *testing.T, pool *pgxpool.Pool) []string {
 	t.Helper()
-	return rows(t, pool, `SELECT (set_name, version, name, applied_at, xmin) FROM unilog_migrations ORDER BY set_name, version`)
+	return rows(t, pool, `SELECT (set_name, version, name, applied_at, xmin) FROM unilog.migrations ORDER BY set_name, version`)
 }
 
 // wantRows sees that a query returns just these.
@@ -95,6 +95,6 @@ func wantRows(t *testing.T, pool *pgxpool.Pool, sql string, want ...string) {
 }
 
 const (
-	sqlTables = `SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY relname`
-	sqlRun    = `SELECT set_name || version FROM unilog_migrations ORDER BY 1`
+	sqlTables = `SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND relnamespace::regnamespace::text IN ('public', 'unilog') ORDER BY oid::regclass::text`
+	sqlRun    = `SELECT set_name || version FROM unilog.migrations ORDER BY 1`
 )

@@ -4,42 +4,105 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/postgres"
 )
 
-// SQLArchived reads the archive in order, up to a number of records and of
-// bytes. Index: log_records_pkey, of the chunks in the range.
-const SQLArchived = `
-SELECT "offset", staged_at, action, object, key, data::text, headers::text, 0::bigint
+// sqlRead reads the batches that have offsets after $2 and up to $3, and of the first
+// and of the last of them the records that are asked for. Offsets have no gaps, so the
+// last one is the first that ends at $3 or later. At most $4 bytes, but for a first batch
+// that is larger. Index: batches_pkey.
+const sqlRead = `
+SELECT greatest(first_offset, $2 + 1),
+    CASE WHEN whole THEN staged_at ELSE staged_at[lo:hi] END,
+    CASE WHEN whole THEN action ELSE action[lo:hi] END,
+    CASE WHEN whole THEN object ELSE object[lo:hi] END,
+    CASE WHEN whole THEN key ELSE key[lo:hi] END,
+    CASE WHEN whole THEN data ELSE data[lo:hi] END,
+    CASE WHEN whole THEN headers ELSE headers[lo:hi] END
 FROM (
-    SELECT *, sum(size) OVER (ORDER BY "offset" ROWS UNBOUNDED PRECEDING) - size AS before
-    FROM log_records
-    WHERE partition = $1 AND "offset" > $2 AND "offset" <= $3
-    ORDER BY "offset"
-    LIMIT $4
-) AS r
-WHERE before < $5
-ORDER BY "offset"`
+    SELECT *, first_offset > $2 AND last_offset <= $3 AS whole,
+        (greatest($2 + 1 - first_offset, 0) + 1)::integer AS lo,
+        (least($3, last_offset) - first_offset + 1)::integer AS hi,
+        sum(bytes) OVER (ORDER BY last_offset ROWS UNBOUNDED PRECEDING) AS so_far
+    FROM unilog.batches
+    WHERE partition = $1 AND last_offset > $2 AND first_offset <= $3 AND last_offset <= coalesce((
+        SELECT last_offset FROM unilog.batches WHERE partition = $1 AND last_offset >= $3 ORDER BY last_offset LIMIT 1
+    ), $3)
+) AS b
+WHERE so_far <= $4 OR so_far = bytes
+ORDER BY last_offset`
+
+// sqlSettings sets what sqlRead relies on, whatever the database has set, until the end
+// of the transaction, which a batch of statements is.
+const sqlSettings = `
+SELECT set_config('client_encoding', 'UTF8', true), set_config('DateStyle', 'ISO', true), set_config('jit', 'off', true)`
+
+// Reader is a pgxpool.Pool, a pgx.Conn or a pgx.Tx.
+type Reader interface {
+	postgres.Querier
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
+}
 
 // BatchBytes bounds what a process holds of a batch: a batch ends with the
 // record that passes it.
 const BatchBytes = 4 << 20
 
-// Read returns entries of a partition after one offset, up to another, in
-// order: up to limit of them, and fewer if they are large.
-func Read(ctx context.Context, db postgres.Querier, partition int, after, upTo int64, limit int) ([]unilog.Entry, error) {
-	rows, err := db.Query(ctx, SQLArchived, partition, after, upTo, limit, BatchBytes)
-	if err != nil {
-		return nil, fmt.Errorf("read the archive: %w", err)
+// Read returns entries of a partition after one offset, up to another, in order: up to
+// limit of them, and fewer if they are large. If the archive begins later, so do they.
+func Read(ctx context.Context, db Reader, schema unilog.Schema, partition int, after, upTo int64, limit int) ([]unilog.Entry, error) {
+	entries, err := read(ctx, db, schema, partition, after, min(upTo, after+int64(limit)))
+	if err == nil && len(entries) == 0 && upTo > after+int64(limit) {
+		// The archive begins later than that.
+		var first int64
+		if first, err = First(ctx, db, schema, partition); err == nil && first > after && first <= upTo {
+			entries, err = read(ctx, db, schema, partition, first-1, min(upTo, first-1+int64(limit)))
+		}
 	}
-	entries, _, err := Collect(rows, partition)
 	if err != nil {
 		return nil, fmt.Errorf("read the archive: %w", err)
 	}
 	return entries, nil
 }
 
+func read(ctx context.Context, db Reader, schema unilog.Schema, partition int, after, upTo int64) (entries []unilog.Entry, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(sqlSettings)
+	batch.Queue(schema.SQL(sqlRead), partition, after, upTo, BatchBytes).Query(func(rows pgx.Rows) (err error) {
+		for rows.Next() {
+			if entries, err = Append(entries, rows, 0, partition); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, err
+	}
+	return entries, nil
+}
+
+// Index: batches_pkey, partitions_pkey.
+const sqlFirst = `
+SELECT coalesce(
+    (SELECT first_offset FROM unilog.batches WHERE partition = $1 ORDER BY last_offset LIMIT 1),
+    (SELECT next_offset FROM unilog.partitions WHERE partition = $1), 1)`
+
+// First returns the first offset that the archive has of a partition, or the next one
+// if it has none.
+func First(ctx context.Context, db postgres.Querier, schema unilog.Schema, partition int) (first int64, err error) {
+	rows, err := db.Query(ctx, schema.SQL(sqlFirst), partition)
+	if err == nil {
+		first, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read where the archive begins: %w", err)
+	}
+	return first, nil
+}
+
 // SQLNumbered reads how far each partition is numbered. Index: none, it is a row per
 // partition.
-const SQLNumbered = `SELECT next_offset - 1 FROM log_partitions ORDER BY partition`
+const SQLNumbered = `SELECT next_offset - 1 FROM unilog.partitions ORDER BY partition`

@@ -14,13 +14,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/archive"
 )
 
 const sqlInsertBarriers = `
-INSERT INTO log_records (partition, "offset", size, staged_at, action, object, key, data, headers)
-SELECT partition, next_offset - 1, octet_length($3), clock_timestamp(), $1, $2, '', $3::text::jsonb, '{}'
-FROM log_partitions`
+INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers)
+SELECT partition, next_offset - 1, next_offset - 1, octet_length($3), ARRAY[clock_timestamp()],
+    ARRAY[$1::text], ARRAY[$2::text], ARRAY[''], ARRAY[$3::text::jsonb::text], ARRAY['{}']
+FROM unilog.partitions`
 
 // Barrier is what the entry holds that marks, in each partition, the place where
 // the number of partitions changed.
@@ -33,31 +33,14 @@ type Barrier struct {
 // barrierAction is the action of a barrier.
 const barrierAction = "repartition"
 
-// Insert puts the barrier into the archive, at the end of each partition.
-func (b Barrier) Insert(ctx context.Context, tx pgx.Tx) error {
+// Insert puts the barrier into the archive, at the end of each partition. The
+// transaction has taken the offsets, and the lock [locks.SQLNumbering].
+func (b Barrier) Insert(ctx context.Context, tx pgx.Tx, schema unilog.Schema) error {
 	data, err := json.Marshal(b)
 	if err != nil {
 		return err
 	}
-	var term unilog.Term // in this transaction nobody else can begin one
-	if err := tx.QueryRow(ctx, archive.SQLLockHead, term.Partition).Scan(&term.Epoch); err != nil {
-		return err
-	}
-	all, err := archive.ListChunks(ctx, tx)
-	if err != nil {
-		return err
-	}
-	for partition, offset := range b.Offsets {
-		cs := all[partition]
-		if err := cs.EnsureRoom(ctx, tx, term, partition, offset-1, 1, archive.ChunkRecords); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.Exec(ctx, sqlInsertBarriers, barrierAction, unilog.ReservedObject, string(data)); err != nil {
-		return err
-	}
-	// Wake the leaders that sleep.
-	_, err = tx.Exec(ctx, `SELECT pg_notify('staged_log_records', ''), pg_notify('log_records', '')`)
+	_, err = tx.Exec(ctx, schema.SQL(sqlInsertBarriers), barrierAction, unilog.ReservedObject, string(data))
 	return err
 }
 

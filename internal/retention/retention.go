@@ -1,0 +1,146 @@
+// Package retention decides what has to be kept: in the log when it is trimmed, brought
+// back or moved, and in the archive. It asks the database each time: what it has read
+// before may be stale.
+package retention
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/archive"
+	"github.com/rocketrides/unilog/internal/loop"
+)
+
+// The defaults of a streamer's configuration.
+const (
+	KeepRecords    = 10_000
+	KeepBytes      = 256 << 20
+	ConsumerExpiry = 7 * 24 * time.Hour
+)
+
+// Rule says how much is kept. Its fields are those of streamer.Config.
+type Rule struct {
+	Schema         unilog.Schema
+	KeepRecords    int64
+	KeepBytes      int64
+	ConsumerExpiry time.Duration
+}
+
+const (
+	// Whether consumers keep checkpoints in this database is asked each time: one may
+	// have come, and its tables with it.
+	sqlHasConsumers = `SELECT to_regclass('unilog.checkpoints') IS NOT NULL`
+
+	// sqlNeeds lists how far each partition is published, and how far every consumer of
+	// this database has come in it that was not silent for longer than $1 seconds. One
+	// that has no row for a partition has not begun it. Index: a handful of rows, read
+	// whole.
+	sqlNeeds = `
+SELECT p.partition, p.published_offset, (
+    SELECT min(coalesce(c."offset", 0))
+    FROM (
+        SELECT name FROM unilog.checkpoints GROUP BY name
+        HAVING max(updated_at) > clock_timestamp() - make_interval(secs => $1)
+    ) AS n LEFT JOIN unilog.checkpoints AS c ON c.name = n.name AND c.partition = p.partition
+)
+FROM unilog.partitions AS p
+ORDER BY p.partition`
+
+	sqlNeedsAlone = `SELECT partition, published_offset, NULL::bigint FROM unilog.partitions WHERE $1::float8 > 0 ORDER BY partition`
+
+	// Index: a handful of rows, read whole.
+	sqlExpired = `
+SELECT name, min("offset") FROM unilog.checkpoints GROUP BY name
+HAVING max(updated_at) <= clock_timestamp() - make_interval(secs => $1)`
+
+	// SQLFit returns the last offset of a partition, after $2 and up to $3, after which
+	// more than $4 bytes were numbered, or $2. Index: batches_pkey.
+	SQLFit = `
+SELECT coalesce(max(last_offset), $2)
+FROM (
+    SELECT last_offset, sum(bytes) OVER (ORDER BY last_offset DESC ROWS UNBOUNDED PRECEDING) - bytes AS later
+    FROM unilog.batches WHERE partition = $1 AND last_offset > $2 AND last_offset <= $3
+) AS b
+WHERE later >= $4`
+)
+
+// logExcess bounds what the log keeps for consumers that are behind, in multiples of
+// KeepRecords. The archive keeps the rest for them.
+const logExcess = 100
+
+// Needs say what consumers need.
+type Needs struct {
+	Partitions map[int]Need
+	// Expired are consumers that nothing is kept for, and where they are.
+	Expired map[string]int64
+}
+
+// Need is that of a partition.
+type Need struct {
+	Published int64
+	// Applied is the offset that all consumers of this database have come to, or nil if
+	// there are none.
+	Applied *int64
+}
+
+// Look asks the database what consumers need now.
+func (r Rule) Look(ctx context.Context, db *pgxpool.Pool) (Needs, error) {
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	found := Needs{Partitions: map[int]Need{}, Expired: map[string]int64{}}
+	expiry := r.ConsumerExpiry.Seconds()
+	var consumers bool
+	if err := db.QueryRow(ctx, r.Schema.SQL(sqlHasConsumers)).Scan(&consumers); err != nil {
+		return found, fmt.Errorf("look for consumers: %w", err)
+	}
+	sql := sqlNeedsAlone
+	if consumers {
+		sql = sqlNeeds
+	}
+	rows, _ := db.Query(ctx, r.Schema.SQL(sql), expiry)
+	var partition int
+	var n Need
+	_, err := pgx.ForEachRow(rows, []any{&partition, &n.Published, &n.Applied}, func() error {
+		found.Partitions[partition] = n
+		return nil
+	})
+	if err == nil && consumers {
+		var name string
+		var offset int64
+		rows, _ = db.Query(ctx, r.Schema.SQL(sqlExpired), expiry)
+		_, err = pgx.ForEachRow(rows, []any{&name, &offset}, func() error { found.Expired[name] = offset; return nil })
+	}
+	if err != nil {
+		return found, fmt.Errorf("read the checkpoints: %w", err)
+	}
+	return found, nil
+}
+
+// Archived returns the first offset that the archive has to keep, however old it is.
+func (r Rule) Archived(n Need) int64 {
+	least := n.Published - r.KeepRecords
+	if n.Applied != nil {
+		least = min(least, *n.Applied)
+	}
+	return max(least, 0) + 1
+}
+
+// Logged returns the last offset that the log of a partition need not keep.
+func (r Rule) Logged(ctx context.Context, db *pgxpool.Pool, partition int, n Need) (upTo int64, err error) {
+	upTo = max(r.Archived(n)-1, n.Published-logExcess*max(r.KeepRecords, 1), 0)
+	// What follows may be too much all the same.
+	err = db.QueryRow(ctx, r.Schema.SQL(SQLFit), partition, upTo, n.Published, r.KeepBytes).Scan(&upTo)
+	if err != nil {
+		return 0, fmt.Errorf("reckon what the log is to keep: %w", err)
+	}
+	first, err := archive.First(ctx, db, r.Schema, partition)
+	if err != nil {
+		return 0, err
+	}
+	return max(upTo, min(first-1, n.Published)), nil
+}
