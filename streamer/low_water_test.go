@@ -1,6 +1,8 @@
 package streamer_test
 
 import (
+	"cmp"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -8,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -21,23 +22,29 @@ func tidied(w *world.World, s *streamer.Streamer) (lowWater int64) {
 		w.Drain(s)
 		w.Must(s.Upkeep(w.Ctx))
 	}
-	w.Drain(s)
-	w.Commit("1") // the mark is saved with a batch
-	w.Drain(s)
-	return world.Query[int64](w, `SELECT low_water FROM log_partitions`)
+	return world.Query[int64](w, `SELECT low_water FROM unilog.log`)
 }
 
 func lastStaged(w *world.World) int64 {
 	w.Helper()
-	return world.Query[int64](w, `SELECT last_value FROM staged_log_records_id_seq`)
+	return world.Query[int64](w, `SELECT last_value FROM unilog.staged_records_id_seq`)
 }
 
 // A transaction may commit an id that is lower than those that are numbered, and
 // the mark waits for it however many others come and go.
 func TestLowWaterWaitsForOpenTransactions(t *testing.T) {
 	t.Parallel()
+	for name, walk := range map[string]int64{"it walks over what is gone": 1000, "it looks who is at work": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testLowWater(t, walk)
+		})
+	}
+}
+
+func testLowWater(t *testing.T, walk int64) {
 	w := world.SetupOnRedis(t)
-	s := w.Streamer()
+	s := w.Streamer(func(cfg *streamer.Config) { *cfg = streamer.WithWalk(*cfg, walk) })
 	w.Commit("1")
 	open := w.Begin()
 	w.Note(open, "2")
@@ -51,7 +58,7 @@ func TestLowWaterWaitsForOpenTransactions(t *testing.T) {
 	w.Must(open.Commit(w.Ctx))
 	w.Commit("1") // it begins later, and comes later
 	w.Drain(s)
-	amounts := world.Query[string](w, `SELECT string_agg(data ->> 'amount', ' ' ORDER BY "offset") FROM log_records WHERE "offset" > 7`)
+	amounts := world.Query[string](w, `SELECT string_agg(data ->> 'amount', ' ' ORDER BY "offset") FROM unilog.records WHERE "offset" > 4`)
 	if amounts != "2 1" {
 		t.Errorf("the last amounts are %s, want 2 1", amounts)
 	}
@@ -61,8 +68,7 @@ func TestLowWaterWaitsForOpenTransactions(t *testing.T) {
 	w.Consume(w.Consumer("sum"))
 }
 
-// A batch begins behind the rows that an open snapshot keeps, also that of a new
-// leader.
+// A step begins behind the rows that an open snapshot keeps, also that of a new leader.
 func TestDeadRowsAreWalkedOverOnce(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOnRedis(t)
@@ -80,24 +86,44 @@ func TestDeadRowsAreWalkedOverOnce(t *testing.T) {
 	s.Close()
 	s = w.Streamer()
 	w.Drain(s)
-	term := s.Term()
-	mark := world.Query[int64](w, `SELECT low_water FROM log_partitions`)
-	tx := w.Begin()
-	defer func() { w.Must(tx.Rollback(w.Ctx)) }()
-	rows, err := tx.Query(w.Ctx, `EXPLAIN (ANALYZE, BUFFERS, TIMING off, COSTS off, SUMMARY off) `+streamer.SQLNumber, 0, term.Epoch, 1000, 4<<20, 0, mark, "")
-	w.Must(err)
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	w.Must(err)
-	plan := strings.Join(lines, "\n")
-	// The pages of the index alone would be over fifty.
-	scan := regexp.MustCompile(`(?s)Index Scan using staged_log_records_pkey.*?Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?`).FindStringSubmatch(plan)
+	wantFewPages(w, world.Query[int64](w, `SELECT low_water FROM unilog.log`))
+}
+
+// A step begins behind the rows that were numbered since a transaction has staged
+// something which stays open, and keeps them from being removed.
+func TestOpenTransactionThatStagedSlowsNobodyDown(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	s := w.Streamer()
+	w.Commit("1")
+	w.Drain(s)
+	open := w.Begin()
+	w.Note(open, "2")
+	for range 5 {
+		w.CommitMany(5000)
+		w.Drain(s)
+	}
+	w.Commit("1")
+	w.Drain(s)
+	wantFewPages(w, s.High())
+	w.Must(open.Commit(w.Ctx))
+	w.WantCount("published of the open transaction", w.Drain(s), 1)
+	w.Consume(w.Consumer("sum"))
+}
+
+// wantFewPages sees that a step which searches after an id looks at few pages of the
+// index. All pages would be over fifty.
+func wantFewPages(w *world.World, after int64) {
+	w.Helper()
+	plan := explain(w, streamer.SQLNumber, numberingArgs(w, after, math.MaxInt64)...)
+	scan := regexp.MustCompile(`(?s)Index Scan using staged_records_pkey.*?Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?`).FindStringSubmatch(plan)
 	if scan == nil {
-		t.Fatalf("no index is scanned\n%s", plan)
+		w.Fatal("no index is scanned\n" + plan)
 	}
 	hit, _ := strconv.Atoi(scan[1])
 	read, _ := strconv.Atoi(scan[2])
 	if hit+read == 0 || hit+read > 20 {
-		t.Errorf("it looks at %d pages\n%s", hit+read, plan)
+		w.Errorf("it looks at %d pages\n%s", hit+read, plan)
 	}
 }
 
@@ -111,11 +137,27 @@ func TestStrayIDIsFound(t *testing.T) {
 		t.Fatalf("the mark is %d", mark)
 	}
 	w.Exec(`INSERT INTO amounts (amount) VALUES (5)`)
-	w.Exec(`INSERT INTO staged_log_records (id, action, object, data) OVERRIDING SYSTEM VALUE VALUES (1, 'note', 'amount', '{"amount": 5}')`)
-	await.Equal(t, "records published", 1, func() int {
+	w.Exec(`INSERT INTO unilog.staged_records (id, action, object, data) OVERRIDING SYSTEM VALUE VALUES (1, 'note', 'amount', '{"amount": 5}')`)
+	w.Await("the record to be published", func() string {
 		s.SweepSoon() // which may not have the time to find it
 		w.Must(s.Upkeep(w.Ctx))
-		return w.Drain(s)
+		return cmp.Or(strings.Repeat("nothing is found", 4-w.LogLength()), "")
 	})
 	w.Consume(w.Consumer("sum"))
+}
+
+// TestStepsFindWhatCommittedLate takes single steps, each of which looks for what has
+// committed late, although a streamer that runs would wait a little.
+func TestStepsFindWhatCommittedLate(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	s := w.Streamer(func(cfg *streamer.Config) { *cfg = streamer.WithWalk(*cfg, 1) })
+	for range 5 {
+		early := w.Begin()
+		w.Note(early, "1")
+		w.Commit("2", "3", "4")
+		w.WantCount("published before the lower id commits", w.Drain(s), 3)
+		w.Must(early.Commit(w.Ctx))
+		w.WantCount("published after it", w.Drain(s), 1)
+	}
 }

@@ -199,13 +199,10 @@ func TestSlowNetwork(t *testing.T) {
 	n.Check(10)
 }
 
-// beginStreaming starts a process that has to add a chunk before long.
+// beginStreaming starts a process.
 func beginStreaming(n *world.Network) (world.Once, func()) {
 	n.Helper()
-	s := n.FarStreamer(func(cfg *streamer.Config) {
-		*cfg = streamer.WithChunkRecords(*cfg, 4)
-		cfg.BatchRecords = 2
-	})
+	s := n.FarStreamer(func(cfg *streamer.Config) { cfg.BatchRecords = 2 })
 	return s.RunOnce, s.Close
 }
 
@@ -232,7 +229,6 @@ func TestEveryCallIsBounded(t *testing.T) {
 	var processes errgroup.Group
 	processes.Go(func() error {
 		return w.Streamer(func(cfg *streamer.Config) {
-			*cfg = streamer.WithChunkRecords(*cfg, 30)
 			cfg.DB, cfg.Log, cfg.BatchRecords, cfg.KeepRecords = db, calls, 10, 10
 		}).Run(ctx)
 	})
@@ -256,7 +252,7 @@ func TestEveryCallIsBounded(t *testing.T) {
 	for range 10 {
 		w.CommitMany(10)
 	}
-	world.AwaitQuery(w, "the checkpoint", 100, `SELECT coalesce((SELECT "offset" FROM checkpoints), 0)`)
+	world.AwaitQuery(w, "the checkpoint", 100, `SELECT coalesce((SELECT "offset" FROM unilog.checkpoints), 0)`)
 	w.Wipe() // to be rebuilt
 	w.Await("the log to be rebuilt", func() string {
 		if w.LogLength() == 0 {

@@ -1,72 +1,97 @@
 package streamer
 
 import (
-	"context"
-	"fmt"
-
-	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/archive"
-	"github.com/rocketrides/unilog/internal/postgres"
+	"strings"
 )
 
-// sqlNumber moves the oldest visible rows from the staging table to the
-// archive and gives them the next offsets. It is one statement, and so has one
-// snapshot: a row that it does not see it does not touch, however low its id.
+// sqlPartition is the partition of a record, among the active ones: see
+// [unilog.PartitionOf]. It is the first four bytes of the SHA-256 of its key modulo
+// their number; a record without a key goes by its id.
+const sqlPartition = `
+        CASE WHEN (SELECT n FROM status) = 1 THEN 0
+            WHEN r.key = '' THEN r.id
+            ELSE ('x' || encode(substr(sha256(convert_to(r.key, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint
+        END % (SELECT n FROM status)`
+
+// sqlNumber moves the oldest visible rows whose ids lie after $4 and up to $5 from the
+// staging table to the archive and gives them the next offsets, for all partitions. It
+// is one statement, and so has one snapshot: a row that it does not see it does not
+// touch, however low its id. It runs in one transaction after [locks.SQLNumbering], so
+// its snapshot has what the one before it did.
 //
-// The head's row is locked before anything is deleted, and with another epoch
-// in it nothing is: CTE head is then empty, and everything joins it. What is
-// deleted is what was selected, by its place in the table, which is quicker than
-// by its id; what is inserted is what was deleted. On the way it records how far
-// the log goes, which saves a transaction a batch. Who listens on the channel, if
-// one is named, hears of it when it is committed.
+// With another epoch in the log's row nothing is deleted: status is then empty. Nor is a
+// record of a partition whose head was not compared with the log in this term. What is
+// deleted is what was selected, by its place in the table, which is quicker than by its
+// id; what is inserted is what was deleted. At most about $2 rows and $3 bytes.
 //
-// Index: staged_log_records_pkey, log_partitions_pkey.
-const sqlNumber = `
-WITH head AS MATERIALIZED (
-    SELECT next_offset FROM log_partitions
-    WHERE partition = $1 AND epoch = $2
-    FOR UPDATE
+// It returns a row for each batch, with the entries of those partitions that are in $6,
+// or one row if there is none. On the way it records how far the log goes ($7, $8),
+// which saves a transaction. Who listens hears of it when it is committed, if $9 says so.
+//
+// Index: staged_records_pkey, partitions_pkey.
+var sqlNumber = strings.NewReplacer("{partition of o}", strings.ReplaceAll(sqlPartition, "r.", "o."),
+	"{partition of s}", strings.ReplaceAll(sqlPartition, "r.", "s.")).Replace(`
+WITH status AS MATERIALIZED (
+    SELECT l.partitions AS n, (
+        SELECT count(*) FROM unilog.partitions AS p WHERE p.partition < l.partitions AND p.compared = l.epoch
+    ) AS compared
+    FROM unilog.log AS l WHERE l.epoch = $1
+), heads AS MATERIALIZED (
+    SELECT p.partition, p.next_offset
+    FROM unilog.partitions AS p CROSS JOIN status
+    WHERE p.partition < status.n AND p.compared = $1
 ), moved AS (
-    DELETE FROM staged_log_records AS s
-    USING head
+    DELETE FROM unilog.staged_records AS s
     WHERE s.ctid = ANY (ARRAY(
         SELECT place FROM (
-            SELECT ctid AS place, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
-            FROM staged_log_records
-            WHERE id > $6
-            ORDER BY id
-            LIMIT $3
+            SELECT o.ctid AS place, sum(
+                -- What is longer may be compressed, and its text much longer.
+                octet_length(o.action) + octet_length(o.object) + octet_length(o.key) +
+                CASE WHEN pg_column_size(o.data) < 2000 THEN pg_column_size(o.data) ELSE octet_length(o.data::text) END
+                + coalesce(octet_length(o.headers::text), 0)
+            ) OVER (ORDER BY o.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+            FROM unilog.staged_records AS o
+            WHERE o.id > $4 AND o.id <= $5 AND (
+                (SELECT compared = n FROM status)
+                OR {partition of o} IN (SELECT partition FROM heads)
+            )
+            ORDER BY o.id
+            LIMIT $2
         ) AS oldest
-        WHERE before < $4
+        WHERE coalesce(before, 0) < $3
     ))
-    RETURNING s.*, head.next_offset
+    RETURNING s.id, s.staged_at, s.action, s.object, s.key, s.data::text AS data,
+        coalesce(s.headers::text, '{}') AS headers, {partition of s} AS partition
+), gathered AS (
+    SELECT partition, count(*) AS records, array_agg(staged_at) AS staged_at, array_agg(action) AS action,
+        array_agg(object) AS object, array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers
+    FROM (SELECT * FROM moved ORDER BY partition, id) AS m
+    GROUP BY partition
 ), placed AS (
-    INSERT INTO log_records (partition, "offset", size, staged_at, action, object, key, data, headers)
-    SELECT $1, next_offset - 1 + row_number() OVER (ORDER BY id), size, staged_at, action, object, key, data, headers
-    FROM moved
+    INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers)
+    SELECT h.partition, h.next_offset, h.next_offset + records - 1,
+        pg_column_size(action) + pg_column_size(object) + pg_column_size(key) + pg_column_size(data) + pg_column_size(headers),
+        staged_at, action, object, key, data, headers
+    FROM gathered AS g JOIN heads AS h ON h.partition = g.partition
+    RETURNING *
 ), advanced AS (
-    UPDATE log_partitions AS p
-    SET next_offset = head.next_offset + (SELECT count(*) FROM moved), published_offset = $5, low_water = $6
-    FROM head
-    WHERE p.partition = $1 AND EXISTS (SELECT FROM moved)
-    RETURNING CASE WHEN $7::text <> '' THEN pg_notify($7, p.partition::text) END
+    UPDATE unilog.partitions AS p
+    SET next_offset = b.last_offset + 1, published_offset = greatest(p.published_offset, u."offset")
+    FROM placed AS b LEFT JOIN unnest($7::integer[], $8::bigint[]) AS u (partition, "offset") ON u.partition = b.partition
+    WHERE p.partition = b.partition
+    RETURNING CASE WHEN $9 THEN pg_notify('unilog:numbered', p.partition::text) END
 )
-SELECT next_offset, staged_at, action, object, key, data::text, headers::text, id
-FROM moved
-ORDER BY id`
+SELECT status.n, status.compared, coalesce((SELECT max(id) FROM moved), 0), (SELECT count(*) FROM moved),
+    coalesce(b.partition, -1), coalesce(b.last_offset, 0), coalesce(b.bytes, 0),
+    b.first_offset, w.*
+FROM status
+LEFT JOIN placed AS b ON true
+LEFT JOIN LATERAL (
+    SELECT b.staged_at, b.action, b.object, b.key, b.data, b.headers WHERE b.partition = ANY ($6::integer[])
+) AS w ON true`)
 
-// number gives the oldest staged records their offsets. It returns the last id
-// that it met. No entries means that nothing is staged, or that the term is over.
-func number(ctx context.Context, db postgres.Querier, term unilog.Term, limit int, published, lowWater int64, channel string) (entries []unilog.Entry, last int64, err error) {
-	rows, err := db.Query(ctx, sqlNumber, term.Partition, term.Epoch, limit, archive.BatchBytes, published, lowWater, channel)
-	if err == nil {
-		entries, last, err = archive.Collect(rows, term.Partition)
-	}
-	for i := range entries {
-		entries[i].Offset += int64(i) // each row has the first one
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("number staged records: %w", err)
-	}
-	return entries, last, nil
-}
+const (
+	// Index: staged_records_pkey. Ordered, so that it takes the index: EXISTS would scan
+	// the table, whose first pages are empty after a backlog.
+	sqlStaged = `SELECT (SELECT id FROM unilog.staged_records WHERE id > $1 ORDER BY id LIMIT 1) IS NOT NULL`
+)

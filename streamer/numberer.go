@@ -5,247 +5,364 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/archive"
+	"github.com/rocketrides/unilog/internal/locks"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 const (
-
-	// sqlNumberMany is sqlNumber for several partitions. It runs in one transaction
-	// after SQLLockHeads, so its snapshot has what the one before it did. Two at once
-	// take turns and take different records: a leader that has been replaced does no
-	// harm.
-	//
-	// The partition of a key is the first four bytes of its SHA-256 modulo the number
-	// of active partitions: see [unilog.PartitionOf]. Publishers are told.
-	//
-	// Index: staged_log_records_pkey; log_partitions is a handful of rows.
-	sqlNumberMany = `
-WITH heads AS MATERIALIZED (
-    SELECT partition, next_offset FROM log_partitions WHERE active
-), moved AS (
-    DELETE FROM staged_log_records AS s
-    WHERE (SELECT count(*) FROM heads) > 1 AND s.ctid = ANY (ARRAY(
-        SELECT place FROM (
-            SELECT ctid AS place, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
-            FROM staged_log_records
-            WHERE id > $3
-            ORDER BY id
-            LIMIT $1
-        ) AS oldest
-        WHERE before < $2
-    ))
-    RETURNING s.*, CASE s.key
-        WHEN '' THEN s.id
-        ELSE ('x' || encode(substr(sha256(convert_to(s.key, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint
-    END % (SELECT count(*) FROM heads) AS partition
-), placed AS (
-    INSERT INTO log_records (partition, "offset", size, staged_at, action, object, key, data, headers)
-    SELECT h.partition, h.next_offset - 1 + row_number() OVER (PARTITION BY h.partition ORDER BY m.id),
-        size, staged_at, action, object, key, data, headers
-    FROM moved AS m JOIN heads AS h ON h.partition = m.partition
-), advanced AS (
-    UPDATE log_partitions AS p
-    SET next_offset = p.next_offset + n.records, low_water = CASE p.partition WHEN 0 THEN $3 ELSE p.low_water END
-    FROM (SELECT partition, count(*) AS records FROM moved GROUP BY partition) AS n
-    WHERE p.partition = n.partition
-    RETURNING pg_notify('log_records', p.partition::text)
+	// The term ends those before it: what they would number finds another epoch. The
+	// session that holds the lock ($1) must be one of the same server: after a failover,
+	// one of the two may be with the old primary.
+	// Index: none, it is one row.
+	sqlBeginNumbering = `
+UPDATE unilog.log SET epoch = epoch + 1
+WHERE EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = $1 AND objsubid = 2
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND classid = 'unilog.staged_records'::regclass AND objid = 2
 )
-SELECT count(*), coalesce(max(id), 0) FROM moved`
+RETURNING epoch, partitions, low_water, pg_notify('unilog:numbered', ''),
+    -- A transaction that has notified cannot be prepared.
+    current_setting('max_prepared_transactions')::int = 0 AND EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = 'unilog.staged_records'::regclass
+            AND tgname = 'staged_records_wake' AND tgenabled IN ('O', 'A'))`
 
-	sqlStaged = `SELECT (SELECT id FROM staged_log_records WHERE id > $1 ORDER BY id LIMIT 1) IS NOT NULL`
+	sqlListenStaged = `LISTEN "unilog:staged"`
 )
 
-// numberer numbers for all partitions, on behalf of the leader of the first one
-// and in a session of its own. What it numbers the publishers read from the archive.
+// quietPause is the least time between two steps that found records for which it is
+// worth to lie down: who wakes the numberer has to notify, which costs writers.
+const quietPause = 5 * time.Millisecond
+
+// errNotElected says that the session that holds the numberer's lock is not one of the
+// same server.
+var errNotElected = errors.New("unilog: the lock of the streamer that numbers is not on this server: has the database failed over?")
+
+// numberer gives the staged records their offsets, for all partitions, while it is
+// elected. It has a session of its own.
 type numberer struct {
-	waiter
-	cfg  Config
-	log  *slog.Logger
-	term unilog.Term // of the first partition
+	cfg   *Config
+	log   *slog.Logger
+	reign *reign
+	ring  *ring
+	part  *part
+	epoch int64
 
-	limit      int
-	numbered   []int64 // of each partition
-	chunks     map[int]archive.Chunks
-	lastUpkeep time.Time
-	complaint  string
+	session *session
+	low     lowWater
+	wakes   bool // writers wake it
+	asleep  bool // it has the lock that makes them do so
+	idle    bool // there was nothing at the last look
+	backlog bool // the last step was a large one
+	movedAt time.Time
 
-	cancel context.CancelFunc
-	done   chan struct{} // closed when it has ended
-	err    error
+	limit   int  // records of the next step: fewer after a failure
+	partial bool // the last step left out partitions that were not compared
+
+	merging   map[int]merging // small batches at the end of each partition
+	toMerge   []merging
+	upkeptAt  time.Time
+	complaint string // the last failure of the upkeep, reported
 }
 
-func (p *publisher) newNumberer(ctx context.Context) (*numberer, error) {
-	pooled, err := p.cfg.DB.Acquire(ctx)
+// beginNumbering begins a term of the streamer that numbers, whose lock the elector's
+// session has.
+func (r *reign) beginNumbering(ctx context.Context, part *part) (*numberer, error) {
+	s, err := connect(ctx, r.cfg)
 	if err != nil {
-		return nil, fmt.Errorf("connect to Postgres: %w", err)
+		return nil, err
 	}
-	l := p.lead
 	n := &numberer{
-		waiter: waiter{conn: pooled.Hijack(), silence: l.silence, low: l.low, wakes: l.wakes},
-		cfg:    p.cfg, log: p.log, term: l.term, limit: p.numberLimit,
+		cfg: r.cfg, log: r.log, reign: r, ring: r.ring, session: s, part: part, limit: part.allowed(r.cfg.BatchRecords),
+		merging: map[int]merging{},
 	}
-	_, err = n.conn.Exec(ctx, `SELECT $1::text, `+sqlSession, "", fmt.Sprint(l.silence.Milliseconds()))
-	if err == nil {
-		err = n.listen(ctx, p.cfg.DB, true)
-	}
-	if err == nil {
-		n.chunks, err = archive.ListChunks(ctx, n.conn)
-	}
-	if err == nil {
-		err = n.look(ctx)
-	}
-	if err != nil {
-		n.stop()
+	if err := n.begin(ctx, r.session.conn.PgConn().PID()); err != nil {
+		s.close()
 		return nil, fmt.Errorf("begin to number: %w", err)
 	}
+	r.setEpoch(n.epoch)
+	n.log.Info("numbering", "epoch", n.epoch)
 	return n, nil
 }
 
-// look reads how far each partition is numbered.
-func (n *numberer) look(ctx context.Context) (err error) {
-	rows, _ := n.conn.Query(ctx, archive.SQLNumbered)
-	n.numbered, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-	return err
-}
-
-// keepOn numbers from now on, until stop, and returns why it has ended, if it has.
-func (n *numberer) keepOn() error {
-	if n.done != nil {
-		select {
-		case <-n.done:
-			return n.err
-		default:
-			return nil
+func (n *numberer) begin(ctx context.Context, elected uint32) error {
+	var partitions int
+	var low int64
+	err := n.session.commit(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, n.cfg.Schema.SQL(sqlListenStaged)); err != nil {
+			return err
 		}
+		batch := &pgx.Batch{}
+		batch.Queue(n.cfg.Schema.SQL(locks.SQLNumbering)) // after what the one before is doing
+		batch.Queue(n.cfg.Schema.SQL(sqlBeginNumbering), elected).QueryRow(func(row pgx.Row) error {
+			var notified any
+			return row.Scan(&n.epoch, &partitions, &low, &notified, &n.wakes)
+		})
+		return conn.SendBatch(ctx, batch).Close()
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errNotElected
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	n.cancel, n.done = cancel, make(chan struct{})
-	go func() {
-		defer close(n.done)
-		n.err = n.run(ctx)
-	}()
-	return nil
+	if err != nil {
+		return err
+	}
+	n.low.forget(low)
+	return n.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		return n.low.look(ctx, conn, n.cfg.Schema)
+	})
 }
 
-// stop ends the numbering and its session.
-func (n *numberer) stop() {
-	if n.cancel != nil {
-		n.cancel()
-		<-n.done
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), loop.FarewellTimeout)
-	defer cancel()
-	if err := n.conn.Close(ctx); err != nil {
-		n.log.Debug("the numbering session was lost", "err", err)
-	}
+// close ends the numbering and its session.
+func (n *numberer) close() {
+	n.session.close()
+	n.ring.look() // what was committed last may not have been told
 }
 
-func (n *numberer) run(ctx context.Context) error {
+// run numbers until ctx ends.
+func (n *numberer) run(ctx, work context.Context) error {
+	stop := n.session.keepAlive(n.cfg.SessionTimeout)
+	defer stop()
 	idle := loop.Backoff{First: idleFirst, Most: idleMost}
 	for ctx.Err() == nil {
-		if time.Since(n.lastUpkeep) >= n.cfg.upkeepPause {
-			n.upkeep(ctx)
-		}
-		moved, err := n.number(ctx, true)
+		n.ring.wait(ctx)
+		moved, err := n.step(work, true)
 		if err != nil {
 			return err
 		}
+		n.part.well(work)
 		if moved > 0 {
 			idle.Reset()
-			continue
 		}
-		if n.asleep {
-			n.rest(ctx, &idle, min(n.silence/2, max(0, n.cfg.upkeepPause-time.Since(n.lastUpkeep))))
-		} else {
-			idle.Wait(ctx)
+		// Whoever staged before it lay down does not wake it.
+		if _, _, due := n.low.due(); n.idle && (moved == 0 || n.asleep && !due) {
+			n.rest(ctx, &idle)
 		}
 	}
 	return nil
 }
 
-// once numbers one batch, for RunOnce, which drives the numberer itself.
-func (n *numberer) once(ctx context.Context) (moved int, err error) {
-	if time.Since(n.lastUpkeep) >= n.cfg.upkeepPause {
+// step looks after the archive if it is time, and gives the oldest staged records their
+// offsets, if there are any. It returns how many that were.
+func (n *numberer) step(ctx context.Context, sleeps bool) (moved int, err error) {
+	if time.Since(n.upkeptAt) >= n.cfg.upkeepPause {
 		n.upkeep(ctx)
 	}
-	return n.number(ctx, false)
-}
-
-// number gives the oldest staged records their offsets, if there are any.
-func (n *numberer) number(ctx context.Context, sleeps bool) (moved int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
-	defer cancel()
-	if n.idle {
-		staged := false
-		err := n.waiter.look(ctx, sleeps, func(batch *pgx.Batch) {
-			batch.Queue(sqlStaged, n.low.mark).QueryRow(func(row pgx.Row) error { return row.Scan(&staged) })
-		})
-		if err != nil {
-			return 0, fmt.Errorf("look for staged records: %w", err)
+	for {
+		moved, err = n.stepOnce(ctx, sleeps)
+		if !errors.Is(err, errEndedMeanwhile) {
+			return moved, err
 		}
-		if !staged {
-			n.low.passedAll()
-			return 0, nil
-		}
-	}
-	if err := n.getUp(ctx); err != nil {
-		return 0, err
-	}
-	for i, numbered := range n.numbered {
-		cs := n.chunks[i]
-		err := cs.EnsureRoom(ctx, n.conn, n.term, i, numbered, int64(n.limit), n.cfg.chunkRecords)
-		if n.chunks[i] = cs; err != nil {
+		if err := n.lookAtWriters(ctx); err != nil {
 			return 0, err
 		}
 	}
-	var last int64
-	batch := &pgx.Batch{}
-	batch.Queue(archive.SQLLockHeads)
-	batch.Queue(sqlNumberMany, n.limit, archive.BatchBytes, n.low.mark).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&moved, &last)
-	})
-	batch.Queue(archive.SQLNumbered).Query(func(rows pgx.Rows) (err error) {
-		n.numbered, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-		return err
-	})
-	if err := n.conn.SendBatch(ctx, batch).Close(); err != nil {
-		if tookTooLong(err) {
-			n.limit = max(1, n.limit/2)
-		}
-		return 0, fmt.Errorf("number staged records: %w", err)
-	}
-	n.idle = moved == 0 // the next look says whether nothing is staged
-	n.low.passed(last)
-	if moved > 0 {
-		n.limit = min(n.limit+n.limit/8+1, n.cfg.BatchRecords)
-	}
-	return moved, nil
 }
 
-// upkeep makes room in the archive and moves the low-water mark. What fails is
-// reported and tried again.
-func (n *numberer) upkeep(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
-	defer cancel()
-	n.lastUpkeep = time.Now()
-	err := n.low.move(ctx, n.conn, n.cfg.DB)
-	for i, numbered := range n.numbered {
-		cs := n.chunks[i]
-		err = errors.Join(err, cs.AddAhead(ctx, n.conn, n.term, i, numbered, n.cfg.chunkRecords))
-		n.chunks[i] = cs
+// errEndedMeanwhile says that nothing was numbered: a transaction has ended whose first
+// records come before those that were asked for.
+var errEndedMeanwhile = errors.New("unilog: a transaction has ended meanwhile")
+
+// stepOnce returns errEndedMeanwhile if it is to be called again.
+func (n *numberer) stepOnce(ctx context.Context, sleeps bool) (moved int, err error) {
+	if n.idle {
+		staged, err := n.look(ctx, sleeps)
+		if err != nil {
+			return 0, err
+		}
+		if !staged {
+			n.low.passed(math.MaxInt64, 0)
+			return n.search(ctx, sleeps)
+		}
 	}
-	complaint := ""
+	after, upTo := n.low.start(n.cfg.walkIDs), int64(math.MaxInt64)
+	if after > n.low.low {
+		// What was committed before a record was staged comes before it.
+		if err := n.lookAtWriters(ctx); err != nil {
+			return 0, err
+		}
+		if moved, err := n.searchDue(ctx); moved > 0 || err != nil {
+			return moved, err
+		}
+		after, upTo = n.low.high, n.low.last
+	}
+	// After a while without records there is probably no second one: look in the same
+	// round trip.
+	liesDown := sleeps && time.Since(n.movedAt) > quietPause && upTo == math.MaxInt64
+	moved, last, err := n.number(ctx, after, upTo, liesDown)
 	if err != nil {
-		complaint = loop.OneLine(err).Error()
+		return 0, err
 	}
-	if complaint != "" && complaint != n.complaint {
-		n.log.Warn("upkeep failed: records are numbered all the same", "err", complaint)
+	n.backlog = moved >= n.limit/2
+	if moved > 0 {
+		n.movedAt = time.Now()
 	}
-	n.complaint = complaint
+	if !liesDown {
+		n.idle = moved == 0 // the next look says whether nothing is staged
+	}
+	if !n.partial {
+		if n.idle {
+			last = upTo
+		}
+		n.low.passed(last, moved)
+	}
+	if n.low.numbered >= lookRecords {
+		err = n.lookAtWriters(ctx)
+	}
+	if moved == 0 && err == nil {
+		return n.search(ctx, sleeps)
+	}
+	return moved, err
+}
+
+// search numbers what transactions have committed late, with ids that were passed. It
+// looks for them from time to time, and each time for who takes single steps.
+func (n *numberer) search(ctx context.Context, sleeps bool) (moved int, err error) {
+	if n.low.wantsLook() || !sleeps && len(n.low.segments) > 0 {
+		if err := n.lookAtWriters(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return n.searchDue(ctx)
+}
+
+func (n *numberer) searchDue(ctx context.Context) (moved int, err error) {
+	for {
+		after, upTo, due := n.low.due()
+		if !due {
+			return moved, nil
+		}
+		found, _, err := n.number(ctx, after, upTo, false)
+		if err != nil || found > 0 {
+			return moved + found, err // there may be more
+		}
+		if n.partial {
+			return moved, nil
+		}
+		n.low.searched(upTo)
+	}
+}
+
+func (n *numberer) lookAtWriters(ctx context.Context) error {
+	return n.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		return n.low.look(ctx, conn, n.cfg.Schema)
+	})
+}
+
+// numbered is what a step gave to one partition.
+type numbered struct {
+	partition int
+	batch     batch
+	first     int64
+	last      int64
+}
+
+// number gives records whose ids lie after one and up to another their offsets, commits
+// and hands them on. It returns how many, and the last id. It may look whether that was
+// all, and then lie down.
+func (n *numberer) number(ctx context.Context, after, upTo int64, liesDown bool) (moved int, last int64, err error) {
+	var all []numbered
+	asleep, staged := false, true
+	began := time.Now()
+	_, partitions, published, _ := n.reign.unrecorded()
+	err = n.session.commit(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		batch := &pgx.Batch{}
+		if n.asleep {
+			batch.Queue(n.cfg.Schema.SQL(sqlGetUp))
+		}
+		batch.Queue(n.cfg.Schema.SQL(locks.SQLNumbering))
+		batch.Queue(n.cfg.Schema.SQL(sqlNumber), n.epoch, n.limit, archive.BatchBytes, after, upTo, n.ring.led(), partitions, published, n.reign.elsewhere.Load()).
+			Query(func(rows pgx.Rows) (err error) {
+				all, moved, last, err = n.collect(rows)
+				return err
+			})
+		if open := n.low.below(after); len(open) > 0 {
+			// After the statement's snapshot: it has then seen nothing of them.
+			batch.Queue(n.cfg.Schema.SQL(sqlStillOpen), open)
+		}
+		if liesDown {
+			n.queueLook(batch, n.wakes, after, &asleep, &staged)
+		}
+		return conn.SendBatch(ctx, batch).Close()
+	})
+	if postgres.SQLState(err) == divisionByZero {
+		n.asleep = false
+		return 0, 0, errEndedMeanwhile
+	}
+	if err != nil {
+		if tookTooLong(err) {
+			n.limit = max(1, n.limit/2)
+			n.part.allow(n.limit)
+		}
+		return 0, 0, fmt.Errorf("number staged records: %w", err)
+	}
+	n.asleep = asleep
+	if liesDown {
+		n.idle = !staged
+	}
+	for _, b := range all {
+		b.batch.took = time.Since(began)
+		n.ring.push(b.partition, b.last, b.batch)
+		n.noteBatch(b)
+	}
+	if moved > 0 {
+		n.limit = min(n.limit+n.limit/8+1, n.cfg.BatchRecords)
+		n.part.allow(n.limit)
+	}
+	return moved, last, nil
+}
+
+// collect reads the rows of sqlNumber.
+func (n *numberer) collect(rows pgx.Rows) (all []numbered, moved int, last int64, err error) {
+	defer rows.Close()
+	found := false
+	for rows.Next() {
+		found = true
+		var active, compared, bytes int
+		var first *int64 // none in the row without a batch
+		var b numbered
+		if err := rows.Scan(&active, &compared, &last, &moved, &b.partition, &b.last, &bytes, &first, nil, nil, nil, nil, nil, nil); err != nil {
+			return nil, 0, 0, err
+		}
+		n.partial = compared < active
+		if b.partition < 0 {
+			continue
+		}
+		b.batch.bytes, b.first = bytes, *first
+		if rows.RawValues()[8] != nil {
+			if b.batch.entries, err = archive.Append(nil, rows, 7, b.partition); err != nil {
+				return nil, 0, 0, err
+			}
+		}
+		all = append(all, b)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, 0, 0, err
+	}
+	if !found {
+		return nil, 0, 0, errNumbersElsewhere
+	}
+	return all, moved, last, nil
+}
+
+// divisionByZero is how sqlStillOpen fails.
+const divisionByZero = "22012"
+
+// errNumbersElsewhere says that the term of the streamer that numbers is over.
+var errNumbersElsewhere = errors.New("unilog: another streamer numbers, or the number of partitions has changed")
+
+// tookTooLong says whether less at a time may succeed.
+func tookTooLong(err error) bool {
+	switch postgres.SQLState(err) {
+	case "57014", // statement_timeout
+		"54000", "53200": // an array or a row is too long, or the memory too short
+		return true
+	}
+	return errors.Is(err, context.DeadlineExceeded)
 }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/locks"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -26,12 +30,12 @@ func TestNumberingThatTakesTooLong(t *testing.T) {
 			w.Exec(`
 				CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$
 				BEGIN
-					IF (SELECT count(*) FROM numbered) > 4 THEN
+					IF (SELECT sum(cardinality(data)) FROM numbered) > 4 THEN
 						RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = 'query_canceled';
 					END IF;
 					RETURN NULL;
 				END $$`)
-			w.Exec(`CREATE TRIGGER slow AFTER INSERT ON log_records REFERENCING NEW TABLE AS numbered EXECUTE FUNCTION be_slow()`)
+			w.Exec(`CREATE TRIGGER slow AFTER INSERT ON unilog.batches REFERENCING NEW TABLE AS numbered EXECUTE FUNCTION be_slow()`)
 			stop := running(w, w.Streamer(func(cfg *streamer.Config) { cfg.BatchRecords = 16 }))
 			w.CommitMany(32)
 			w.AwaitPublished(32)
@@ -68,11 +72,13 @@ func TestLostNumbererIsReplacedDuringABacklog(t *testing.T) {
 			}
 			switch published++; published {
 			case 1:
-				w.Exec(`SELECT pg_terminate_backend($1)`, s.Sessions(0)[1].PgConn().PID())
-				world.Receive(w, "the numbering to end", s.Numbering())
+				w.AwaitSleep() // only the one that numbers has the lock for it
+				w.Exec(`SELECT pg_terminate_backend(pid, 300000) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'
+					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+					AND classid::integer = ` + locks.Staged + ` AND objid = 0 AND objsubid = 2`)
 				w.CommitKeyed(1, 1, second)
 			case 2:
-				world.AwaitQuery(w, "the number of staged records", 0, `SELECT count(*) FROM staged_log_records`)
+				world.AwaitQuery(w, "the number of staged records", 0, `SELECT count(*) FROM unilog.staged_records`)
 			}
 			return nil
 		}
@@ -95,10 +101,14 @@ func TestNumbererWaitsForTheHeads(t *testing.T) {
 	w.CommitMany(2)
 	w.Drain(s)
 	tx := w.Begin()
-	_, err := tx.Exec(w.Ctx, `INSERT INTO log_records (partition, "offset", size, staged_at, action, object, key, data, headers)
-		SELECT partition, next_offset, 0, now(), 'note', 'nothing', '', '{"amount": 0}', '{}' FROM log_partitions`)
+	_, err := tx.Exec(w.Ctx, locks.SQLNumbering)
 	w.Must(err)
-	_, err = tx.Exec(w.Ctx, `UPDATE log_partitions SET next_offset = next_offset + 1`)
+	for p := range 2 {
+		e := unilog.Entry{Partition: p, StagedAt: time.Now(), Record: world.Record("0")}
+		w.Must(tx.QueryRow(w.Ctx, `SELECT next_offset FROM unilog.partitions WHERE partition = $1`, p).Scan(&e.Offset))
+		w.Must(world.Archive(w.Ctx, tx, []unilog.Entry{e}))
+	}
+	_, err = tx.Exec(w.Ctx, `UPDATE unilog.partitions SET next_offset = next_offset + 1`)
 	w.Must(err)
 	w.CommitMany(2)
 	var numbering errgroup.Group
@@ -153,7 +163,7 @@ func TestKeysKeepTheirOrderInPartitions(t *testing.T) {
 		w.Must(err)
 		w.WantCount("partitions that the log tells of", head.Partitions, 4)
 	}
-	w.WantCount("known as published", int(world.Query[int64](w, `SELECT sum(published_offset)::bigint FROM log_partitions`)), 400)
+	w.WantCount("known as published", int(world.Query[int64](w, `SELECT sum(published_offset)::bigint FROM unilog.partitions`)), 400)
 }
 
 func TestRecordsWithoutAKeyAreSpread(t *testing.T) {
@@ -174,19 +184,103 @@ func TestPlanOfNumberingForMany(t *testing.T) {
 	w.Repartition(8, 1)
 	s := w.Streamer()
 	w.CommitMany(8)
-	w.Drain(s) // there are chunks now
+	w.Drain(s)
 	w.CommitMany(100_000)
 	for _, analyzed := range []bool{false, true} {
 		if analyzed {
 			w.Exec(`ANALYZE`)
 		}
 		for _, plan := range []string{
-			w.Explain(streamer.SQLNumberMany, 1000, 4<<20, 0),
-			w.Explain(streamer.SQLStaged, 0),
+			explain(w, streamer.SQLNumber, numberingArgs(w, 0, math.MaxInt64)...),
+			explain(w, streamer.SQLStaged, 0),
 		} {
-			if !strings.Contains(plan, "using staged_log_records_pkey") || strings.Contains(plan, "Seq Scan on staged_log_records") {
+			if !strings.Contains(plan, "staged_records_pkey") || strings.Contains(plan, "Seq Scan on staged_records") {
 				t.Errorf("analyzed %v: the plan is\n%s", analyzed, plan)
 			}
 		}
+	}
+}
+
+// TestTroubleOfWhoNumbersPasses ends the session that numbers, while the partition's
+// leader goes on: what was noted of it is taken back when all is well.
+func TestTroubleOfWhoNumbersPasses(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Exec(`CREATE TABLE troubles (trouble text)`)
+	w.Exec(`
+		CREATE FUNCTION note_trouble() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			INSERT INTO public.troubles VALUES (NEW.trouble);
+			RETURN NULL;
+		END $$`)
+	w.Exec(`CREATE TRIGGER note AFTER UPDATE ON unilog.partitions FOR EACH ROW WHEN (NEW.trouble IS NOT NULL) EXECUTE FUNCTION note_trouble()`)
+	w.Runs()
+	w.AwaitSleep()
+	w.Exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 2
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		AND classid::integer = `+locks.Staged+` AND objid = $1`, locks.Sleep)
+	await.True(t, "a trouble to be noted", func() bool { return world.Query[int](w, `SELECT count(*) FROM troubles`) > 0 })
+	w.Commit("5")
+	w.Published(1)
+	await.True(t, "the trouble to be over", func() bool {
+		return world.Query[bool](w, `SELECT trouble IS NULL AND troubled_at IS NULL FROM unilog.partitions`)
+	})
+}
+
+// keysOf returns a key of each partition.
+func keysOf(partitions int) []string {
+	found := make([]string, partitions)
+	for _, key := range world.Keys(20 * partitions) {
+		found[unilog.PartitionOf(key, partitions)] = key
+	}
+	return found
+}
+
+// TestPartitionThatIsNotComparedWaits keeps the lead of one partition from anybody: what
+// belongs to it stays staged, and the low-water mark waits for it.
+func TestPartitionThatIsNotComparedWaits(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Repartition(3, 1)
+	keys := keysOf(3)
+	other := w.Begin()
+	_, err := other.Exec(w.Ctx, `SELECT pg_advisory_xact_lock(`+locks.Leader+`, 1)`)
+	w.Must(err)
+	s := w.Streamer(func(cfg *streamer.Config) { cfg.BatchRecords = 4 })
+	staged := func() int {
+		return world.Query[int](w, `SELECT count(*) FROM unilog.staged_records WHERE key = $1`, keys[1])
+	}
+	all := func() int { return world.Query[int](w, `SELECT count(*) FROM unilog.staged_records`) }
+	w.CommitKeyed(1, 10, keys...)
+	w.WantCount("published of the others", w.Drain(s), 20)
+	w.Must(s.Upkeep(w.Ctx))
+	w.CommitKeyed(11, 20, keys...)
+	w.WantCount("published of the others", w.Drain(s), 20)
+	w.Must(s.Upkeep(w.Ctx))
+	w.WantCount("staged of the one that nobody leads", staged(), 20)
+	w.WantCount("staged", all(), 20)
+	first := world.Query[int64](w, `SELECT min(id) FROM unilog.staged_records`)
+	if mark := world.Query[int64](w, `SELECT low_water FROM unilog.log`); mark >= first {
+		t.Errorf("the mark is %d, and id %d is staged", mark, first)
+	}
+	w.Must(other.Rollback(w.Ctx))
+	w.WantCount("published when it is led", w.Drain(s), 20)
+	w.WantCount("staged", all(), 0)
+	wantKeys(w, 3, 20, keys...)
+}
+
+// TestLowWaterOfSeveral saves the mark, whichever partition gets records.
+func TestLowWaterOfSeveral(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(2, 1)
+	s := w.Streamer()
+	key := keysOf(2)[1]
+	for i := range 6 {
+		w.CommitKeyed(50*i+1, 50*i+50, key)
+		w.Drain(s)
+	}
+	if last, mark := lastStaged(w), tidied(w, s); mark != last {
+		t.Errorf("the mark is %d, and the last id %d", mark, last)
 	}
 }

@@ -3,10 +3,13 @@ package streamer_test
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -53,4 +56,27 @@ func TestObserversAreTold(t *testing.T) {
 	first.Want(w,
 		"numbered 4-4 true", "appended 4-4 true "+unilog.ErrBehind.Error(), "lost after 0", "appended 1-4 true <nil>")
 	second.Want(w, first...)
+}
+
+// TestObserversAreToldOfAllThatIsNumbered fails after an append, while what comes next
+// has been numbered already: each record is told of once.
+func TestObserversAreToldOfAllThatIsNumbered(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	var told atomic.Int64
+	var once sync.Once
+	w.Runs(func(cfg *streamer.Config) {
+		cfg.Observer.Numbered = func(entries []unilog.Entry, _ time.Duration) { told.Add(int64(len(entries))) }
+		cfg.Hooks.AfterAppend = func(context.Context, []unilog.Entry) (err error) {
+			once.Do(func() {
+				w.Commit("2")
+				await.Equal(t, "the next offset", 3, func() int { return world.Query[int](w, `SELECT next_offset FROM unilog.partitions`) })
+				err = unilog.ErrSimulated
+			})
+			return err
+		}
+	})
+	w.Commit("1")
+	w.Published(2)
+	await.Equal(t, "the records that were told of", 2, told.Load)
 }

@@ -6,26 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/archive"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/retention"
 )
 
 // Config says what a streamer reads and writes. DB and Log are required.
 type Config struct {
-	// DB is the database that records are staged in. The leader of a partition
-	// keeps a connection of the pool for itself. Where there are several partitions,
-	// the leader of the first one keeps one more, and so does each streamer.
+	// DB is the database that records are staged in. Beside the pool's connections,
+	// which it uses for moments, a streamer makes two of its own like them, whatever the
+	// number of partitions: one that holds its locks, and, if it is elected, one that
+	// numbers.
 	DB *pgxpool.Pool
 	// Log is where the records go.
 	Log unilog.Log
+	// Schema is the one that the log's tables are in: default [unilog.DefaultSchema].
+	Schema unilog.Schema
 	// BatchRecords bounds a batch, in records: 1 to 100,000, default 5,000. A
 	// batch is also bounded to about 4 MiB.
 	BatchRecords int
@@ -34,6 +34,10 @@ type Config struct {
 	// not applied them, up to a hundred times as many; from there on they read
 	// the archive.
 	KeepRecords int64
+	// KeepBytes bounds all that the log keeps of a partition, in bytes of the records'
+	// fields: default 256 MiB. The archive has the rest. A log that is out of memory
+	// keeps less.
+	KeepBytes int64
 	// Retention is how long the archive keeps a record at least: default 24
 	// hours. It keeps longer what a consumer of this database has not applied,
 	// unless that consumer has been silent for longer than ConsumerExpiry.
@@ -56,35 +60,34 @@ type Config struct {
 	// appendRecords bounds one append of a batch, in records, and so the time
 	// for which it holds the log.
 	appendRecords int
-	// ChunkRecords is how many offsets a chunk of the archive spans.
-	chunkRecords int64
+	// walkIDs is how many ids of rows that are gone a step rather walks over than to look
+	// who may still commit some of them.
+	walkIDs int64
 	// upkeepPause is the constant of this name, but for tests.
 	upkeepPause time.Duration
 }
 
 // Streamer moves staged records to the log: it numbers them, publishes them,
-// and trims what is no longer needed. Any number may run; each partition has one
-// leader, and no streamer leads more than its share of them, rounded up.
+// and trims what is no longer needed. Any number may run; one of them numbers, each
+// partition has one leader, and no streamer leads more than its share of them, rounded
+// up.
 //
 // A Streamer is not safe for concurrent use, but for its Ready.
 type Streamer struct {
-	cfg  Config
-	log  *slog.Logger
-	seat seats
+	cfg       Config
+	log       *slog.Logger
+	readiness loop.Readiness // of its session
+	standing  loop.Readiness // of the log, while it stands by
+	parts
+	upkeep upkeep
 
-	// publishers are those of the partitions that it knows of.
-	mu         sync.Mutex
-	publishers []*publisher
+	// What RunOnce keeps from one call to the next.
+	reign    *reign
+	numberer *numberer
+	used     time.Time
 }
 
 const (
-	// idleMost bounds the pause between looks at an empty staging table of a leader
-	// that cannot sleep.
-	idleFirst, idleMost = time.Millisecond, 20 * time.Millisecond
-	// standbyPause is the time between a standby's attempts to lead.
-	standbyPause = 250 * time.Millisecond
-	// standbyTimeout bounds a standby's look at the log.
-	standbyTimeout = time.Second
 	// upkeepPause is the time between looks at the log's head and trimming.
 	upkeepPause = time.Second
 
@@ -101,19 +104,25 @@ func New(cfg Config) (*Streamer, error) {
 		return nil, errors.New("streamer: Config.Log is required")
 	}
 	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 5000)
-	cfg.KeepRecords = cmp.Or(cfg.KeepRecords, 10_000)
+	cfg.KeepRecords = cmp.Or(cfg.KeepRecords, retention.KeepRecords)
+	cfg.KeepBytes = cmp.Or(cfg.KeepBytes, retention.KeepBytes)
 	cfg.Retention = cmp.Or(cfg.Retention, 24*time.Hour)
-	cfg.ConsumerExpiry = cmp.Or(cfg.ConsumerExpiry, 7*24*time.Hour)
+	cfg.ConsumerExpiry = cmp.Or(cfg.ConsumerExpiry, retention.ConsumerExpiry)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.SessionTimeout = cmp.Or(cfg.SessionTimeout, 1500*time.Millisecond)
 	cfg.upkeepPause = cmp.Or(cfg.upkeepPause, upkeepPause)
+	cfg.walkIDs = cmp.Or(cfg.walkIDs, 1000)
 	cfg.appendRecords = cmp.Or(cfg.appendRecords, 2500)
-	cfg.chunkRecords = cmp.Or(cfg.chunkRecords, archive.ChunkRecords)
+	if err := cfg.Schema.Check(); err != nil {
+		return nil, fmt.Errorf("streamer: Config.Schema: %w", err)
+	}
 	switch {
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
 		return nil, fmt.Errorf("streamer: Config.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
 	case cfg.KeepRecords < 1:
 		return nil, fmt.Errorf("streamer: Config.KeepRecords is %d: it must be 1 or more", cfg.KeepRecords)
+	case cfg.KeepBytes < 1:
+		return nil, fmt.Errorf("streamer: Config.KeepBytes is %d: it must be 1 or more", cfg.KeepBytes)
 	case cfg.Retention < 0:
 		return nil, fmt.Errorf("streamer: Config.Retention is %v: it must not be negative", cfg.Retention)
 	case cfg.SessionTimeout < leastSessionTimeout:
@@ -121,26 +130,12 @@ func New(cfg Config) (*Streamer, error) {
 	case cfg.ConsumerExpiry < 2*loop.Heartbeat:
 		return nil, fmt.Errorf("streamer: Config.ConsumerExpiry is %v: it must be at least %v", cfg.ConsumerExpiry, 2*loop.Heartbeat)
 	}
-	s := &Streamer{cfg: cfg, log: cfg.Logger, seat: seats{quota: 1}}
-	s.know(1)
-	return s, nil
+	return &Streamer{cfg: cfg, log: cfg.Logger, parts: parts{known: map[int]*part{}}}, nil
 }
 
-// know makes publishers for partitions that it has not known of, and returns them.
-func (s *Streamer) know(partitions int) []*publisher {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := len(s.publishers)
-	for i := before; i < partitions; i++ {
-		s.publishers = append(s.publishers, newPublisher(s.cfg, i))
-	}
-	return s.publishers[before:]
-}
-
-func (s *Streamer) known() []*publisher {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.publishers)
+// rule is what of the configuration says how much is kept.
+func (c *Config) rule() retention.Rule {
+	return retention.Rule{Schema: c.Schema, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry}
 }
 
 // Run streams until ctx ends. Then it finishes the batches in hand, within
@@ -150,63 +145,85 @@ func (s *Streamer) known() []*publisher {
 // and returns an error only where a person must decide: a [unilog.LogAheadError], a
 // [unilog.DivergedError], a [unilog.ForeignLogError] or a [unilog.LogSettingError].
 func (s *Streamer) Run(ctx context.Context) error {
+	s.Close() // what RunOnce has left
 	// What is begun is finished although ctx has ended.
 	work, stop := loop.Outlive(ctx, loop.ShutdownTimeout)
 	defer stop()
-	group, ctx := errgroup.WithContext(ctx)
-	var start func(publishers []*publisher)
-	var share sync.Once
-	start = func(publishers []*publisher) {
-		for _, p := range publishers {
-			group.Go(func() error {
-				return p.run(ctx, work, &s.seat, func(partitions int) {
-					if partitions > 1 {
-						share.Do(func() { group.Go(func() error { s.shareOut(ctx); return nil }) })
-					}
-					start(s.know(partitions))
-				})
-			})
-		}
-	}
-	start(s.known())
-	return group.Wait()
-}
-
-// RunOnce takes the lead of each partition if nobody has it and publishes a batch
-// of it. The database learns of it from the next call, which numbers a batch or
-// finds none. It returns the number of records that it published, 0 if there was
-// nothing to do, and [unilog.ErrStandby] if other streamers lead all partitions.
-//
-// After any error, RunOnce may be called again: what was numbered is published
-// exactly once in the end.
-func (s *Streamer) RunOnce(ctx context.Context) (total int, err error) {
-	leads := false
-	for i := 0; i < len(s.publishers); i++ {
-		p := s.publishers[i]
-		n, err := p.runOnce(ctx)
-		total += n
-		s.know(p.partitions)
-		if errors.Is(err, unilog.ErrStandby) {
+	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.runReign(ctx, work)
+		if err == nil {
 			continue
 		}
-		if err != nil {
-			return total, err
+		if needsDecision(err) {
+			return err
 		}
-		leads = true
+		s.readiness.Note(ctx, err)
+		s.cfg.Observer.failed(err)
+		s.log.Warn("streaming failed: trying again", "err", err)
+		if time.Since(began) > loop.CallTimeout {
+			retry.Reset()
+		}
+		retry.Wait(ctx)
 	}
-	if !leads {
-		return 0, unilog.ErrStandby
+	return nil
+}
+
+// runReign streams for as long as a session lasts.
+func (s *Streamer) runReign(ctx, work context.Context) error {
+	r, err := s.newReign(work)
+	if err != nil {
+		return err
 	}
-	return total, nil
+	defer r.end()
+	e := &elector{reign: r, streamer: s, work: work, workers: map[int]*worker{}, ended: make(chan ended, maxParts)}
+	return e.run(ctx)
+}
+
+// maxParts is how many parts a streamer's work has at the most.
+const maxParts = 1 + 1024
+
+// leadWhile leads a partition until ctx ends, and then finishes the batch in hand.
+func (s *Streamer) leadWhile(ctx, work context.Context, r *reign, partition int) error {
+	l, err := r.begin(work, partition, s.part(partition))
+	if err != nil {
+		return err
+	}
+	r.add(l)
+	defer r.retire(l)
+	if err := l.run(ctx, work); err != nil {
+		return err
+	}
+	if err := r.record(work); err != nil {
+		l.log.Debug("could not record what is published: it will be sent again, and refused", "err", err)
+	}
+	return nil
+}
+
+// numberWhile numbers until ctx ends.
+func (s *Streamer) numberWhile(ctx, work context.Context, r *reign) error {
+	n, err := r.beginNumbering(work, s.part(theNumberer))
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	return n.run(ctx, work)
 }
 
 // Close gives up the lead of all partitions, so that another streamer can lead at
 // once, within some seconds if Postgres does not answer. It is for who calls RunOnce;
 // Run does so itself. A later RunOnce takes the lead again.
 func (s *Streamer) Close() {
-	for _, p := range s.publishers {
-		p.farewell(context.Background())
+	if s.reign == nil {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), loop.FarewellTimeout)
+	defer cancel()
+	if err := s.reign.record(ctx); err != nil {
+		s.log.Debug("could not record what is published: it will be sent again, and refused", "err", err)
+	}
+	s.drop()
 }
 
 // Ready returns nil if the last batch of each partition, or look for one, went
@@ -214,10 +231,11 @@ func (s *Streamer) Close() {
 // publish. A call that gets no answer is noticed when its time is over. Ready is
 // safe for concurrent use with everything else.
 func (s *Streamer) Ready() error {
-	for _, p := range s.known() {
-		if err := p.readiness.Ready(); err != nil {
-			return err
-		}
+	if err := s.readiness.Ready(); err != nil {
+		return err
 	}
-	return nil
+	if err := s.standing.Ready(); err != nil && !errors.Is(err, loop.ErrNotLooked) {
+		return err
+	}
+	return s.ready()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/streamer"
 )
 
@@ -26,11 +27,11 @@ func TestStreamerMovesRecordsToTheLog(t *testing.T) {
 	w.Commit("1", "2")
 	w.Commit("3")
 	w.WantCount("published", w.Drain(s), 3)
-	w.WantCount("staged rows left", world.Query[int](w, `SELECT count(*) FROM staged_log_records`), 0)
+	w.WantCount("staged rows left", world.Query[int](w, `SELECT count(*) FROM unilog.staged_records`), 0)
 	if offsets := w.Offsets(); !slices.Equal(offsets, []int64{1, 2, 3}) {
 		t.Errorf("the log holds the offsets %v", offsets)
 	}
-	if published := world.Query[int64](w, `SELECT published_offset FROM log_partitions`); published != 3 {
+	if published := world.Query[int64](w, `SELECT published_offset FROM unilog.partitions`); published != 3 {
 		t.Errorf("published_offset is %d, want 3", published)
 	}
 }
@@ -86,8 +87,8 @@ func TestZombieDoesNoHarm(t *testing.T) {
 			successor := w.Streamer()
 			takeOver := func(context.Context, []unilog.Entry) error {
 				// The lock goes, the session stays: the worst case.
-				w.Exec(`UPDATE log_partitions SET epoch = epoch + 1`)
-				epoch := world.Query[int64](w, `SELECT epoch FROM log_partitions`)
+				w.Exec(`UPDATE unilog.partitions SET epoch = epoch + 1`)
+				epoch := world.Query[int64](w, `SELECT epoch FROM unilog.partitions`)
 				head, err := w.Log.Head(w.Ctx, 0)
 				w.Must(err)
 				if head.Offset > 0 { // the successor has announced itself to the log, too
@@ -119,7 +120,7 @@ func TestZombieDoesNoHarm(t *testing.T) {
 			if !errors.As(err, &fenced) || zombie.Leads() {
 				t.Errorf("the zombie says %v, and leads: %v", err, zombie.Leads())
 			}
-			if published := world.Query[int64](w, `SELECT published_offset FROM log_partitions`); published != 0 {
+			if published := world.Query[int64](w, `SELECT published_offset FROM unilog.partitions`); published != 0 {
 				t.Errorf("the zombie recorded %d as published", published)
 			}
 			w.Drain(successor)
@@ -131,14 +132,22 @@ func TestZombieDoesNoHarm(t *testing.T) {
 func TestStreamerRefusesALogThatHasDiverged(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOnRedis(t)
-	s := w.Streamer()
 	w.CommitMany(5)
-	w.Drain(s)
+	w.StreamAll()
 	// The database forgets two commits, which the log has, and makes others.
-	w.Exec(`DELETE FROM log_records WHERE "offset" > 3`)
-	w.Exec(`UPDATE log_partitions SET next_offset = 4, published_offset = 3`)
+	forget(w, 3)
 	w.Exec(`DELETE FROM amounts WHERE id > 3`)
 	w.CommitMany(5)
+	// They get their offsets beside another log, or else the comparison would forbid it.
+	crashed := w.Streamer(func(cfg *streamer.Config) {
+		cfg.Log = logtest.NewMemory()
+		cfg.Hooks.AfterNumber = func(context.Context, []unilog.Entry) error { return unilog.ErrSimulated }
+	})
+	if _, err := crashed.RunOnce(w.Ctx); !errors.Is(err, unilog.ErrSimulated) {
+		t.Fatalf("the crash gave %v", err)
+	}
+	crashed.Close()
+	s := w.Streamer()
 	_, err := s.RunOnce(w.Ctx)
 	var diverged *unilog.DivergedError
 	if !errors.As(err, &diverged) || diverged.Offset != 5 {
@@ -288,4 +297,17 @@ func TestReadyIsConcurrent(t *testing.T) {
 	w.AwaitThat("the streamer to be ready", func() bool { return s.Ready() == nil })
 	stop()
 	w.Must(await.Receive(t, "the streamer to end", ended))
+}
+
+// forget takes the first partition of the archive back to an offset, as a restore of the
+// database would.
+func forget(w *world.World, after int64) {
+	w.Helper()
+	w.Exec(`DELETE FROM unilog.batches WHERE partition = 0 AND first_offset > $1`, after)
+	w.Exec(`
+		UPDATE unilog.batches SET last_offset = $1, staged_at = staged_at[:n], action = action[:n], object = object[:n],
+			key = key[:n], data = data[:n], headers = headers[:n]
+		FROM (SELECT last_offset AS was, ($1::bigint - first_offset + 1)::integer AS n FROM unilog.batches WHERE partition = 0) AS cut
+		WHERE partition = 0 AND last_offset = was AND last_offset > $1`, after)
+	w.Exec(`UPDATE unilog.partitions SET next_offset = $1::bigint + 1, published_offset = least(published_offset, $1) WHERE partition = 0`, after)
 }

@@ -43,9 +43,9 @@ func TestStatusSaysWhyTheStreamerFails(t *testing.T) {
 		return got
 	}
 	fail("append to the log: ")
-	began := world.Query[time.Time](n.World, `SELECT troubled_at FROM log_partitions`)
+	began := world.Query[time.Time](n.World, `SELECT troubled_at FROM unilog.partitions`)
 	fail("read the log's head: ")
-	if now := world.Query[time.Time](n.World, `SELECT troubled_at FROM log_partitions`); !now.Equal(began) {
+	if now := world.Query[time.Time](n.World, `SELECT troubled_at FROM unilog.partitions`); !now.Equal(began) {
 		t.Errorf("it began at %v, and then at %v", began, now)
 	}
 
@@ -69,6 +69,7 @@ func TestStatusSaysThatTheLogIsSilent(t *testing.T) {
 		t.Errorf("the trouble is %q", got.Trouble)
 	}
 	world.Heal(n.Redis)
+	s.Close() // it would go on numbering
 	n.Check(1)
 	if got := n.Status(); got.Trouble != "" {
 		t.Errorf("after another leader's success: %q", got.Trouble)
@@ -106,7 +107,7 @@ func TestTroubleThatCannotBeNoted(t *testing.T) {
 	t.Parallel()
 	n := world.SetupNetwork(t)
 	s := n.FarStreamer()
-	n.Exec(`ALTER TABLE log_partitions ADD CONSTRAINT no_note CHECK (trouble IS NULL)`)
+	n.Exec(`ALTER TABLE unilog.partitions ADD CONSTRAINT no_note CHECK (trouble IS NULL)`)
 	n.Redis.Refuse(true)
 	n.Redis.Cut()
 	if _, err := s.RunOnce(n.Ctx); err == nil || !strings.Contains(err.Error(), "read the log's head") {
@@ -117,9 +118,9 @@ func TestTroubleThatCannotBeNoted(t *testing.T) {
 	n.Insist(s.RunOnce, func() {})
 
 	s.Close()
-	n.Exec(`ALTER TABLE log_partitions DROP CONSTRAINT no_note`)
-	n.Exec(`UPDATE log_partitions SET trouble = 'old'`)
-	n.Exec(`ALTER TABLE log_partitions ADD CONSTRAINT no_end CHECK (trouble IS NOT NULL)`)
+	n.Exec(`ALTER TABLE unilog.partitions DROP CONSTRAINT no_note`)
+	n.Exec(`UPDATE unilog.partitions SET trouble = 'old'`)
+	n.Exec(`ALTER TABLE unilog.partitions ADD CONSTRAINT no_end CHECK (trouble IS NOT NULL)`)
 	n.Commit("1")
 	n.Drain(s)
 	s.Close()

@@ -14,9 +14,12 @@ type Backoff struct {
 }
 
 // Wait sleeps for the next pause, or until ctx ends.
-func (b *Backoff) Wait(ctx context.Context) {
+func (b *Backoff) Wait(ctx context.Context) { Sleep(ctx, b.Next()) }
+
+// Next returns the next pause.
+func (b *Backoff) Next() time.Duration {
 	b.next = min(max(2*b.next, b.First), b.Most)
-	Sleep(ctx, b.next/2+rand.N(b.next/2+1))
+	return b.next/2 + rand.N(b.next/2+1)
 }
 
 // Reset makes the next pause the first one again.

@@ -1,0 +1,86 @@
+package streamer_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+// TestNothingIsPublishedThatNoStandbyHas takes the synchronous standby away. A commit
+// whose wait for it was cancelled can be seen, by everyone, and is lost when the standby
+// is promoted: nothing of it may get into the log.
+func TestNothingIsPublishedThatNoStandbyHas(t *testing.T) {
+	t.Parallel()
+	for _, partitions := range []int{1, 2} {
+		t.Run(fmt.Sprint(partitions), func(t *testing.T) {
+			t.Parallel()
+			w, _ := world.SetupOwn(t, "-c", "wal_level=replica", "-c", "max_wal_senders=5")
+			w.Repartition(partitions, 1)
+			var failures atomic.Int64
+			s := w.Streamer(func(cfg *streamer.Config) {
+				cfg.Observer.Failed = func(error) { failures.Add(1) }
+			})
+			stop := running(w, s)
+			w.CommitKeyed(1, 1, world.Keys(8)...)
+			w.AwaitPublished(8)
+
+			w.Exec(`ALTER SYSTEM SET synchronous_standby_names = 'away'`)
+			w.Exec(`SELECT pg_reload_conf()`)
+			w.AwaitThat("commits to wait", func() bool { return !commits(w) })
+			w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error { // on the standby before it went away, say
+				if _, err := tx.Exec(w.Ctx, `SET LOCAL synchronous_commit = local`); err != nil {
+					return err
+				}
+				for _, key := range world.Keys(8) {
+					r := unilog.Record{Action: "note", Object: "amount", Key: key, Data: []byte(`{"amount": 0}`)}
+					if err := unilog.Stage(w.Ctx, tx, r); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+			// The wait is cancelled after some seconds, and what was numbered can be seen.
+			w.AwaitTrue("the records to be numbered", `SELECT sum(next_offset - 1) = 16 FROM unilog.partitions`)
+			before := failures.Load()
+			w.AwaitThat("the streamer to try it twice more", func() bool { return failures.Load() >= before+2 })
+			published := int64(0)
+			for p := range partitions {
+				head, err := w.Log.Head(context.WithoutCancel(w.Ctx), p)
+				w.Must(err)
+				published += head.Offset
+			}
+			if published != 8 {
+				t.Errorf("%d are published that no standby has", published-8)
+			}
+
+			conn, err := w.DB.Acquire(w.Ctx)
+			w.Must(err)
+			for _, sql := range []string{`SET synchronous_commit = local`, `ALTER SYSTEM RESET synchronous_standby_names`, `SELECT pg_reload_conf()`} {
+				_, err = conn.Exec(w.Ctx, sql)
+				w.Must(err)
+			}
+			conn.Release()
+			w.AwaitPublished(16)
+			stop()
+		})
+	}
+}
+
+// commits says whether a commit ends soon.
+func commits(w *world.World) bool {
+	conn, err := w.DB.Acquire(w.Ctx)
+	w.Must(err)
+	defer conn.Release()
+	ctx, cancel := context.WithTimeout(w.Ctx, time.Second)
+	defer cancel()
+	_, err = conn.Exec(ctx, `SELECT pg_logical_emit_message(true, 'test', '')`)
+	return err == nil
+}
