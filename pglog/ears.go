@@ -9,11 +9,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
 )
 
 const (
-	// channel is where the session that numbers records notifies their partitions.
-	channel = "log_records"
+	// Whoever appends notifies the partition here.
+	sqlListen = `LISTEN "unilog:published"`
 
 	// silence is how long the connection may say nothing before it is asked
 	// whether it lives.
@@ -27,11 +29,12 @@ const (
 	connectMost  = 16 * time.Second
 )
 
-// ears hear of what is numbered, on one connection for all reads of a log. It is
+// ears hear of what is published, on one connection for all reads of a log. It is
 // made when the first one waits. Reads do not depend on it: they look by the
 // clock as well, and more often while nothing proves that it hears.
 type ears struct {
-	pool *pgxpool.Pool
+	pool   *pgxpool.Pool
+	schema unilog.Schema
 	// silence and callTimeout are the constants of these names, but for tests.
 	silence, callTimeout time.Duration
 
@@ -45,8 +48,8 @@ type ears struct {
 	hears bool                  // the last thing that happened was a notification
 }
 
-func newEars(pool *pgxpool.Pool) *ears {
-	e := &ears{pool: pool, silence: silence, callTimeout: callTimeout, news: map[int]chan struct{}{}}
+func newEars(pool *pgxpool.Pool, schema unilog.Schema) *ears {
+	e := &ears{pool: pool, schema: schema, silence: silence, callTimeout: callTimeout, news: map[int]chan struct{}{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -71,7 +74,7 @@ func (e *ears) listen(partition int) (news <-chan struct{}, hears bool) {
 	return c, e.hears
 }
 
-// missed notes that something was numbered of which nothing was heard.
+// missed notes that something was published of which nothing was heard.
 func (e *ears) missed() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -121,7 +124,7 @@ func (e *ears) hear() (listened bool) {
 		_ = conn.Close(ctx)
 	}()
 	err = e.within(func(ctx context.Context) error {
-		_, err := conn.Exec(ctx, `LISTEN `+channel)
+		_, err := conn.Exec(ctx, e.schema.SQL(sqlListen))
 		return err
 	})
 	if err != nil {

@@ -3,13 +3,17 @@ package pglog_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+	fixtures "github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/pglog"
@@ -19,8 +23,8 @@ import (
 func (w *world) term() unilog.Term {
 	w.Helper()
 	return unilog.Term{
-		LogID: query[string](w, w.db, `SELECT log_id::text FROM log_partitions WHERE partition = 0`),
-		Epoch: query[int64](w, w.db, `SELECT epoch FROM log_partitions WHERE partition = 0`),
+		LogID: query[string](w, w.db, `SELECT log_id::text FROM unilog.log`),
+		Epoch: query[int64](w, w.db, `SELECT epoch FROM unilog.partitions WHERE partition = 0`),
 	}
 }
 
@@ -46,38 +50,110 @@ func TestNothingToLose(t *testing.T) {
 	}
 }
 
-// TestAppendAsksNobody appends without a database.
-func TestAppendAsksNobody(t *testing.T) {
+// number numbers records, without a streamer, and returns their entries.
+func (w *world) number(tx pgx.Tx, first, last int) (entries []unilog.Entry) {
+	w.Helper()
+	for n := first; n <= last; n++ {
+		entries = append(entries, unilog.Entry{Record: record(n), Offset: int64(n), StagedAt: time.UnixMicro(int64(n)).UTC()})
+	}
+	_, err := tx.Exec(w.ctx, `UPDATE unilog.partitions SET next_offset = $1 WHERE partition = 0`, last+1)
+	w.must(err)
+	w.must(fixtures.Archive(w.ctx, tx, entries))
+	return entries
+}
+
+func (w *world) begin() pgx.Tx {
+	w.Helper()
+	tx, err := w.db.Begin(w.ctx)
+	w.must(err)
+	w.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+	return tx
+}
+
+// TestReadersMeetOnlyWhatIsPublished numbers entries in one batch and publishes them
+// one by one. Of what was committed, and may be lost yet, another process sees nothing.
+func TestReadersMeetOnlyWhatIsPublished(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.stage(1, 5)
-	w.drain(w.streamer())
-	entries, term := w.read(w.log, 0), w.term()
-	pool := w.reader()
-	log := w.open(pool)
-	head, err := log.Claim(w.ctx, term)
-	if err != nil || head != 5 {
-		t.Fatalf("claim: head %d, %v", head, err)
+	reader := w.open(w.reader())
+	tx := w.begin()
+	entries := w.number(tx, 1, 3)
+	w.must(tx.Commit(w.ctx))
+	for n := range entries {
+		read := w.waiting(reader, int64(n))
+		if head, err := reader.Head(w.ctx, 0); err != nil || head.Offset != int64(n) {
+			t.Errorf("with %d of 3 entries published, the head is %+v, %v", n, head, err)
+		}
+		if got := w.read(reader, 0); len(got) != n {
+			t.Errorf("with %d of 3 entries published, a reader meets %v", n, got)
+		}
+		if head, err := w.log.Append(w.ctx, w.term(), entries[n:n+1]); err != nil || head != int64(n+1) {
+			t.Fatalf("append entry %d: head %d, %v", n+1, head, err)
+		}
+		w.want(read(), int64(n+1), int64(n+1))
 	}
-	pool.Close()
-	if head, err = log.Append(w.ctx, term, entries); !errors.Is(err, unilog.ErrAlreadyAppended) || head != 5 {
-		t.Errorf("what another process appended: head %d, %v", head, err)
-	}
-	next := entries[4]
-	next.Offset = 6
-	for _, want := range []error{nil, unilog.ErrAlreadyAppended} {
-		if head, err = log.Append(w.ctx, term, []unilog.Entry{next}); !errors.Is(err, want) || head != 6 {
-			t.Errorf("the next entry: head %d, %v, want %v", head, err, want)
+	w.want(w.read(reader, 0), 1, 3)
+}
+
+// TestProcessesAgree appends by several processes of a term.
+func TestProcessesAgree(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	tx := w.begin()
+	entries, term, another := w.number(tx, 1, 6), w.term(), w.open(w.db)
+	w.must(tx.Commit(w.ctx))
+	append := func(log *pglog.Log, first, last int64, want error, wantHead int64) {
+		t.Helper()
+		if head, err := log.Append(w.ctx, term, entries[first-1:last]); !errors.Is(err, want) || head != wantHead {
+			t.Errorf("%d to %d: head %d, %v; want head %d, %v", first, last, head, err, wantHead, want)
 		}
 	}
-	term.Epoch++
-	if _, err = log.Append(w.ctx, term, []unilog.Entry{next}); err == nil {
-		t.Error("without a database, it appends for a term that it does not know")
+	append(w.log, 1, 3, nil, 3)
+	append(another, 1, 3, unilog.ErrAlreadyAppended, 3)
+	append(another, 5, 6, unilog.ErrBehind, 3)
+	append(another, 4, 5, nil, 5)
+	append(w.log, 4, 5, unilog.ErrAlreadyAppended, 5)
+	if head, err := another.Claim(w.ctx, term); err != nil || head != 5 {
+		t.Errorf("claim: head %d, %v", head, err)
+	}
+	// Commits were lost that nobody waited for: it is published again.
+	w.exec(`UPDATE unilog.partitions SET published_offset = 2`)
+	append(w.log, 6, 6, unilog.ErrBehind, 2)
+	append(w.log, 3, 6, nil, 6)
+	// What was never numbered is not published.
+	beyond := entries[5]
+	beyond.Offset = 7
+	if head, err := w.log.Append(w.ctx, term, []unilog.Entry{beyond}); err == nil {
+		t.Errorf("it published what is not numbered, up to offset %d", head)
+	}
+	// Another streamer leads.
+	w.exec(`UPDATE unilog.partitions SET epoch = epoch + 1, published_offset = 5`)
+	var fenced *unilog.FencedError
+	if _, err := w.log.Append(w.ctx, term, entries[5:]); !errors.As(err, &fenced) || fenced.Newer != term.Epoch+1 {
+		t.Errorf("append by the leader before: %v", err)
 	}
 }
 
-// TestClaimIsNotAheadOfItsStreamer numbers entries that are not appended yet, as
-// the leader of the first partition does for all.
+// TestAppendWaitsForNoDisk sees that a commit which loses nothing does not wait.
+func TestAppendWaitsForNoDisk(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.exec(`CREATE TABLE seen (synchronous_commit text)`)
+	w.exec(`CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$`)
+	w.exec(`CREATE CONSTRAINT TRIGGER note AFTER UPDATE OF published_offset ON unilog.partitions DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION note()`) // at the commit
+	tx := w.begin()
+	entries := w.number(tx, 1, 1)
+	w.must(tx.Commit(w.ctx))
+	_, err := w.log.Append(w.ctx, w.term(), entries)
+	w.must(err)
+	if got := query[string](w, w.db, `SELECT string_agg(synchronous_commit, ' ') FROM seen`); got != "off" {
+		t.Errorf("when an append was committed, synchronous_commit was %s", got)
+	}
+}
+
+// TestClaimIsNotAheadOfItsStreamer numbers entries that are not appended yet.
 func TestClaimIsNotAheadOfItsStreamer(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -89,8 +165,8 @@ func TestClaimIsNotAheadOfItsStreamer(t *testing.T) {
 	if head, err := w.log.Claim(w.ctx, w.term()); err != nil || head != 0 {
 		t.Errorf("claim before anything is appended: head %d, %v", head, err)
 	}
-	if got := w.read(w.log, 0); len(got) != 5 {
-		t.Errorf("what is numbered can be read: %d of 5 entries", len(got))
+	if got := w.read(w.log, 0); len(got) != 0 {
+		t.Errorf("of what is numbered and not published, %d entries can be read", len(got))
 	}
 	w.drain(w.streamer())
 	for name, log := range map[string]*pglog.Log{"this": w.log, "another": w.open(w.db)} {
@@ -98,12 +174,42 @@ func TestClaimIsNotAheadOfItsStreamer(t *testing.T) {
 			t.Errorf("claim by %s process when all is appended: head %d, %v", name, head, err)
 		}
 	}
-	// The database was restored to an earlier time.
-	w.exec(`UPDATE log_partitions SET next_offset = 4, published_offset = 2`)
-	if head, err := w.log.Claim(w.ctx, w.term()); err != nil || head != 3 {
-		t.Errorf("claim in a restored database: head %d, %v, want what it has numbered", head, err)
+}
+
+// TestLogOfASchema has two logs in one database.
+func TestLogOfASchema(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const schema = unilog.Schema("user") // a word of SQL
+	w.must(migration.In(schema).Up(w.ctx, w.db, migration.Log))
+	other, err := pglog.Open(w.ctx, w.db, schema)
+	w.must(err)
+	t.Cleanup(other.Close)
+	pglog.WithoutClock(other)
+	read := w.waiting(other, 0)
+	await.True(t, "a listener", func() bool {
+		return query[bool](w, w.db, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND query = 'LISTEN "user:published"' AND state = 'idle')`)
+	})
+	tx := w.begin()
+	w.must(fixtures.Archive(w.ctx, tx, []unilog.Entry{{Record: record(1), Offset: 1}}))
+	w.must(tx.Commit(w.ctx))
+	w.exec(schema.SQL(`INSERT INTO unilog.batches SELECT * FROM `) + `unilog.batches`)
+	w.exec(schema.SQL(`UPDATE unilog.partitions SET next_offset = 2`))
+	term := unilog.Term{LogID: query[string](w, w.db, schema.SQL(`SELECT log_id::text FROM unilog.log`))}
+	if head, err := other.Append(w.ctx, term, []unilog.Entry{{Record: record(1), Offset: 1}}); err != nil || head != 1 {
+		t.Fatalf("append: head %d, %v", head, err)
 	}
-	w.exec(`UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
+	w.want(read(), 1, 1)
+	if head, err := w.log.Head(w.ctx, 0); err != nil || head.Offset != 0 {
+		t.Errorf("the other log's head is %+v, %v", head, err)
+	}
+	if _, err := pglog.Open(w.ctx, w.db, "No"); err == nil || !strings.Contains(err.Error(), "the schema's name") {
+		t.Errorf("a log in a schema that cannot be: %v", err)
+	}
+	if _, err := pglog.Open(w.ctx, w.db, "nothing_there"); err == nil || !strings.Contains(err.Error(), "is it migrated?") {
+		t.Errorf("a log in a schema that is not there: %v", err)
+	}
 }
 
 func TestClaimOfATermThatTheDatabaseDoesNotKnow(t *testing.T) {
@@ -127,11 +233,11 @@ func TestOpenWithoutTheLog(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	for name, pool := range map[string]func() error{
-		"a database without the log": func() error { _, err := pglog.Open(w.ctx, w.elsewhere()); return err },
+		"a database without the log": func() error { _, err := pglog.Open(w.ctx, w.elsewhere(), ""); return err },
 		"a closed pool": func() error {
 			pool := testenv.Database(t, "source", nil)
 			pool.Close()
-			_, err := pglog.Open(w.ctx, pool)
+			_, err := pglog.Open(w.ctx, pool, "")
 			return err
 		},
 	} {
@@ -147,13 +253,9 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	logtest.Run(t, func(t *testing.T) logtest.Harness {
 		db := testenv.Database(t, "conformance", func(ctx context.Context, pool *pgxpool.Pool) error {
-			if err := migration.Up(ctx, pool, migration.Log); err != nil {
-				return err
-			}
-			_, err := pool.Exec(ctx, `CREATE TABLE log_records_all PARTITION OF log_records DEFAULT`)
-			return err
+			return migration.Up(ctx, pool, migration.Log)
 		})
-		log, err := pglog.Open(t.Context(), db)
+		log, err := pglog.Open(t.Context(), db, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,17 +290,19 @@ func (n *numbering) Append(ctx context.Context, term unilog.Term, entries []unil
 }
 
 func (n *numbering) begin(ctx context.Context, term unilog.Term) error {
-	_, err := n.db.Exec(ctx, `
-		INSERT INTO log_partitions AS p (partition, log_id, epoch) VALUES ($1, $2, $3)
-		ON CONFLICT (partition) DO UPDATE SET log_id = excluded.log_id, epoch = excluded.epoch
-		WHERE p.epoch = 0 OR p.log_id = excluded.log_id AND p.epoch < excluded.epoch`,
-		term.Partition, term.LogID, term.Epoch)
+	_, err := n.db.Exec(ctx, `UPDATE unilog.log SET log_id = $1 WHERE NOT EXISTS (SELECT FROM unilog.partitions WHERE epoch > 0)`, term.LogID)
+	if err == nil {
+		_, err = n.db.Exec(ctx, `
+			INSERT INTO unilog.partitions AS p (partition, epoch) SELECT $1, $3 FROM unilog.log WHERE log_id = $2
+			ON CONFLICT (partition) DO UPDATE SET epoch = excluded.epoch WHERE p.epoch < excluded.epoch`,
+			term.Partition, term.LogID, term.Epoch)
+	}
 	if err == nil && term.Partitions > 0 {
-		_, err = n.db.Exec(ctx, `DELETE FROM log_partitions WHERE partition >= $1`, term.Partitions)
+		_, err = n.db.Exec(ctx, `DELETE FROM unilog.partitions WHERE partition >= $1`, term.Partitions)
 	}
 	if err == nil && term.Partitions > 0 {
 		_, err = n.db.Exec(ctx, `
-			INSERT INTO log_partitions (partition) SELECT generate_series(1, $1 - 1)
+			INSERT INTO unilog.partitions (partition) SELECT generate_series(1, $1 - 1)
 			ON CONFLICT (partition) DO NOTHING`, term.Partitions)
 	}
 	return err
@@ -209,24 +313,13 @@ func (n *numbering) begin(ctx context.Context, term unilog.Term) error {
 func (n *numbering) number(ctx context.Context, term unilog.Term, entries []unilog.Entry) error {
 	return pgx.BeginFunc(ctx, n.db, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
-			UPDATE log_partitions SET next_offset = next_offset + $5
-			WHERE partition = $1 AND log_id = $2 AND epoch = $3 AND next_offset = $4`,
+			UPDATE unilog.partitions AS p SET next_offset = next_offset + $5
+			FROM unilog.log AS l
+			WHERE p.partition = $1 AND l.log_id = $2 AND p.epoch = $3 AND p.next_offset = $4`,
 			term.Partition, term.LogID, term.Epoch, entries[0].Offset, len(entries))
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		var batch pgx.Batch
-		for _, e := range entries {
-			headers, err := unilog.EncodeHeaders(e.Headers)
-			if err != nil {
-				return err
-			}
-			batch.Queue(`
-				INSERT INTO log_records (partition, "offset", size, staged_at, action, object, key, data, headers)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, coalesce($9::text::jsonb, '{}'))`,
-				term.Partition, e.Offset, len(e.Data), e.StagedAt, e.Action, e.Object, e.Key, string(e.Data), headers)
-		}
-		batch.Queue(`SELECT pg_notify('log_records', $1::int::text)`, term.Partition)
-		return tx.SendBatch(ctx, &batch).Close()
+		return fixtures.Archive(ctx, tx, entries)
 	})
 }

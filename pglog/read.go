@@ -21,8 +21,8 @@ const (
 	deafMost  = 250 * time.Millisecond
 )
 
-// Index: log_partitions_pkey.
-const sqlNumbered = `SELECT next_offset - 1 FROM log_partitions WHERE partition = $1`
+// Index: partitions_pkey.
+const sqlPublished = `SELECT published_offset FROM unilog.partitions WHERE partition = $1`
 
 // Read implements [unilog.Log]. It waits without a transaction and without a
 // connection of the pool.
@@ -60,23 +60,18 @@ func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limi
 	}
 }
 
-// look reads what there is.
+// look reads what there is. How far the log goes comes first: what is numbered
+// meanwhile is not for readers yet.
 func (l *Log) look(ctx context.Context, partition int, after int64, limit int) ([]unilog.Entry, error) {
-	// Offsets have no gaps, so this is all that could be asked for, and of the
-	// archive's chunks one or two.
-	entries, err := archive.Read(ctx, l.pool, partition, after, after+int64(limit), limit)
-	if err != nil || len(entries) > 0 {
-		return entries, err
-	}
-	var numbered int64
-	err = l.pool.QueryRow(ctx, sqlNumbered, partition).Scan(&numbered)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	var published int64
+	err := l.pool.QueryRow(ctx, l.schema.SQL(sqlPublished), partition).Scan(&published)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case err != nil:
 		return nil, fmt.Errorf("pglog: read the head of partition %d: %w", partition, err)
-	}
-	if numbered <= after {
+	case published <= after:
 		return nil, nil
 	}
-	// It was numbered meanwhile, or planned before the archive got the chunk, or
-	// what follows was dropped: then the log begins later.
-	return archive.Read(ctx, l.pool, partition, after, numbered, limit)
+	return archive.Read(ctx, l.pool, l.schema, partition, after, published, limit)
 }

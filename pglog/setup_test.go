@@ -67,7 +67,7 @@ func (w *world) elsewhere() *pgxpool.Pool {
 
 func (w *world) open(pool *pgxpool.Pool) *pglog.Log {
 	w.Helper()
-	log, err := pglog.Open(w.ctx, pool)
+	log, err := pglog.Open(w.ctx, pool, "")
 	w.must(err)
 	w.Cleanup(log.Close)
 	return log
@@ -80,7 +80,8 @@ func (w *world) reader() *pgxpool.Pool {
 	role := "reader_" + query[string](w, w.db, `SELECT current_database()`)
 	for _, sql := range []string{
 		"CREATE ROLE " + role + " LOGIN",
-		"GRANT SELECT ON log_records, log_partitions TO " + role,
+		"GRANT USAGE ON SCHEMA unilog TO " + role,
+		"GRANT SELECT ON unilog.batches, unilog.partitions, unilog.log TO " + role,
 	} {
 		w.exec(sql)
 	}
@@ -207,7 +208,7 @@ func (w *world) checkApplied(db *pgxpool.Pool, name string) {
 		w.must(err)
 		return texts
 	}
-	want := read(w.db, `SELECT "offset" || ' ' || data FROM log_records ORDER BY "offset"`)
+	want := read(w.db, `SELECT "offset" || ' ' || data FROM unilog.records ORDER BY "offset"`)
 	got := read(db, `SELECT "offset" || ' ' || data FROM applied WHERE name = $1 ORDER BY n`, name)
 	if len(got) != len(want) {
 		w.Errorf("%s has applied %d records of %d", name, len(got), len(want))
@@ -221,8 +222,8 @@ func (w *world) checkApplied(db *pgxpool.Pool, name string) {
 	}
 }
 
-// listening are the sessions that wait for what is numbered.
-const listening = `datname = current_database() AND query = 'LISTEN log_records' AND state = 'idle'`
+// listening are the sessions that wait for what is published.
+const listening = `datname = current_database() AND query = 'LISTEN "unilog:published"' AND state = 'idle'`
 
 func (w *world) listeners() int {
 	w.Helper()
