@@ -88,7 +88,8 @@ func (e *DivergedError) Error() string {
 
 // CheckpointAheadError says that a consumer has applied offsets that the
 // source's database has never given: one of them was restored to an earlier
-// time without the other.
+// time without the other. Where the archive is another database than the consumer's,
+// the log has to lack them, too: see [ArchiveLagsError].
 type CheckpointAheadError struct {
 	Consumer             string
 	Partition            int
@@ -99,6 +100,23 @@ func (e *CheckpointAheadError) Error() string {
 	return fmt.Sprintf("unilog: the checkpoint of consumer %s in partition %d is %d but its source is only at %d: "+
 		"restore the consumer's state and checkpoint to the time that the source was restored to",
 		e.Consumer, e.Partition, e.Checkpoint, e.Database)
+}
+
+// ArchiveLagsError says that the archive that a consumer was given, a standby or another
+// copy of the source, has not got yet what the consumer needs to see there. It is waited
+// for. What tells it from a [CheckpointAheadError] is that the log itself has the offset,
+// under the id of the consumer's log.
+type ArchiveLagsError struct {
+	Consumer  string
+	Partition int
+	// Offset is the one that is needed, and Archive the last one that is there.
+	Offset, Archive int64
+}
+
+func (e *ArchiveLagsError) Error() string {
+	return fmt.Sprintf("unilog: the archive of consumer %s is at offset %d of partition %d and the log has offset %d, which the archive lacks: waiting until it has that. "+
+		"If it is no standby that lags but was restored to an earlier time, restore the consumer's state and checkpoint to that time, too",
+		e.Consumer, e.Archive, e.Partition, e.Offset)
 }
 
 // LogAheadError says that the log holds records that the database has never

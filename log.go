@@ -30,7 +30,8 @@ type Log interface {
 	// a [DivergedError] if it holds another one in its place, [ErrBehind] if
 	// entries before the first are missing, a [FencedError] if a later epoch has
 	// claimed the log, and a [ForeignLogError] if the log belongs to another
-	// database. In these cases nothing was appended. After any other
+	// database, and one that wraps [ErrLogFull] if the log has no room. In these
+	// cases nothing was appended. After any other
 	// error it is not known whether the entries were appended: calling Append
 	// again with the same entries is safe, and tells.
 	Append(ctx context.Context, term Term, entries []Entry) (head int64, err error)
@@ -40,11 +41,10 @@ type Log interface {
 	Reset(ctx context.Context, term Term, head int64) error
 
 	// Read returns up to limit entries that follow the cursor, in order,
-	// waiting for the first one as long as wait says, and fewer if they are
-	// large. No entries and no error means that there were none within that
-	// time. If entries after the cursor
-	// were trimmed or lost, what is returned begins later: the reader must
-	// compare offsets.
+	// waiting for the first one as long as wait says, and fewer if they have about
+	// [ReadBytes]. No entries and no error means that there were none within that
+	// time. If entries after the cursor were trimmed or lost, what is returned
+	// begins later: the reader must compare offsets.
 	Read(ctx context.Context, partition int, after Cursor, limit int, wait time.Duration) ([]Entry, error)
 
 	// Trim removes entries up to and including an offset. It may keep some of
@@ -52,13 +52,9 @@ type Log interface {
 	Trim(ctx context.Context, partition int, upTo int64) error
 }
 
-// NotifiedLog is a [Log] whose readers read the archive itself.
-type NotifiedLog interface {
-	Log
-	// Channel is one of Postgres. The streamer notifies it in the transaction that
-	// numbers records, with each of their partitions as a payload.
-	Channel() string
-}
+// ReadBytes bounds a [Log.Read]: what it returns ends with the entry that passes
+// this, and so does about what it holds.
+const ReadBytes = 4 << 20
 
 // Head says how far a partition's log goes.
 type Head struct {
@@ -95,4 +91,7 @@ type Cursor struct {
 var (
 	ErrAlreadyAppended = errors.New("unilog: the log holds these entries already")
 	ErrBehind          = errors.New("unilog: the log lacks entries before these")
+	// ErrLogFull means that the log's server is out of memory. What needs none goes
+	// on: Head, Claim, Read, and Trim and Reset, which make room.
+	ErrLogFull = errors.New("unilog: the log has no room for more")
 )

@@ -36,8 +36,9 @@
 // # Caveats
 //
 // Open makes the topic if it does not exist, with as many replicas as the
-// parameter replication says, by default three, or one for each broker if there
-// are fewer. Of a topic that exists already, cleanup.policy must be delete,
+// parameter replication says, by default three. Brokers that are away count, but not
+// for Kafka with ZooKeeper. Where there are fewer, the brokers'
+// default.replication.factor and min.insync.replicas hold. Of a topic that exists already, cleanup.policy must be delete,
 // retention.ms and retention.bytes must be -1, or else no streamer leads: what
 // is not needed any more is trimmed. The settings cannot be checked without the
 // permission to describe them.

@@ -167,6 +167,24 @@ func TestKafkaBrokersDie(t *testing.T) {
 			return logtest.Harness{Log: newBounded(f.log), Wipe: func(*testing.T) { f.wipe() }}
 		})
 	})
+	t.Run("before a topic is made", func(t *testing.T) { testTopicWithoutBroker(t, cluster) })
+}
+
+// testTopicWithoutBroker makes a topic while the third broker, which is dead, is away.
+func testTopicWithoutBroker(t *testing.T, cluster *kafka.Cluster) {
+	f := open(t, cluster.Addresses())
+	await.Equal(t, "brokers that are up", 2, func() int {
+		brokers, err := f.admin.ListBrokers(t.Context())
+		f.must(err)
+		return len(brokers)
+	})
+	f.wipe()
+	f.append(1, entry(1)) // makes the topic
+	topics, err := f.admin.ListTopics(t.Context(), f.topic)
+	f.must(err)
+	if n := topics[f.topic].Partitions.NumReplicas(); n != 3 {
+		t.Errorf("the topic has %d replicas", n)
+	}
 }
 
 // testLeaderDies appends and reads while the broker that leads the partition is

@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// readBytes is about the most that one read returns.
-	readBytes = 4 << 20
 	// longestFetch bounds how long a broker may wait for records in one request.
 	longestFetch = 5 * time.Second
 	// absentPause is between two looks for a partition that does not exist.
@@ -30,8 +28,8 @@ func (r *reader) read(ctx context.Context, after unilog.Cursor, limit int, wait 
 	var entries []unilog.Entry
 	for size := 0; ; {
 		n := 0
-		for n < len(r.ahead) && len(entries)+n < limit && size < readBytes {
-			size += entrySize(&r.ahead[n])
+		for n < len(r.ahead) && len(entries)+n < limit && size < unilog.ReadBytes {
+			size += r.ahead[n].Size()
 			n++
 		}
 		if n > 0 {
@@ -39,7 +37,7 @@ func (r *reader) read(ctx context.Context, after unilog.Cursor, limit int, wait 
 			r.last, r.position = r.ahead[n-1].Offset, r.ahead[n-1].Position
 			r.ahead = r.ahead[n:]
 		}
-		if len(entries) >= limit || size >= readBytes || len(entries) > 0 && r.next >= r.stable {
+		if len(entries) >= limit || size >= unilog.ReadBytes || len(entries) > 0 && r.next >= r.stable {
 			return entries, nil
 		}
 		left := time.Duration(0)
@@ -70,18 +68,10 @@ func (r *reader) read(ctx context.Context, after unilog.Cursor, limit int, wait 
 	}
 }
 
-func entrySize(e *unilog.Entry) int {
-	n := len(e.Action) + len(e.Object) + len(e.Key) + len(e.Data)
-	for name, value := range e.Headers {
-		n += len(name) + len(value)
-	}
-	return n
-}
-
 // fill fetches what follows r.last, and waits for it. It may come back with
 // nothing sooner.
 func (r *reader) fill(ctx context.Context, wait time.Duration) error {
-	if !r.warm || r.place == nil {
+	if !r.warm || r.place == nil || *r.place != r.home { // a look at the head may have moved it
 		if err := r.seek(ctx); err != nil {
 			return err
 		}
@@ -127,6 +117,7 @@ func (r *reader) seek(ctx context.Context) error {
 	if err := r.locate(ctx); err != nil {
 		return err
 	}
+	r.home = *r.place
 	at, err := strconv.ParseInt(r.position, 10, 64)
 	if err != nil {
 		return r.search(ctx)

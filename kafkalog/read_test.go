@@ -75,3 +75,34 @@ func TestKafkaReadAfterALossWhileReading(t *testing.T) {
 		t.Errorf("it goes on with %v", read)
 	}
 }
+
+// TestKafkaLookAtTheHeadWhileReading has a reader in the middle of a topic that is made
+// anew with its entries elsewhere, and lets it look at the head of the new one.
+func TestKafkaLookAtTheHeadWhileReading(t *testing.T) {
+	t.Parallel()
+	for _, looks := range []bool{false, true} {
+		f := setup(t)
+		for offset := int64(1); offset <= 30; offset++ { // each with the end of a transaction after it
+			f.append(1, entry(offset))
+		}
+		reader := f.another()
+		var at unilog.Cursor
+		for at.Offset < 30 {
+			read, err := reader.Read(t.Context(), 0, at, 1000, 0)
+			f.must(err)
+			at = read[len(read)-1].Cursor()
+		}
+		f.wipe()
+		f.append(1, entries(1, 90)...)
+		if looks {
+			head, err := reader.Head(t.Context(), 0)
+			if err != nil || head.Offset != 90 {
+				t.Fatalf("head %+v, %v", head, err)
+			}
+		}
+		read, err := reader.Read(t.Context(), 0, at, 10, 0)
+		if err != nil || len(read) != 10 || read[0].Offset != 31 {
+			t.Errorf("with a look at the head %v: it goes on with %v and says %v", looks, read, err)
+		}
+	}
+}

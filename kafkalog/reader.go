@@ -24,8 +24,9 @@ var errNothing = errors.New("the broker sent nothing although it has more")
 var errOther = errors.New("the broker answered for another partition")
 
 const (
-	// fetchBytes bounds what one request brings, compressed.
-	fetchBytes = 1 << 20
+	// fetchBytes bounds what one request brings, or it is one batch. It is compressed:
+	// there may be twenty times as much in it.
+	fetchBytes = 256 << 10
 	// patience bounds how long a request is tried again whose broker does not
 	// lead the partition, or does not answer, unless its context ends sooner.
 	patience = 10 * time.Second
@@ -45,6 +46,7 @@ type reader struct {
 
 	// What read goes on with.
 	warm     bool           // the rest is of use
+	home     place          // where next was found: elsewhere it means another record
 	last     int64          // the offset after which it goes on
 	position string         // that entry's, if it is known
 	next     int64          // the Kafka offset of what it fetches next

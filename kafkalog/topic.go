@@ -20,6 +20,9 @@ var wanted = map[string]string{
 
 const maxMessageBytes = "max.message.bytes"
 
+// brokersDefault lets the brokers decide how many replicas a topic has.
+const brokersDefault = -1
+
 // ensure makes the topic and the partitions that a term needs, if they do not
 // exist.
 func (l *Log) ensure(ctx context.Context, term unilog.Term) error {
@@ -63,30 +66,36 @@ func (l *Log) extend(ctx context.Context, partitions int) error {
 
 // create makes the topic. It may exist by then.
 func (l *Log) create(ctx context.Context, partitions int) error {
-	replication := l.replication
-	if replication == 0 {
-		brokers, err := l.admin.ListBrokers(ctx)
-		if err != nil {
-			return err
-		}
-		if len(brokers) == 0 {
-			return errors.New("create the topic: the cluster knows of no broker that is up: see that one is")
-		}
-		replication = min(3, len(brokers))
+	if l.replication != 0 {
+		return l.createWith(ctx, partitions, l.replication)
 	}
-	bytes, inSync := strconv.Itoa(batchBytes), "1"
-	if replication > 2 {
-		inSync = "2"
+	err := l.createWith(ctx, partitions, 3)
+	if errors.Is(err, kerr.InvalidReplicationFactor) { // there are fewer brokers, also with those that are away
+		err = l.createWith(ctx, partitions, brokersDefault)
 	}
-	settings := map[string]*string{maxMessageBytes: &bytes, "min.insync.replicas": &inSync}
+	return err
+}
+
+func (l *Log) createWith(ctx context.Context, partitions, replication int) error {
+	bytes := strconv.Itoa(batchBytes)
+	settings := map[string]*string{maxMessageBytes: &bytes}
 	for name, value := range wanted {
 		settings[name] = &value
 	}
-	_, err := l.admin.CreateTopic(ctx, int32(partitions), int16(replication), settings, l.topic)
-	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil
+	if replication != brokersDefault {
+		inSync := "1"
+		if replication > 2 {
+			inSync = "2"
+		}
+		settings["min.insync.replicas"] = &inSync
 	}
-	if err != nil {
+	_, err := l.admin.CreateTopic(ctx, int32(partitions), int16(replication), settings, l.topic)
+	switch {
+	case errors.Is(err, kerr.TopicAlreadyExists):
+		return nil
+	case err != nil && replication == brokersDefault:
+		return fmt.Errorf("create the topic with the brokers' default.replication.factor: %w: see that all brokers are up, or give the URL the parameter replication", err)
+	case err != nil:
 		return fmt.Errorf("create the topic with %d replicas: %w", replication, err)
 	}
 	return nil

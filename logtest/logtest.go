@@ -53,6 +53,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 		"a wiped log begins again":                    testWipe,
 		"a trim keeps what comes after":               testTrim,
 		"a read is bounded and goes on at its cursor": testCursor,
+		"a read is bounded in bytes":                  testReadBytes,
 		"a read waits for the first entry":            testReadWaits,
 		"a read gives up after its wait":              testReadGivesUp,
 		"a read ends with its context":                testReadCancelled,

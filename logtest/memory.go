@@ -28,6 +28,7 @@ type Memory struct {
 	mu         sync.Mutex
 	partitions map[int]*partitionLog
 	intercept  Interceptor
+	limit      int // of entries, 0 if there is none
 }
 
 // partitionLog is guarded by the mutex of its log.
@@ -125,6 +126,15 @@ func (m *Memory) SetLogID(partition int, logID string) {
 	m.of(partition).head.LogID = logID
 }
 
+// SetLimit bounds how many entries the log holds, in all its partitions together.
+// Append answers [unilog.ErrLogFull] if there would be more; nothing that is held
+// is lost. 0 ends that.
+func (m *Memory) SetLimit(entries int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit = entries
+}
+
 // Head implements [unilog.Log].
 func (m *Memory) Head(ctx context.Context, partition int) (unilog.Head, error) {
 	return serve(ctx, m, Call{Method: "Head", Partition: partition}, func(_ context.Context, p *partitionLog) (unilog.Head, error) {
@@ -155,7 +165,15 @@ func (m *Memory) Append(ctx context.Context, term unilog.Term, entries []unilog.
 		}
 	}
 	call := Call{Method: "Append", Partition: term.Partition, Offset: entries[0].Offset}
-	return serve(ctx, m, call, func(_ context.Context, p *partitionLog) (int64, error) { return p.append(term, entries) })
+	return serve(ctx, m, call, func(_ context.Context, p *partitionLog) (int64, error) {
+		if head, err := p.check(term, entries); err != nil {
+			return head, err
+		}
+		if m.isFull(len(entries)) {
+			return 0, unilog.ErrLogFull
+		}
+		return p.append(term, entries), nil
+	})
 }
 
 // Reset implements [unilog.Log].
@@ -179,7 +197,7 @@ func (m *Memory) Read(ctx context.Context, partition int, after unilog.Cursor, l
 		for {
 			rest := p.entries[p.upTo(after.Offset):]
 			if len(rest) > 0 || wait <= 0 {
-				return copies(rest[:min(limit, len(rest))]), nil
+				return copies(rest[:upToBytes(rest, limit)]), nil
 			}
 			if p.grown == nil {
 				p.grown = make(chan struct{})
@@ -257,7 +275,17 @@ func (p *partitionLog) refusal(term unilog.Term) error {
 	return nil
 }
 
-func (p *partitionLog) append(term unilog.Term, entries []unilog.Entry) (int64, error) {
+// isFull says whether there is no room for so many entries more. The caller holds
+// the lock.
+func (m *Memory) isFull(more int) bool {
+	for _, p := range m.partitions {
+		more += len(p.entries)
+	}
+	return m.limit > 0 && more > m.limit
+}
+
+// check is why entries cannot be appended, with the head if that says so.
+func (p *partitionLog) check(term unilog.Term, entries []unilog.Entry) (int64, error) {
 	if err := p.refusal(term); err != nil {
 		return 0, err
 	}
@@ -274,11 +302,24 @@ func (p *partitionLog) append(term unilog.Term, entries []unilog.Entry) (int64, 
 		}
 		return p.head.Offset, unilog.ErrAlreadyAppended
 	}
+	return 0, nil
+}
+
+func (p *partitionLog) append(term unilog.Term, entries []unilog.Entry) (head int64) {
 	p.head.LogID, p.head.Epoch = term.LogID, term.Epoch
 	p.head.Offset = entries[len(entries)-1].Offset
 	p.entries = append(p.entries, copies(entries)...)
 	p.wake()
-	return p.head.Offset, nil
+	return p.head.Offset
+}
+
+// upToBytes is how many entries a read takes.
+func upToBytes(entries []unilog.Entry, limit int) int {
+	n := 0
+	for size := 0; n < min(limit, len(entries)) && size < unilog.ReadBytes; n++ {
+		size += entries[n].Size()
+	}
+	return n
 }
 
 // upTo is the number of entries up to and including an offset.
@@ -298,7 +339,6 @@ func same(a, b unilog.Entry) bool {
 		maps.Equal(a.Headers, b.Headers) && a.StagedAt.UnixMicro() == b.StagedAt.UnixMicro()
 }
 
-// copies returns entries that share nothing with others, as any log gives them.
 func copies(entries []unilog.Entry) []unilog.Entry {
 	out := slices.Clone(entries)
 	for i := range out {

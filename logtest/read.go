@@ -2,7 +2,9 @@ package logtest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +44,46 @@ func testCursor(_ *testing.T, h *harness) {
 	got, err := h.Log.Read(h.Context(), 0, at, 10, 0)
 	if err != nil || len(got) != 0 {
 		h.Errorf("after the last entry: %d entries, %v", len(got), err)
+	}
+}
+
+// testReadBytes reads small entries and then large ones, of which few fit into a
+// read however many small ones did, and small ones again. Each read has to come
+// near to what it may return: or else a log is slow.
+func testReadBytes(t *testing.T, h *harness) {
+	const small, large, last = 2000, 2030, 3000
+	all := entries(1, last)
+	for i := small; i < large; i++ {
+		all[i].Data = json.RawMessage(`"` + strings.Repeat("x", unilog.MaxRecordBytes-100) + `"`)
+	}
+	if _, err := h.Log.Claim(t.Context(), term(1)); err != nil {
+		t.Fatal(err)
+	}
+	for next, n := 0, 0; next < last; next += n { // as much as a streamer sends at once
+		for n = 1; next+n < last && n < 1000 && (next+n < small || next+n >= large || n < 4); n++ {
+		}
+		if _, err := h.Log.Append(t.Context(), term(1), all[next:next+n]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reads := 0
+	for at := (unilog.Cursor{}); at.Offset < last; reads++ {
+		got, err := h.Log.Read(t.Context(), 0, at, last, 0)
+		if err != nil || len(got) == 0 {
+			t.Fatalf("after %d: %d entries, %v", at.Offset, len(got), err)
+		}
+		h.wantOffsets(got, at.Offset+1, at.Offset+int64(len(got)))
+		size := 0
+		for i := range got {
+			size += got[i].Size()
+		}
+		if largest := got[len(got)-1].Size(); size-largest > unilog.ReadBytes {
+			t.Errorf("a read after %d returns %d entries with %d bytes", at.Offset, len(got), size)
+		}
+		at = got[len(got)-1].Cursor()
+	}
+	if reads > 20 {
+		t.Errorf("it takes %d reads", reads)
 	}
 }
 

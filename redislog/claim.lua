@@ -1,10 +1,10 @@
 -- Announces a term.
 --
--- KEYS  1 stream, 2 leader (a hash: log_id, epoch, partitions)
+-- KEYS  1 stream, 2 leader (a hash: log_id, epoch, partitions, large)
 -- ARGV  1 log_id, 2 epoch, 3 the number of partitions
 -- Returns {answer, head} as append.lua does, or evicts and the policy, if Redis
 -- may drop the stream to make room.
-local leader = redis.call('HMGET', KEYS[2], 'log_id', 'epoch', 'partitions')
+local leader = redis.call('HMGET', KEYS[2], 'log_id', 'epoch', 'partitions', 'large')
 if leader[1] and leader[1] ~= ARGV[1] then
   return {'foreign', leader[1]}
 end
@@ -33,7 +33,11 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
     end
   end
 end
-if begins or leader[3] ~= ARGV[3] then
-  redis.call('HSET', KEYS[2], 'log_id', ARGV[1], 'epoch', ARGV[2], 'partitions', ARGV[3])
+if begins or leader[3] ~= ARGV[3] or not leader[4] then
+  -- Redis that is full refuses a script's first call that writes, unless it takes
+  -- no memory. This one does nothing; HSET, in the place of what is there, may follow.
+  redis.call('XTRIM', KEYS[1], 'MINID', 0)
+  redis.call('HSET', KEYS[2], 'log_id', ARGV[1], 'epoch', ARGV[2], 'partitions', ARGV[3],
+    'large', leader[4] or head) -- what is there may be large
 end
 return {'appended', head}

@@ -7,7 +7,9 @@
 // they carry something.
 //
 // Beside each stream there is a hash, {stream}:leader, with the database and
-// the epoch that wrote last, and the number of the log's partitions. Both keys
+// the epoch that wrote last (log_id and epoch), the number of the log's partitions
+// (partitions), and the offset of the last entry that may have 8 KiB or more
+// (large), by which readers know how many entries they can ask for. Both keys
 // are in one slot of a Redis Cluster; each partition has a slot of its own.
 //
 // # Servers
@@ -45,6 +47,8 @@
 // The log is as durable as Redis is configured to be, which is no matter: what
 // Redis loses is published again. It must not evict keys, though: with maxmemory
 // and an allkeys policy no streamer leads. Set maxmemory-policy to noeviction.
+// When it is at its maxmemory, an append answers [unilog.ErrLogFull]; trims,
+// claims and resets still work, which needs a user that may call XTRIM and DEL.
 package redislog
 
 import (
@@ -52,7 +56,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"slices"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -191,31 +195,47 @@ func (l *Log) leaderKey(partition int) string {
 
 // Head implements [unilog.Log].
 func (l *Log) Head(ctx context.Context, partition int) (unilog.Head, error) {
-	var head unilog.Head
-	term := unilog.Term{Partition: partition}
-	reply, err := l.strings(partition, headScript.Exec(ctx, l.client, l.keys(term), nil), 4)
+	s, err := l.look(ctx, partition)
 	if err != nil {
-		return head, err
+		return unilog.Head{}, err
 	}
-	head.LogID = reply[0]
-	if reply[1] != "" {
-		if head.Epoch, err = strconv.ParseInt(reply[1], 10, 64); err != nil {
-			return head, fmt.Errorf("redislog: the epoch in %s: %w", l.leaderKey(partition), err)
+	return s.head, nil
+}
+
+// state is what Redis knows of a partition.
+type state struct {
+	head unilog.Head
+	// large is the offset of the last entry that may be large.
+	large int64
+}
+
+// look returns the state of a partition.
+func (l *Log) look(ctx context.Context, partition int) (state, error) {
+	s := state{large: math.MaxInt64}
+	term := unilog.Term{Partition: partition}
+	reply, err := l.strings(partition, headScript.Exec(ctx, l.client, l.keys(term), nil), 5)
+	if err != nil {
+		return s, err
+	}
+	s.head.LogID = reply[0]
+	number := func(text, what string) (n int64) {
+		if text == "" || err != nil {
+			return 0
 		}
-	}
-	if reply[2] != "" {
-		if head.Partitions, err = strconv.Atoi(reply[2]); err != nil {
-			return head, fmt.Errorf("redislog: the number of partitions in %s: %w", l.leaderKey(partition), err)
+		if n, err = strconv.ParseInt(text, 10, 64); err != nil {
+			err = fmt.Errorf("redislog: the %s of stream %s: %w", what, l.streamKey(partition), err)
 		}
+		return n
 	}
-	if last := reply[3]; last != "" {
-		// An id of another kind, such as XADD * makes, is a head beyond any offset.
-		ms, _, _ := strings.Cut(last, "-")
-		if head.Offset, err = strconv.ParseInt(ms, 10, 64); err != nil {
-			return head, fmt.Errorf("redislog: the last id of stream %s: %w", l.streamKey(partition), err)
-		}
+	s.head.Epoch = number(reply[1], "epoch")
+	s.head.Partitions = int(number(reply[2], "number of partitions"))
+	// An id of another kind, such as XADD * makes, is a head beyond any offset.
+	last, _, _ := strings.Cut(reply[3], "-")
+	s.head.Offset = number(last, "last id")
+	if reply[4] != "" { // or else nobody has said so
+		s.large = number(reply[4], "last large entry")
 	}
-	return head, nil
+	return s, err
 }
 
 // strings reads a script's reply, which has n of them.
@@ -225,10 +245,24 @@ func (l *Log) strings(partition int, result rueidis.RedisResult, n int) ([]strin
 	if err == nil && len(reply) != n {
 		err = fmt.Errorf("the script returned %d values instead of %d", len(reply), n)
 	}
+	if isFull(err) {
+		return nil, fmt.Errorf("%w: stream %s: Redis is at its maxmemory (OOM): let consumers catch up, or raise it", unilog.ErrLogFull, l.streamKey(partition))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("redislog: stream %s: %w", l.streamKey(partition), discreet(err))
 	}
 	return reply, nil
+}
+
+// isFull says whether Redis refuses to write because its memory is at maxmemory.
+// Of a script it refuses the first call that writes, and so the whole.
+func isFull(err error) bool {
+	refusal, is := rueidis.IsRedisErr(err)
+	if !is {
+		return false
+	}
+	text := refusal.Error()
+	return strings.HasPrefix(text, "OOM ") || strings.Contains(text, ": -OOM ") // the latter before Redis 7
 }
 
 // Claim implements [unilog.Log].
@@ -289,78 +323,6 @@ func (l *Log) answer(term unilog.Term, result rueidis.RedisResult) (int64, error
 		return 0, &unilog.FencedError{Partition: term.Partition, Epoch: term.Epoch, Newer: n}
 	}
 	return 0, fmt.Errorf("redislog: stream %s: the script answered %q", l.streamKey(term.Partition), reply[0])
-}
-
-// A read takes pages until it has about readBytes: a stream is asked by number,
-// and the size of an entry is known only when it has come. So the first page is
-// small, and the next ones are as large as its entries let expect, within bounds:
-// the largest may follow the smallest.
-const (
-	firstPage = 128
-	largePage = 512
-	readBytes = 4 << 20
-)
-
-// Read implements [unilog.Log] by XREAD, which blocks if wait is positive.
-func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
-	var entries []unilog.Entry
-	page, size := firstPage, 0
-	for len(entries) < limit && size < readBytes {
-		before := len(entries)
-		ask := min(limit-before, page)
-		read, err := l.readPage(ctx, entries, partition, after.Offset, ask, wait)
-		if err != nil {
-			if before > 0 {
-				return entries, nil // the next read meets the error again
-			}
-			return nil, err
-		}
-		entries, wait = read, 0
-		if len(entries)-before < ask {
-			break
-		}
-		for i := range entries[before:] {
-			size += entrySize(&entries[before+i])
-		}
-		after.Offset = entries[len(entries)-1].Offset
-		entries = slices.Grow(entries, min(limit-len(entries), 8*largePage)) // there is more
-		page = min((readBytes-size)*len(entries)/size+1, largePage)
-	}
-	return entries, nil
-}
-
-func entrySize(e *unilog.Entry) int {
-	n := len(e.Action) + len(e.Object) + len(e.Key) + len(e.Data)
-	for name, value := range e.Headers {
-		n += len(name) + len(value)
-	}
-	return n
-}
-
-// readPage appends the entries of one page.
-func (l *Log) readPage(ctx context.Context, entries []unilog.Entry, partition int, after int64, limit int, wait time.Duration) ([]unilog.Entry, error) {
-	stream := l.streamKey(partition)
-	id := strconv.FormatInt(after, 10) + "-0"
-	var cmd rueidis.Completed
-	if wait > 0 {
-		ms := max(1, wait.Milliseconds()) // 0 would wait for ever
-		cmd = l.client.B().Xread().Count(int64(limit)).Block(ms).Streams().Key(stream).Id(id).Build()
-	} else {
-		cmd = l.client.B().Xread().Count(int64(limit)).Streams().Key(stream).Id(id).Build()
-	}
-	reply, err := l.client.Do(ctx, cmd).ToMessage()
-	l.lines.heard(err)
-	if rueidis.IsRedisNil(err) {
-		return entries, nil
-	}
-	var raw []rueidis.RedisMessage
-	if err == nil {
-		raw, err = oneStream(&reply)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("redislog: read stream %s: %w", stream, discreet(err))
-	}
-	return decode(entries, stream, partition, raw)
 }
 
 // Trim implements [unilog.Log]. Redis frees whole nodes of a stream, about a

@@ -129,15 +129,52 @@ func TestOutOfMemoryTakesAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.command("CONFIG", "SET", "maxmemory", "1")
-	if err := f.append(entry(2), entry(3)); err == nil {
-		t.Fatal("Redis is full, and took entries")
+	for _, epoch := range []int64{1, 2} { // which Append itself announces, if it is new
+		_, err := f.log.Append(t.Context(), unilog.Term{LogID: "a", Epoch: epoch}, []unilog.Entry{entry(2), entry(3)})
+		if !errors.Is(err, unilog.ErrLogFull) {
+			t.Fatalf("Redis is full, and says %v", err)
+		}
 	}
-	f.command("CONFIG", "SET", "maxmemory", "0")
-	if head, err := f.log.Head(t.Context(), 0); err != nil || head.Offset != 1 {
+	if head, err := f.log.Head(t.Context(), 0); err != nil || head.Offset != 1 || head.Epoch != 1 {
 		t.Fatalf("head %+v, %v; want it at 1", head, err)
 	}
+	f.command("CONFIG", "SET", "maxmemory", "0")
 	if err := f.append(entry(2), entry(3)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOutOfMemoryLetsRoomBeMade does what takes no memory while there is none.
+func TestOutOfMemoryLetsRoomBeMade(t *testing.T) {
+	t.Parallel()
+	f := open(t, testenv.Redis(t).URL())
+	for offset := range int64(1000) {
+		if err := f.append(entry(offset + 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.command("CONFIG", "SET", "maxmemory", "1")
+	term := unilog.Term{LogID: "a", Epoch: 2, Partitions: 1}
+	if head, err := f.log.Claim(t.Context(), term); err != nil || head != 1000 {
+		t.Errorf("claim: head %d, %v", head, err)
+	}
+	other := unilog.Term{LogID: "a", Epoch: 2, Partition: 1, Partitions: 2} // of which Redis has nothing yet
+	if head, err := f.log.Claim(t.Context(), other); err != nil || head != 0 {
+		t.Errorf("claim of a new partition: head %d, %v", head, err)
+	}
+	if err := f.log.Trim(t.Context(), 0, 900); err != nil {
+		t.Error(err)
+	}
+	read, err := f.log.Read(t.Context(), 0, unilog.Cursor{}, 2000, 0)
+	if err != nil || len(read) == 0 || len(read) > 300 {
+		t.Errorf("after the trim it reads %d entries and says %v", len(read), err)
+	}
+	term.Epoch = 3
+	if err := f.log.Reset(t.Context(), term, 5000); err != nil {
+		t.Error(err)
+	}
+	if head, err := f.log.Head(t.Context(), 0); err != nil || head.Offset != 5000 || head.Epoch != 3 {
+		t.Errorf("after the reset the head is %+v, %v", head, err)
 	}
 }
 
@@ -257,7 +294,11 @@ func BenchmarkRead(b *testing.B) {
 	for i := range entries {
 		entries[i] = entry(int64(i + 1))
 	}
-	if _, err := log.Append(b.Context(), unilog.Term{LogID: "a", Epoch: 1}, entries); err != nil {
+	term := unilog.Term{LogID: "a", Epoch: 1}
+	if _, err := log.Claim(b.Context(), term); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := log.Append(b.Context(), term, entries); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
