@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
@@ -25,7 +26,7 @@ WITH bounded AS MATERIALIZED (
     SELECT set_config('idle_in_transaction_session_timeout', $6, true),
         CASE WHEN $7 THEN set_config('synchronous_commit', 'off', true) END
 )
-UPDATE checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp(),
+UPDATE unilog.checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp(),
     log_id = nullif($8, '')
 FROM bounded
 WHERE name = $1 AND partition = $2 AND "offset" = $3`
@@ -37,12 +38,12 @@ var errOvertaken = errors.New("another instance of this consumer was faster")
 // applied or parked. If the handler rejects them, apply halves them until it knows
 // which one is rejected. It applies those before that one.
 func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (int, error) {
-	err := c.commit(ctx, entries, c.handle)
+	err := c.commit(ctx, entries, c.cfg.HandlerTimeout, c.handle)
 	var rejection *rejection
 	if errors.As(err, &rejection) && len(entries) == 1 {
 		// Ask once more: some failures pass, such as that of a query plan which a
 		// migration has made invalid.
-		err = c.commit(ctx, entries, c.handle)
+		err = c.commit(ctx, entries, c.cfg.HandlerTimeout, c.handle)
 	}
 	switch {
 	case err == nil:
@@ -62,10 +63,10 @@ func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (
 	case !c.cfg.ParkRejected:
 		return 0, &unilog.RejectedError{Consumer: c.cfg.Name, Partition: c.partition, Offset: entries[0].Offset, Err: rejection.err}
 	}
-	err = c.commit(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+	err = c.commit(ctx, entries, loop.CallTimeout, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 		ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 		defer cancel()
-		return reader.Park(ctx, tx, c.cfg.Name, entries[0], rejection.err)
+		return reader.Park(ctx, tx, c.cfg.Schema, c.cfg.Name, entries[0], rejection.err)
 	})
 	if err != nil {
 		return 0, c.unlessOvertaken(err)
@@ -86,15 +87,18 @@ func (c *partitionConsumer) unlessOvertaken(err error) error {
 	return nil
 }
 
-// commit runs f and advances the checkpoint in one transaction, then calls hooks
-// and observer.
-func (c *partitionConsumer) commit(ctx context.Context, entries []unilog.Entry, f Handler) error {
+// commit runs f, which has so long, and advances the checkpoint in one transaction,
+// then calls hooks and observer.
+func (c *partitionConsumer) commit(ctx context.Context, entries []unilog.Entry, timeout time.Duration, f Handler) error {
 	began := time.Now()
 	err := c.save(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
-		if err := f(ctx, tx, entries); err != nil {
-			return err
-		}
-		return loop.CallHook(ctx, c.cfg.Hooks.BeforeCommit, entries)
+		hung := fmt.Errorf("%w (partition %d, from offset %d)", errHung, c.partition, entries[0].Offset)
+		return c.condition.hang.Call(ctx, timeout+c.cfg.grace, hung, func() error {
+			if err := f(ctx, tx, entries); err != nil {
+				return err
+			}
+			return loop.CallHook(ctx, c.cfg.Hooks.BeforeCommit, entries)
+		})
 	})
 	if err != nil {
 		return err
@@ -113,15 +117,24 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 	last := entries[len(entries)-1]
 	bounded, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	tx, advanced, err := c.begin(bounded, last)
-	defer postgres.Rollback(tx)
+	conn, err := c.cfg.DB.Acquire(bounded)
 	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	tx, advanced, err := c.begin(bounded, conn, last)
+	if err == nil && !advanced {
+		err = errOvertaken
+	}
+	if err == nil {
+		err = f(ctx, tx, entries)
+	}
+	if errors.Is(err, errHung) {
+		cut(conn)
 		return err
 	}
-	if !advanced {
-		return errOvertaken
-	}
-	if err := f(ctx, tx, entries); err != nil {
+	defer conn.Release()
+	defer postgres.Rollback(tx)
+	if err != nil {
 		return err
 	}
 	bounded, cancel = context.WithTimeout(ctx, loop.CallTimeout)
@@ -136,18 +149,17 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 		return err
 	}
 	c.reader.Advance(last.Cursor())
-	c.checkpoint.heartbeat = time.Now()
 	return nil
 }
 
 // begin begins a transaction and advances the checkpoint in it, in one round
 // trip. The caller must roll the transaction back, also after an error.
-func (c *partitionConsumer) begin(ctx context.Context, last unilog.Entry) (tx pgx.Tx, advanced bool, err error) {
+func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, last unilog.Entry) (tx pgx.Tx, advanced bool, err error) {
 	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
-	batch.Queue(sqlAdvance, c.cfg.Name, c.partition, c.reader.At().Offset, last.Offset, last.Position, silence, unsynced(c.cfg), c.checkpoint.logID)
-	results := c.cfg.DB.SendBatch(ctx, &batch)
+	batch.Queue(c.cfg.Schema.SQL(sqlAdvance), c.cfg.Name, c.partition, c.reader.At().Offset, last.Offset, last.Position, silence, unsynced(c.cfg), c.checkpoint.logID)
+	results := conn.SendBatch(ctx, &batch)
 	if _, err = results.Exec(); err != nil {
 		err = fmt.Errorf("begin: %w", err)
 	} else if tag, execErr := results.Exec(); execErr != nil {
@@ -163,7 +175,7 @@ func (c *partitionConsumer) begin(ctx context.Context, last unilog.Entry) (tx pg
 
 // unsynced says whether commits need not wait for the disk: if the state is in the
 // archive's own database. A crash that undoes the last commits then undoes state and
-// checkpoint together, and the archive still has the entries: a chunk is dropped by
+// checkpoint together, and the archive still has the entries: a batch is deleted by
 // a later commit, which is never on disk without the earlier ones.
 func unsynced(cfg *Config) bool { return cfg.Archive == cfg.DB }
 

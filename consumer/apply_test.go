@@ -53,7 +53,7 @@ func TestConsumerParksRejectedRecords(t *testing.T) {
 	w.WantTotal("sum", "16")
 	parked := world.Query[string](w, `
 		SELECT string_agg(concat_ws(' ', "offset", data ->> 'amount', error), ', ' ORDER BY "offset")
-		FROM dead_letters WHERE consumer = 'sum'`)
+		FROM unilog.dead_letters WHERE consumer = 'sum'`)
 	if parked != "1 1 poison, 4 4 poison, 7 7 poison" {
 		t.Errorf("parked are %s", parked)
 	}
@@ -80,7 +80,7 @@ func TestConsumerRejectsAtTheCommit(t *testing.T) {
 	})
 	w.Consume(c)
 	w.WantTotal("sum", "6")
-	w.WantCount("parked", world.Query[int](w, `SELECT count(*) FROM dead_letters WHERE "offset" = 3`), 1)
+	w.WantCount("parked", world.Query[int](w, `SELECT count(*) FROM unilog.dead_letters WHERE "offset" = 3`), 1)
 }
 
 func TestConsumerHalvesWhatTakesTooLong(t *testing.T) {
@@ -159,7 +159,7 @@ func TestConsumerParksAgain(t *testing.T) {
 		cfg.ParkRejected = true
 	})
 	w.WantCount("parked", w.Consume(c), 2)
-	w.Exec(`UPDATE checkpoints SET "offset" = 0`) // by an operator
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 0`) // by an operator
 	w.CheckAudit()
 	c.Reread()
 	w.WantCount("parked again", w.Consume(c), 2)
@@ -217,11 +217,11 @@ func TestConsumerInstanceIsNotHeldUpByAnother(t *testing.T) {
 	w.Commit("1", "2")
 	w.Drain(w.Streamer())
 	w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error {
-		_, err := tx.Exec(w.Ctx, `INSERT INTO checkpoints (name, partition) VALUES ('sum', 0)`)
+		_, err := tx.Exec(w.Ctx, `INSERT INTO unilog.checkpoints (name, partition) VALUES ('sum', 0)`)
 		return err
 	}))
 	frozen := w.Begin() // in the middle of its transaction
-	_, err := frozen.Exec(w.Ctx, `UPDATE checkpoints SET updated_at = now()`)
+	_, err := frozen.Exec(w.Ctx, `UPDATE unilog.checkpoints SET updated_at = now()`)
 	w.Must(err)
 	c := w.Consumer("sum", func(cfg *consumer.Config) { cfg.Log = thawing{cfg.Log, frozen} })
 	w.WantCount("applied", w.Consume(c), 2)
@@ -273,5 +273,5 @@ func TestCommitsWaitForTheDisk(t *testing.T) {
 			t.Errorf("%s: synchronous_commit is %s, want %s", name, got, test.want)
 		}
 	}
-	w.Exec(`TRUNCATE checkpoints`) // these add nothing up
+	w.Exec(`TRUNCATE unilog.checkpoints`) // these add nothing up
 }

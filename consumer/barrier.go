@@ -15,7 +15,7 @@ import (
 const sqlBehind = `
 SELECT count(*)
 FROM unnest($2::bigint[]) WITH ORDINALITY AS b (barrier, n)
-LEFT JOIN checkpoints AS c ON c.name = $1 AND c.partition = b.n - 1
+LEFT JOIN unilog.checkpoints AS c ON c.name = $1 AND c.partition = b.n - 1
 WHERE coalesce(c."offset", 0) < b.barrier - 1`
 
 // passBarrier passes a barrier, which is the entry that follows the checkpoint, if
@@ -23,7 +23,7 @@ WHERE coalesce(c."offset", 0) < b.barrier - 1`
 // that a crash has taken back would wait for itself.
 func (c *partitionConsumer) passBarrier(ctx, work context.Context, b *barrier.Barrier, e unilog.Entry, wait time.Duration) (int, error) {
 	passes, err := b.Await(ctx, c.log, wait, func(ctx context.Context) (behind int, err error) {
-		err = c.cfg.DB.QueryRow(ctx, sqlBehind, c.cfg.Name, b.Offsets).Scan(&behind)
+		err = c.cfg.DB.QueryRow(ctx, c.cfg.Schema.SQL(sqlBehind), c.cfg.Name, b.Offsets).Scan(&behind)
 		return behind, err
 	})
 	if err != nil || !passes {

@@ -28,11 +28,11 @@ func TestCheckpointIsTakenBackAtABarrier(t *testing.T) {
 		cfg.Log, cfg.Archive, cfg.Handler = log, nil, world.CountEntries(&applied)
 	})
 	w.WantCount("applied before the barrier", w.Consume(c), 2)
-	w.Exec(`UPDATE checkpoints SET "offset" = 1 WHERE partition = 0`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 1 WHERE partition = 0`)
 	log.Put(unilog.Entry{Record: world.Record("1"), Partition: 1, Offset: 1})
 	log.Put(unilog.Entry{Record: barrier, Partition: 1, Offset: 2})
 	w.WantCount("applied and passed after it", w.Consume(c), 2+2)
 	w.WantCount("applied", applied, 2+2)
-	w.WantCount("checkpoints at the barrier", world.Query[int](w, `SELECT count(*) FROM checkpoints WHERE "offset" = 3 - partition`), 2)
-	w.Exec(`DELETE FROM checkpoints`) // the audit knows nothing of this log
+	w.WantCount("checkpoints at the barrier", world.Query[int](w, `SELECT count(*) FROM unilog.checkpoints WHERE "offset" = 3 - partition`), 2)
+	w.Exec(`DELETE FROM unilog.checkpoints`) // the audit knows nothing of this log
 }

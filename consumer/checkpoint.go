@@ -16,29 +16,28 @@ import (
 
 // Index: checkpoints_pkey, for all of these.
 const (
+	// sqlRegister adds what is missing of the first partitions, unless the name is a
+	// deliverer's. Rows that are there it leaves alone: it would wait for whoever
+	// changes one.
 	sqlRegister = `
-INSERT INTO checkpoints (name, partition) VALUES ($1, $2)
+INSERT INTO unilog.checkpoints (name, partition)
+SELECT $1, p.partition FROM generate_series(0, $2 - 1) AS p (partition)
+WHERE NOT EXISTS (SELECT FROM unilog.checkpoints AS c WHERE c.name = $1 AND c.partition = p.partition)
+    AND NOT EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1 AND outside)
 ON CONFLICT (name, partition) DO NOTHING`
 
-	sqlCheckpoint = `SELECT "offset", position, coalesce(log_id, ''), outside FROM checkpoints WHERE name = $1 AND partition = $2`
-
-	// A row that is locked needs no sign of life: whoever holds it is alive.
-	sqlBeat = `
-UPDATE checkpoints AS c SET updated_at = clock_timestamp()
-FROM (SELECT FROM checkpoints WHERE name = $1 AND partition = $2 FOR UPDATE SKIP LOCKED) AS free
-WHERE c.name = $1 AND c.partition = $2`
+	sqlCheckpoint = `SELECT "offset", position, coalesce(log_id, ''), outside FROM unilog.checkpoints WHERE name = $1 AND partition = $2`
 )
 
 // checkpoint is a consumer's row of one partition in table checkpoints.
 type checkpoint struct {
 	db        *pgxpool.Pool
+	schema    unilog.Schema
 	name      string
 	partition int
 	// logID names the log that the checkpoint belongs to; it is empty until that is
 	// known, and saved when the checkpoint moves on.
 	logID string
-	// heartbeat is when this process last wrote to the row.
-	heartbeat time.Time
 }
 
 var _ reader.Checkpoint = (*checkpoint)(nil)
@@ -47,22 +46,21 @@ var _ reader.Checkpoint = (*checkpoint)(nil)
 func (c *checkpoint) Load(ctx context.Context) (unilog.Cursor, error) {
 	at, err := c.read(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
-		if _, err = c.db.Exec(ctx, sqlRegister, c.name, c.partition); err == nil {
-			at, err = c.read(ctx)
+		if _, err = c.db.Exec(ctx, c.schema.SQL(sqlRegister), c.name, c.partition+1); err == nil {
+			if at, err = c.read(ctx); errors.Is(err, pgx.ErrNoRows) {
+				err = unilog.ErrDeliverersName
+			}
 		}
 	}
 	if err != nil {
 		return at, fmt.Errorf("read the checkpoint: %w", err)
-	}
-	if c.heartbeat.IsZero() {
-		c.heartbeat = time.Now()
 	}
 	return at, nil
 }
 
 func (c *checkpoint) read(ctx context.Context) (at unilog.Cursor, err error) {
 	outside := false
-	err = c.db.QueryRow(ctx, sqlCheckpoint, c.name, c.partition).Scan(&at.Offset, &at.Position, &c.logID, &outside)
+	err = c.db.QueryRow(ctx, c.schema.SQL(sqlCheckpoint), c.name, c.partition).Scan(&at.Offset, &at.Position, &c.logID, &outside)
 	if err == nil && outside {
 		err = unilog.ErrDeliverersName
 	}
@@ -86,15 +84,27 @@ func (c *checkpoint) CheckLog(logID string) error {
 // CheckSource does the same: a source and its log have one id.
 func (c *checkpoint) CheckSource(logID string) error { return c.CheckLog(logID) }
 
-// beat shows from time to time that a consumer without work is alive.
-func (c *checkpoint) beat(ctx context.Context) error {
-	if time.Since(c.heartbeat) < loop.Heartbeat {
+// register registers the consumer for so many partitions, so that the archive is kept
+// for it from now on in all of them, also in those that are not read yet.
+func (c *Consumer) register(ctx context.Context, number int) error {
+	if number <= c.registered {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	if _, err := c.db.Exec(ctx, sqlBeat, c.name, c.partition); err != nil {
-		return fmt.Errorf("show that the consumer is alive: %w", err)
+	if _, err := c.cfg.DB.Exec(ctx, c.cfg.Schema.SQL(sqlRegister), c.cfg.Name, number); err != nil {
+		return fmt.Errorf("register the consumer: %w", err)
+	}
+	c.registered = number
+	return nil
+}
+
+// beat shows that the consumer is alive, in all its partitions.
+func (c *Consumer) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	if err := reader.Beat(ctx, c.cfg.DB, c.cfg.Schema, c.cfg.Name); err != nil {
+		return err
 	}
 	c.heartbeat = time.Now()
 	return nil

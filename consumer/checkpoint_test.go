@@ -24,12 +24,52 @@ func TestConsumerAheadOfItsSource(t *testing.T) {
 	w.Drain(w.Streamer())
 	c := w.Consumer("sum")
 	w.Consume(c)
-	w.Exec(`UPDATE checkpoints SET "offset" = 10`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 10`)
 	var ahead *unilog.CheckpointAheadError
 	if err := w.EndOf(w.Ctx, w.Consumer("sum").Run); !errors.As(err, &ahead) || ahead.Checkpoint != 10 || ahead.Database != 3 {
 		t.Errorf("Run returned %v, want it to be at 10, ahead of 3", err)
 	}
-	w.Exec(`UPDATE checkpoints SET "offset" = 3`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 3`)
+}
+
+// TestArchiveThatLags has an archive that is a moment behind: a second database.
+func TestArchiveThatLags(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	lagging := *w
+	lagging.DB = testenv.Database(t, "world", world.MigrateWorld)
+	archiveAt := func(n int) {
+		lagging.Exec(`UPDATE unilog.partitions SET next_offset = $1 + 1, published_offset = $1`, n)
+	}
+	lagging.Exec(`UPDATE unilog.log SET log_id = $1::text::uuid`, world.Query[string](w, `SELECT log_id::text FROM unilog.log`))
+	w.Publish(5)
+	archiveAt(5)
+	errs := make(chan error, 1000)
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		cfg.Archive = lagging.DB
+		cfg.Observer.Failed = func(err error) {
+			select {
+			case errs <- err:
+			default:
+			}
+		}
+	})
+	stop := w.Consumes(c)
+	w.AwaitTotal("sum", "5")
+	w.Publish(4)
+	w.AwaitTotal("sum", "9")
+	var lags *unilog.ArchiveLagsError
+	if err := await.Receive(t, "the consumer to see that its archive lags", errs); !errors.As(err, &lags) {
+		t.Errorf("it fails with %v", err)
+	}
+	await.True(t, "that it is not ready", func() bool { return errors.As(c.Ready(), &lags) })
+	w.WantReady(c.Ready, "waiting until it has that")
+	archiveAt(9)
+	await.True(t, "that it is ready", func() bool { return c.Ready() == nil })
+	archiveAt(10)
+	w.Publish(1)
+	w.AwaitTotal("sum", "10")
+	stop()
 }
 
 // TestConsumerThatOverslept wakes an instance up when another one has applied
@@ -44,7 +84,7 @@ func TestConsumerThatOverslept(t *testing.T) {
 	w.Drain(s)
 	w.Consume(w.Consumer("sum"))
 	w.Command("XTRIM", w.Stream, "MAXLEN", "5")
-	w.Exec(`DELETE FROM log_records WHERE "offset" <= 15`) // as if dropped
+	w.LoseArchive(0, 15)
 	w.WantCount("applied by the one that overslept", w.Repeat(frozen.RunQuiet), 0)
 	w.Commit("1")
 	w.Drain(s)
@@ -102,14 +142,14 @@ func TestConsumerShowsThatItIsAlive(t *testing.T) {
 	c := w.Consumer("sum")
 	w.Consume(c)
 	c.BeSilentFor(-time.Hour) // however slow this is, it is not due
-	w.Exec(`UPDATE checkpoints SET updated_at = 'epoch'`)
-	silent := func() bool { return world.Query[bool](w, `SELECT updated_at = 'epoch' FROM checkpoints`) }
+	w.Exec(`UPDATE unilog.checkpoints SET updated_at = 'epoch'`)
+	silent := func() bool { return world.Query[bool](w, `SELECT updated_at = 'epoch' FROM unilog.checkpoints`) }
 	if w.Consume(c); !silent() {
 		t.Error("it wrote although it was not due")
 	}
 	c.BeSilentFor(2 * time.Hour)
 	holder := w.Begin() // another instance at work
-	_, err := holder.Exec(w.Ctx, `SELECT FROM checkpoints FOR UPDATE`)
+	_, err := holder.Exec(w.Ctx, `SELECT FROM unilog.checkpoints FOR UPDATE`)
 	w.Must(err)
 	if w.Consume(c); !silent() {
 		t.Error("it wrote although another instance holds the row")
@@ -118,6 +158,62 @@ func TestConsumerShowsThatItIsAlive(t *testing.T) {
 	c.BeSilentFor(time.Hour)
 	if w.Consume(c); silent() {
 		t.Error("it is silent although it was due")
+	}
+}
+
+// TestConsumerThatCannotReadShowsThatItIsAlive lets the log fail, with and without an
+// archive that says so, and the archive.
+func TestConsumerThatCannotReadShowsThatItIsAlive(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*consumer.Config){
+		"with an archive":    func(*consumer.Config) {},
+		"without an archive": func(cfg *consumer.Config) { cfg.Archive = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world.Setup(t)
+			w.Consume(w.Consumer("sum", change))
+			w.Memory.Intercept(func(context.Context, logtest.Call, func(context.Context) error) error { return errDeaf })
+			alive := func() bool { return world.Query[bool](w, `SELECT updated_at > 'epoch' FROM unilog.checkpoints`) }
+			w.Exec(`UPDATE unilog.checkpoints SET updated_at = 'epoch'`)
+			if n, err := w.Consumer("sum", change).RunOnce(w.Ctx); err == nil {
+				t.Fatalf("it applied %d", n)
+			}
+			if !alive() {
+				t.Error("RunOnce does not show that it is alive")
+			}
+			w.Exec(`UPDATE unilog.checkpoints SET updated_at = 'epoch'`)
+			c := w.Consumer("sum", change)
+			stop := w.Consumes(c)
+			await.True(t, "the consumer to show that it is alive", alive)
+			await.True(t, "that it is not ready", func() bool { return c.Ready() != nil })
+			stop()
+			w.Memory.Intercept(nil)
+		})
+	}
+}
+
+// TestConsumerRegistersForAllPartitions has another process read all of them, as far
+// as it gets.
+func TestConsumerRegistersForAllPartitions(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*consumer.Config){
+		"known from the archive": func(*consumer.Config) {},
+		"known from the log":     func(cfg *consumer.Config) { cfg.Archive = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := world.SetupPartitionsOnRedis(t, 4)
+			p.FreezeClock()
+			p.Exec(`INSERT INTO unilog.members (name, member) VALUES ('sum', '0'), ('sum', '1'), ('sum', '2'), ('sum', '3')`)
+			p.Exec(`INSERT INTO unilog.leases SELECT 'sum', n, n::text FROM generate_series(0, 3) AS n`)
+			m := p.Run(change)
+			m.AwaitReads()
+			p.WantCount("partitions", world.Query[int](p.World, `SELECT count(*) FROM unilog.checkpoints WHERE name = 'sum'`), 4)
+			p.Grow(6)
+			world.AwaitQuery(p.World, "the number of partitions", 6, `SELECT count(*)::int FROM unilog.checkpoints WHERE name = 'sum'`)
+			m.Stop()
+		})
 	}
 }
 
@@ -164,5 +260,5 @@ func TestConsumerForgetsWhatAFailureOutlives(t *testing.T) {
 	fails = false
 	w.WantCount("applied", w.Consume(c), 1)
 	w.WantTotal("sum", "10")
-	w.Exec(`DELETE FROM sums; DELETE FROM checkpoints`) // the audit knows nothing of this log
+	w.Exec(`DELETE FROM sums; DELETE FROM unilog.checkpoints`) // the audit knows nothing of this log
 }

@@ -35,6 +35,10 @@ import (
 // Its context ends after HandlerTimeout, and the server ends a transaction that is
 // silent for as long, so that neither a lost answer nor a frozen process delays
 // others for ever. The entries are then tried again, in smaller batches.
+//
+// One that has not returned 3 seconds later hangs. Its connection is closed then, so
+// that nothing it still does takes effect. The partition waits for it to return, or is
+// left to another process; see [Consumer.Run].
 type Handler func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error
 
 // Each makes a Handler of a function for one entry.
@@ -76,6 +80,9 @@ type Config struct {
 	// state must not go back even then begins with
 	// SET LOCAL synchronous_commit = on.
 	Archive *pgxpool.Pool
+	// Schema is the one of unilog's tables, in DB and in Archive: default
+	// [unilog.DefaultSchema].
+	Schema unilog.Schema
 	// BatchRecords bounds a transaction, in records: 1 to 100,000, default 4,000.
 	BatchRecords int
 	// ParkRejected puts an entry that Handler rejects into dead_letters and
@@ -96,6 +103,12 @@ type Config struct {
 	// silence is how long this process may be silent within its transaction. It is
 	// HandlerTimeout, except in tests.
 	silence time.Duration
+	// grace is how long Handler may take to return when its time is over. It is
+	// [loop.Grace], except in tests.
+	grace time.Duration
+	// patience is how long a partition may be out of order until this process leaves it
+	// to others. It is [patience], except in tests.
+	patience time.Duration
 }
 
 // Consumer reads a log and applies it to a state in Postgres: the entries of a
@@ -107,6 +120,8 @@ type Consumer struct {
 	log *slog.Logger
 	// partitions are those that are known, by number. They only become more.
 	partitions []*partitionConsumer
+	registered int // for how many partitions there are checkpoints
+	heartbeat  time.Time
 
 	readiness loop.Readiness // of everything but the partitions
 	mu        sync.Mutex
@@ -119,6 +134,11 @@ func New(cfg Config) (*Consumer, error) {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.HandlerTimeout = cmp.Or(cfg.HandlerTimeout, time.Minute)
 	cfg.silence = cmp.Or(cfg.silence, cfg.HandlerTimeout)
+	cfg.grace = cmp.Or(cfg.grace, loop.Grace)
+	cfg.patience = cmp.Or(cfg.patience, patience)
+	if err := cfg.Schema.Check(); err != nil {
+		return nil, fmt.Errorf("consumer: Config.Schema: %w", err)
+	}
 	switch {
 	case cfg.Name == "":
 		return nil, errors.New("consumer: Config.Name is required")
@@ -149,7 +169,16 @@ const firstPartition = 0
 func (c *Consumer) RunOnce(ctx context.Context) (int, error) { return c.stepAll(ctx, 0) }
 
 func (c *Consumer) stepAll(ctx context.Context, wait time.Duration) (n int, err error) {
-	number, err := c.count(ctx)
+	if time.Since(c.heartbeat) >= loop.Heartbeat {
+		err = c.beat(ctx)
+	}
+	number := 0
+	if err == nil {
+		number, err = c.count(ctx)
+	}
+	if err == nil {
+		err = c.register(ctx, number)
+	}
 	c.readiness.Note(ctx, err)
 	if err != nil {
 		return 0, err
@@ -164,8 +193,8 @@ func (c *Consumer) stepAll(ctx context.Context, wait time.Duration) (n int, err 
 	return n, err
 }
 
-// Index: log_partitions_pkey, of which it reads the last entry.
-const sqlPartitions = `SELECT coalesce(max(partition), 0) + 1 FROM log_partitions`
+// Index: partitions_pkey, of which it reads the last entry.
+const sqlPartitions = `SELECT coalesce(max(partition), 0) + 1 FROM unilog.partitions`
 
 // count finds out how many partitions there are. Those that are no longer active
 // count, too: they have a history to be read.
@@ -173,7 +202,7 @@ func (c *Consumer) count(ctx context.Context) (number int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
 	if c.cfg.Archive != nil {
-		if err := c.cfg.Archive.QueryRow(ctx, sqlPartitions).Scan(&number); err != nil {
+		if err := c.cfg.Archive.QueryRow(ctx, c.cfg.Schema.SQL(sqlPartitions)).Scan(&number); err != nil {
 			return 0, fmt.Errorf("count the partitions: %w", err)
 		}
 		return number, nil
@@ -205,7 +234,8 @@ func (c *Consumer) setWorking(partitions []*partitionConsumer) {
 // Ready returns nil if the last attempt to read and apply a batch succeeded in each
 // partition that this process reads, or if other processes read them all. Otherwise
 // it says in one line why this consumer cannot read or apply. A call without an
-// answer is noticed when its time is over, that of a handler after HandlerTimeout.
+// answer is noticed when its time is over, that of a handler 3 s after HandlerTimeout.
+// A process is not ready, either, while it leaves to others what it cannot do itself.
 // Ready is safe for concurrent use with everything else.
 func (c *Consumer) Ready() error {
 	if err := c.readiness.Ready(); err != nil {

@@ -18,7 +18,7 @@ import (
 
 func checkpoint(w *world.World, name string) int64 {
 	w.Helper()
-	return world.Query[int64](w, `SELECT "offset" FROM checkpoints WHERE name = $1`, name)
+	return world.Query[int64](w, `SELECT "offset" FROM unilog.checkpoints WHERE name = $1`, name)
 }
 
 func TestConsumerGoesOnFromItsCheckpoint(t *testing.T) {
@@ -68,12 +68,12 @@ func BenchmarkConsume(b *testing.B) {
 	c := w.Consumer("count", func(cfg *consumer.Config) { cfg.Handler = world.CountEntries(new(int)) })
 	b.ReportAllocs()
 	for b.Loop() {
-		w.Exec(`UPDATE checkpoints SET "offset" = 0`)
+		w.Exec(`UPDATE unilog.checkpoints SET "offset" = 0`)
 		c.Reread()
 		n += w.Consume(c)
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
-	w.Exec(`TRUNCATE checkpoints, amounts`)
+	w.Exec(`TRUNCATE unilog.checkpoints, amounts`)
 }
 
 func TestConsumerIsReady(t *testing.T) {
@@ -114,13 +114,13 @@ func TestConsumerIsReady(t *testing.T) {
 	w.Consume(c)
 	w.WantReady(c.Ready, "")
 
-	w.Exec(`UPDATE checkpoints SET "offset" = 9`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 9`)
 	c.Reread()
 	if err := w.EndOf(w.Ctx, c.Run); err == nil {
 		t.Fatal("it is ahead of its source")
 	}
 	w.WantReady(c.Ready, "is 9 but its source is only at 2")
-	w.Exec(`UPDATE checkpoints SET "offset" = 2`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 2`)
 	w.Consume(c)
 	w.WantReady(c.Ready, "")
 
@@ -130,7 +130,7 @@ func TestConsumerIsReady(t *testing.T) {
 		t.Fatal("it passed over a gap")
 	}
 	w.WantReady(alone.Ready, "cannot have offsets 1 to 1")
-	w.Exec(`DELETE FROM checkpoints WHERE name = 'alone'`)
+	w.Exec(`DELETE FROM unilog.checkpoints WHERE name = 'alone'`)
 }
 
 // What passes is over with the next success.
@@ -178,8 +178,8 @@ func TestReadyThroughFaults(t *testing.T) {
 func TestRunOnceReadsAllPartitions(t *testing.T) {
 	t.Parallel()
 	p := world.SetupPartitions(t, 3)
-	p.Exec(`INSERT INTO consumer_members (name, member) VALUES ('sum', 'another')`)
-	p.Exec(`INSERT INTO consumer_leases VALUES ('sum', 1, 'another')`)
+	p.Exec(`INSERT INTO unilog.members (name, member) VALUES ('sum', 'another')`)
+	p.Exec(`INSERT INTO unilog.leases VALUES ('sum', 1, 'another')`)
 	handler := func(cfg *consumer.Config) { cfg.Handler = p.Add(cfg.Name) }
 	p.Write(0, "1", "2")
 	p.Write(1, "4")
@@ -192,7 +192,7 @@ func TestRunOnceReadsAllPartitions(t *testing.T) {
 	alone := p.Consumer("alone", handler, func(cfg *consumer.Config) { cfg.Archive = nil })
 	p.WantCount("applied without the archive", p.Consume(alone), 6)
 
-	p.Exec(`UPDATE log_partitions SET active = false WHERE partition = 2`) // it has a history
+	p.Exec(`UPDATE unilog.log SET partitions = 2`) // the third one has a history
 	p.WantCount("applied by one that is new", p.Consume(p.Consumer("late", handler)), 6)
 	p.Grow(5)
 	p.Write(4, "64")
@@ -225,13 +225,13 @@ func TestConsumerGapThatNobodyCanFill(t *testing.T) {
 	w.CommitMany(20)
 	w.Drain(w.Streamer())
 	w.Command("XTRIM", w.Stream, "MAXLEN", "5")
-	w.Exec(`DELETE FROM log_records WHERE "offset" <= 3`) // as if dropped long ago
+	w.LoseArchive(0, 3)
 	var gap *unilog.GapError
 	err := w.EndOf(w.Ctx, w.Consumer("late", func(cfg *consumer.Config) { cfg.Handler = world.CountEntries(new(int)) }).Run)
 	if !errors.As(err, &gap) || gap.From != 1 || gap.To != 3 || !gap.Archive {
 		t.Errorf("Run returned %v, want a gap from 1 to 3", err)
 	}
-	w.Exec(`DELETE FROM checkpoints`) // it never agrees, and is not meant to
+	w.Exec(`DELETE FROM unilog.checkpoints`) // it never agrees, and is not meant to
 }
 
 // TestGapIsFilledInSmallerBatches lets a handler run out of time with what the

@@ -31,22 +31,26 @@ var ErrNoDeadLetter = errors.New("unilog: there is no such dead letter")
 const (
 	sqlDeadLetters = `
 SELECT partition, "offset", staged_at, action, object, key, data::text, headers::text, consumer, error, parked_at
-FROM dead_letters
+FROM unilog.dead_letters
 WHERE discarded_at IS NULL AND ($1 = '' OR consumer = $1) AND ($3 = 0 OR partition = $2 AND "offset" = $3)
 ORDER BY consumer, partition, "offset"`
 
 	// The lock makes the consumer wait in this partition. Index: checkpoints_pkey.
-	sqlHoldPartition = `SELECT FROM checkpoints WHERE name = $1 AND partition = $2 FOR UPDATE`
+	sqlHoldPartition = `SELECT FROM unilog.checkpoints WHERE name = $1 AND partition = $2 FOR UPDATE`
 
 	sqlUnpark = `
-DELETE FROM dead_letters
+DELETE FROM unilog.dead_letters
 WHERE consumer = $1 AND partition = $2 AND "offset" = $3 AND discarded_at IS NULL
-    AND "offset" <= (SELECT "offset" FROM checkpoints AS c WHERE c.name = consumer AND c.partition = dead_letters.partition)`
+    AND "offset" <= (SELECT "offset" FROM unilog.checkpoints AS c WHERE c.name = consumer AND c.partition = unilog.dead_letters.partition)`
 
 	sqlDiscard = `
-UPDATE dead_letters SET discarded_at = clock_timestamp()
+UPDATE unilog.dead_letters SET discarded_at = clock_timestamp()
 WHERE consumer = $1 AND partition = $2 AND "offset" = $3 AND discarded_at IS NULL`
 )
+
+// In is the schema that unilog's tables are in; "" is [unilog.DefaultSchema]. Its
+// methods are the functions of the same names, for that schema.
+type In unilog.Schema
 
 // Querier runs a query: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
 type Querier interface {
@@ -61,11 +65,16 @@ type Beginner interface {
 // DeadLetters returns the dead letters of a consumer, or of all consumers with "", in
 // the order of their offsets.
 func DeadLetters(ctx context.Context, db Querier, consumer string) ([]DeadLetter, error) {
-	return deadLetters(ctx, db, consumer, 0, 0)
+	return In("").DeadLetters(ctx, db, consumer)
 }
 
-func deadLetters(ctx context.Context, db Querier, consumer string, partition int, offset int64) ([]DeadLetter, error) {
-	rows, err := db.Query(ctx, sqlDeadLetters, consumer, partition, offset)
+// DeadLetters is the function [DeadLetters] in a schema.
+func (in In) DeadLetters(ctx context.Context, db Querier, consumer string) ([]DeadLetter, error) {
+	return in.deadLetters(ctx, db, consumer, 0, 0)
+}
+
+func (in In) deadLetters(ctx context.Context, db Querier, consumer string, partition int, offset int64) ([]DeadLetter, error) {
+	rows, err := db.Query(ctx, unilog.Schema(in).SQL(sqlDeadLetters), consumer, partition, offset)
 	if err != nil {
 		return nil, fmt.Errorf("read dead_letters: %w", err)
 	}
@@ -93,15 +102,21 @@ func deadLetters(ctx context.Context, db Querier, consumer string, partition int
 // partition. If the handler rejects the record again, the record stays in
 // dead_letters, and RetryDeadLetter returns the handler's error.
 func RetryDeadLetter(ctx context.Context, db Beginner, consumer string, partition int, offset int64, handler Handler) error {
+	return In("").RetryDeadLetter(ctx, db, consumer, partition, offset, handler)
+}
+
+// RetryDeadLetter is the function [RetryDeadLetter] in a schema.
+func (in In) RetryDeadLetter(ctx context.Context, db Beginner, consumer string, partition int, offset int64, handler Handler) error {
+	sql := unilog.Schema(in).SQL
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sqlHoldPartition, consumer, partition); err != nil {
+		if _, err := tx.Exec(ctx, sql(sqlHoldPartition), consumer, partition); err != nil {
 			return fmt.Errorf("retry a dead letter: %w", err)
 		}
-		letters, err := deadLetters(ctx, tx, consumer, partition, offset)
+		letters, err := in.deadLetters(ctx, tx, consumer, partition, offset)
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, sqlUnpark, consumer, partition, offset)
+		tag, err := tx.Exec(ctx, sql(sqlUnpark), consumer, partition, offset)
 		if err != nil {
 			return fmt.Errorf("retry a dead letter: %w", err)
 		}
@@ -115,7 +130,12 @@ func RetryDeadLetter(ctx context.Context, db Beginner, consumer string, partitio
 // DiscardDeadLetter marks a parked record as discarded. It is not deleted, because an
 // audit still has to count it as parked.
 func DiscardDeadLetter(ctx context.Context, db unilog.Execer, consumer string, partition int, offset int64) error {
-	tag, err := db.Exec(ctx, sqlDiscard, consumer, partition, offset)
+	return In("").DiscardDeadLetter(ctx, db, consumer, partition, offset)
+}
+
+// DiscardDeadLetter is the function [DiscardDeadLetter] in a schema.
+func (in In) DiscardDeadLetter(ctx context.Context, db unilog.Execer, consumer string, partition int, offset int64) error {
+	tag, err := db.Exec(ctx, unilog.Schema(in).SQL(sqlDiscard), consumer, partition, offset)
 	if err != nil {
 		return fmt.Errorf("discard a dead letter: %w", err)
 	}

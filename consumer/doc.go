@@ -28,7 +28,8 @@
 // # Several processes
 //
 // Processes of one name share the partitions out by leases in Postgres. One that has
-// none stands by, and takes over about 2.5 s after another is gone. Leases
+// none stands by, and takes over about 2.5 s after another is gone, and within 5 s what
+// another cannot do: because it cannot read the log, or its handler hangs. Leases
 // only save work: two processes at one partition still apply each record once,
 // because the second finds that the checkpoint has moved, and rolls back.
 // Consumers of different names know nothing of each other.

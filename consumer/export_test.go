@@ -5,10 +5,17 @@ import (
 	"time"
 )
 
-// WithSilence lets a consumer's process be silent within a transaction for another
-// time than its handler has.
+// WithSilence lets a consumer's process be silent within a transaction, and its handler
+// return, for another time than they have.
 func WithSilence(cfg Config, d time.Duration) Config {
-	cfg.silence = d
+	cfg.silence, cfg.grace = d, d
+	return cfg
+}
+
+// WithPatience lets a consumer's process be in trouble for another time until it leaves
+// its work to others.
+func WithPatience(cfg Config, d time.Duration) Config {
+	cfg.patience = d
 	return cfg
 }
 
@@ -20,9 +27,7 @@ func (c *Consumer) RunQuiet(ctx context.Context) (int, error) {
 
 // BeSilentFor makes the consumer's last sign of life older.
 func (c *Consumer) BeSilentFor(d time.Duration) {
-	for _, p := range c.partitions {
-		p.checkpoint.heartbeat = p.checkpoint.heartbeat.Add(-d)
-	}
+	c.heartbeat = c.heartbeat.Add(-d)
 }
 
 // Reread makes the consumer read its checkpoints again.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/postgres"
 )
 
@@ -20,21 +21,21 @@ var (
 const (
 	// The lock makes a consumer that runs wait, so that nothing of it is left.
 	// Index: checkpoints_pkey.
-	sqlHoldAll = `SELECT FROM checkpoints WHERE name = $1 ORDER BY partition FOR UPDATE`
+	sqlHoldAll = `SELECT FROM unilog.checkpoints WHERE name = $1 ORDER BY partition FOR UPDATE`
 
-	// Index: consumer_members_pkey.
-	sqlRunning = `SELECT EXISTS (SELECT FROM consumer_members AS m WHERE name = $1 AND ` + sqlAlive + `)`
+	// Index: members_pkey.
+	sqlRunning = `SELECT EXISTS (SELECT FROM unilog.members AS m WHERE name = $1 AND ` + sqlAlive + `)`
 
 	// Each served by its table's primary key.
 	sqlForget = `
 WITH letters AS (
-    DELETE FROM dead_letters WHERE consumer = $1
+    DELETE FROM unilog.dead_letters WHERE consumer = $1
 ), members AS (
-    DELETE FROM consumer_members WHERE name = $1
+    DELETE FROM unilog.members WHERE name = $1
 ), leases AS (
-    DELETE FROM consumer_leases WHERE name = $1
+    DELETE FROM unilog.leases WHERE name = $1
 )
-DELETE FROM checkpoints WHERE name = $1`
+DELETE FROM unilog.checkpoints WHERE name = $1`
 )
 
 // Forget removes all that the database keeps of a consumer or a deliverer that is
@@ -47,8 +48,14 @@ DELETE FROM checkpoints WHERE name = $1`
 // time. Forget returns [ErrRunning] if a process of it is in Run. A deliverer, and who
 // calls RunOnce, it cannot see.
 func Forget(ctx context.Context, db postgres.Beginner, name string) error {
+	return In("").Forget(ctx, db, name)
+}
+
+// Forget is the function [Forget] in a schema.
+func (in In) Forget(ctx context.Context, db postgres.Beginner, name string) error {
+	sql := unilog.Schema(in).SQL
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		held, err := tx.Exec(ctx, sqlHoldAll, name)
+		held, err := tx.Exec(ctx, sql(sqlHoldAll), name)
 		if err != nil {
 			return err
 		}
@@ -56,13 +63,13 @@ func Forget(ctx context.Context, db postgres.Beginner, name string) error {
 			return ErrUnknown
 		}
 		var running bool
-		if err := tx.QueryRow(ctx, sqlRunning, name).Scan(&running); err != nil {
+		if err := tx.QueryRow(ctx, sql(sqlRunning), name).Scan(&running); err != nil {
 			return err
 		}
 		if running {
 			return ErrRunning
 		}
-		_, err = tx.Exec(ctx, sqlForget, name)
+		_, err = tx.Exec(ctx, sql(sqlForget), name)
 		return err
 	})
 	if err != nil {

@@ -20,14 +20,14 @@ func TestForgottenConsumerLeavesNothing(t *testing.T) {
 			cfg.Handler = world.Rejecting(cfg.Handler, func() {}, "2")
 			cfg.ParkRejected = true
 		}))
-		w.Exec(`INSERT INTO consumer_members (name, member, seen_at) VALUES ($1, 'm', now() - interval '1 hour')`, name)
-		w.Exec(`INSERT INTO consumer_leases (name, partition, member) VALUES ($1, 0, 'm') ON CONFLICT DO NOTHING`, name)
+		w.Exec(`INSERT INTO unilog.members (name, member, seen_at) VALUES ($1, 'm', now() - interval '1 hour')`, name)
+		w.Exec(`INSERT INTO unilog.leases (name, partition, member) VALUES ($1, 0, 'm') ON CONFLICT DO NOTHING`, name)
 	}
 	kept := func(name string) (tables int) {
 		t.Helper()
 		w.Must(w.DB.QueryRow(w.Ctx, `
-			SELECT (SELECT count(*) FROM checkpoints WHERE name = $1) + (SELECT count(*) FROM dead_letters WHERE consumer = $1)
-				+ (SELECT count(DISTINCT name) FROM consumer_members WHERE name = $1) + (SELECT count(*) FROM consumer_leases WHERE name = $1)`, name).Scan(&tables))
+			SELECT (SELECT count(*) FROM unilog.checkpoints WHERE name = $1) + (SELECT count(*) FROM unilog.dead_letters WHERE consumer = $1)
+				+ (SELECT count(DISTINCT name) FROM unilog.members WHERE name = $1) + (SELECT count(*) FROM unilog.leases WHERE name = $1)`, name).Scan(&tables))
 		return tables
 	}
 	if n := kept("gone"); n != 4 {

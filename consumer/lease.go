@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
 )
 
@@ -30,52 +31,59 @@ const (
 
 	// sqlRenew returns the oldest members first; a new member does not see itself, as
 	// it is not in the snapshot. A crash may undo the renewal: that loses no more than
-	// a lease. Index: consumer_members_pkey, consumer_leases_pkey, a name's rows. The
+	// a lease. Index: members_pkey, leases_pkey, a name's rows. The
 	// update is HOT.
 	sqlRenew = `
 WITH unsynced AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), me AS (
-    INSERT INTO consumer_members (name, member) SELECT $1, $2 FROM unsynced
+    INSERT INTO unilog.members (name, member) SELECT $1, $2 FROM unsynced
     ON CONFLICT (name, member) DO UPDATE SET seen_at = excluded.seen_at
 )
 SELECT member, coalesce(alive, false), coalesce(partitions, '{}')
-FROM (SELECT member, joined_at, ` + sqlAlive + ` AS alive FROM consumer_members AS m WHERE name = $1) AS seen
-FULL JOIN (SELECT member, array_agg(partition) AS partitions FROM consumer_leases WHERE name = $1 GROUP BY member) AS lease
+FROM (SELECT member, joined_at, ` + sqlAlive + ` AS alive FROM unilog.members AS m WHERE name = $1) AS seen
+FULL JOIN (SELECT member, array_agg(partition) AS partitions FROM unilog.leases WHERE name = $1 GROUP BY member) AS lease
     USING (member)
 ORDER BY joined_at, member`
 
 	// If two members take the same lease, the second one waits, and then finds that it
-	// is held. Index: consumer_leases_pkey, consumer_members_pkey.
+	// is held. Index: leases_pkey, members_pkey.
 	sqlTake = `
-INSERT INTO consumer_leases AS l (name, partition, member)
+INSERT INTO unilog.leases AS l (name, partition, member)
 SELECT $1, partition, $2 FROM unnest($3::integer[]) AS partition
 ON CONFLICT (name, partition) DO UPDATE SET member = excluded.member
-WHERE NOT EXISTS (SELECT FROM consumer_members AS m WHERE m.name = l.name AND m.member = l.member AND ` + sqlAlive + `)`
+WHERE NOT EXISTS (SELECT FROM unilog.members AS m WHERE m.name = l.name AND m.member = l.member AND ` + sqlAlive + `)`
 
-	// Index: consumer_leases_pkey.
-	sqlGiveBack = `DELETE FROM consumer_leases WHERE name = $1 AND member = $2 AND partition = $3`
+	// Index: leases_pkey.
+	sqlGiveBack = `DELETE FROM unilog.leases WHERE name = $1 AND member = $2 AND partition = $3`
 
-	// Index: consumer_members_pkey.
-	sqlBury = `DELETE FROM consumer_members AS m WHERE name = $1 AND NOT ` + sqlAlive
+	// Index: members_pkey.
+	sqlBury = `DELETE FROM unilog.members AS m WHERE name = $1 AND NOT ` + sqlAlive
 
-	// Index: consumer_members_pkey, consumer_leases_pkey.
+	// Index: members_pkey, leases_pkey.
 	sqlLeave = `
 WITH me AS (
-    DELETE FROM consumer_members WHERE name = $1 AND member = $2
+    DELETE FROM unilog.members WHERE name = $1 AND member = $2
 )
-DELETE FROM consumer_leases WHERE name = $1 AND member = $2`
+DELETE FROM unilog.leases WHERE name = $1 AND member = $2`
 )
 
 // membership makes a process one of those that share a consumer's partitions. It is
 // not safe for concurrent use.
 type membership struct {
 	db           *pgxpool.Pool
+	schema       unilog.Schema
 	name, member string
+	patience     time.Duration
+	// unwanted is since when partitions are free, in each renewal.
+	unwanted map[int]time.Time
+	// extra is how many partitions this member may hold beyond its share, for a while.
+	extra     int
+	extraEnds time.Time
 }
 
 func newMembership(cfg *Config) *membership {
-	return &membership{db: cfg.DB, name: cfg.Name, member: rand.Text()}
+	return &membership{db: cfg.DB, schema: cfg.Schema, name: cfg.Name, member: rand.Text(), patience: cfg.patience, unwanted: map[int]time.Time{}}
 }
 
 // division says how the partitions are shared, as a member sees it.
@@ -83,22 +91,25 @@ type division struct {
 	number int   // of all partitions that any member knows
 	mine   []int // sorted, like free
 	free   []int
-	share  int // how many partitions this member may hold
+	share  int  // how many partitions this member may hold
+	others bool // that are alive
 }
 
-// renew renews the leases, and takes free ones up to the member's share. It does
-// not give back those beyond the share.
-func (m *membership) renew(ctx context.Context, number int) (division, error) {
+// renew renews the leases, and takes free ones up to the member's share, if takes
+// allows it. It does not give back those beyond the share.
+func (m *membership) renew(ctx context.Context, number int, takes func(partition int, others bool) bool) (division, error) {
 	for {
 		d, dead, err := m.look(ctx, number)
 		if err != nil {
 			return d, fmt.Errorf("renew the leases: %w", err)
 		}
 		if dead {
-			if _, err := m.db.Exec(ctx, sqlBury, m.name); err != nil {
+			if _, err := m.db.Exec(ctx, m.schema.SQL(sqlBury), m.name); err != nil {
 				return d, fmt.Errorf("forget members that are gone: %w", err)
 			}
 		}
+		d.free = slices.DeleteFunc(d.free, func(p int) bool { return !takes(p, d.others) })
+		m.adopt(&d)
 		want := min(d.share-len(d.mine), len(d.free))
 		if want <= 0 {
 			return d, nil
@@ -116,10 +127,33 @@ func (m *membership) renew(ctx context.Context, number int) (division, error) {
 	}
 }
 
+// adopt raises the member's share for a while if partitions are free for longer than
+// others need to take them: whoever should, by its share, cannot read them.
+func (m *membership) adopt(d *division) {
+	now := time.Now()
+	before := m.unwanted
+	m.unwanted = map[int]time.Time{}
+	for _, p := range d.free {
+		since, ok := before[p]
+		if !ok {
+			since = now
+		}
+		m.unwanted[p] = since
+		if now.Sub(since) > m.patience {
+			m.extra, m.extraEnds = m.extra+1, now.Add(8*m.patience)
+			delete(m.unwanted, p)
+		}
+	}
+	if now.After(m.extraEnds) {
+		m.extra = 0
+	}
+	d.share += m.extra
+}
+
 // look renews the leases and says who holds the others, and whether members are
 // dead.
 func (m *membership) look(ctx context.Context, number int) (d division, dead bool, err error) {
-	rows, err := m.db.Query(ctx, sqlRenew, m.name, m.member)
+	rows, err := m.db.Query(ctx, m.schema.SQL(sqlRenew), m.name, m.member)
 	if err != nil {
 		return d, false, err
 	}
@@ -137,6 +171,8 @@ func (m *membership) look(ctx context.Context, number int) (d division, dead boo
 		case !alive:
 			dead = true
 			return nil
+		default:
+			d.others = true
 		}
 		members++
 		for _, p := range partitions {
@@ -172,15 +208,23 @@ func share(partitions, members, rank int) int {
 // take takes partitions that nobody holds, unless another member is faster, and
 // returns how many it got.
 func (m *membership) take(ctx context.Context, partitions []int) (int, error) {
-	tag, err := m.db.Exec(ctx, sqlTake, m.name, m.member, partitions)
+	tag, err := m.db.Exec(ctx, m.schema.SQL(sqlTake), m.name, m.member, partitions)
 	return int(tag.RowsAffected()), err
+}
+
+// others says whether other members are alive. This one must have left.
+func (m *membership) others(ctx context.Context) (others bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	err = m.db.QueryRow(ctx, m.schema.SQL(sqlRunning), m.name).Scan(&others)
+	return others, err
 }
 
 // giveBack gives a lease back, for another member to take.
 func (m *membership) giveBack(ctx context.Context, partition int) error {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
-	_, err := m.db.Exec(ctx, sqlGiveBack, m.name, m.member, partition)
+	_, err := m.db.Exec(ctx, m.schema.SQL(sqlGiveBack), m.name, m.member, partition)
 	return err
 }
 
@@ -188,6 +232,6 @@ func (m *membership) giveBack(ctx context.Context, partition int) error {
 func (m *membership) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), loop.FarewellTimeout)
 	defer cancel()
-	_, err := m.db.Exec(ctx, sqlLeave, m.name, m.member)
+	_, err := m.db.Exec(ctx, m.schema.SQL(sqlLeave), m.name, m.member)
 	return err
 }

@@ -13,18 +13,23 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/reader"
 	"github.com/rocketrides/unilog/internal/world"
 )
+
+// patient makes a process keep its partitions however slow the machine is.
+func patient(cfg *consumer.Config) { *cfg = consumer.WithPatience(*cfg, await.Patience) }
 
 // renewals waits until each process has renewed its leases that often. Members that
 // are rows only have short names.
 func renewals(p *world.Partitioned, n int) {
 	p.Helper()
 	for range n {
-		seen := world.Query[[]string](p.World, `SELECT coalesce(array_agg(concat(member, xmin)), '{}') FROM consumer_members WHERE length(member) > 20`)
+		seen := world.Query[[]string](p.World, `SELECT coalesce(array_agg(concat(member, xmin)), '{}') FROM unilog.members WHERE length(member) > 20`)
 		world.AwaitQuery(p.World, "the number of members that have yet to renew their leases", 0,
-			`SELECT count(*) FROM consumer_members WHERE concat(member, xmin) = ANY ($1)`, seen)
+			`SELECT count(*) FROM unilog.members WHERE concat(member, xmin) = ANY ($1)`, seen)
 	}
 }
 
@@ -36,11 +41,11 @@ func TestLeasesAreSharedEvenly(t *testing.T) {
 	p.FreezeClock()
 	var processes []*world.Process
 	for _, want := range []string{"8", "4 4", "2 3 3", "2 2 2 2", "1 1 2 2 2"} {
-		processes = append(processes, p.Run())
+		processes = append(processes, p.Run(patient))
 		p.AwaitShares(want)
 	}
 	leases := func() string {
-		return world.Query[string](p.World, `SELECT string_agg(concat(partition, member, xmin), ' ' ORDER BY partition) FROM consumer_leases`)
+		return world.Query[string](p.World, `SELECT string_agg(concat(partition, member, xmin), ' ' ORDER BY partition) FROM unilog.leases`)
 	}
 	before := leases()
 	renewals(p, 4)
@@ -63,7 +68,7 @@ func TestLeasesAreSharedEvenly(t *testing.T) {
 	p.AwaitApplied("sum")
 	processes[0].Stop()
 	p.AwaitShares("")
-	p.WantCount("leases left", world.Query[int](p.World, `SELECT count(*) FROM consumer_leases`), 0)
+	p.WantCount("leases left", world.Query[int](p.World, `SELECT count(*) FROM unilog.leases`), 0)
 	p.WantTotal("sum", "16")
 }
 
@@ -82,9 +87,9 @@ func TestStandbyTakesOver(t *testing.T) {
 			t.Parallel()
 			p := world.SetupPartitionsOnRedis(t, 1)
 			p.FreezeClock()
-			first := p.Run()
+			first := p.Run(patient)
 			first.AwaitReads(0)
-			second := p.Run()
+			second := p.Run(patient)
 			second.AwaitReads()
 			p.WantReady(second.Consumer.Ready, "")
 			renewals(p, 2)
@@ -114,9 +119,9 @@ func TestNewMemberTakesNothingItDoesNotNeed(t *testing.T) {
 	t.Parallel()
 	p := world.SetupPartitionsOnRedis(t, 3)
 	p.FreezeClock()
-	m := p.Run()
+	m := p.Run(patient)
 	m.AwaitReads(0, 1, 2)
-	p.Exec(`INSERT INTO consumer_members (name, member) VALUES ('sum', '0')`)
+	p.Exec(`INSERT INTO unilog.members (name, member) VALUES ('sum', '0')`)
 	m.AwaitReads(0, 1) // the eldest of two
 	renewals(p, 2)
 	if n := m.Changes.Load(); n != 2 {
@@ -182,7 +187,7 @@ func TestLongHandlerKeepsItsLease(t *testing.T) {
 	p := world.SetupPartitionsOnRedis(t, 1)
 	p.FreezeClock()
 	busy, goOn := make(chan struct{}), make(chan struct{})
-	first := p.Run(func(cfg *consumer.Config) {
+	first := p.Run(patient, func(cfg *consumer.Config) {
 		add := cfg.Handler
 		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 			close(busy)
@@ -191,7 +196,7 @@ func TestLongHandlerKeepsItsLease(t *testing.T) {
 		}
 	})
 	first.AwaitReads(0)
-	second := p.Run()
+	second := p.Run(patient)
 	p.Write(0, "1")
 	world.Receive(p.World, "the handler to be called", busy)
 	second.AwaitReads()
@@ -215,15 +220,15 @@ func TestLeasesGoByTheDatabasesClock(t *testing.T) {
 	t.Parallel()
 	p := world.SetupPartitionsOnRedis(t, 4)
 	p.FreezeClock()
-	p.Exec(`INSERT INTO consumer_leases VALUES ('sum', 0, 'alive'), ('sum', 1, 'dead'), ('sum', 2, 'ahead'), ('sum', 3, 'nobody')`)
+	p.Exec(`INSERT INTO unilog.leases VALUES ('sum', 0, 'alive'), ('sum', 1, 'dead'), ('sum', 2, 'ahead'), ('sum', 3, 'nobody')`)
 	p.Exec(`
-		INSERT INTO consumer_members (name, member, seen_at) VALUES ('sum', 'alive', clock_timestamp()),
+		INSERT INTO unilog.members (name, member, seen_at) VALUES ('sum', 'alive', clock_timestamp()),
 			('sum', 'dead', clock_timestamp() - interval '2.1 s'), ('sum', 'ahead', clock_timestamp() + interval '1 h'),
 			('another', 'dead', '-infinity')`)
-	m := p.Run()
+	m := p.Run(patient)
 	m.AwaitReads(1, 2)
-	p.WantCount("members", world.Query[int](p.World, `SELECT count(*) FROM consumer_members WHERE name = 'sum'`), 2)
-	p.WantCount("members of others", world.Query[int](p.World, `SELECT count(*) FROM consumer_members WHERE name <> 'sum'`), 1)
+	p.WantCount("members", world.Query[int](p.World, `SELECT count(*) FROM unilog.members WHERE name = 'sum'`), 2)
+	p.WantCount("members of others", world.Query[int](p.World, `SELECT count(*) FROM unilog.members WHERE name <> 'sum'`), 1)
 	p.Advance(3 * time.Second) // nobody sees the other any more
 	m.AwaitReads(0, 1, 2, 3)
 	m.Stop()
@@ -233,14 +238,14 @@ func TestLeasesGoByTheDatabasesClock(t *testing.T) {
 func TestWorkersGoOnWithoutLeases(t *testing.T) {
 	t.Parallel()
 	p := world.SetupPartitionsOnRedis(t, 2)
-	m := p.Run()
+	m := p.Run(patient)
 	m.AwaitReads(0, 1)
 	locked := p.Begin()
-	_, err := locked.Exec(p.Ctx, `LOCK TABLE consumer_members, consumer_leases`)
+	_, err := locked.Exec(p.Ctx, `LOCK TABLE unilog.members, unilog.leases`)
 	p.Must(err)
 	waiting := map[int]bool{}
 	p.Await("some renewals to be given up", func() string {
-		pid := world.Query[int](p.World, `SELECT coalesce(max(pid), 0) FROM pg_locks WHERE NOT granted AND relation = 'consumer_members'::regclass`)
+		pid := world.Query[int](p.World, `SELECT coalesce(max(pid), 0) FROM pg_locks WHERE NOT granted AND relation = 'unilog.members'::regclass`)
 		if pid > 0 {
 			waiting[pid] = true
 		}
@@ -265,8 +270,9 @@ func TestWorkersGoOnWithoutLeases(t *testing.T) {
 func TestLeasesCostLittle(t *testing.T) {
 	t.Parallel()
 	p := world.SetupPartitions(t, 1)
-	p.Exec(`INSERT INTO consumer_members (name, member) SELECT 'c' || n / 10, 'm' || n FROM generate_series(1, 50000) AS n`)
-	p.Exec(`INSERT INTO consumer_leases SELECT 'c' || n / 10, n % 10, 'm' || n FROM generate_series(1, 50000) AS n`)
+	p.Exec(`INSERT INTO unilog.members (name, member) SELECT 'c' || n / 10, 'm' || n FROM generate_series(1, 50000) AS n`)
+	p.Exec(`INSERT INTO unilog.leases SELECT 'c' || n / 10, n % 10, 'm' || n FROM generate_series(1, 50000) AS n`)
+	p.Exec(`INSERT INTO unilog.checkpoints (name, partition) SELECT 'c' || n / 10, n % 10 FROM generate_series(1, 50000) AS n`)
 	for _, analyzed := range []bool{false, true} {
 		if analyzed {
 			p.Exec(`ANALYZE`)
@@ -274,17 +280,18 @@ func TestLeasesCostLittle(t *testing.T) {
 		for sql, args := range map[string][]any{
 			consumer.SQLRenew: {"c7", "m77"},
 			consumer.SQLTake:  {"c7", "new", []int{3, 11}},
+			reader.SQLBeat:    {"c7", 15},
 		} {
 			plan := p.Explain(sql, args...)
-			if strings.Contains(plan, "Seq Scan on consumer_") {
+			if strings.Contains(plan, "Seq Scan on members") || strings.Contains(plan, "Seq Scan on leases") || strings.Contains(plan, "Seq Scan on checkpoints") {
 				t.Errorf("analyzed %v: a table is read whole in the plan of\n%s\n%s", analyzed, sql, plan)
 			}
 		}
 	}
-	p.Exec(`TRUNCATE consumer_members, consumer_leases`)
-	m := p.Run()
+	p.Exec(`TRUNCATE unilog.members, unilog.leases, unilog.checkpoints`)
+	m := p.Run(patient)
 	m.AwaitReads(0)
-	lease := func() string { return world.Query[string](p.World, `SELECT xmin::text FROM consumer_leases`) }
+	lease := func() string { return world.Query[string](p.World, `SELECT xmin::text FROM unilog.leases`) }
 	taken := lease()
 	renewals(p, 5)
 	if lease() != taken {
@@ -295,7 +302,7 @@ func TestLeasesCostLittle(t *testing.T) {
 	type updates struct{ All, HOT int }
 	var n updates
 	p.Await("the session to say what it did", func() string {
-		rows, err := p.DB.Query(p.Ctx, `SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'consumer_members'`)
+		rows, err := p.DB.Query(p.Ctx, `SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'unilog.members'::regclass`)
 		p.Must(err)
 		n, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[updates])
 		p.Must(err)

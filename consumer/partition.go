@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/barrier"
 	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/internal/reader"
 )
@@ -18,6 +19,7 @@ type partitionConsumer struct {
 	partition  int
 	log        *slog.Logger
 	readiness  loop.Readiness
+	condition  condition
 	checkpoint *checkpoint
 	reader     *reader.Reader
 
@@ -27,11 +29,11 @@ type partitionConsumer struct {
 }
 
 func newPartitionConsumer(cfg *Config, partition int, log *slog.Logger) *partitionConsumer {
-	checkpoint := &checkpoint{db: cfg.DB, name: cfg.Name, partition: partition}
+	checkpoint := &checkpoint{db: cfg.DB, schema: cfg.Schema, name: cfg.Name, partition: partition}
 	return &partitionConsumer{
 		cfg: cfg, partition: partition, log: log, limit: cfg.BatchRecords, checkpoint: checkpoint,
 		reader: reader.New(reader.Config{
-			Name: cfg.Name, Partition: partition, Checkpoint: checkpoint, Log: cfg.Log, Archive: cfg.Archive,
+			Name: cfg.Name, Partition: partition, Checkpoint: checkpoint, Log: cfg.Log, Archive: cfg.Archive, Schema: cfg.Schema,
 			Unsynced: unsynced(cfg), Limit: cfg.BatchRecords, Logger: log,
 			Skipped: cfg.Hooks.Skipped, GapFilled: cfg.Observer.gapFilled,
 		}),
@@ -57,8 +59,11 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 		case err == nil:
 			retry.Reset()
 		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead), errors.As(err, &foreign),
-			errors.Is(err, unilog.ErrDeliverersName):
+			errors.Is(err, unilog.ErrDeliverersName), errors.Is(err, loop.ErrExit):
 			return err
+		case errors.Is(err, errHung):
+			c.log.Error("consuming stands still until the handler returns", "err", err)
+			c.condition.hang.Wait(ctx)
 		case errors.Is(err, unilog.ErrSimulated):
 			c.log.Debug("simulated failure: starting again from the checkpoint")
 		case ctx.Err() != nil:
@@ -82,25 +87,22 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 		}
 		c.readiness.Note(ctx, err)
 	}()
-	if err := c.reader.Load(ctx); err != nil {
+	if err := c.condition.hang.Err(); err != nil {
 		return 0, err
 	}
-	if err := c.checkpoint.beat(ctx); err != nil {
-		return 0, err
-	}
-	entries, barrier, err := c.reader.Next(ctx, wait, c.limit)
+	entries, b, err := c.read(ctx, wait)
 	if err != nil || len(entries) == 0 {
 		return 0, err
 	}
-	if barrier != nil {
-		return c.passBarrier(ctx, work, barrier, entries[0], wait)
+	if b != nil {
+		return c.passBarrier(ctx, work, b, entries[0], wait)
 	}
 	if c.readsAhead {
 		c.reader.ReadAhead(ctx, entries)
 	}
 	n, err = c.apply(work, entries)
 	// Entries that are too many for one transaction succeed in smaller ones.
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errHung) {
 		c.limit = min(c.limit, len(entries))
 	}
 	if err != nil {
@@ -109,4 +111,28 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 		c.limit = min(2*c.limit, c.cfg.BatchRecords)
 	}
 	return n, err
+}
+
+// read returns the entries to apply next.
+func (c *partitionConsumer) read(ctx context.Context, wait time.Duration) (entries []unilog.Entry, b *barrier.Barrier, err error) {
+	c.condition.reads()
+	if err = c.reader.Load(ctx); err == nil {
+		entries, b, err = c.reader.Next(ctx, wait, c.limit)
+	}
+	c.condition.hasRead(err)
+	return entries, b, err
+}
+
+// try looks whether the partition can be worked on again. Nobody else may work on it
+// meanwhile.
+func (c *partitionConsumer) try(ctx context.Context) error {
+	err := c.condition.hang.Err()
+	if err == nil {
+		err = c.reader.Try(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.readiness.Note(ctx, err)
+		c.cfg.Observer.failed(err)
+	}
+	return err
 }

@@ -167,7 +167,7 @@ func TestHungHandlerIsGivenLess(t *testing.T) {
 		t.Errorf("the first batches have %s records, want fewer each time", got)
 	}
 	w.WantTotal("sum", "8")
-	w.WantCount("parked", world.Query[int](w, `SELECT count(*) FROM dead_letters`), 0)
+	w.WantCount("parked", world.Query[int](w, `SELECT count(*) FROM unilog.dead_letters`), 0)
 }
 
 // TestFrozenConsumerRejectsNothing lets a process freeze when its handler is
@@ -280,7 +280,7 @@ func readingAhead(w *world.World, stop func(), read func(ctx context.Context) er
 	w.Helper()
 	ahead := make(chan struct{})
 	begun := sync.OnceFunc(func() { close(ahead) })
-	last := world.Query[int64](w, `SELECT max("offset") FROM log_records`)
+	last := world.Query[int64](w, `SELECT max("offset") FROM unilog.records`)
 	return w.Consumer("sum", append(change, func(cfg *consumer.Config) {
 		cfg.BatchRecords, cfg.HandlerTimeout = 10, await.Patience
 		cfg.Log = watched{w.Log, func(ctx context.Context, after int64) error {

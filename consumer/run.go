@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -21,6 +20,8 @@ type crew struct {
 	workers map[int]*worker
 	ended   chan ended
 	numbers chan int // the number of partitions, each time that they are counted
+	helpers sync.WaitGroup
+	aside   aside
 
 	reported bool
 	leases   []int // as last reported
@@ -43,16 +44,19 @@ type ended struct {
 // to be read.
 const countPause = time.Second
 
-// errExit is the error of a worker whose handler has ended the goroutine.
-var errExit = errors.New("unilog: the handler has called runtime.Goexit")
-
-// Run consumes until ctx ends. Then it finishes the batches in hand, within
-// 5 seconds, gives its leases back, and returns nil.
+// Run consumes until ctx ends. Then it gives the batches in hand 4 seconds, and its
+// leases back, and returns nil, after 5 seconds also if a [Handler] has not returned.
+// Nothing that such a handler goes on doing takes effect: its transaction is over.
 //
 // It reads the partitions that it has leases on. The processes of one consumer
 // share the partitions evenly, anew each time that a process comes, goes, or was not
 // seen for 2 s by the database's clock. A process without a partition stands by.
 // A partition that is added to the log is read within a second.
+//
+// While there are others, a process gives a partition up that it could not read for
+// 4 seconds, or whose handler has not returned 3 seconds after its context has ended.
+// It is not ready then. It takes such a partition again only when it could read it, and
+// none at all before the handler has returned. The only process goes on trying.
 //
 // It goes on through the loss of Postgres and of the log, and returns an error
 // only where a person must decide: a [unilog.RejectedError], a [unilog.GapError], a
@@ -64,22 +68,26 @@ var errExit = errors.New("unilog: the handler has called runtime.Goexit")
 func (c *Consumer) Run(ctx context.Context) error {
 	ctx, halt := context.WithCancel(ctx)
 	defer halt()
-	work, stop := loop.Outlive(ctx, loop.ShutdownTimeout)
+	work, stop := loop.Outlive(ctx, loop.ShutdownTimeout-loop.FarewellTimeout)
 	defer stop()
 	r := &crew{
 		Consumer: c, member: newMembership(&c.cfg), work: work,
 		workers: map[int]*worker{}, ended: make(chan ended), numbers: make(chan int),
+		aside: newAside(),
 	}
+	r.helpers.Go(func() { r.keepBeating(ctx) })
 	number, err := c.count(ctx)
+	if err == nil {
+		err = c.register(ctx, number)
+	}
 	if err != nil {
 		c.log.Debug("could not count the partitions", "err", err)
 	}
 	c.know(max(number, 1))
-	var counting sync.WaitGroup
-	counting.Go(func() { r.keepCounting(ctx) })
+	r.helpers.Go(func() { r.keepCounting(ctx) })
 	err = r.keep(ctx)
 	halt()
-	counting.Wait()
+	r.helpers.Wait()
 	for len(r.workers) > 0 {
 		e := <-r.ended
 		delete(r.workers, e.partition)
@@ -100,6 +108,9 @@ func (r *crew) keepCounting(ctx context.Context) {
 	for {
 		loop.Sleep(ctx, countPause)
 		number, err := r.count(ctx)
+		if err == nil {
+			err = r.register(ctx, number)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -110,6 +121,15 @@ func (r *crew) keepCounting(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case r.numbers <- number:
+		}
+	}
+}
+
+// keepBeating shows that the consumer is alive, whether or not it can do its work.
+func (r *crew) keepBeating(ctx context.Context) {
+	for ; ctx.Err() == nil; loop.Sleep(ctx, loop.Heartbeat) {
+		if err := r.beat(ctx); err != nil && ctx.Err() == nil {
+			r.log.Debug("could not show that the consumer is alive", "err", err)
 		}
 	}
 }
@@ -131,6 +151,8 @@ func (r *crew) keep(ctx context.Context) error {
 				return e.err
 			}
 			r.dismiss(ctx, e.partition)
+		case t := <-r.aside.tried:
+			r.comeBack(t)
 		}
 	}
 	return nil
@@ -139,13 +161,20 @@ func (r *crew) keep(ctx context.Context) error {
 // renew renews the leases, and starts and ends workers accordingly. If it fails, the
 // workers go on: leases do not decide what is applied.
 func (r *crew) renew(ctx context.Context) {
+	r.try(ctx)
+	if r.aside.whole {
+		if r.stays(ctx) {
+			return
+		}
+		r.aside.whole = false
+	}
 	bound := renewTimeout
 	if len(r.workers) == 0 {
 		bound = loop.CallTimeout // there is no lease yet that could expire meanwhile
 	}
 	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	d, err := r.member.renew(bounded, len(r.partitions))
+	d, err := r.member.renew(bounded, len(r.partitions), r.takes)
 	if err != nil {
 		if len(r.workers) == 0 && ctx.Err() == nil {
 			r.log.Warn("consuming failed: trying again", "err", err)
@@ -156,6 +185,9 @@ func (r *crew) renew(ctx context.Context) {
 	}
 	r.readiness.Note(ctx, nil)
 	r.know(d.number)
+	if r.giveUp(d); r.aside.whole {
+		return
+	}
 	for partition, w := range r.workers {
 		if !slices.Contains(d.mine, partition) {
 			w.end() // another process has it
@@ -164,6 +196,8 @@ func (r *crew) renew(ctx context.Context) {
 	for i, partition := range d.mine {
 		w := r.workers[partition]
 		switch surplus := i >= d.share; {
+		case r.aside.from[partition]:
+			r.giveBack(ctx, partition)
 		case w == nil && surplus:
 			r.giveBack(ctx, partition)
 		case w == nil:
@@ -186,9 +220,10 @@ func (r *crew) start(ctx context.Context, partition int) {
 	ctx, stop := context.WithCancel(ctx)
 	r.workers[partition] = &worker{stop: stop}
 	c := r.partitions[partition]
+	c.condition.begin()
 	go func() {
 		defer stop()
-		e := ended{partition, errExit}
+		e := ended{partition, loop.ErrExit}
 		defer func() { r.ended <- e }()
 		e.err = c.run(ctx, r.work)
 	}()
@@ -198,7 +233,9 @@ func (r *crew) start(ctx context.Context, partition int) {
 func (r *crew) dismiss(ctx context.Context, partition int) {
 	w := r.workers[partition]
 	delete(r.workers, partition)
-	r.partitions[partition].readiness.Forget()
+	if !r.aside.from[partition] {
+		r.partitions[partition].readiness.Forget()
+	}
 	if w.surplus {
 		r.giveBack(ctx, partition)
 	}
@@ -221,16 +258,20 @@ func (r *crew) report() {
 			working = append(working, r.partitions[partition])
 		}
 	}
+	for partition := range r.aside.from {
+		working = append(working, r.partitions[partition]) // it is not ready
+	}
+	r.setWorking(working)
 	if r.reported && slices.Equal(leases, r.leases) {
 		return
 	}
 	switch {
+	case r.aside.whole:
 	case len(leases) == 0:
 		r.log.Info("standing by: other processes of this consumer read all partitions, or did so within the last 2 s")
 	case r.reported || len(r.partitions) > 1:
 		r.log.Info("reading", "partitions", leases, "of", len(r.partitions))
 	}
 	r.reported, r.leases = true, leases
-	r.setWorking(working)
 	r.cfg.Observer.leases(leases)
 }

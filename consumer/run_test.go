@@ -184,7 +184,7 @@ func TestInstancesUnderLoad(t *testing.T) {
 				})
 			}
 			w.Must(writers.Wait())
-			await.Equal(t, "the checkpoint", 300, func() int { return world.Query[int](w, `SELECT coalesce(max("offset"), 0) FROM checkpoints`) })
+			await.Equal(t, "the checkpoint", 300, func() int { return world.Query[int](w, `SELECT coalesce(max("offset"), 0) FROM unilog.checkpoints`) })
 			stop()
 			w.Must(processes.Wait())
 			w.WantTotal("sum", "450")

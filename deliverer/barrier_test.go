@@ -28,7 +28,7 @@ func TestDelivererAtABarrier(t *testing.T) {
 	d := w.Deliverer(outside.Deliver, func(cfg *deliverer.Config) { cfg.Log, cfg.Archive = log, nil })
 	w.Repeat(d.RunOnce)
 	outside.Want(w, 1, 2)
-	w.Exec(`UPDATE checkpoints SET "offset" = 1 WHERE partition = 0`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 1 WHERE partition = 0`)
 	log.Put(unilog.Entry{Record: world.Record("1"), Partition: 1, Offset: 1})
 	log.Put(unilog.Entry{Record: barrier, Partition: 1, Offset: 2})
 	w.Repeat(d.RunOnce)

@@ -62,27 +62,35 @@ func (e *ForeignCheckpointError) Error() string {
 const (
 	// Index: checkpoints_pkey, for all of these.
 	sqlRegisterDeliverer = `
-INSERT INTO checkpoints (name, partition, log_id, outside) VALUES ($1, $2, $3, true)
+INSERT INTO unilog.checkpoints (name, partition, log_id, outside) VALUES ($1, $2, $3, true)
 ON CONFLICT (name, partition) DO NOTHING`
 
-	sqlDelivered = `SELECT "offset", position, CASE WHEN outside THEN log_id ELSE '' END FROM checkpoints WHERE name = $1 AND partition = $2`
+	sqlDelivered = `SELECT "offset", position, CASE WHEN outside THEN log_id ELSE '' END FROM unilog.checkpoints WHERE name = $1 AND partition = $2`
 
 	sqlSaveDelivered = `
-UPDATE checkpoints SET "offset" = $5, position = $6, updated_at = clock_timestamp()
+UPDATE unilog.checkpoints SET "offset" = $5, position = $6, updated_at = clock_timestamp()
 WHERE name = $1 AND partition = $2 AND outside AND log_id = $3 AND "offset" = $4`
 )
 
 // PostgresCheckpoints keeps checkpoints in the table checkpoints of a database, which
 // the migration set consumer creates. In the source's database they keep the streamer
 // from dropping records that are not delivered, as those of consumers do.
-func PostgresCheckpoints(db *pgxpool.Pool) Checkpoints { return postgresCheckpoints{db} }
+func PostgresCheckpoints(db *pgxpool.Pool) Checkpoints { return PostgresCheckpointsIn(db, "") }
 
-type postgresCheckpoints struct{ db *pgxpool.Pool }
+// PostgresCheckpointsIn is [PostgresCheckpoints] for tables that are in a schema.
+func PostgresCheckpointsIn(db *pgxpool.Pool, schema unilog.Schema) Checkpoints {
+	return postgresCheckpoints{db, schema}
+}
+
+type postgresCheckpoints struct {
+	db     *pgxpool.Pool
+	schema unilog.Schema
+}
 
 func (c postgresCheckpoints) Load(ctx context.Context, key CheckpointKey) (at unilog.Cursor, err error) {
 	at, theirs, err := c.load(ctx, key)
 	if errors.Is(err, pgx.ErrNoRows) {
-		if _, err = c.db.Exec(ctx, sqlRegisterDeliverer, key.Name, key.Partition, key.LogID); err == nil {
+		if _, err = c.db.Exec(ctx, c.schema.SQL(sqlRegisterDeliverer), key.Name, key.Partition, key.LogID); err == nil {
 			at, theirs, err = c.load(ctx, key)
 		}
 	}
@@ -96,16 +104,16 @@ func (c postgresCheckpoints) Load(ctx context.Context, key CheckpointKey) (at un
 }
 
 func (c postgresCheckpoints) load(ctx context.Context, key CheckpointKey) (at unilog.Cursor, logID string, err error) {
-	err = c.db.QueryRow(ctx, sqlDelivered, key.Name, key.Partition).Scan(&at.Offset, &at.Position, &logID)
+	err = c.db.QueryRow(ctx, c.schema.SQL(sqlDelivered), key.Name, key.Partition).Scan(&at.Offset, &at.Position, &logID)
 	return at, logID, err
 }
 
 func (c postgresCheckpoints) Save(ctx context.Context, key CheckpointKey, from, to unilog.Cursor) error {
-	return saveDelivered(ctx, c.db, key, from, to)
+	return c.save(ctx, c.db, key, from, to)
 }
 
-func saveDelivered(ctx context.Context, db unilog.Execer, key CheckpointKey, from, to unilog.Cursor) error {
-	tag, err := db.Exec(ctx, sqlSaveDelivered, key.Name, key.Partition, key.LogID, from.Offset, to.Offset, to.Position)
+func (c postgresCheckpoints) save(ctx context.Context, db unilog.Execer, key CheckpointKey, from, to unilog.Cursor) error {
+	tag, err := db.Exec(ctx, c.schema.SQL(sqlSaveDelivered), key.Name, key.Partition, key.LogID, from.Offset, to.Offset, to.Position)
 	if err != nil {
 		return fmt.Errorf("save the checkpoint: %w", err)
 	}
@@ -115,12 +123,22 @@ func saveDelivered(ctx context.Context, db unilog.Execer, key CheckpointKey, fro
 	return nil
 }
 
+// beater is implemented by Checkpoints that can show that a deliverer is alive of which
+// they know no more than the name, for all partitions.
+type beater interface {
+	beat(ctx context.Context, name string) error
+}
+
+func (c postgresCheckpoints) beat(ctx context.Context, name string) error {
+	return reader.Beat(ctx, c.db, c.schema, name)
+}
+
 // park moves the checkpoint past an entry and puts it into dead_letters.
 func (c postgresCheckpoints) park(ctx context.Context, key CheckpointKey, from unilog.Cursor, e unilog.Entry, why error) error {
 	return pgx.BeginFunc(ctx, c.db, func(tx pgx.Tx) error {
-		if err := saveDelivered(ctx, tx, key, from, e.Cursor()); err != nil {
+		if err := c.save(ctx, tx, key, from, e.Cursor()); err != nil {
 			return err
 		}
-		return reader.Park(ctx, tx, key.Name, e, why)
+		return reader.Park(ctx, tx, c.schema, key.Name, e, why)
 	})
 }

@@ -69,7 +69,7 @@ func TestTwoDeliverers(t *testing.T) {
 		CREATE TABLE moves (n bigint GENERATED ALWAYS AS IDENTITY, old bigint, new bigint);
 		CREATE FUNCTION note_move() RETURNS trigger LANGUAGE plpgsql AS
 			$$ BEGIN INSERT INTO moves (old, new) VALUES (OLD."offset", NEW."offset"); RETURN NEW; END $$;
-		CREATE TRIGGER moves AFTER UPDATE ON checkpoints FOR EACH ROW EXECUTE FUNCTION note_move()`)
+		CREATE TRIGGER moves AFTER UPDATE ON unilog.checkpoints FOR EACH ROW EXECUTE FUNCTION note_move()`)
 	w.Publish(100)
 	ctx, stop := context.WithCancel(w.Ctx)
 	defer stop()

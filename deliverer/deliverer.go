@@ -25,7 +25,8 @@ import (
 // An error, or a panic, leaves open what has arrived. The deliverer waits, longer each
 // time, up to 30 seconds, and tries again from the same entry, with fewer entries.
 // [Reject] and [RetryAfter] say more than a plain error. A call must return when its
-// context ends, after Timeout: otherwise its partition stands still.
+// context ends, after Timeout: otherwise its partition stands still until it does, and the
+// deliverer is not ready. Run leaves it behind when it ends.
 //
 // It is called for different partitions at the same time.
 type Delivery func(ctx context.Context, logID string, entries []unilog.Entry) error
@@ -47,6 +48,8 @@ type Config struct {
 	// log no longer holds. Without it, such a gap halts the deliverer with a
 	// [unilog.GapError].
 	Archive *pgxpool.Pool
+	// Schema is the one of unilog's tables in Archive: default [unilog.DefaultSchema].
+	Schema unilog.Schema
 	// BatchRecords bounds how many entries one call of Deliver gets, and so how many
 	// come again after a crash: 1 to 100,000, default 1.
 	BatchRecords int
@@ -66,6 +69,7 @@ type Config struct {
 	Observer Observer
 
 	retryFirst, retryMost time.Duration // the waits after failed deliveries
+	grace                 time.Duration // for a call to return when its time is over
 }
 
 // Deliverer reads a log and delivers it to a destination that no transaction reaches:
@@ -77,8 +81,10 @@ type Deliverer struct {
 	cfg Config
 	log *slog.Logger
 
-	mu         sync.Mutex // for partitions: Ready reads it
+	readiness  loop.Readiness // of the look for partitions, until there are some
+	mu         sync.Mutex     // for partitions: Ready reads it
 	partitions []*delivering
+	heartbeat  time.Time
 }
 
 // New checks the configuration and fills in its defaults.
@@ -88,7 +94,11 @@ func New(cfg Config) (*Deliverer, error) {
 	cfg.Timeout = cmp.Or(cfg.Timeout, time.Minute)
 	cfg.retryFirst = cmp.Or(cfg.retryFirst, 100*time.Millisecond)
 	cfg.retryMost = cmp.Or(cfg.retryMost, 30*time.Second)
+	cfg.grace = cmp.Or(cfg.grace, loop.Grace)
 	_, parks := cfg.Checkpoints.(parker)
+	if err := cfg.Schema.Check(); err != nil {
+		return nil, fmt.Errorf("deliverer: Config.Schema: %w", err)
+	}
 	switch {
 	case cfg.Name == "":
 		return nil, errors.New("deliverer: Config.Name is required")
@@ -116,7 +126,8 @@ func New(cfg Config) (*Deliverer, error) {
 const partitionsPause = time.Second
 
 // Run delivers all partitions of the log, each in its order, until ctx ends.
-// Then it finishes the calls in hand, within 5 seconds, and returns nil.
+// Then it gives the calls in hand 4 seconds, and returns nil, after 5 seconds also if
+// one of them has not returned.
 //
 // It goes on through the loss of the log and of its checkpoints' database, and
 // returns an error only where a person must decide: a [unilog.RejectedError], a
@@ -126,9 +137,10 @@ const partitionsPause = time.Second
 func (d *Deliverer) Run(ctx context.Context) error {
 	ctx, halt := context.WithCancel(ctx)
 	defer halt()
-	work, stop := loop.Outlive(ctx, loop.ShutdownTimeout)
+	work, stop := loop.Outlive(ctx, loop.ShutdownTimeout-loop.FarewellTimeout)
 	defer stop()
 	var running sync.WaitGroup
+	running.Go(func() { d.keepBeating(ctx) })
 	halted := make(chan error, 1)
 	for n := 0; ctx.Err() == nil; loop.Sleep(ctx, partitionsPause) {
 		partitions, err := d.look(ctx)
@@ -161,6 +173,11 @@ func (d *Deliverer) Run(ctx context.Context) error {
 // returns how many entries it delivered. Called again after an error, it goes on
 // from the checkpoints.
 func (d *Deliverer) RunOnce(ctx context.Context) (n int, err error) {
+	if time.Since(d.heartbeat) >= loop.Heartbeat {
+		if err := d.beat(ctx); err != nil {
+			return 0, err
+		}
+	}
 	partitions, err := d.look(ctx)
 	for _, p := range partitions {
 		m, failed := p.step(ctx, ctx, 0)
@@ -168,6 +185,29 @@ func (d *Deliverer) RunOnce(ctx context.Context) (n int, err error) {
 		err = errors.Join(err, failed)
 	}
 	return n, err
+}
+
+// keepBeating shows that the deliverer is alive, whether or not it can read the log.
+func (d *Deliverer) keepBeating(ctx context.Context) {
+	for ; ctx.Err() == nil; loop.Sleep(ctx, loop.Heartbeat) {
+		if err := d.beat(ctx); err != nil && ctx.Err() == nil {
+			d.log.Debug("could not show that the deliverer is alive", "err", err)
+		}
+	}
+}
+
+func (d *Deliverer) beat(ctx context.Context) error {
+	b, ok := d.cfg.Checkpoints.(beater)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	err := b.beat(ctx, d.cfg.Name)
+	if err == nil {
+		d.heartbeat = time.Now()
+	}
+	return err
 }
 
 // look asks the log for its partitions, and returns those that are known, also after
@@ -178,8 +218,8 @@ func (d *Deliverer) look(ctx context.Context) ([]*delivering, error) {
 	head, err := d.cfg.Log.Head(ctx, 0)
 	if err != nil {
 		err = &unilog.LogError{Call: "read the log's head", Err: err}
-		head.Partitions = 0
 	}
+	d.readiness.Note(ctx, err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for err == nil && len(d.partitions) < max(1, head.Partitions) {
@@ -195,7 +235,7 @@ func (d *Deliverer) Ready() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.partitions) == 0 {
-		return loop.ErrNotLooked
+		return cmp.Or(d.readiness.Ready(), loop.ErrNotLooked)
 	}
 	for _, p := range d.partitions {
 		if err := p.readiness.Ready(); err != nil {

@@ -37,7 +37,7 @@ func TestDelivererDeliversInOrder(t *testing.T) {
 		want[i] = int64(i + 1)
 	}
 	outside.Want(w, want...)
-	if logID := world.Query[string](w, `SELECT log_id::text FROM log_partitions`); len(outside.LogIDs) != 1 || !outside.LogIDs[logID] {
+	if logID := world.Query[string](w, `SELECT log_id::text FROM unilog.log`); len(outside.LogIDs) != 1 || !outside.LogIDs[logID] {
 		t.Errorf("delivered as of the logs %v, want %s", outside.LogIDs, logID)
 	}
 }
@@ -130,13 +130,13 @@ func TestDelivererFillsGapsOrStops(t *testing.T) {
 	outside.Want(w, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 	w.Publish(3)
-	w.Exec(`DELETE FROM log_records WHERE "offset" <= 10`)
+	w.LoseArchive(0, 10)
 	w.Command("XTRIM", w.Stream, "MINID", "12")
 	if _, err := d.RunOnce(w.Ctx); !errors.As(err, &gap) || gap.From != 10 || gap.To != 10 || !gap.Archive {
 		t.Errorf("with an archive that has lost some: %v", err)
 	}
 	outside.Want(w, 1, 2, 3, 4, 5, 6, 7, 8, 9)
-	w.Exec(`UPDATE checkpoints SET "offset" = 10`) // as another instance that had it
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 10`) // as another instance that had it
 	w.Repeat(d.RunOnce)
 	outside.Want(w, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12)
 }

@@ -6,3 +6,6 @@ import "time"
 func Hurried(cfg *Config) {
 	cfg.retryFirst, cfg.retryMost = time.Millisecond, 10*time.Millisecond
 }
+
+// Patient lets a delivery take as long as it wants to return when its time is over.
+func Patient(cfg *Config) { cfg.grace = time.Hour }

@@ -145,7 +145,7 @@ func TestDelivererOfAnotherLog(t *testing.T) {
 	t.Parallel()
 	w, other := world.SetupOnRedis(t), world.SetupOnRedis(t)
 	w.Publish(3)
-	other.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`) // the tests' databases are copies
+	other.Exec(`UPDATE unilog.log SET log_id = gen_random_uuid()`) // the tests' databases are copies
 	other.Publish(5)
 	var outside world.Arrivals
 	d := w.Deliverer(outside.Deliver, deliverer.Hurried)

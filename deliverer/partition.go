@@ -27,6 +27,7 @@ type delivering struct {
 
 	// limit is how many entries the next call gets: fewer after a failure.
 	limit int
+	hang  loop.Hang // a call of Deliver
 	// failures counts the failed deliveries of the entry at offset failing alone.
 	failures int
 	failing  int64
@@ -65,7 +66,7 @@ func newDelivering(d *Deliverer, partition int) *delivering {
 		limit: d.cfg.BatchRecords,
 	}
 	p.reader = reader.New(reader.Config{
-		Name: d.cfg.Name, Partition: partition, Checkpoint: p, Log: d.cfg.Log, Archive: d.cfg.Archive,
+		Name: d.cfg.Name, Partition: partition, Checkpoint: p, Log: d.cfg.Log, Archive: d.cfg.Archive, Schema: d.cfg.Schema,
 		Limit: max(deliverRead, d.cfg.BatchRecords), Logger: p.log, GapFilled: d.cfg.Observer.gapFilled,
 	})
 	return p
@@ -89,6 +90,9 @@ func (p *delivering) run(ctx, work context.Context) error {
 		case isFinal(err):
 			return err
 		case ctx.Err() != nil:
+		case errors.Is(err, errHung):
+			p.log.Error("delivering stands still until the call returns", "err", err)
+			p.hang.Wait(ctx)
 		case errors.Is(err, ErrOvertaken):
 			p.log.Info("another instance was faster: reading the checkpoint again")
 			retry.Wait(ctx)
@@ -132,10 +136,13 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 		}
 		p.readiness.Note(ctx, trouble)
 	}()
+	if err := p.hang.Err(); err != nil {
+		return 0, err
+	}
 	if err := p.reader.Load(ctx); err != nil {
 		return 0, err
 	}
-	if time.Since(p.saved) >= loop.Heartbeat {
+	if _, beats := p.cfg.Checkpoints.(beater); !beats && time.Since(p.saved) >= loop.Heartbeat {
 		if err := p.save(ctx, p.reader.At()); err != nil {
 			return 0, err
 		}
@@ -185,16 +192,22 @@ func (p *delivering) deliver(ctx context.Context, entries []unilog.Entry) (int, 
 	return 0, &DeliveryError{Offset: entries[0].Offset, Err: err}
 }
 
-func (p *delivering) call(ctx context.Context, entries []unilog.Entry) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+// errHung says that a call of [Delivery] has not returned although its time was over.
+var errHung = errors.New("unilog: the delivery does not return, although its context has ended")
+
+func (p *delivering) call(ctx context.Context, entries []unilog.Entry) error {
+	bounded, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
-	defer func() {
-		if v := recover(); v != nil {
-			p.log.Error("delivery panicked", "first", entries[0].Offset, "panic", v, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", v)
-		}
-	}()
-	return p.cfg.Deliver(ctx, p.key.LogID, entries)
+	logID := p.key.LogID
+	return p.hang.Call(ctx, p.cfg.Timeout+p.cfg.grace, errHung, func() (err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				p.log.Error("delivery panicked", "first", entries[0].Offset, "panic", v, "stack", string(debug.Stack()))
+				err = fmt.Errorf("panic: %v", v)
+			}
+		}()
+		return p.cfg.Deliver(bounded, logID, entries)
+	})
 }
 
 // reject parks an entry, or returns the error to halt with.

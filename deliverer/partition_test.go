@@ -16,6 +16,7 @@ import (
 	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/logtest"
 )
 
 // crashing fails before or after it saves, as a process that is killed there.
@@ -105,7 +106,7 @@ func TestDelivererGoesOnWhenDeliveryDoes(t *testing.T) {
 					return deliverer.RetryAfter(errors.New("busy"), time.Millisecond)
 				}
 				return errors.New("no such host")
-			}, func(cfg *deliverer.Config) { cfg.BatchRecords, cfg.Timeout = batch, 5*time.Millisecond }, deliverer.Hurried)
+			}, func(cfg *deliverer.Config) { cfg.BatchRecords, cfg.Timeout = batch, 5*time.Millisecond }, deliverer.Hurried, deliverer.Patient)
 			if n, err := d.RunOnce(w.Ctx); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("the first batch: %d, %v", n, err)
 			}
@@ -224,6 +225,96 @@ func TestAttemptsAreThoseOfOneEntry(t *testing.T) {
 		}
 	}
 	attempts(2)
-	w.Exec(`UPDATE checkpoints SET "offset" = 1`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 1`)
 	attempts(3)
+}
+
+// TestDeliveryThatHangs has a call that ignores its context. Nothing waits for it but
+// its own partition, and that does not call again meanwhile.
+func TestDeliveryThatHangs(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Publish(3)
+	var outside world.Arrivals
+	enough, calls := make(chan struct{}), make(chan struct{}, 10)
+	d := w.Deliverer(func(ctx context.Context, logID string, entries []unilog.Entry) error {
+		if !world.Happened(enough) {
+			calls <- struct{}{}
+			<-enough
+		}
+		return outside.Deliver(ctx, logID, entries)
+	}, func(cfg *deliverer.Config) { cfg.Timeout = time.Millisecond }, deliverer.Hurried)
+	run := func() (stop context.CancelFunc, ended chan error) {
+		ctx, stop := context.WithCancel(w.Ctx)
+		ended = make(chan error, 1)
+		go func() { ended <- d.Run(ctx) }()
+		return stop, ended
+	}
+	stop, ended := run()
+	await.True(t, "that it is not ready", func() bool {
+		err := d.Ready()
+		return err != nil && strings.Contains(err.Error(), "the delivery does not return")
+	})
+	stop()
+	w.Must(await.Receive(t, "Run to end", ended))
+	if n, err := d.RunOnce(w.Ctx); n != 0 || err == nil {
+		t.Errorf("RunOnce delivers %d and says %v", n, err)
+	}
+	w.WantCount("calls", len(calls), 1)
+
+	stop, ended = run()
+	close(enough)
+	await.Equal(t, "the checkpoint", 3, w.Delivered)
+	w.WantReady(d.Ready, "")
+	stop()
+	w.Must(await.Receive(t, "Run to end", ended))
+	outside.Want(w, 1, 1, 2, 3) // what came late counts as not arrived
+}
+
+// TestRunEndsWhileADeliveryHangs stops it within a call that has all the time.
+func TestRunEndsWhileADeliveryHangs(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Publish(1)
+	enough := make(chan struct{})
+	defer close(enough)
+	ctx, stop := context.WithCancel(w.Ctx)
+	d := w.Deliverer(func(context.Context, string, []unilog.Entry) error {
+		stop()
+		<-enough
+		return nil
+	}, func(cfg *deliverer.Config) { cfg.Timeout = 10 * await.Patience })
+	w.Must(w.EndOf(ctx, d.Run))
+	w.WantCount("checkpoint", int(w.Delivered()), 0)
+}
+
+// TestDelivererThatCannotReadTheLog is alive, not ready, and says why.
+func TestDelivererThatCannotReadTheLog(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Publish(1)
+	var outside world.Arrivals
+	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 1)
+	w.Memory.Intercept(func(context.Context, logtest.Call, func(context.Context) error) error { return errors.New("deaf") })
+	alive := func() bool { return world.Query[bool](w, `SELECT updated_at > 'epoch' FROM unilog.checkpoints`) }
+	w.Exec(`UPDATE unilog.checkpoints SET updated_at = 'epoch'`)
+	d := w.Deliverer(outside.Deliver)
+	if n, err := d.RunOnce(w.Ctx); n != 0 || err == nil {
+		t.Errorf("RunOnce delivers %d and says %v", n, err)
+	}
+	if !alive() {
+		t.Error("RunOnce does not show that it is alive")
+	}
+	w.WantReady(d.Ready, "read the log's head: deaf")
+	w.Exec(`UPDATE unilog.checkpoints SET updated_at = 'epoch'`)
+	ctx, stop := context.WithCancel(w.Ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	await.True(t, "the deliverer to show that it is alive", alive)
+	w.WantReady(d.Ready, "read the log's head: deaf")
+	w.Memory.Intercept(nil)
+	w.Publish(1)
+	await.Equal(t, "the checkpoint", 2, w.Delivered)
+	stop()
+	w.Must(await.Receive(t, "Run to end", ended))
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/rocketrides/unilog/internal/loop"
 )
 
-// Index: log_partitions_pkey.
-const sqlSource = `SELECT next_offset - 1, published_offset, log_id::text FROM log_partitions WHERE partition = $1`
+// Index: partitions_pkey.
+const sqlSource = `SELECT next_offset - 1, published_offset, (SELECT log_id::text FROM unilog.log) FROM unilog.partitions WHERE partition = $1`
 
 // fillGap returns the entries that directly follow the checkpoint: those given, up
 // to the first one that is missing, or, if the missing ones come first, those from
@@ -51,6 +51,9 @@ func (r *Reader) fillGap(ctx context.Context, entries []unilog.Entry, quiet bool
 		return nil, err
 	}
 	if len(found) == 0 {
+		if err := r.archiveHas(ctx, gap); err != nil {
+			return nil, err
+		}
 		return nil, r.confirm(ctx, gap)
 	}
 	r.cfg.Logger.Info("gap filled from the archive", "records", len(found), "first", next, "last", found[len(found)-1].Offset)
@@ -64,14 +67,12 @@ func (r *Reader) fromArchive(ctx context.Context, gap *unilog.GapError) (found [
 	if r.cfg.Archive == nil {
 		return nil, nil
 	}
-	// Twice: a query that was planned before the archive got a chunk does not see it.
-	for range 2 {
-		if found, err = archive.Read(ctx, r.cfg.Archive, gap.Partition, gap.From-1, gap.To, r.limit); err != nil {
-			return nil, err
-		}
-		if len(found) > 0 && found[0].Offset == gap.From {
-			return found[:consecutive(found)], nil
-		}
+	found, err = archive.Read(ctx, r.cfg.Archive, r.cfg.Schema, gap.Partition, gap.From-1, gap.To, r.limit)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) > 0 && found[0].Offset == gap.From {
+		return found[:consecutive(found)], nil
 	}
 	if len(found) > 0 {
 		gap.To = found[0].Offset - 1
@@ -108,23 +109,58 @@ func (r *Reader) undone(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// archiveHas returns an error if the archive is not as far as a gap that begins before
+// what the log gave: it may be given what is missing.
+func (r *Reader) archiveHas(ctx context.Context, gap *unilog.GapError) error {
+	if r.cfg.Archive == nil {
+		return nil
+	}
+	numbered, _, err := r.source(ctx)
+	if err != nil || numbered >= gap.From {
+		return err
+	}
+	return r.lags(gap.To+1, numbered)
+}
+
+func (r *Reader) lags(offset, numbered int64) error {
+	return &unilog.ArchiveLagsError{Consumer: r.cfg.Name, Partition: r.cfg.Partition, Offset: offset, Archive: numbered}
+}
+
 // source returns what the source has numbered and published, and checks that it is
 // the checkpoint's, which is not ahead of it.
 func (r *Reader) source(ctx context.Context) (numbered, published int64, err error) {
 	var logID string
-	if err := r.cfg.Archive.QueryRow(ctx, sqlSource, r.cfg.Partition).Scan(&numbered, &published, &logID); err != nil {
+	if err := r.cfg.Archive.QueryRow(ctx, r.cfg.Schema.SQL(sqlSource), r.cfg.Partition).Scan(&numbered, &published, &logID); err != nil {
 		return 0, 0, fmt.Errorf("read the source's head: %w", err)
 	}
 	if err := r.cfg.Checkpoint.CheckSource(logID); err != nil {
 		return 0, 0, err
 	}
 	if r.at.Offset > numbered {
-		return 0, 0, &unilog.CheckpointAheadError{Consumer: r.cfg.Name, Partition: r.cfg.Partition, Checkpoint: r.at.Offset, Database: numbered}
+		return 0, 0, r.isAhead(ctx, logID, numbered)
 	}
 	return numbered, published, nil
 }
 
-// checkSource checks that neither the checkpoint nor the log is ahead of the source.
+// isAhead says what to make of a checkpoint that the archive is not at yet. A standby,
+// or another copy of the source, may lag; then the log has that offset, under the id of
+// the archive. An id is that of the log's database for ever, and a log that was emptied
+// and not claimed since has none: it says nothing.
+func (r *Reader) isAhead(ctx context.Context, archiveID string, numbered int64) error {
+	if !r.cfg.Unsynced {
+		head, err := r.Head(ctx)
+		if err != nil {
+			return err
+		}
+		if head.LogID == "" || head.LogID == archiveID && head.Offset >= r.at.Offset {
+			return r.lags(r.at.Offset, numbered)
+		}
+	}
+	return &unilog.CheckpointAheadError{Consumer: r.cfg.Name, Partition: r.cfg.Partition, Checkpoint: r.at.Offset, Database: numbered}
+}
+
+// checkSource checks that neither the checkpoint nor the log is ahead of the source. A
+// source that lags is given until it is where the log was at the first look.
 // After a restore to an earlier time the log holds records of the lost time, until
 // it is deleted; an owner that was restored, too, would take them for the next ones.
 func (r *Reader) checkSource(ctx context.Context) error {
@@ -134,8 +170,15 @@ func (r *Reader) checkSource(ctx context.Context) error {
 		return err
 	}
 	numbered, _, err := r.source(ctx)
-	if err != nil || head.Offset <= numbered {
+	if err != nil {
 		return err
+	}
+	if r.awaited == nil || r.awaited.LogID != head.LogID || r.awaited.Offset > head.Offset {
+		r.awaited = &head
+	}
+	if r.awaited.Offset <= numbered {
+		r.awaited = nil
+		return nil
 	}
 	// Another database's log may be longer, too, and says nothing about this one.
 	if err := r.cfg.Checkpoint.CheckLog(head.LogID); err != nil {

@@ -22,7 +22,7 @@ func setupSource(t *testing.T, n int, change ...func(*reader.Config)) (*fixture,
 	t.Helper()
 	w := world.Setup(t)
 	w.Publish(n)
-	logID := world.Query[string](w, `SELECT log_id::text FROM log_partitions`)
+	logID := world.Query[string](w, `SELECT log_id::text FROM unilog.log`)
 	f := setup(t, logID, append(change, func(cfg *reader.Config) { cfg.Archive = w.DB })...)
 	f.write(logID, int64(n))
 	return f, w
@@ -49,7 +49,7 @@ func TestNoHoleIsPassedOver(t *testing.T) {
 	const n = 5
 	f, w := setupSource(t, n)
 	for dropped := range int64(n + 1) {
-		w.Exec(`DELETE FROM log_records WHERE "offset" <= $1`, dropped)
+		w.LoseArchive(0, dropped)
 		for missing := range 1 << n {
 			for _, archive := range []*pgxpool.Pool{w.DB, nil} {
 				inLog := func(offset int64) bool { return missing&(1<<(offset-1)) == 0 }
@@ -97,7 +97,7 @@ func TestNoHoleIsPassedOver(t *testing.T) {
 func TestArchiveIsReadUpToWhatIsPublished(t *testing.T) {
 	t.Parallel()
 	f, w := setupSource(t, 5)
-	w.Exec(`UPDATE log_partitions SET published_offset = 3`)
+	w.Exec(`UPDATE unilog.partitions SET published_offset = 3`)
 	f.write(f.place.logID, 0)
 	got, err := f.all()
 	f.must(err)
@@ -168,4 +168,109 @@ func TestLoadComparesWithTheSource(t *testing.T) {
 	f.place.logID = ours
 	f.write(ours, 3)
 	f.want(10, 1, 2, 3)
+}
+
+// archiveAt makes the source look as if it had so many records.
+func archiveAt(w *world.World, n int64) {
+	w.Helper()
+	w.Exec(`UPDATE unilog.partitions SET next_offset = $1 + 1, published_offset = $1`, n)
+}
+
+func (f *fixture) wantLag(err error, offset, archive int64) {
+	f.Helper()
+	var lags *unilog.ArchiveLagsError
+	if !errors.As(err, &lags) || lags.Offset != offset || lags.Archive != archive {
+		f.Errorf("it says %v, want that the archive is at %d and lacks %d", err, archive, offset)
+	}
+}
+
+// TestCheckpointAheadOfTheArchive tells an archive that lags from a checkpoint that is
+// nobody's, by what the log has.
+func TestCheckpointAheadOfTheArchive(t *testing.T) {
+	t.Parallel()
+	f, w := setupSource(t, 5)
+	ours := f.place.logID
+	f.place.at.Offset = 5
+	archiveAt(w, 3)
+	for range 2 {
+		f.wantLag(f.Load(t.Context()), 5, 3)
+	}
+	f.log.Wipe()
+	f.wantLag(f.Load(t.Context()), 5, 3) // nobody has claimed it again yet
+	f.write(ours, 9)
+	f.wantLag(f.Load(t.Context()), 5, 3)
+	f.write(ours, 4)
+	var ahead *unilog.CheckpointAheadError
+	if err := f.Load(t.Context()); !errors.As(err, &ahead) || ahead.Checkpoint != 5 || ahead.Database != 3 {
+		t.Errorf("when the log does not have it either it says %v", err)
+	}
+	f.write("another", 9)
+	if err := f.Load(t.Context()); !errors.As(err, &ahead) {
+		t.Errorf("when another log has the offset it says %v", err)
+	}
+	f.write(ours, 5)
+	archiveAt(w, 5)
+	f.want(10)
+
+	archiveAt(w, 4) // a query that is sent to another standby
+	_, err := f.next(quiet, 10)
+	f.wantLag(err, 5, 4)
+	archiveAt(w, 5)
+	got, err := f.next(quiet, 10)
+	f.must(err)
+	if len(got) > 0 {
+		t.Errorf("it gives %v", got)
+	}
+
+	same := setup(t, ours, func(cfg *reader.Config) { cfg.Archive, cfg.Unsynced = w.DB, true })
+	same.write(ours, 9)
+	same.place.at.Offset = 6
+	if err := same.Load(t.Context()); !errors.As(err, &ahead) {
+		t.Errorf("with the checkpoint in the archive's own database it says %v", err)
+	}
+}
+
+// TestGapWhileTheArchiveLags has the log lose what the archive does not have yet.
+func TestGapWhileTheArchiveLags(t *testing.T) {
+	t.Parallel()
+	f, w := setupSource(t, 5)
+	f.must(f.Load(t.Context()))
+	f.log.Remove(0, 1, 2)
+	archiveAt(w, 0)
+	w.Exec(`CREATE TABLE later AS SELECT * FROM unilog.batches; DELETE FROM unilog.batches`)
+	_, err := f.next(0, 10)
+	f.wantLag(err, 3, 0)
+	w.Exec(`INSERT INTO unilog.batches SELECT * FROM later`)
+	archiveAt(w, 5)
+	got, err := f.all()
+	f.must(err)
+	if fmt.Sprint(got) != "[1 2 3 4 5]" || fmt.Sprint(offsets(f.filled)) != "[1 2]" {
+		t.Errorf("it gives %v, of which the archive gave %v", got, offsets(f.filled))
+	}
+}
+
+// TestLogRunsAheadOfALaggingArchive never lets the archive have what the log has.
+func TestLogRunsAheadOfALaggingArchive(t *testing.T) {
+	t.Parallel()
+	f, w := setupSource(t, 5)
+	ours := f.place.logID
+	var ahead *unilog.LogAheadError
+	for _, test := range []struct{ archive, log int64 }{
+		{3, 5}, {4, 6}, // it is not where the log was
+		{4, 5}, {3, 4}, // the log has lost something
+	} {
+		archiveAt(w, test.archive)
+		f.write(ours, test.log)
+		if err := f.Load(t.Context()); !errors.As(err, &ahead) || ahead.Log != test.log || ahead.Database != test.archive {
+			t.Errorf("with the log at %d and the archive at %d it says %v", test.log, test.archive, err)
+		}
+	}
+	archiveAt(w, 4)
+	f.write(ours, 8)
+	f.must(f.Load(t.Context()))
+	f.Forget()
+	if err := f.Load(t.Context()); !errors.As(err, &ahead) {
+		t.Errorf("at the next look it says %v, want it to look anew", err)
+	}
+	archiveAt(w, 5)
 }

@@ -35,6 +35,8 @@ type Config struct {
 	Log        unilog.Log
 	// Archive is the source's database, or nil.
 	Archive *pgxpool.Pool
+	// Schema is that of the archive's tables.
+	Schema unilog.Schema
 	// Unsynced says that a crash of Postgres may take the checkpoint back.
 	Unsynced bool
 	// Limit bounds a read, in records.
@@ -57,6 +59,8 @@ type Reader struct {
 	// limit is how many entries the next read asks for: fewer after a failure.
 	limit int
 	ahead *readAhead
+	// awaited is the log's head of the first look at which the source was behind.
+	awaited *unilog.Head
 }
 
 // New returns a reader that has not loaded its checkpoint.
@@ -101,6 +105,21 @@ func (r *Reader) Load(ctx context.Context) error {
 		r.at = nil // to be checked again
 	}
 	return err
+}
+
+// Try looks whether the log can be read where the checkpoint is, and forgets all of it.
+func (r *Reader) Try(ctx context.Context) error {
+	defer r.Forget()
+	if err := r.Load(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	answer := r.ask(ctx, *r.at, 1, 0)
+	if answer.err != nil || answer.logID == "" {
+		return answer.err
+	}
+	return r.cfg.Checkpoint.CheckLog(answer.logID)
 }
 
 // Next returns up to a number of entries that directly follow the checkpoint, none

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/archive"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/reader"
 	"github.com/rocketrides/unilog/internal/world"
@@ -329,5 +332,73 @@ func TestNothingButDuplicates(t *testing.T) {
 	f.want(10, 4, 5)
 	if got := fmt.Sprint(offsets(f.skipped)); got != "[1 2 3]" {
 		t.Errorf("skipped: %s", got)
+	}
+}
+
+// weighed is a log that notes how many bytes the reader can hold of what it was given:
+// of the entries that its owner has not advanced over.
+type weighed struct {
+	unilog.Log
+	mu    sync.Mutex
+	sizes map[int64]int
+	most  int
+}
+
+func (l *weighed) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
+	entries, err := l.Log.Read(ctx, partition, after, limit, wait)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range entries {
+		l.sizes[e.Offset] = len(e.Data)
+	}
+	held := 0
+	for _, size := range l.sizes {
+		held += size
+	}
+	l.most = max(l.most, held)
+	return entries, err
+}
+
+func (l *weighed) advance(to int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for offset := range l.sizes {
+		if offset <= to {
+			delete(l.sizes, offset)
+		}
+	}
+}
+
+// TestReaderHoldsTwoReads has many small records, and then large ones. The reader holds
+// those of one read, and at most those of the next.
+func TestReaderHoldsTwoReads(t *testing.T) {
+	t.Parallel()
+	log := &weighed{sizes: map[int64]int{}}
+	f := setup(t, "ours", func(cfg *reader.Config) { log.Log, cfg.Log, cfg.Limit = cfg.Log, log, 4000 })
+	const small, large, size = 5000, 30, 1 << 20
+	f.write("ours", small)
+	text := `"` + strings.Repeat("x", size-2) + `"`
+	for n := range int64(large) {
+		f.log.Put(unilog.Entry{Record: unilog.Record{Action: "note", Object: "amount", Data: []byte(text)}, Offset: small + n + 1})
+	}
+	f.must(f.Load(t.Context()))
+	read := 0
+	for {
+		entries, _, err := f.Next(t.Context(), 0, 4000)
+		f.must(err)
+		if len(entries) == 0 {
+			break
+		}
+		f.ReadAhead(t.Context(), entries)
+		read += len(entries)
+		last := entries[len(entries)-1]
+		f.Advance(last.Cursor())
+		log.advance(last.Offset)
+	}
+	if read != small+large {
+		t.Errorf("it gives %d records", read)
+	}
+	if limit := 2 * (archive.BatchBytes + size); log.most > limit || log.most < archive.BatchBytes {
+		t.Errorf("it holds up to %d bytes, want at most %d", log.most, limit)
 	}
 }
