@@ -2,9 +2,9 @@
 // Postgres to an ordered log that any number of consumers read, so that every
 // consumer's state agrees with the database, whatever fails.
 //
-//	writer ── Stage, in its transaction ──▶ staged_log_records
+//	writer ── Stage, in its transaction ──▶ staged_records
 //	                                             │ number
-//	streamer                                log_records ── append ──▶ log
+//	streamer                                batches ── append ──▶ log
 //	                                             ┆ gaps               │ read
 //	consumer ◀─ Handler and checkpoint, in one transaction ◀──────────┘
 //
@@ -56,12 +56,12 @@
 // log of record too, and a log that remembers it makes the streamer refuse to
 // run, with a [LogAheadError].
 //
-// The streamer keeps a session of Postgres for the advisory lock of each partition
-// that it leads, so it needs connections to the server itself or to a pooler in
+// The streamer keeps a session of Postgres for its advisory locks, and the one that
+// numbers keeps another, so it needs connections to the server itself or to a pooler in
 // session mode.
 //
 // A copy of a database has the log_id of the original: give the copy a stream
-// of its own, or a new log_id in log_partitions and null in its checkpoints.
+// of its own, or a new log_id in unilog.log and null in its checkpoints.
 //
 // The archive keeps records for
 // [github.com/rocketrides/unilog/streamer.Config.Retention] at least; a consumer

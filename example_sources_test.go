@@ -24,7 +24,7 @@ func Example_severalSources() {
 		-- A row for each source: they do not wait for each other.
 		CREATE TABLE revenues (source text PRIMARY KEY, cents bigint NOT NULL);
 		-- Refuses two of them the same log.
-		CREATE UNIQUE INDEX ON checkpoints (log_id, partition) WHERE name LIKE 'totals/%'`)
+		CREATE UNIQUE INDEX ON unilog.checkpoints (log_id, partition) WHERE name LIKE 'totals/%'`)
 	check(err)
 
 	for source, cents := range map[string]string{"eu": "995", "us": "1005"} {

@@ -21,7 +21,7 @@ const (
 
 var (
 	// The packages that the rooms stand on, in order.
-	below   = strings.Fields(`internal/postgres internal/locks internal/loop internal/archive internal/barrier internal/reader`)
+	below   = strings.Fields(`internal/postgres internal/locks internal/loop internal/archive internal/retention internal/barrier internal/reader`)
 	rooms   = strings.Fields(`streamer consumer deliverer audit status`)
 	engines = strings.Fields(`pglog redislog kafkalog switchlog`)
 	// What watches or ties together, for programs.
@@ -38,7 +38,7 @@ func mayImport(dir string) (ours []string, rule string, ok bool) {
 	case dir == "redislog" || dir == "kafkalog":
 		return []string{".", "internal/tlsfiles"}, "rule 2: an engine imports unilog", true
 	case dir == "pglog" || dir == "switchlog":
-		return []string{".", "internal/archive", "internal/postgres"}, "rule 2: an engine imports unilog, and one that reads the archive, that", true
+		return []string{".", "internal/archive", "internal/locks", "internal/postgres", "internal/retention"}, "rule 2: an engine imports unilog, and one that is in the database, what reads that", true
 	case dir == "logtest":
 		return []string{".", "internal/await"}, "rule 2: the suite imports unilog", true
 	case slices.Contains(rooms, dir):

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/postgres"
 )
 
@@ -20,7 +21,8 @@ import (
 // of it is read in one snapshot, so it needs no waiting for anything. Sums must
 // be exact: of type numeric, or of integers.
 //
-// The fields are SQL of the program's own; nothing from outside belongs there.
+// The fields but Schema are SQL of the program's own; nothing from outside belongs
+// there.
 type Equation struct {
 	// Truth is a query for the total in the source's tables: one row, one column.
 	Truth string
@@ -32,6 +34,8 @@ type Equation struct {
 	// AddToTotal is a statement that adds $2, a decimal as text, to the total of
 	// consumer $1. Only [Equation.Reconcile] and [Equation.Bootstrap] use it.
 	AddToTotal string
+	// Schema is the one that the log's tables are in: default [unilog.DefaultSchema].
+	Schema unilog.Schema
 }
 
 // Balance is the equation of one consumer, as exact decimals.
@@ -53,48 +57,55 @@ type Balance struct {
 
 // sqlAudit reads everything in one statement and so in one snapshot. Each part
 // is read once. It is not for a loop without a pause: the truth is as long as
-// the source's table.
+// the source's table. Entries of the log's own count nothing.
 //
-// Index: log_records_pkey for what is ahead; the rest is read whole.
+// Index: batches_pkey for what is ahead; the rest is read whole. What is ahead is not
+// sorted, as records_between would: a consumer may be far behind.
 const sqlAudit = `
 WITH truth (amount) AS MATERIALIZED (
-    %[1]s
+    {truth}
 ), totals (name, total) AS (
-    %[2]s
+    {totals}
 ), consumer AS MATERIALIZED (
     SELECT name, coalesce(t.total, 0) AS total
     FROM totals AS t
-    FULL JOIN (SELECT DISTINCT name FROM checkpoints WHERE NOT outside) AS c USING (name)
+    FULL JOIN (SELECT DISTINCT name FROM unilog.checkpoints WHERE NOT outside) AS c USING (name)
 ), ahead AS MATERIALIZED (
-    SELECT c.name, sum(r.amount) AS amount, sum(p.next_offset - 1 - coalesce(k."offset", 0))::bigint AS lag,
-        bool_and(r.records = greatest(p.next_offset - 1 - coalesce(k."offset", 0), 0)) AS complete
+    SELECT c.name, sum(r.amount) AS amount, sum(p.next_offset - 1 - coalesce(k."offset", 0))::bigint AS lag
     FROM consumer AS c
-    CROSS JOIN log_partitions AS p
-    LEFT JOIN checkpoints AS k ON k.name = c.name AND k.partition = p.partition
+    CROSS JOIN unilog.partitions AS p
+    LEFT JOIN unilog.checkpoints AS k ON k.name = c.name AND k.partition = p.partition
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(%[3]s
-), 0) AS amount, count(*) AS records FROM log_records
-        WHERE partition = p.partition AND "offset" > coalesce(k."offset", 0)
+        SELECT coalesce(sum({amount}
+), 0) AS amount
+        FROM (
+            SELECT r.action, r.object, r.key, r.data::jsonb AS data, r.headers::jsonb AS headers
+            FROM unilog.batches AS b
+            CROSS JOIN LATERAL unnest(b.action, b.object, b.key, b.data, b.headers)
+                WITH ORDINALITY AS r (action, object, key, data, headers, n)
+            WHERE b.partition = p.partition AND b.last_offset > coalesce(k."offset", 0)
+                AND b.first_offset + r.n - 1 > coalesce(k."offset", 0) AND r.object <> '` + unilog.ReservedObject + `'
+        ) AS records
     ) AS r
     GROUP BY c.name
 ), staged AS MATERIALIZED (
-    SELECT coalesce(sum(%[3]s
-), 0) AS amount, count(*) AS backlog FROM staged_log_records
+    SELECT coalesce(sum({amount}
+), 0) AS amount, count(*) AS backlog FROM unilog.staged_records
 ), parked AS MATERIALIZED (
-    SELECT consumer AS name, sum(%[3]s
+    SELECT consumer AS name, sum({amount}
 ) AS amount
-    FROM dead_letters AS d JOIN checkpoints AS k ON k.name = d.consumer AND k.partition = d.partition
+    FROM unilog.dead_letters AS d JOIN unilog.checkpoints AS k ON k.name = d.consumer AND k.partition = d.partition
     WHERE d."offset" <= k."offset"
     GROUP BY consumer
 ), balance AS MATERIALIZED (
     SELECT name, coalesce(truth.amount, 0) AS truth, c.total, ahead.amount AS ahead, staged.amount AS staged,
-        coalesce(parked.amount, 0) AS parked, lag, backlog, complete
+        coalesce(parked.amount, 0) AS parked, lag, backlog
     FROM consumer AS c JOIN ahead USING (name) LEFT JOIN parked USING (name) CROSS JOIN staged CROSS JOIN truth
 )
 SELECT name, truth::text, total::text, ahead::text, staged::text, parked::text,
     trim_scale((truth - total - ahead - staged - parked)::numeric)::text AS difference,
     truth = total + ahead + staged + parked AS agrees,
-    lag, backlog, complete
+    lag, backlog
 FROM balance
 ORDER BY name`
 
@@ -107,41 +118,28 @@ type Batcher interface {
 // checkpoint. It writes nothing and takes no locks that anyone waits for. An
 // error means that it could not look, not that a consumer disagrees. Deliverers
 // have no total, and it leaves them out.
-func (a Equation) Check(ctx context.Context, db Batcher) ([]Balance, error) {
-	const attempts = 3 // a chunk comes once in a million records
-	for i := 1; ; i++ {
-		balances, complete, err := a.look(ctx, db)
-		if err != nil {
-			if strings.HasPrefix(postgres.SQLState(err), "22") {
-				return nil, fmt.Errorf("audit: no record may make the amount fail, also none that a consumer has rejected: count what is malformed as it was applied, or as 0: %w", err)
-			}
-			return nil, fmt.Errorf("audit: %w", err)
-		}
-		if complete || i == attempts {
-			return balances, nil
-		}
+func (a Equation) Check(ctx context.Context, db Batcher) (balances []Balance, err error) {
+	if err := a.Schema.Check(); err != nil {
+		return nil, fmt.Errorf("audit: Equation.Schema: %w", err)
 	}
-}
-
-// look evaluates the equation once. It is complete if it has seen as many
-// records as there are offsets, in each partition. If not, records may be missing, or the statement
-// was planned before the archive got the chunk that they are in: Postgres plans
-// first and takes the snapshot then.
-func (a Equation) look(ctx context.Context, db Batcher) (balances []Balance, complete bool, err error) {
-	complete = true
 	var batch pgx.Batch
 	batch.Queue(postgres.SQLNoJIT)
-	batch.Queue(fmt.Sprintf(sqlAudit, a.Truth, a.Totals, a.Amount)).Query(func(rows pgx.Rows) error {
-		type counted struct {
-			Balance
-			Complete bool
-		}
-		seen, err := pgx.CollectRows(rows, pgx.RowToStructByPos[counted])
-		for _, c := range seen {
-			balances = append(balances, c.Balance)
-			complete = complete && c.Complete
-		}
+	batch.Queue(a.sql()).Query(func(rows pgx.Rows) (err error) {
+		balances, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Balance])
 		return err
 	})
-	return balances, complete, db.SendBatch(ctx, &batch).Close()
+	err = db.SendBatch(ctx, &batch).Close()
+	switch {
+	case strings.HasPrefix(postgres.SQLState(err), "22"):
+		return nil, fmt.Errorf("audit: no record may make the amount fail, also none that a consumer has rejected: count what is malformed as it was applied, or as 0: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	return balances, nil
+}
+
+// sql is the statement that evaluates the equation. The program's own SQL stays as it
+// is, whatever the schema.
+func (a Equation) sql() string {
+	return strings.NewReplacer("{truth}", a.Truth, "{totals}", a.Totals, "{amount}", a.Amount).Replace(a.Schema.SQL(sqlAudit))
 }

@@ -2,14 +2,15 @@ package audit_test
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
-	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/migration"
 )
 
 func balance(w *world.World, name string) audit.Balance {
@@ -59,9 +60,9 @@ func TestAuditSeesEveryKindOfDamage(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ damage, difference string }{
 		"a state changed by hand": {`UPDATE sums SET total = total + 1`, "-1"},
-		"a checkpoint moved":      {`UPDATE checkpoints SET "offset" = "offset" - 1`, "-4"},
-		"a staged record lost":    {`DELETE FROM staged_log_records`, "0.5"},
-		"an archived record lost": {`DELETE FROM log_records WHERE "offset" = 4`, "8"},
+		"a checkpoint moved":      {`UPDATE unilog.checkpoints SET "offset" = "offset" - 1`, "-4"},
+		"a staged record lost":    {`DELETE FROM unilog.staged_records`, "0.5"},
+		"an archived record lost": {`DELETE FROM unilog.batches WHERE last_offset = 4`, "8"},
 		"a write without record":  {`INSERT INTO amounts (amount) VALUES (1000)`, "1000"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,8 +79,8 @@ func TestAuditSeesEveryKindOfDamage(t *testing.T) {
 			if b := balance(w, "sum"); b.Agrees || b.Difference != c.difference {
 				t.Errorf("after the damage the balance is %+v, want a difference of %s", b, c.difference)
 			}
-			w.Exec(`TRUNCATE amounts, sums, checkpoints, staged_log_records, log_records`)
-			w.Exec(`UPDATE log_partitions SET next_offset = 1, published_offset = 0`)
+			w.Exec(`TRUNCATE amounts, sums, unilog.checkpoints, unilog.staged_records, unilog.batches`)
+			w.Exec(`UPDATE unilog.partitions SET next_offset = 1, published_offset = 0`)
 		})
 	}
 }
@@ -94,34 +95,92 @@ func TestAuditThatCannotLook(t *testing.T) {
 	}
 }
 
-// TestAuditIsNotFooledByANewChunk plans an audit before the archive gets a
-// chunk, and runs it after records have moved there.
-func TestAuditIsNotFooledByANewChunk(t *testing.T) {
+// TestAuditOfALargeArchive sees that each consumer's part begins at its checkpoint.
+func TestAuditOfALargeArchive(t *testing.T) {
 	t.Parallel()
 	w := world.Setup(t)
-	c := w.Consumer("sum")
+	w.Repartition(3, 1)
+	w.FillArchive(10_000)
+	w.Exec(`INSERT INTO amounts (amount) VALUES (30000)`)
+	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset") SELECT name, partition, 9990 FROM unilog.partitions, unnest('{a,b}'::text[]) AS name`)
+	w.Exec(`INSERT INTO sums VALUES ('a', 29970), ('b', 29970)`)
+	plan := w.Explain(audit.SQL(world.Audit))
+	looks := regexp.MustCompile(`.* on batches b .*`).FindAllString(plan, -1)
+	want := regexp.MustCompile(`(Index|Bitmap Heap) Scan .*on batches b \(actual rows=10(\.00)? loops=6\)`)
+	if len(looks) != 1 || !want.MatchString(looks[0]) || !strings.Contains(plan, "batches_pkey") || strings.Contains(plan, "last_offset, r.n") {
+		t.Errorf("want one look at the index, from each checkpoint on, and no sort, in\n%s", plan)
+	}
+	if b := balance(w, "b"); !b.Agrees || b.Ahead != "30" || b.Lag != 30 {
+		t.Errorf("the balance is %+v", b)
+	}
+}
+
+// TestBarriersCountNothing counts records, so that an entry of the log's own would count
+// if it were taken for one.
+func TestBarriersCountNothing(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	count := audit.Equation{
+		Truth: `SELECT count(*) FROM amounts`, Totals: `SELECT name, count(*) FROM applied GROUP BY name`, Amount: `1`,
+	}
+	s, c := w.Streamer(), w.Consumer("sum")
+	w.Commit("1", "1")
+	w.Drain(s)
 	w.Consume(c)
-	w.Commit("1", "2")
-	// Planning gets to this table last, and waits for its lock.
-	w.Exec(`CREATE TABLE planned_last () INHERITS (dead_letters)`)
-	held := w.Begin()
-	_, err := held.Exec(w.Ctx, `LOCK TABLE planned_last`)
+	s.Close()
+	w.Repartition(2, 1)
+	balances, err := count.Check(w.Ctx, w.DB)
 	w.Must(err)
-	checked := make(chan []audit.Balance, 1)
-	go func() {
-		balances, err := world.Audit.Check(w.Ctx, w.DB)
-		if err != nil {
-			t.Error(err)
+	if len(balances) != 1 || !balances[0].Agrees || balances[0].Ahead != "0" || balances[0].Lag != 2 {
+		t.Errorf("before the barriers the balance is %+v", balances)
+	}
+	w.Exec(`DELETE FROM unilog.checkpoints WHERE partition = 1`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 3`)
+	w.Drain(s)
+}
+
+// TestAuditOfASchema audits two logs of one database, whose amounts name both schemas.
+func TestAuditOfASchema(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	const tenant = unilog.Schema("user")
+	w.Must(migration.In(tenant).Up(w.Ctx, w.DB, migration.Log, migration.Consumer))
+	w.Must(tenant.Stage(w.Ctx, w.DB, world.Record("3"), world.Record("4")))
+	w.Exec(`CREATE TABLE debts (amount numeric); INSERT INTO debts VALUES (7)`)
+	w.Commit("1")
+	theirs := audit.Equation{
+		Schema: tenant, Truth: `SELECT sum(amount) FROM debts`, Totals: `SELECT name, total FROM paid`,
+		Amount:     `(data ->> 'amount')::numeric + 0 * length('unilog.')`,
+		AddToTotal: `INSERT INTO paid AS p VALUES ($1, $2::text::numeric) ON CONFLICT (name) DO UPDATE SET total = p.total + excluded.total`,
+	}
+	w.Exec(`CREATE TABLE paid (name text PRIMARY KEY, total numeric)`)
+	if created, err := theirs.Bootstrap(w.Ctx, w.DB, "clerk"); err != nil || !created {
+		t.Fatalf("bootstrap: %v, %v", created, err)
+	}
+	w.Exec(`UPDATE paid SET total = 100`)
+	if was, err := theirs.Reconcile(w.Ctx, w.DB, "clerk"); err != nil || was.Difference != "-100" {
+		t.Errorf("it was %+v, %v", was, err)
+	}
+	balances, err := theirs.Check(w.Ctx, w.DB)
+	w.Must(err)
+	want := audit.Balance{
+		Consumer: "clerk", Truth: "7", Total: "0", Ahead: "0", Staged: "7", Parked: "0", Difference: "0", Agrees: true, Backlog: 2,
+	}
+	if len(balances) != 1 || balances[0] != want {
+		t.Errorf("the balances are %+v, want %+v", balances, want)
+	}
+	if balances, err = world.Audit.Check(w.Ctx, w.DB); err != nil || len(balances) != 0 {
+		t.Errorf("the log beside it has no consumer, and balances %+v, %v", balances, err)
+	}
+	bad := theirs
+	bad.Schema = "No"
+	_, check := bad.Check(w.Ctx, w.DB)
+	_, reconcile := bad.Reconcile(w.Ctx, w.DB, "clerk")
+	_, bootstrap := bad.Bootstrap(w.Ctx, w.DB, "clerk")
+	for _, err := range []error{check, reconcile, bootstrap} {
+		if err == nil || !strings.Contains(err.Error(), "Equation.Schema: unilog: the schema's name is") {
+			t.Errorf("in a schema that cannot be: %v", err)
 		}
-		checked <- balances
-	}()
-	w.AwaitThat("the audit to wait for the lock", func() bool {
-		return world.Query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'planned_last'::regclass)`)
-	})
-	w.WantCount("published", w.Drain(w.Streamer()), 2)
-	w.Must(held.Commit(w.Ctx))
-	if b := await.Receive(t, "the audit", checked); len(b) != 1 || !b[0].Agrees || b[0].Ahead != "3" {
-		t.Errorf("the audit says %+v", b)
 	}
 }
 
@@ -148,7 +207,7 @@ func TestAuditOfPartitions(t *testing.T) {
 		cfg.Handler, cfg.ParkRejected = world.Rejecting(p.Add("sum"), func() {}, "2", "4"), true
 	}
 	p.Consume(p.Consumer("sum", parks))
-	p.Exec(`DELETE FROM checkpoints WHERE partition = 1`) // as if it had never run since that was added
+	p.Exec(`DELETE FROM unilog.checkpoints WHERE partition = 1`) // as if it had never run since that was added
 	p.Write(1, "8", "16")
 	p.Write(0, "32")
 	want := audit.Balance{
@@ -220,5 +279,5 @@ func TestAmountThatFails(t *testing.T) {
 	if _, err := lenient.Check(w.Ctx, w.DB); err != nil {
 		t.Errorf("with an amount that cannot fail it says %v", err)
 	}
-	w.Exec(`DELETE FROM staged_log_records`)
+	w.Exec(`DELETE FROM unilog.staged_records`)
 }

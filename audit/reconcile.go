@@ -21,18 +21,18 @@ const (
 	// it has not registered for is not held, and need not be: what it applies of
 	// it meanwhile changes the total and what is ahead by the same.
 	// Index: checkpoints_pkey.
-	sqlHoldConsumer = `SELECT FROM checkpoints WHERE name = $1 ORDER BY partition FOR UPDATE`
+	sqlHoldConsumer = `SELECT FROM unilog.checkpoints WHERE name = $1 ORDER BY partition FOR UPDATE`
 
 	// Index: checkpoints_pkey; a row per partition. A consumer that is not new has
 	// one already, or registers one at the same time, which this waits for.
 	sqlRegisterAtHead = `
 WITH registered AS (
-    INSERT INTO checkpoints (name, partition, "offset")
-    SELECT $1, partition, next_offset - 1 FROM log_partitions
+    INSERT INTO unilog.checkpoints (name, partition, "offset")
+    SELECT $1, partition, next_offset - 1 FROM unilog.partitions
     ON CONFLICT (name, partition) DO NOTHING
     RETURNING partition
 )
-SELECT (SELECT count(*) FROM registered) = (SELECT count(*) FROM log_partitions)`
+SELECT (SELECT count(*) FROM registered) = (SELECT count(*) FROM unilog.partitions)`
 )
 
 // Reconcile sets a consumer's total to what the equation demands, while
@@ -43,6 +43,9 @@ SELECT (SELECT count(*) FROM registered) = (SELECT count(*) FROM log_partitions)
 // Handlers that keep the total in memory, rather than in the database, must be
 // started again after it.
 func (a Equation) Reconcile(ctx context.Context, db Beginner, name string) (Balance, error) {
+	if err := a.Schema.Check(); err != nil {
+		return Balance{}, fmt.Errorf("reconcile: Equation.Schema: %w", err)
+	}
 	var was Balance
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
 		was, err = a.reconcile(ctx, tx, name)
@@ -56,9 +59,12 @@ func (a Equation) Reconcile(ctx context.Context, db Beginner, name string) (Bala
 // returns false, and changes nothing, if the consumer has a checkpoint already, in
 // any partition.
 func (a Equation) Bootstrap(ctx context.Context, db Beginner, name string) (bool, error) {
+	if err := a.Schema.Check(); err != nil {
+		return false, fmt.Errorf("bootstrap: Equation.Schema: %w", err)
+	}
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		created := false
-		if err := tx.QueryRow(ctx, sqlRegisterAtHead, name).Scan(&created); err != nil {
+		if err := tx.QueryRow(ctx, a.Schema.SQL(sqlRegisterAtHead), name).Scan(&created); err != nil {
 			return fmt.Errorf("bootstrap %s: %w", name, err)
 		}
 		if !created {
@@ -80,7 +86,7 @@ func (a Equation) reconcile(ctx context.Context, tx pgx.Tx, name string) (Balanc
 	if a.AddToTotal == "" {
 		return Balance{}, errors.New("audit: Equation.AddToTotal is required")
 	}
-	tag, err := tx.Exec(ctx, sqlHoldConsumer, name)
+	tag, err := tx.Exec(ctx, a.Schema.SQL(sqlHoldConsumer), name)
 	if err != nil {
 		return Balance{}, fmt.Errorf("reconcile %s: %w", name, err)
 	}

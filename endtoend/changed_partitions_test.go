@@ -90,7 +90,7 @@ func TestKeysKeepTheirOrderWhenPartitionsChange(t *testing.T) {
 	done("late", 10*len(all)*len(steps))
 	cancel()
 	w.Must(group.Wait())
-	w.Exec(`TRUNCATE checkpoints`) // these keep no sums to be audited
+	w.Exec(`TRUNCATE unilog.checkpoints`) // these keep no sums to be audited
 }
 
 // TestBarrierHoldsOnePartition lets one partition be slow, and sees that what comes
@@ -126,7 +126,7 @@ func TestBarrierHoldsOnePartition(t *testing.T) {
 	for range 5 {
 		_, _ = c.RunOnce(w.Ctx)
 	}
-	barrier := world.Query[int64](w, `SELECT "offset" FROM log_records WHERE partition = 0 AND object = 'unilog'`)
+	barrier := world.Query[int64](w, `SELECT "offset" FROM unilog.records WHERE partition = 0 AND object = 'unilog'`)
 	mu.Lock()
 	for partition, offsets := range handled {
 		if partition != 0 || offsets[len(offsets)-1] >= barrier {
@@ -142,8 +142,8 @@ func TestBarrierHoldsOnePartition(t *testing.T) {
 	}
 	w.WantCount("handled", n, 2*len(all))
 	w.WantCount("checkpoints at the head", world.Query[int](w, `
-		SELECT count(*)::int FROM checkpoints AS c JOIN log_partitions AS p USING (partition) WHERE c."offset" = p.next_offset - 1`), 3)
-	w.Exec(`TRUNCATE checkpoints`)
+		SELECT count(*)::int FROM unilog.checkpoints AS c JOIN unilog.partitions AS p USING (partition) WHERE c."offset" = p.next_offset - 1`), 3)
+	w.Exec(`TRUNCATE unilog.checkpoints`)
 }
 
 // TestRepartitionWhileRecordsFlow changes the number of partitions under a
@@ -230,7 +230,7 @@ func TestDelivererOutlivesARepartition(t *testing.T) {
 	d := w.Deliverer(outside.Deliver)
 	w.WantCount("delivered", w.Repeat(d.RunOnce), 2)
 	w.Repartition(3, 1)
-	w.WantCount("checkpoints", world.Query[int](w, `SELECT count(*) FROM checkpoints WHERE name = 'hook' AND outside`), 3)
+	w.WantCount("checkpoints", world.Query[int](w, `SELECT count(*) FROM unilog.checkpoints WHERE name = 'hook' AND outside`), 3)
 	w.Publish(9)
 	w.WantCount("delivered, with the barriers", w.Repeat(d.RunOnce), 12)
 	w.WantCount("arrived", len(outside.Entries), 11)

@@ -29,7 +29,7 @@ func TestDiskFull(t *testing.T) {
 		table string
 		try   func(w *world.World) error
 	}{
-		"writer": {"staged_log_records", func(w *world.World) error {
+		"writer": {"unilog.staged_records", func(w *world.World) error {
 			return pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error {
 				if _, err := tx.Exec(w.Ctx, `INSERT INTO amounts (amount) VALUES (1)`); err != nil {
 					return err
@@ -37,9 +37,11 @@ func TestDiskFull(t *testing.T) {
 				return unilog.Stage(w.Ctx, tx, world.Record("1"))
 			})
 		}},
-		"streamer": {"log_records_p0_1_to_1000000", func(w *world.World) error {
+		"streamer": {"unilog.batches", func(w *world.World) error {
 			w.Commit("1")
-			_, err := w.Streamer().RunOnce(w.Ctx)
+			s := w.Streamer()
+			defer s.Close()
+			_, err := s.RunOnce(w.Ctx)
 			return err
 		}},
 		"consumer": {"applied", func(w *world.World) error {
@@ -51,7 +53,7 @@ func TestDiskFull(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := world.SetupOn(t, databaseOn(t, server, name), testenv.SharedRedis(t))
-			w.StreamAll() // makes the archive's first chunk
+			w.StreamAll() // begins the terms
 			file := filepath.Join(world.Query[string](w, `SELECT current_setting('data_directory')`),
 				world.Query[string](w, `SELECT pg_relation_filepath($1)`, c.table))
 			w.Must(os.Rename(file, file+".kept"))

@@ -69,13 +69,13 @@ func TestRecordsComeBackAsTheyWent(t *testing.T) {
 			})
 		})
 		stop := w.Consumes(c)
-		world.AwaitQuery(w, "what "+name+" has passed", int64(len(want)), `SELECT coalesce(max("offset"), 0) FROM checkpoints WHERE name = $1`, name)
+		world.AwaitQuery(w, "what "+name+" has passed", int64(len(want)), `SELECT coalesce(max("offset"), 0) FROM unilog.checkpoints WHERE name = $1`, name)
 		stop()
 		return got
 	}
 	check("from the log", consumed("log"))
 	consumed("parking")
-	rows, err := w.DB.Query(w.Ctx, `SELECT action, object, key, data::text, headers::text FROM dead_letters ORDER BY "offset"`)
+	rows, err := w.DB.Query(w.Ctx, `SELECT action, object, key, data::text, headers::text FROM unilog.dead_letters ORDER BY "offset"`)
 	w.Must(err)
 	parked, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r unilog.Record, err error) {
 		var data, headers []byte

@@ -143,7 +143,7 @@ func TestClusterOrSentinelFailoverLosesEntries(t *testing.T) {
 			var has int // at most
 			_, err = fmt.Sscanf(entries[0].ID, "%d-0", &has)
 			w.Must(err)
-			w.AwaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM checkpoints`, has)
+			w.AwaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM unilog.checkpoints`, has)
 			w.Must(master.Kill())
 			killed := time.Now()
 			w.Await("a failover", func() string {
@@ -220,7 +220,7 @@ func TestFailoverToAReplicaThatLags(t *testing.T) {
 	})
 	promoted.Command("REPLICAOF", "NO", "ONE") // it lags from here on
 	has := len(promoted.Offsets())
-	w.AwaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM checkpoints`, has)
+	w.AwaitTrue("the consumers to pass the replica", `SELECT min("offset") > $1 FROM unilog.checkpoints`, has)
 
 	front.Close()
 	front = listen(address, replica)

@@ -64,9 +64,9 @@ func TestDatabaseRestoredToAnEarlierTime(t *testing.T) {
 	if n, err := here().RunOnce(w.Ctx); !errors.As(err, &ahead) || ahead.Log != 15 || ahead.Database != 5 {
 		t.Fatalf("the consumer that was restored applied %d and says %v, want the heads 15 and 5", n, err)
 	}
-	var consumerAhead *unilog.CheckpointAheadError
-	if err := there().Run(w.Ctx); !errors.As(err, &consumerAhead) || consumerAhead.Checkpoint != 15 || consumerAhead.Database != 5 {
-		t.Errorf("the consumer elsewhere says %v, want it to be at 15, ahead of 5", err)
+	var lags *unilog.ArchiveLagsError
+	if n, err := there().RunOnce(w.Ctx); n != 0 || !errors.As(err, &lags) || lags.Offset != 15 || lags.Archive != 5 {
+		t.Errorf("the consumer elsewhere applied %d and says %v, want it to be at 15, ahead of 5", n, err)
 	}
 
 	ctx, stop := context.WithCancel(w.Ctx)
@@ -74,13 +74,17 @@ func TestDatabaseRestoredToAnEarlierTime(t *testing.T) {
 	var waiting errgroup.Group
 	waiting.Go(func() error { return here().Run(ctx) })
 
-	// The way out that the messages give, the consumer's restore first.
-	elsewhere.Exec(`DELETE FROM applied WHERE "offset" > 5`)
-	elsewhere.Exec(`UPDATE sums SET total = 5`)
-	elsewhere.Exec(`UPDATE checkpoints SET "offset" = 5`)
+	// The way out that the messages give, the consumer's restore forgotten at first.
 	w.Command("DEL", w.Stream)
 	w.StreamAll()
 	w.WantCount("stream entries", len(w.Offsets()), 12)
+	var consumerAhead *unilog.CheckpointAheadError
+	if err := there().Run(w.Ctx); !errors.As(err, &consumerAhead) || consumerAhead.Checkpoint != 15 || consumerAhead.Database != 12 {
+		t.Errorf("the consumer elsewhere says %v, want it to be at 15, ahead of 12", err)
+	}
+	elsewhere.Exec(`DELETE FROM applied WHERE "offset" > 5`)
+	elsewhere.Exec(`UPDATE sums SET total = 5`)
+	elsewhere.Exec(`UPDATE unilog.checkpoints SET "offset" = 5`)
 	w.WantCount("applied by the consumer elsewhere", w.Consume(there()), 7)
 	w.AwaitTotal("here", "12")
 	stop()
@@ -116,7 +120,7 @@ func TestDumpRestoredOnANewServer(t *testing.T) {
 	w.Must(err)
 	t.Cleanup(w.DB.Close)
 
-	const logID = `SELECT log_id::text FROM log_partitions`
+	const logID = `SELECT log_id::text FROM unilog.log`
 	if is, was := world.Query[string](&w, logID), world.Query[string](old, logID); is != was {
 		t.Errorf("the log's id is %s, was %s", is, was)
 	}

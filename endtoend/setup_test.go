@@ -31,7 +31,7 @@ func (l *load) write(ctx context.Context) {
 	_ = pgx.BeginFunc(ctx, l.work, func(tx pgx.Tx) error {
 		// Far ahead of the consumers it waits: what piles up has to be worked off.
 		if _, err := tx.Exec(ctx, `
-			SELECT pg_sleep(0.05) WHERE (SELECT max(id) FROM amounts) - (SELECT min("offset") FROM checkpoints) > 500`); err != nil {
+			SELECT pg_sleep(0.05) WHERE (SELECT max(id) FROM amounts) - (SELECT min("offset") FROM unilog.checkpoints) > 500`); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `INSERT INTO amounts (amount) VALUES (1), (2)`); err != nil {
@@ -44,7 +44,9 @@ func (l *load) write(ctx context.Context) {
 // goOn waits until the consumers have applied a good deal more.
 func (l *load) goOn() {
 	l.Helper()
-	applied := func() int { return world.Query[int](l.World, `SELECT coalesce(min("offset"), 0) FROM checkpoints`) }
+	applied := func() int {
+		return world.Query[int](l.World, `SELECT coalesce(min("offset"), 0) FROM unilog.checkpoints`)
+	}
 	before := applied()
 	l.Await("the consumers to apply a hundred more", func() string {
 		if now := applied(); now < before+100 {
@@ -66,7 +68,7 @@ func (l *load) finish() {
 	l.AwaitEntries(records)
 	l.stop()
 	l.Ended("the processes", &l.processes)
-	l.WantCount("archived", world.Query[int](l.World, `SELECT count(*) FROM log_records`), records)
+	l.WantCount("archived", world.Query[int](l.World, `SELECT count(*) FROM unilog.records`), records)
 	l.WantCount("applied", world.Query[int](l.World, `SELECT count(*) FROM applied`), 2*records)
 	l.CheckArchive()
 	l.CheckLog()

@@ -24,7 +24,7 @@ func at(w *world.World) func(*consumer.Config) {
 }
 
 // sqlEachSourceOnce is what a consumer of several sources adds to its tables.
-const sqlEachSourceOnce = `CREATE UNIQUE INDEX each_source_once ON checkpoints (log_id, partition) WHERE name LIKE 'totals/%'`
+const sqlEachSourceOnce = `CREATE UNIQUE INDEX each_source_once ON unilog.checkpoints (log_id, partition) WHERE name LIKE 'totals/%'`
 
 // TestSeveralSources makes one state of the logs of two databases, by a consumer
 // for each, while all of them fail now and then.
@@ -65,7 +65,7 @@ func TestSeveralSources(t *testing.T) {
 	}
 	for name := range sources {
 		await.Equal(t, "the checkpoint of "+name, records, func() int {
-			return world.Query[int](state, `SELECT coalesce(max("offset"), 0) FROM checkpoints WHERE name = $1`, name)
+			return world.Query[int](state, `SELECT coalesce(max("offset"), 0) FROM unilog.checkpoints WHERE name = $1`, name)
 		})
 	}
 	stop()
@@ -138,7 +138,7 @@ func TestLogOfAnotherDatabase(t *testing.T) {
 			state.WantTotal("sum", "3")
 
 			// The way out that the error names, for a log that replaces the other.
-			state.Exec(`UPDATE checkpoints SET log_id = NULL WHERE name = 'sum'`)
+			state.Exec(`UPDATE unilog.checkpoints SET log_id = NULL WHERE name = 'sum'`)
 			theirs.WantCount("applied when it was told to", theirs.Consume(c), 1)
 		})
 	}

@@ -29,10 +29,11 @@ import (
 var redisFaults = []struct {
 	name, says                   string
 	streamerQuiet, consumerQuiet bool
+	trims                        bool // the streamer makes room, and the archive has the rest
 	begin, mended                func(r *troubledRedis)
 }{
 	{
-		name: "is full", says: "OOM", consumerQuiet: true,
+		name: "is full", says: "OOM", consumerQuiet: true, trims: true,
 		begin:  func(r *troubledRedis) { r.Command("CONFIG", "SET", "maxmemory", "1") },
 		mended: func(r *troubledRedis) { r.Command("CONFIG", "SET", "maxmemory", "0") },
 	},
@@ -172,7 +173,11 @@ func TestRedisInTrouble(t *testing.T) {
 			r.AwaitTotal("sum", "40")
 			r.stop()
 			r.Ended("the processes", &r.processes)
-			r.WantCount("stream entries", len(r.Offsets()), 40)
+			offsets := r.Offsets()
+			r.WantCount("the last offset of the stream", int(offsets[len(offsets)-1]), 40)
+			if !fault.trims {
+				r.WantCount("stream entries", len(offsets), 40)
+			}
 			r.CheckArchive()
 			r.CheckLog()
 			r.CheckAudit()
@@ -247,6 +252,9 @@ func (c *complaints) WithAttrs([]slog.Attr) slog.Handler { return c }
 func (c *complaints) WithGroup(string) slog.Handler      { return c }
 
 func (c *complaints) Handle(_ context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "the log is out of memory: keeping only") {
+		return nil // what it does about it, before it complains
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	line := r.Message

@@ -44,7 +44,7 @@ func TestWay2DeleteSeesMoreThanSelect(t *testing.T) {
 	w.Exec(fmt.Sprintf(`
 		CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN PERFORM pg_advisory_xact_lock_shared(%d); RETURN OLD; END $$`, gate))
-	w.Exec(`CREATE TRIGGER gate BEFORE DELETE ON staged_log_records FOR EACH ROW EXECUTE FUNCTION wait_at_gate()`)
+	w.Exec(`CREATE TRIGGER gate BEFORE DELETE ON unilog.staged_records FOR EACH ROW EXECUTE FUNCTION wait_at_gate()`)
 	closed := w.Begin()
 	_, err := closed.Exec(w.Ctx, `SELECT pg_advisory_xact_lock($1)`, gate)
 	w.Must(err)
@@ -73,7 +73,7 @@ func TestWay3BacklogLargerThanABatch(t *testing.T) {
 	})
 	w.WantCount("published", w.Drain(s), 95)
 	w.WantCount("stream entries", len(w.Offsets()), 95)
-	w.WantCount("staged rows left", world.Query[int](w, `SELECT count(*) FROM staged_log_records`), 0)
+	w.WantCount("staged rows left", world.Query[int](w, `SELECT count(*) FROM unilog.staged_records`), 0)
 	w.Consume(w.Consumer("sum", func(cfg *consumer.Config) { cfg.BatchRecords = 7 }))
 	w.WantTotal("sum", "95")
 }
@@ -231,7 +231,7 @@ func TestWay7TwoInstancesOfOneConsumer(t *testing.T) {
 	for range 3 {
 		c := w.Consumer("sum", func(cfg *consumer.Config) { cfg.BatchRecords = 7 })
 		instances.Go(func() error {
-			for world.Query[int64](w, `SELECT coalesce(max("offset"), 0) FROM checkpoints WHERE name = 'sum'`) < 300 {
+			for world.Query[int64](w, `SELECT coalesce(max("offset"), 0) FROM unilog.checkpoints WHERE name = 'sum'`) < 300 {
 				if _, err := c.RunOnce(w.Ctx); err != nil {
 					return err
 				}
@@ -299,7 +299,7 @@ func TestWay10OpenTransactionDoesNotStall(t *testing.T) {
 	w.Must(open.Commit(w.Ctx))
 	w.WantCount("published when it ends", w.Drain(s), 2)
 	w.WantCount("applied when it ends", w.Consume(c), 2)
-	last := world.Query[string](w, `SELECT data ->> 'amount' FROM log_records ORDER BY "offset" DESC LIMIT 1`)
+	last := world.Query[string](w, `SELECT data ->> 'amount' FROM unilog.records ORDER BY "offset" DESC LIMIT 1`)
 	if last != "3" {
 		t.Errorf("the last record is %s, want 3", last)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/kafkalog"
 	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/redislog"
@@ -28,6 +29,8 @@ type Options struct {
 	// caller's to close, after the log. Without it, as for a consumer of another
 	// service, the log stays at the URL.
 	DB *pgxpool.Pool
+	// Schema is the one that the log's tables are in: default [unilog.DefaultSchema].
+	Schema unilog.Schema
 }
 
 // Error says that the log could not be opened where it is.
@@ -40,7 +43,7 @@ type Error struct {
 func (e *Error) Error() string {
 	where := "at its URL"
 	if e.Moved {
-		where = "where it has moved to (table log_places)"
+		where = "where it has moved to (table places)"
 	}
 	return "no answer from the log " + where + ": " + e.Err.Error()
 }
@@ -52,13 +55,17 @@ func (e *Error) Unwrap() error { return e.Err }
 // streamers and consumers that use it need not be started again. That the log does
 // not answer is an [Error].
 func Open(ctx context.Context, o Options) (switchlog.Engine, error) {
-	stream := cmp.Or(o.Stream, "unilog")
 	open := func(ctx context.Context, moved string) (switchlog.Engine, error) {
-		log, err := At(ctx, cmp.Or(moved, o.URL), stream, o.DB)
+		at := o
+		at.URL = cmp.Or(moved, o.URL)
+		log, err := At(ctx, at)
 		if err != nil {
 			return nil, &Error{moved != "", err}
 		}
 		return log, nil
+	}
+	if err := o.Schema.Check(); err != nil {
+		return nil, fmt.Errorf("engine: Options.Schema: %w", err)
 	}
 	switch {
 	case o.URL == "":
@@ -66,29 +73,29 @@ func Open(ctx context.Context, o Options) (switchlog.Engine, error) {
 	case o.DB == nil:
 		return open(ctx, "")
 	}
-	return switchlog.Open(ctx, o.DB, open)
+	return switchlog.Open(ctx, o.DB, o.Schema, open)
 }
 
-// At opens the log at a URL, and does not follow it when it moves. The URL is
-// kafka:// or kafka+tls://; postgres:, which is the archive of db itself; or what
-// redislog takes, in a stream. ${NAME} in the URL is what the environment has of that
+// At opens the log at the URL, and does not follow it when it moves. The URL is
+// kafka:// or kafka+tls://; postgres:, which is the archive of DB itself; or what
+// redislog takes, in the stream. ${NAME} in the URL is what the environment has of that
 // name, so that a URL can be shown and stored without its password.
-func At(ctx context.Context, url, stream string, db *pgxpool.Pool) (switchlog.Engine, error) {
-	url, err := expand(url)
+func At(ctx context.Context, o Options) (switchlog.Engine, error) {
+	url, err := expand(o.URL)
 	if err != nil {
 		return nil, err
 	}
 	switch scheme, rest, _ := strings.Cut(url, ":"); {
 	case strings.HasPrefix(scheme, "kafka"):
 		return kafkalog.Open(ctx, url)
-	case scheme == "postgres" && rest == "" && db == nil:
+	case scheme == "postgres" && rest == "" && o.DB == nil:
 		return nil, errors.New("the log is in the database that records are staged in: give a pool of it")
 	case scheme == "postgres" && rest == "":
-		return pglog.Open(ctx, db)
+		return pglog.Open(ctx, o.DB, o.Schema)
 	case scheme == "postgres":
 		return nil, errors.New("the log can only be in the database that DATABASE_URL names: write postgres: and no more")
 	}
-	return redislog.Open(ctx, url, stream)
+	return redislog.Open(ctx, url, cmp.Or(o.Stream, "unilog"))
 }
 
 // expand puts the environment's values into a URL.

@@ -76,14 +76,14 @@ func TestOpenedLogFollows(t *testing.T) {
 		return head.Offset
 	}
 	publishes(1)
-	if _, err := switchlog.Move(t.Context(), db, "postgres:"); err != nil {
+	if _, err := switchlog.Move(t.Context(), db, "", "postgres:"); err != nil {
 		t.Fatal(err)
 	}
 	publishes(2)
 	if n := inRedis(); n != 1 {
 		t.Errorf("the log has moved to Postgres, but the one in Redis is at offset %d", n)
 	}
-	if _, err := switchlog.Undo(t.Context(), db); err != nil {
+	if _, err := switchlog.Undo(t.Context(), db, ""); err != nil {
 		t.Fatal(err)
 	}
 	publishes(3)
@@ -106,12 +106,40 @@ func TestLogThatCannotBeOpened(t *testing.T) {
 		}
 	}
 	db := database(t)
-	if _, err := switchlog.Move(t.Context(), db, "unix:///nowhere"); err != nil {
+	if _, err := switchlog.Move(t.Context(), db, "", "unix:///nowhere"); err != nil {
 		t.Fatal(err)
 	}
 	_, err := engine.Open(t.Context(), engine.Options{URL: testenv.SharedRedis(t), DB: db})
 	var failed *engine.Error
-	if !errors.As(err, &failed) || !failed.Moved || !strings.Contains(err.Error(), "table log_places") {
+	if !errors.As(err, &failed) || !failed.Moved || !strings.Contains(err.Error(), "table places") {
 		t.Errorf("of a log that has moved where none is it says %v", err)
+	}
+}
+
+// TestLogsOfTwoSchemas opens two logs of one database, one of which has moved.
+func TestLogsOfTwoSchemas(t *testing.T) {
+	t.Parallel()
+	db, stream := database(t), testenv.StreamName(t)
+	const tenant = unilog.Schema("tenant")
+	if err := migration.In(tenant).Up(t.Context(), db, migration.Log); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := switchlog.Move(t.Context(), db, tenant, "postgres:"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(t.Context(), `UPDATE tenant.partitions SET next_offset = 8, published_offset = 7`); err != nil {
+		t.Fatal(err)
+	}
+	o := engine.Options{URL: testenv.SharedRedis(t), Stream: stream, DB: db}
+	for schema, want := range map[unilog.Schema]int64{"": 0, tenant: 7} {
+		o.Schema = schema
+		if head, err := open(t, o).Head(t.Context(), 0); err != nil || head.Offset != want {
+			t.Errorf("the log in schema %s is at %+v, %v, want offset %d", schema.Name(), head, err, want)
+		}
+	}
+	for _, db := range []*pgxpool.Pool{db, nil} {
+		if _, err := engine.Open(t.Context(), engine.Options{URL: o.URL, DB: db, Schema: "No"}); err == nil || !strings.Contains(err.Error(), "the schema's name") {
+			t.Errorf("a log in a schema that cannot be: %v", err)
+		}
 	}
 }

@@ -26,7 +26,7 @@ func TestCause(t *testing.T) {
 		return func(w *network) {
 			var ours string
 			var epoch int64
-			w.must(w.near.QueryRow(w.Context(), `SELECT log_id::text, epoch FROM log_partitions`).Scan(&ours, &epoch))
+			w.must(w.near.QueryRow(w.Context(), `SELECT log_id::text, p.epoch FROM unilog.partitions AS p, unilog.log`).Scan(&ours, &epoch))
 			if logID == "" {
 				logID = ours
 			} else {
@@ -46,7 +46,7 @@ func TestCause(t *testing.T) {
 		"another streamer leads":        {of: "streamer", want: "fenced", happens: claim("")},
 		"the log is another database's": {of: "streamer", want: "halted", happens: claim("another")},
 		"a restored database": {of: "consumer", want: "halted", happens: func(w *network) {
-			_, err := w.near.Exec(w.Context(), `UPDATE checkpoints SET "offset" = 100`)
+			_, err := w.near.Exec(w.Context(), `UPDATE unilog.checkpoints SET "offset" = 100`)
 			w.must(err)
 		}},
 		"Redis is lost to a streamer":    {of: "streamer", want: "log", happens: lostRedis},
@@ -54,13 +54,9 @@ func TestCause(t *testing.T) {
 		"Redis has another type":         {of: "consumer", want: "log", happens: func(w *network) { w.command("DEL", w.stream); w.command("SET", w.stream, "x") }},
 		"Postgres is lost to a streamer": {of: "streamer", want: "postgres", happens: lostPostgres},
 		"Postgres is lost to a consumer": {of: "consumer", want: "postgres", happens: lostPostgres},
-		"Postgres ends the sessions": {of: "streamer", want: "postgres", happens: func(w *network) {
-			_, err := w.near.Exec(w.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
-			w.must(err)
-		}},
-		"Redis is silent":    {of: "consumer", want: "timeout", happens: func(w *network) { w.redis.Blackhole(proxy.Both) }},
-		"Postgres is silent": {of: "streamer", want: "timeout", happens: func(w *network) { w.postgres.Blackhole(proxy.Both) }},
-		"anything else":      {of: "streamer", want: "other", hook: errors.New("something else")},
+		"Redis is silent":                {of: "consumer", want: "timeout", happens: func(w *network) { w.redis.Blackhole(proxy.Both) }},
+		"Postgres is silent":             {of: "streamer", want: "timeout", happens: func(w *network) { w.postgres.Blackhole(proxy.Both) }},
+		"anything else":                  {of: "streamer", want: "other", hook: errors.New("something else")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,4 +101,25 @@ func TestCause(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCauseOfEndedSessions ends those of a streamer that runs: RunOnce takes the lead
+// again without a word.
+func TestCauseOfEndedSessions(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	failures := make(chan error, 100)
+	w.run(w.streamer(func(cfg *streamer.Config) {
+		cfg.Observer.Failed = func(err error) { failures <- err }
+	}))
+	w.reg.MustRegister(metrics.Status(w.db, "", w.log))
+	w.stage(`1`)
+	w.awaitScrape(map[string]float64{"unilog_published_offset": 1})
+	_, err := w.near.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	w.must(err)
+	if err := await.Receive(t, "a failure", failures); metrics.Cause(err) != "postgres" {
+		t.Errorf("the cause is %s, want postgres: %v", metrics.Cause(err), err)
+	}
+	w.stage(`2`)
+	w.awaitScrape(map[string]float64{"unilog_published_offset": 2})
 }

@@ -3,7 +3,7 @@
 //	s, err := streamer.New(streamer.Config{…, Observer: metrics.Streamer(registry)})
 //	c, err := consumer.New(consumer.Config{…, Observer: metrics.Consumer(registry, "sum")})
 //	d, err := deliverer.New(deliverer.Config{…, Observer: metrics.Deliverer(registry, "webhook")})
-//	registry.MustRegister(metrics.Status(db, log))
+//	registry.MustRegister(metrics.Status(db, unilog.DefaultSchema, log))
 //
 // What a process counts begins at 0 when it starts. What is read from the database
 // is the same whichever process is asked.

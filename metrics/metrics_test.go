@@ -34,7 +34,7 @@ func crash() error { return unilog.ErrSimulated }
 func TestCounts(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.reg.MustRegister(metrics.Status(w.db, w.log))
+	w.reg.MustRegister(metrics.Status(w.db, "", w.log))
 	var lose func() error
 	s := w.streamer(func(cfg *streamer.Config) {
 		cfg.Observer = metrics.Streamer(w.reg)
@@ -51,7 +51,7 @@ func TestCounts(t *testing.T) {
 	w.stage(`5`)
 	w.drain(s.RunOnce)
 	var epoch float64
-	w.must(w.near.QueryRow(t.Context(), `SELECT epoch FROM log_partitions`).Scan(&epoch))
+	w.must(w.near.QueryRow(t.Context(), `SELECT epoch FROM unilog.partitions`).Scan(&epoch))
 	w.want(map[string]float64{
 		"unilog_records_numbered_total": 5, "unilog_records_published_total": 3 + 4 + 1,
 		"unilog_double_sends_refused_total": 1, "unilog_log_losses_total": 1,

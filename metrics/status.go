@@ -19,19 +19,20 @@ const (
 	statusTimeout = 3 * time.Second
 )
 
-// Status returns a collector of what [status.Read] tells. However many ask,
+// Status returns a collector of what [status.Read] tells of the log in a schema. However many ask,
 // it reads once a second at most, and for 3 seconds at most. When the database
 // cannot be read, unilog_status_up is 0 and what is not known is left out; so it
 // is with unilog_log_up and the log.
 //
 // The collector is safe for concurrent use.
-func Status(db status.Beginner, log unilog.Log) prometheus.Collector {
-	return &statusCollector{db: db, log: log}
+func Status(db status.Beginner, schema unilog.Schema, log unilog.Log) prometheus.Collector {
+	return &statusCollector{db: db, schema: schema, log: log}
 }
 
 type statusCollector struct {
-	db  status.Beginner
-	log unilog.Log
+	db     status.Beginner
+	schema unilog.Schema
+	log    unilog.Log
 
 	mu   sync.Mutex // held while it reads: who comes meanwhile gets the same
 	read time.Time
@@ -224,7 +225,7 @@ func (s *statusCollector) recent() reading {
 	s.last = reading{}
 	var asked sync.WaitGroup
 	asked.Go(func() {
-		if read, err := status.Read(ctx, s.db, nil); err == nil {
+		if read, err := status.Read(ctx, s.db, s.schema, nil); err == nil {
 			s.last.database = read
 		}
 	})

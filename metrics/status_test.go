@@ -24,7 +24,7 @@ import (
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.reg.MustRegister(metrics.Status(w.db, w.log))
+	w.reg.MustRegister(metrics.Status(w.db, "", w.log))
 	s := w.streamer(func(*streamer.Config) {})
 	c := w.consumer(func(*consumer.Config) {})
 	w.stage(`1`, `"poison"`, `3`)
@@ -51,6 +51,18 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// TestStatusWithoutConsumersTables scrapes the database of writers whose consumers keep
+// their checkpoints elsewhere, and of a log in a schema of its own.
+func TestStatusWithoutConsumersTables(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const tenant = unilog.Schema("tenant")
+	w.must(migration.In(tenant).Up(t.Context(), w.near, migration.Log))
+	w.must(tenant.Stage(t.Context(), w.near, unilog.Record{Action: "note", Object: "text", Data: []byte(`1`)}))
+	w.reg.MustRegister(metrics.Status(w.db, tenant, w.log))
+	w.want(map[string]float64{"unilog_status_up": 1, "unilog_staged_records": 1, "unilog_partitions": 1, "unilog_log_up": 1})
+}
+
 // What an operator needs to know of each partition, he is told.
 func TestStatusOfPartitions(t *testing.T) {
 	t.Parallel()
@@ -61,10 +73,10 @@ func TestStatusOfPartitions(t *testing.T) {
 	s := w.streamer(func(cfg *streamer.Config) { cfg.Observer = metrics.Streamer(w.reg) })
 	w.stage(`1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9`) // without keys: by their ids, 1 to 9
 	w.run(s)
-	if _, err := w.near.Exec(t.Context(), `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 2), ('c', 1, 1)`); err != nil {
+	if _, err := w.near.Exec(t.Context(), `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('c', 0, 2), ('c', 1, 1)`); err != nil {
 		t.Fatal(err)
 	}
-	w.reg.MustRegister(metrics.Status(w.db, w.log))
+	w.reg.MustRegister(metrics.Status(w.db, "", w.log))
 	want := map[string]float64{
 		"unilog_partitions": 4, "unilog_leaders": 4, "unilog_leader": 4, "unilog_numbered_offset": 9, "unilog_published_offset": 9,
 		"unilog_log_head_offset": 9, "unilog_archive_first_offset": 1,
@@ -98,7 +110,7 @@ func TestStatusOfWhatIsLost(t *testing.T) {
 			t.Run(server+" is "+name, func(t *testing.T) {
 				t.Parallel()
 				w := setupNetwork(t)
-				w.reg.MustRegister(metrics.Status(w.db, w.log))
+				w.reg.MustRegister(metrics.Status(w.db, "", w.log))
 				w.awaitScrape(map[string]float64{up: 1, numbered: 0, logUp: 1, head: 0})
 				p := map[string]*proxy.Proxy{"Postgres": w.postgres, "Redis": w.redis}[server]
 				lose(p)
@@ -154,7 +166,7 @@ func TestStatusIsReadOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		servers := new(asked)
 		reg := prometheus.NewRegistry()
-		reg.MustRegister(metrics.Status(servers, servers))
+		reg.MustRegister(metrics.Status(servers, "", servers))
 		for second := range int64(3) {
 			for _, wait := range []time.Duration{0, time.Second - 1} {
 				time.Sleep(wait)
@@ -181,7 +193,7 @@ func TestStatusIsReadForThreeSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		servers := &asked{silent: true}
 		reg := prometheus.NewRegistry()
-		reg.MustRegister(metrics.Status(servers, servers))
+		reg.MustRegister(metrics.Status(servers, "", servers))
 		began := time.Now()
 		if _, err := reg.Gather(); err != nil {
 			t.Error(err)

@@ -17,50 +17,53 @@ import (
 )
 
 const (
-	// Index: staged_log_records_pkey for the oldest one; they are counted by reading
+	// Index: staged_records_pkey for the oldest one; they are counted by reading
 	// them all.
 	sqlStagedStatus = `
 SELECT count(*), coalesce(
-    (SELECT extract(epoch FROM clock_timestamp() - staged_at) FROM staged_log_records ORDER BY id LIMIT 1), 0)::float8
-FROM staged_log_records`
+    (SELECT extract(epoch FROM clock_timestamp() - staged_at) FROM unilog.staged_records ORDER BY id LIMIT 1), 0)::float8
+FROM unilog.staged_records`
 
-	// Index: log_records_pkey of the first chunk, once for each of a handful of rows.
+	// Index: batches_pkey, once for each of a handful of rows.
 	sqlPartitionStates = `
-SELECT log_id::text, partition, active, epoch, next_offset - 1, published_offset,
-    coalesce((SELECT "offset" FROM log_records AS r WHERE r.partition = p.partition ORDER BY r.partition, r."offset" LIMIT 1), next_offset),
-    coalesce(trouble, ''), coalesce(extract(epoch FROM clock_timestamp() - troubled_at), 0)::float8
-FROM log_partitions AS p
-ORDER BY partition`
+SELECT l.log_id::text, p.partition, p.partition < l.partitions, p.epoch, p.next_offset - 1, p.published_offset,
+    coalesce((SELECT first_offset FROM unilog.batches AS b WHERE b.partition = p.partition ORDER BY last_offset LIMIT 1), p.next_offset),
+    coalesce(p.trouble, ''), coalesce(extract(epoch FROM clock_timestamp() - p.troubled_at), 0)::float8
+FROM unilog.partitions AS p CROSS JOIN unilog.log AS l
+ORDER BY p.partition`
 
-	// A consumer that has not registered in a partition begins at its beginning.
-	// Index: checkpoints_pkey, log_records_pkey, dead_letters_pkey.
+	// A consumer that has not registered in a partition begins at its beginning. Its next
+	// record is in the first batch that ends after its checkpoint.
+	// Index: checkpoints_pkey, batches_pkey, dead_letters_pkey.
 	sqlConsumers = `
 SELECT name, partition, coalesce(c."offset", 0), next_offset - 1 - coalesce(c."offset", 0),
-    coalesce((SELECT extract(epoch FROM clock_timestamp() - r.staged_at) FROM log_records AS r
-        WHERE r.partition = p.partition AND r."offset" > coalesce(c."offset", 0) ORDER BY r.partition, r."offset" LIMIT 1), 0)::float8,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - b.staged_at[greatest(coalesce(c."offset", 0) - b.first_offset + 2, 1)::integer])
+        FROM unilog.batches AS b
+        WHERE b.partition = p.partition AND b.last_offset > coalesce(c."offset", 0) ORDER BY b.last_offset LIMIT 1), 0)::float8,
     extract(epoch FROM clock_timestamp() - max(c.updated_at) OVER (PARTITION BY name))::float8,
     extract(epoch FROM clock_timestamp() - coalesce(c.updated_at, max(c.updated_at) OVER (PARTITION BY name)))::float8,
-    (SELECT count(*) FROM dead_letters AS d WHERE d.consumer = name AND d.partition = p.partition AND d.discarded_at IS NULL)
-FROM (SELECT DISTINCT name FROM checkpoints) AS n CROSS JOIN log_partitions AS p LEFT JOIN checkpoints AS c USING (name, partition)
+    (SELECT count(*) FROM unilog.dead_letters AS d WHERE d.consumer = name AND d.partition = p.partition AND d.discarded_at IS NULL)
+FROM (SELECT DISTINCT name FROM unilog.checkpoints) AS n CROSS JOIN unilog.partitions AS p LEFT JOIN unilog.checkpoints AS c USING (name, partition)
 ORDER BY name, partition`
 
-	sqlHasConsumers    = `SELECT to_regclass('checkpoints') IS NOT NULL`
-	sqlMembersReadable = `SELECT coalesce(has_table_privilege(to_regclass('consumer_members'), 'SELECT'), false)`
+	sqlHasConsumers    = `SELECT to_regclass('unilog.checkpoints') IS NOT NULL`
+	sqlMembersReadable = `SELECT coalesce(has_table_privilege(to_regclass('unilog.members'), 'SELECT'), false)`
 
-	// Index: consumer_members_pkey; a row for each process.
+	// Index: members_pkey; a row for each process.
 	sqlMembers = `
-SELECT name, count(*) FROM consumer_members
+SELECT name, count(*) FROM unilog.members
 WHERE seen_at > clock_timestamp() - interval '3 s'
 GROUP BY name`
 
 	sqlSessionOf = `a.pid, coalesce(a.usename, ''), a.application_name, coalesce(host(a.client_addr), 'local'),
     coalesce(extract(epoch FROM clock_timestamp() - %s), 0)::float8`
 
+	// Who leads which partition, and, as that of number -1, who numbers.
 	sqlLeaders = `
-SELECT l.objid::bigint, ` + sqlSessionOf + `
+SELECT CASE l.classid::integer WHEN ` + locks.Leader + ` THEN l.objid::bigint ELSE -1 END, ` + sqlSessionOf + `
 FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()
-    AND l.classid = $1 AND l.objsubid = 2`
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database() AND l.objsubid = 2
+    AND (l.classid::integer = ` + locks.Leader + ` OR l.classid::integer = ` + locks.Staged + ` AND l.objid = $1)`
 
 	sqlOld = `
 SELECT ` + sqlSessionOf + `
@@ -85,16 +88,33 @@ type Beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// Read reads the status. An error means that the database could not be
-// read; that the log cannot be is part of the status. Without a log, as when it could
-// not be opened, nothing is said of it but a LogError that the caller sets.
-func Read(ctx context.Context, db Beginner, log unilog.Log) (*Status, error) {
+// source is a transaction that reads the tables of a schema.
+type source struct {
+	pgx.Tx
+	schema unilog.Schema
+}
+
+func (s source) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return s.Tx.Query(ctx, s.schema.SQL(sql), args...)
+}
+
+func (s source) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return s.Tx.QueryRow(ctx, s.schema.SQL(sql), args...)
+}
+
+// Read reads the status of the log in a schema. An error means that the database could
+// not be read; that the log cannot be is part of the status. Without a log, as when it
+// could not be opened, nothing is said of it but a LogError that the caller sets.
+func Read(ctx context.Context, db Beginner, schema unilog.Schema, log unilog.Log) (*Status, error) {
+	if err := schema.Check(); err != nil {
+		return nil, err
+	}
 	s := new(Status)
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`); err != nil {
 			return err
 		}
-		return s.read(ctx, tx)
+		return s.read(ctx, source{tx, schema})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the status: %w", err)
@@ -102,7 +122,7 @@ func Read(ctx context.Context, db Beginner, log unilog.Log) (*Status, error) {
 	if log != nil {
 		s.asked = true
 		s.readLog(ctx, log)
-		err = s.compareAgain(ctx, db)
+		err = s.compareAgain(ctx, db, schema)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the status: %w", err)
@@ -110,7 +130,7 @@ func Read(ctx context.Context, db Beginner, log unilog.Log) (*Status, error) {
 	return s, nil
 }
 
-func (s *Status) read(ctx context.Context, tx pgx.Tx) error {
+func (s *Status) read(ctx context.Context, tx source) error {
 	if _, err := tx.Exec(ctx, postgres.SQLNoJIT); err != nil {
 		return err
 	}
@@ -131,7 +151,7 @@ func (s *Status) read(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-func (s *Status) readPartitions(ctx context.Context, tx pgx.Tx) error {
+func (s *Status) readPartitions(ctx context.Context, tx source) error {
 	rows, err := tx.Query(ctx, sqlPartitionStates)
 	if err != nil {
 		return err
@@ -139,7 +159,7 @@ func (s *Status) readPartitions(ctx context.Context, tx pgx.Tx) error {
 	var p Partition
 	_, err = pgx.ForEachRow(rows, []any{&s.LogID, &p.Partition, &p.Active, &p.Epoch, &p.Numbered, &p.Published, &p.First, &p.Trouble, &p.TroubledFor}, func() error {
 		if p.Partition != len(s.Partitions) {
-			return fmt.Errorf("log_partitions has no row for partition %d", len(s.Partitions))
+			return fmt.Errorf("the table partitions has no row for partition %d", len(s.Partitions))
 		}
 		s.Partitions = append(s.Partitions, p)
 		return nil
@@ -148,17 +168,20 @@ func (s *Status) readPartitions(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if len(s.Partitions) == 0 {
-		return errors.New("log_partitions has no row for partition 0")
+		return errors.New("the table partitions has no row for partition 0")
 	}
-	if rows, err = tx.Query(ctx, fmt.Sprintf(sqlLeaders, "a.backend_start"), locks.Leader); err != nil {
+	if rows, err = tx.Query(ctx, fmt.Sprintf(sqlLeaders, "a.backend_start"), locks.Numberer); err != nil {
 		return err
 	}
 	var partition int
 	var l Session
 	_, err = pgx.ForEachRow(rows, []any{&partition, &l.PID, &l.User, &l.Application, &l.Address, &l.Seconds}, func() error {
-		if partition < len(s.Partitions) {
-			leader := l
-			s.Partitions[partition].Leader = &leader
+		session := l
+		switch {
+		case partition < 0:
+			s.Numberer = &session
+		case partition < len(s.Partitions):
+			s.Partitions[partition].Leader = &session
 		}
 		return nil
 	})
@@ -169,7 +192,7 @@ func (s *Status) readPartitions(ctx context.Context, tx pgx.Tx) error {
 }
 
 // readConsumers reads those that keep their checkpoints in this database.
-func (s *Status) readConsumers(ctx context.Context, tx pgx.Tx) error {
+func (s *Status) readConsumers(ctx context.Context, tx source) error {
 	s.Consumers = []Consumer{}
 	var registered bool
 	if err := tx.QueryRow(ctx, sqlHasConsumers).Scan(&registered); err != nil || !registered {
@@ -205,7 +228,7 @@ func (s *Status) readConsumers(ctx context.Context, tx pgx.Tx) error {
 }
 
 // readMembers counts the processes of each consumer, if the reader may.
-func readMembers(ctx context.Context, tx pgx.Tx) (map[string]int, error) {
+func readMembers(ctx context.Context, tx source) (map[string]int, error) {
 	var readable bool
 	if err := tx.QueryRow(ctx, sqlMembersReadable).Scan(&readable); err != nil || !readable {
 		return nil, err
@@ -238,14 +261,14 @@ func (s *Status) readLog(ctx context.Context, log unilog.Log) {
 
 // compareAgain looks whether a log that seems to be ahead of the database only grew
 // with it since: then it is shown as far as the database was.
-func (s *Status) compareAgain(ctx context.Context, db Beginner) error {
+func (s *Status) compareAgain(ctx context.Context, db Beginner, schema unilog.Schema) error {
 	isAhead := func(p Partition) bool { return p.Log.Offset > p.Numbered }
 	if !slices.ContainsFunc(s.Partitions, isAhead) {
 		return nil
 	}
 	var numbered []int64
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, archive.SQLNumbered)
+		rows, err := source{tx, schema}.Query(ctx, archive.SQLNumbered)
 		if err == nil {
 			numbered, err = pgx.CollectRows(rows, pgx.RowTo[int64])
 		}

@@ -2,12 +2,16 @@ package status_test
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/locks"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/logtest"
+	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/status"
 )
 
@@ -16,10 +20,10 @@ func TestStatusAddsPartitionsUp(t *testing.T) {
 	w, _ := withPartitions(t)
 	defer forget(w)
 	w.Commit("1", "2")
-	w.Exec(`DELETE FROM checkpoints WHERE partition = 1`) // not registered there yet
-	w.Exec(`UPDATE checkpoints SET "offset" = "offset" - 3 WHERE partition = 2`)
-	w.Exec(`UPDATE log_records SET staged_at = now() - interval '4 hours' WHERE partition = 2`)
-	w.Exec(`INSERT INTO consumer_members (name, member, seen_at) VALUES
+	w.Exec(`DELETE FROM unilog.checkpoints WHERE partition = 1`) // not registered there yet
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = "offset" - 3 WHERE partition = 2`)
+	w.DateArchive(2, "4 hours")
+	w.Exec(`INSERT INTO unilog.members (name, member, seen_at) VALUES
 		('sum', gen_random_uuid(), now() + interval '1 hour'), ('sum', gen_random_uuid(), now() + interval '1 hour'), ('sum', gen_random_uuid(), now() - interval '1 minute')`)
 	s := world.Steady(w.Status())
 	if s.Numbered != 100 || s.Published != 100 || s.Log.Offset != 100 || s.First != 1 || s.Staged != 2 || s.Log.Partitions != 4 || s.Leaders() != 4 {
@@ -49,30 +53,82 @@ func TestStatusAddsPartitionsUp(t *testing.T) {
 	}
 }
 
-// TestStatusOfManyPartitions sees that each look at the archive goes to the chunks
-// of its partition alone.
-func TestStatusOfManyPartitions(t *testing.T) {
+// TestStatusOfALargeArchive sees that the status looks at one batch of each partition,
+// and at one for each consumer.
+func TestStatusOfALargeArchive(t *testing.T) {
 	t.Parallel()
 	w := world.Setup(t)
-	const partitions = 12
+	const partitions, batches = 12, 2000
 	w.Repartition(partitions, 1)
-	w.CommitMany(10 * partitions)
-	w.Drain(w.Streamer())
-	w.Exec(`INSERT INTO checkpoints (name, partition, "offset") SELECT 'sum', partition, 1 FROM log_partitions`)
+	w.FillArchive(batches)
+	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset") SELECT 'sum', partition, 1000 FROM unilog.partitions`)
 	defer forget(w)
 	for name, sql := range map[string]string{"partitions": status.SQLPartitions, "consumers": status.SQLConsumers} {
 		plan := w.Explain(sql)
-		looks := regexp.MustCompile(`.* on log_records_p.*`).FindAllString(plan, -1)
-		w.WantCount(name+": chunks", len(looks), partitions)
-		for _, look := range looks {
-			if !strings.Contains(look, "Index") || !strings.Contains(look, "loops=1)") {
-				t.Errorf("%s: %s", name, look)
-			}
+		looks := regexp.MustCompile(`.* on batches.*`).FindAllString(plan, -1)
+		want := regexp.MustCompile(`Index (Only )?Scan using batches_pkey on batches.* \(actual rows=1(\.00)? loops=12\)`)
+		if len(looks) != 1 || !want.MatchString(looks[0]) {
+			t.Errorf("%s: want one look at the index in\n%s", name, plan)
 		}
 	}
-	s := w.Status()
-	if s.Numbered != 10*partitions || len(s.Partitions) != partitions || len(s.Consumers[0].Behind) != partitions {
+	s, err := status.Read(w.Ctx, w.DB, "", nil)
+	w.Must(err)
+	if s.Numbered != batches*partitions || len(s.Partitions) != partitions || len(s.Consumers[0].Behind) != partitions {
 		t.Errorf("the status is %+v", s)
+	}
+}
+
+// TestStatusOfWhoNumbers has two streamers, of which the one numbers and the other leads.
+func TestStatusOfWhoNumbers(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	var pids []int32
+	for _, lock := range []string{
+		locks.Leader + `, 0`, fmt.Sprintf(`%s, %d`, locks.Staged, locks.Numberer), fmt.Sprintf(`%s, %d`, locks.Staged, locks.Member),
+	} {
+		conn, err := w.DB.Acquire(w.Ctx)
+		w.Must(err)
+		defer func() { w.Must(conn.Hijack().Close(w.Ctx)) }()
+		_, err = conn.Exec(w.Ctx, `SELECT pg_advisory_lock(`+lock+`)`)
+		w.Must(err)
+		pids = append(pids, int32(conn.Conn().PgConn().PID()))
+	}
+	w.Commit("1")
+	s := w.Status()
+	if s.Leader == nil || s.Leader.PID != pids[0] || s.Numberer == nil || s.Numberer.PID != pids[1] || s.Leaders() != 1 {
+		t.Errorf("session %d leads and %d numbers; the status has %+v and %+v", pids[0], pids[1], s.Leader, s.Numberer)
+	}
+	s.Old, s.StagedFor = nil, 60
+	numbers := fmt.Sprintf("staged records wait for 60 s to be numbered: see what the streamer logs (session %d)", pids[1])
+	if troubles := s.Troubles(); len(troubles) != 1 || troubles[0] != numbers {
+		t.Errorf("the troubles are %q, want %q", troubles, numbers)
+	}
+	s.Numberer = nil
+	nobody := "staged records wait for 60 s to be numbered: no streamer does it; see what they log"
+	if troubles := s.Troubles(); len(troubles) != 1 || troubles[0] != nobody {
+		t.Errorf("the troubles are %q, want %q", troubles, nobody)
+	}
+}
+
+// TestStatusWithoutConsumersTables reads the database of writers whose consumers keep
+// their checkpoints elsewhere, and of another log than the one beside it.
+func TestStatusWithoutConsumersTables(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	const tenant = unilog.Schema("tenant")
+	w.Must(migration.In(tenant).Up(w.Ctx, w.DB, migration.Log))
+	w.Must(tenant.Stage(w.Ctx, w.DB, world.Record("1")))
+	w.Exec(`UPDATE tenant.partitions SET epoch = 5`)
+	s, err := status.Read(w.Ctx, w.DB, tenant, nil)
+	w.Must(err)
+	if s.Staged != 1 || s.Epoch != 5 || s.LogID != world.Query[string](w, `SELECT log_id::text FROM tenant.log`) || len(s.Consumers) != 0 {
+		t.Errorf("the status is %+v", s)
+	}
+	if other, err := status.Read(w.Ctx, w.DB, "", nil); err != nil || other.Staged != 0 || other.Epoch != 0 {
+		t.Errorf("the status of the log beside it is %+v, %v", other, err)
+	}
+	if _, err := status.Read(w.Ctx, w.DB, "No", nil); err == nil || !strings.Contains(err.Error(), "the schema's name") {
+		t.Errorf("of a schema that cannot be: %v", err)
 	}
 }
 
@@ -92,13 +148,31 @@ func TestStatusOfALogThatGrows(t *testing.T) {
 		}
 		return do(context.WithoutCancel(ctx)) // however long that took
 	})
-	status, err := status.Read(w.Ctx, w.DB, w.Log)
+	status, err := status.Read(w.Ctx, w.DB, "", w.Log)
 	w.Must(err)
 	for _, trouble := range world.Steady(status).Troubles() {
 		t.Error(trouble)
 	}
 	if status.Log.Offset != 1 || status.Numbered != 1 {
 		t.Errorf("the log is at %d of %d, want what the snapshot has", status.Log.Offset, status.Numbered)
+	}
+}
+
+// TestStatusInsideABatch lets records of a batch be of several ages.
+func TestStatusInsideABatch(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	s := w.Streamer()
+	w.CommitMany(4)
+	w.Drain(s)
+	w.Consume(w.Consumer("sum"))
+	w.Exec(`UPDATE unilog.batches SET staged_at = (
+		SELECT array_agg(now() - make_interval(hours => 5 - n) ORDER BY n) FROM generate_series(1, 4) AS n)`)
+	for checkpoint, hours := range []float64{4, 3, 2, 1, 0} {
+		w.Exec(`UPDATE unilog.checkpoints SET "offset" = $1`, checkpoint)
+		if c := world.Steady(w.Status()).Consumers[0]; c.LagSeconds != 3600*hours {
+			t.Errorf("after offset %d, the next record waits for %v s, want %v", checkpoint, c.LagSeconds, 3600*hours)
+		}
 	}
 }
 
@@ -112,15 +186,15 @@ func TestStatusLagDoesNotLie(t *testing.T) {
 	fallBehind(w, "0")
 
 	// The next record is gone: the next but one is what is known.
-	w.Exec(`DELETE FROM log_records WHERE "offset" <= 2`)
-	w.Exec(`UPDATE log_records SET staged_at = now() - interval '2 hours'`)
+	w.LoseArchive(0, 2)
+	w.DateArchive(0, "2 hours")
 	if c := world.Steady(w.Status()).Consumers[0]; c.Lag != 4 || c.LagSeconds != 7200 {
 		t.Errorf("the next record is gone, and the status is %+v", c)
 	}
 
 	// What nobody has published is not the consumer's fault.
-	w.Exec(`UPDATE checkpoints SET "offset" = 3`)
-	w.Exec(`UPDATE log_partitions SET published_offset = 3`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 3`)
+	w.Exec(`UPDATE unilog.partitions SET published_offset = 3`)
 	status := world.Steady(w.Status())
 	if c := status.Consumers[0]; c.Lag != 1 || c.LagSeconds != 7200 || len(status.Troubles()) > 0 {
 		t.Errorf("the next record is not published, the consumer is %+v, and the troubles %q", c, status.Troubles())
@@ -140,7 +214,8 @@ func TestStatusWithoutTheRightToSeeSessions(t *testing.T) {
 	role := "blind_" + world.Query[string](w, `SELECT current_database()`) // a role is the whole server's
 	for _, sql := range []string{
 		`CREATE ROLE ` + role,
-		`GRANT SELECT ON ALL TABLES IN SCHEMA public TO ` + role,
+		`GRANT USAGE ON SCHEMA unilog TO ` + role,
+		`GRANT SELECT ON ALL TABLES IN SCHEMA unilog TO ` + role,
 		`SET ROLE ` + role,
 	} {
 		_, err := conn.Exec(w.Ctx, sql)
@@ -150,7 +225,7 @@ func TestStatusWithoutTheRightToSeeSessions(t *testing.T) {
 		_, err := conn.Exec(w.Ctx, `RESET ROLE; DROP OWNED BY `+role+`; DROP ROLE `+role)
 		w.Must(err)
 	}()
-	s, err := status.Read(w.Ctx, conn, nil)
+	s, err := status.Read(w.Ctx, conn, "", nil)
 	w.Must(err)
 	if s.Leader == nil || s.Leader.Seconds != 0 || s.Leader.User == "" {
 		t.Errorf("the leader is %+v", s.Leader)

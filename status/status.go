@@ -13,10 +13,12 @@ import (
 // offsets are added up: what was numbered, published and applied in all of them.
 type Status struct {
 	LogID string `json:"log_id"`
-	// Leader is the session that leads the first partition, and so numbers for all
-	// of them, or nil. Epoch is that partition's, too.
-	Epoch  int64    `json:"epoch"`
-	Leader *Session `json:"leader"`
+	// Leader is the session that leads the first partition, or nil. Epoch is that
+	// partition's, too. Numberer is the session that leads where records are numbered, of
+	// all partitions, or nil.
+	Epoch    int64    `json:"epoch"`
+	Leader   *Session `json:"leader"`
+	Numberer *Session `json:"numberer"`
 	// Staged records are not numbered yet; the oldest one waits for StagedFor
 	// seconds.
 	Staged    int64   `json:"staged"`
@@ -163,7 +165,7 @@ func (s *Status) streamerTroubles() (out []string) {
 	for of, group := range grouped(s.Partitions, func(p *Partition) state { return state{p.Trouble, p.Leader != nil} }) {
 		all := sum(group)
 		waiting := all.Numbered - all.Published
-		if all.Partition == 0 { // whose leader numbers for all
+		if all.Partition == 0 { // where a failure to number is noted, too
 			waiting += s.Staged
 		}
 		in := where(s, group)
@@ -178,8 +180,14 @@ func (s *Status) streamerTroubles() (out []string) {
 			out = append(out, in+fmt.Sprintf("no streamer leads: %d records wait; start one with `%s streamer`", waiting, s.command()))
 		}
 	}
-	if s.StagedFor > slow && s.Leader != nil && s.Partitions[0].Trouble == "" {
-		out = append(out, fmt.Sprintf("staged records wait for %.0f s to be numbered: see what the streamer logs (session %d)", s.StagedFor, s.Leader.PID))
+	if s.StagedFor > slow && s.Leaders() > 0 && s.Partitions[0].Trouble == "" {
+		says := fmt.Sprintf("staged records wait for %.0f s to be numbered: ", s.StagedFor)
+		if s.Numberer == nil {
+			says += "no streamer does it; see what they log"
+		} else {
+			says += fmt.Sprintf("see what the streamer logs (session %d)", s.Numberer.PID)
+		}
+		out = append(out, says)
 	}
 	return out
 }

@@ -22,7 +22,7 @@ func TestStatusSaysWhereEverythingStands(t *testing.T) {
 	w.Commit("5", "6")
 	got := w.Status()
 	if got.Staged != 2 || got.Numbered != 4 || got.Published != 4 || got.First != 1 || got.Log.Offset != 4 ||
-		got.Leader == nil || got.Epoch != world.Query[int64](w, `SELECT epoch FROM log_partitions WHERE partition = 0`) || len(got.Consumers) != 1 {
+		got.Leader == nil || got.Epoch != world.Query[int64](w, `SELECT epoch FROM unilog.partitions WHERE partition = 0`) || len(got.Consumers) != 1 {
 		t.Fatalf("the status is %+v", got)
 	}
 	if c := got.Consumers[0]; c.Name != "sum" || c.Checkpoint != 3 || c.Lag != 1 || c.LagSeconds <= 0 || c.DeadLetters != 0 {
@@ -76,7 +76,7 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 		},
 		"sum has parked 1 records": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
 			w.Exec(`
-				INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+				INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
 				VALUES ('sum', 0, 3, now(), 'a', 'o', '', '{"amount": 0}', '{}', 'poison')`)
 			return nil
 		},
@@ -108,8 +108,8 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 // and lets it be silent.
 func fallBehind(w *world.World, silent string) {
 	w.Helper()
-	w.Exec(`UPDATE checkpoints SET "offset" = 0, updated_at = now() - $1::interval`, silent)
-	w.Exec(`UPDATE log_records SET staged_at = now() - interval '5 hours'`)
+	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 0, updated_at = now() - $1::interval`, silent)
+	w.DateArchive(-1, "5 hours")
 	w.Exec(`UPDATE sums SET total = 0`)
 }
 
@@ -120,7 +120,7 @@ func TestStatusWithoutALog(t *testing.T) {
 	w.CommitMany(3)
 	w.Drain(w.Streamer())
 	w.Consume(w.Consumer("sum"))
-	s, err := status.Read(w.Ctx, w.DB, nil)
+	s, err := status.Read(w.Ctx, w.DB, "", nil)
 	w.Must(err)
 	if troubles := s.Troubles(); len(troubles) > 0 {
 		t.Errorf("nobody asked the log, and the troubles are %q", troubles)

@@ -12,33 +12,28 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/archive"
+	"github.com/rocketrides/unilog/internal/locks"
+	"github.com/rocketrides/unilog/internal/retention"
 )
 
 const (
-	// Index: log_partitions is a handful of rows; of the archive, log_records_pkey, and
-	// of checkpoints as many rows as there are consumers and partitions.
+	// Index: none, partitions is a handful of rows.
 	sqlSource = `
-SELECT partition, log_id::text, epoch, next_offset - 1,
-    coalesce((SELECT "offset" FROM log_records AS r WHERE r.partition = p.partition ORDER BY "offset" LIMIT 1), next_offset),
-    %s
-FROM log_partitions AS p
-ORDER BY partition`
+SELECT p.partition, l.log_id::text, p.epoch, p.next_offset - 1, p.published_offset
+FROM unilog.partitions AS p CROSS JOIN unilog.log AS l
+ORDER BY p.partition`
 
-	sqlHasConsumers = `SELECT to_regclass('checkpoints') IS NOT NULL`
-	sqlApplied      = `(
-    SELECT min("offset") FROM checkpoints AS c
-    WHERE c.partition = p.partition AND c.updated_at > clock_timestamp() - interval '7 days'
-)`
+	// In the order in which others lock them. A new epoch ends each term, also that of
+	// the streamer that numbers: it has compared the heads of the log where that was.
+	sqlHold      = `SELECT FROM unilog.partitions ORDER BY partition FOR UPDATE`
+	sqlEndTerms  = `UPDATE unilog.partitions SET epoch = epoch + 1`
+	sqlEndNumber = `UPDATE unilog.log SET epoch = epoch + 1`
+	sqlWake      = `SELECT pg_notify('unilog:staged', ''), pg_notify('unilog:numbered', '')`
 
-	// In the order in which others lock them. A new epoch ends each term.
-	sqlHold    = `SELECT FROM log_partitions ORDER BY partition FOR UPDATE`
-	sqlEndTerm = `UPDATE log_partitions SET epoch = epoch + 1`
-	sqlWake    = `SELECT pg_notify('staged_log_records', ''), pg_notify('log_records', '')`
-
-	sqlLast  = `SELECT generation, coalesce(url, ''), final FROM log_places ORDER BY generation DESC LIMIT 1 FOR UPDATE`
-	sqlURL   = `SELECT coalesce(url, '') FROM log_places WHERE generation < $1 ORDER BY generation DESC LIMIT 1`
-	sqlMove  = `INSERT INTO log_places (generation, url, final) VALUES ($1, nullif($2, ''), $3)`
-	sqlFinal = `UPDATE log_places SET final = true WHERE generation = $1`
+	sqlLast  = `SELECT generation, coalesce(url, ''), final FROM unilog.places ORDER BY generation DESC LIMIT 1 FOR UPDATE`
+	sqlURL   = `SELECT coalesce(url, '') FROM unilog.places WHERE generation < $1 ORDER BY generation DESC LIMIT 1`
+	sqlMove  = `INSERT INTO unilog.places (generation, url, final) VALUES ($1, nullif($2, ''), $3)`
+	sqlFinal = `UPDATE unilog.places SET final = true WHERE generation = $1`
 )
 
 // partition is what the source's database says of one.
@@ -47,8 +42,7 @@ type partition struct {
 	LogID     string
 	Epoch     int64
 	Numbered  int64
-	First     int64  // of the archive
-	Applied   *int64 // by all consumers of this database that were heard of lately
+	Published int64
 }
 
 const (
@@ -58,14 +52,18 @@ const (
 	compareRecords = 1000
 )
 
-// Copy brings a log up to what the database has numbered: the last keep records
-// of each partition, and what consumers of this database have not applied that were
-// heard of in the last 7 days. It may be called again, and then copies what is new. It returns how many records it
-// appended, and is to be called until that is little.
+// Copy brings a log up to what is published where it is now: the last keep records
+// of each partition, and what consumers of this database have not applied that were heard
+// of in the last 7 days, as far as a streamer that keeps so many would. It may be called again, and then
+// copies what is new. It returns how many records it appended, and is to be called
+// until that is little. A negative number is an error.
 //
 // Nobody else may write to the log meanwhile; who reads it does no harm.
-func Copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, keep int64) (int64, error) {
-	partitions, err := source(ctx, db)
+func Copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, to unilog.Log, keep int64) (int64, error) {
+	if keep < 0 {
+		return 0, fmt.Errorf("switchlog: the number of records to keep is %d: it must not be negative", keep)
+	}
+	partitions, err := source(ctx, db, schema)
 	if err != nil {
 		return 0, err
 	}
@@ -74,7 +72,7 @@ func Copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, keep int64) (int
 	for i, p := range partitions {
 		group.Go(func() (err error) {
 			term := unilog.Term{Partition: p.Partition, Partitions: len(partitions), LogID: p.LogID, Epoch: p.Epoch}
-			copied[i], err = p.copy(ctx, db, to, term, keep)
+			copied[i], err = p.copy(ctx, db, schema, to, term, keep)
 			return err
 		})
 	}
@@ -86,16 +84,11 @@ func Copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, keep int64) (int
 	return total, err
 }
 
-func source(ctx context.Context, db *pgxpool.Pool) ([]partition, error) {
-	var consumers bool
-	if err := db.QueryRow(ctx, sqlHasConsumers).Scan(&consumers); err != nil {
-		return nil, fmt.Errorf("switchlog: look for consumers: %w", err)
+func source(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema) ([]partition, error) {
+	if err := schema.Check(); err != nil {
+		return nil, err
 	}
-	applied := `NULL::bigint` // consumers keep their checkpoints elsewhere
-	if consumers {
-		applied = sqlApplied
-	}
-	rows, _ := db.Query(ctx, fmt.Sprintf(sqlSource, applied))
+	rows, _ := db.Query(ctx, schema.SQL(sqlSource))
 	partitions, err := pgx.CollectRows(rows, pgx.RowToStructByPos[partition])
 	if err != nil {
 		return nil, fmt.Errorf("switchlog: read what is numbered: %w", err)
@@ -103,16 +96,22 @@ func source(ctx context.Context, db *pgxpool.Pool) ([]partition, error) {
 	return partitions, nil
 }
 
-func (p partition) copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, term unilog.Term, keep int64) (copied int64, err error) {
+func (p partition) copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, to unilog.Log, term unilog.Term, keep int64) (copied int64, err error) {
 	head, err := to.Claim(ctx, term)
 	if err != nil {
 		return 0, fmt.Errorf("switchlog: claim the new log: %w", err)
 	}
-	begin := p.Numbered - keep
-	if p.Applied != nil {
-		begin = min(begin, *p.Applied)
+	rule := retention.Rule{Schema: schema, KeepRecords: keep, KeepBytes: retention.KeepBytes, ConsumerExpiry: retention.ConsumerExpiry}
+	needs, err := rule.Look(ctx, db)
+	if err != nil {
+		return 0, fmt.Errorf("switchlog: %w", err)
 	}
-	begin = max(begin, p.First-1, 0)
+	need := needs.Partitions[p.Partition]
+	need.Published = p.Published
+	begin, err := rule.Logged(ctx, db, p.Partition, need)
+	if err != nil {
+		return 0, fmt.Errorf("switchlog: %w", err)
+	}
 	switch {
 	case head > p.Numbered:
 		return 0, fmt.Errorf("switchlog: the new log of partition %d is at offset %d, and only %d are numbered: does somebody else write to it?",
@@ -123,8 +122,8 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, te
 		}
 		head = begin
 	}
-	for head < p.Numbered {
-		entries, err := archive.Read(ctx, db, p.Partition, head, p.Numbered, batchRecords)
+	for head < p.Published {
+		entries, err := archive.Read(ctx, db, schema, p.Partition, head, p.Published, batchRecords)
 		if err != nil {
 			return copied, err
 		}
@@ -141,8 +140,8 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, to unilog.Log, te
 
 // Compare sees that the last entries of a log, in each partition, are those of the
 // database, and returns how many it has compared. The log may begin later.
-func Compare(ctx context.Context, db *pgxpool.Pool, log unilog.Log) (compared int, err error) {
-	partitions, err := source(ctx, db)
+func Compare(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log unilog.Log) (compared int, err error) {
+	partitions, err := source(ctx, db, schema)
 	if err != nil {
 		return 0, err
 	}
@@ -152,7 +151,7 @@ func Compare(ctx context.Context, db *pgxpool.Pool, log unilog.Log) (compared in
 			return compared, fmt.Errorf("switchlog: read the new log's head: %w", err)
 		}
 		after := max(head.Offset-compareRecords, 0)
-		want, err := archive.Read(ctx, db, p.Partition, after, head.Offset, compareRecords)
+		want, err := archive.Read(ctx, db, schema, p.Partition, after, head.Offset, compareRecords)
 		if err != nil {
 			return compared, err
 		}
@@ -202,9 +201,9 @@ type Beginner interface {
 
 // Move changes where the log is, for everyone, in one short transaction, and
 // returns the new generation. It can be undone until [Finish].
-func Move(ctx context.Context, db Beginner, url string) (generation int, err error) {
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		at, err := last(ctx, tx)
+func Move(ctx context.Context, db Beginner, schema unilog.Schema, url string) (generation int, err error) {
+	err = in(ctx, db, schema, func(tx places) error {
+		at, err := tx.last(ctx)
 		if err != nil {
 			return err
 		}
@@ -212,7 +211,7 @@ func Move(ctx context.Context, db Beginner, url string) (generation int, err err
 			return errors.New("the move before is not finished: finish or undo it first")
 		}
 		generation = at.Generation + 1
-		return move(ctx, tx, Place{generation, url, false})
+		return tx.move(ctx, Place{generation, url, false})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("switchlog: move the log: %w", err)
@@ -222,9 +221,9 @@ func Move(ctx context.Context, db Beginner, url string) (generation int, err err
 
 // Undo moves the log to where it was before the last move, which was not finished.
 // What is missing there is published again from the archive.
-func Undo(ctx context.Context, db Beginner) (to Place, err error) {
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		at, err := last(ctx, tx)
+func Undo(ctx context.Context, db Beginner, schema unilog.Schema) (to Place, err error) {
+	err = in(ctx, db, schema, func(tx places) error {
+		at, err := tx.last(ctx)
 		if err != nil {
 			return err
 		}
@@ -232,13 +231,13 @@ func Undo(ctx context.Context, db Beginner) (to Place, err error) {
 			return ErrFinal
 		}
 		to = Place{Generation: at.Generation + 1, Final: true}
-		if err := tx.QueryRow(ctx, sqlURL, at.Generation).Scan(&to.URL); err != nil {
+		if err := tx.QueryRow(ctx, tx.SQL(sqlURL), at.Generation).Scan(&to.URL); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, sqlFinal, at.Generation); err != nil {
+		if _, err := tx.Exec(ctx, tx.SQL(sqlFinal), at.Generation); err != nil {
 			return err
 		}
-		return move(ctx, tx, to)
+		return tx.move(ctx, to)
 	})
 	if err != nil {
 		return Place{}, fmt.Errorf("switchlog: undo the move: %w", err)
@@ -248,15 +247,15 @@ func Undo(ctx context.Context, db Beginner) (to Place, err error) {
 
 // Finish makes the last move final: nobody looks at the old log any more. It returns
 // [ErrFinal] if there is none.
-func Finish(ctx context.Context, db Beginner) (at Place, err error) {
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if at, err = last(ctx, tx); err != nil {
+func Finish(ctx context.Context, db Beginner, schema unilog.Schema) (at Place, err error) {
+	err = in(ctx, db, schema, func(tx places) error {
+		if at, err = tx.last(ctx); err != nil {
 			return err
 		}
 		if at.Final {
 			return ErrFinal
 		}
-		_, err := tx.Exec(ctx, sqlFinal, at.Generation)
+		_, err := tx.Exec(ctx, tx.SQL(sqlFinal), at.Generation)
 		return err
 	})
 	if err != nil {
@@ -265,20 +264,33 @@ func Finish(ctx context.Context, db Beginner) (at Place, err error) {
 	return at, nil
 }
 
-func last(ctx context.Context, tx pgx.Tx) (at Place, err error) {
-	err = tx.QueryRow(ctx, sqlLast).Scan(&at.Generation, &at.URL, &at.Final)
+// places is a transaction, and where the log's places are.
+type places struct {
+	pgx.Tx
+	unilog.Schema
+}
+
+func in(ctx context.Context, db Beginner, schema unilog.Schema, do func(places) error) error {
+	if err := schema.Check(); err != nil {
+		return err
+	}
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return do(places{tx, schema}) })
+}
+
+func (p places) last(ctx context.Context) (at Place, err error) {
+	err = p.QueryRow(ctx, p.SQL(sqlLast)).Scan(&at.Generation, &at.URL, &at.Final)
 	return at, err
 }
 
-func move(ctx context.Context, tx pgx.Tx, to Place) error {
-	for _, sql := range []string{sqlHold, sqlEndTerm} {
-		if _, err := tx.Exec(ctx, sql); err != nil {
+func (p places) move(ctx context.Context, to Place) error {
+	for _, sql := range []string{locks.SQLNumbering, sqlHold, sqlEndTerms, sqlEndNumber} {
+		if _, err := p.Exec(ctx, p.SQL(sql)); err != nil {
 			return err
 		}
 	}
-	if _, err := tx.Exec(ctx, sqlMove, to.Generation, to.URL, to.Final); err != nil {
+	if _, err := p.Exec(ctx, p.SQL(sqlMove), to.Generation, to.URL, to.Final); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, sqlWake)
+	_, err := p.Exec(ctx, p.SQL(sqlWake))
 	return err
 }

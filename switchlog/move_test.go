@@ -3,10 +3,16 @@ package switchlog_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
+	fixtures "github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/switchlog"
 )
 
@@ -31,20 +37,20 @@ func TestLogMovesWhileRecordsFlow(t *testing.T) {
 		func() {
 			next := w.engine("b")
 			w.copyAll(next)
-			if n, err := switchlog.Compare(w.ctx, w.db, next); err != nil || n == 0 {
+			if n, err := switchlog.Compare(w.ctx, w.db, "", next); err != nil || n == 0 {
 				t.Errorf("compared %d: %v", n, err)
 			}
-			_, err := switchlog.Move(w.ctx, w.db, "b")
+			_, err := switchlog.Move(w.ctx, w.db, "", "b")
 			w.must(err)
 		},
 		func() {
-			_, err := switchlog.Undo(w.ctx, w.db)
+			_, err := switchlog.Undo(w.ctx, w.db, "")
 			w.must(err)
 		},
 		func() { // without a copy: what is missing comes from the archive
-			_, err := switchlog.Move(w.ctx, w.db, "b")
+			_, err := switchlog.Move(w.ctx, w.db, "", "b")
 			w.must(err)
-			_, err = switchlog.Finish(w.ctx, w.db)
+			_, err = switchlog.Finish(w.ctx, w.db, "")
 			w.must(err)
 		},
 	} {
@@ -55,7 +61,7 @@ func TestLogMovesWhileRecordsFlow(t *testing.T) {
 		flows()
 		generation := fmt.Sprintf("%d/%%", i+1)
 		await.Equal(w, "the consumers that read it there", 2, func() int {
-			return query[int](w, `SELECT count(*) FROM checkpoints WHERE position LIKE $1`, generation)
+			return query[int](w, `SELECT count(*) FROM unilog.checkpoints WHERE position LIKE $1`, generation)
 		})
 	}
 	stopWriter()
@@ -74,26 +80,26 @@ func TestLogMovesWhileRecordsFlow(t *testing.T) {
 func TestMovesTakeTurns(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	if _, err := switchlog.Undo(w.ctx, w.db); !errors.Is(err, switchlog.ErrFinal) {
+	if _, err := switchlog.Undo(w.ctx, w.db, ""); !errors.Is(err, switchlog.ErrFinal) {
 		t.Errorf("undo of nothing: %v", err)
 	}
-	generation, err := switchlog.Move(w.ctx, w.db, "b")
+	generation, err := switchlog.Move(w.ctx, w.db, "", "b")
 	w.must(err)
 	if generation != 1 {
 		t.Errorf("generation %d", generation)
 	}
-	if _, err := switchlog.Move(w.ctx, w.db, "c"); err == nil {
+	if _, err := switchlog.Move(w.ctx, w.db, "", "c"); err == nil {
 		t.Error("a second move before the first one is finished")
 	}
-	at, err := switchlog.Undo(w.ctx, w.db)
+	at, err := switchlog.Undo(w.ctx, w.db, "")
 	w.must(err)
 	if at.URL != "" || at.Generation != 2 {
 		t.Errorf("undone to %+v", at)
 	}
-	if _, err := switchlog.Undo(w.ctx, w.db); !errors.Is(err, switchlog.ErrFinal) {
+	if _, err := switchlog.Undo(w.ctx, w.db, ""); !errors.Is(err, switchlog.ErrFinal) {
 		t.Errorf("undo of an undo: %v", err)
 	}
-	if _, err := switchlog.Finish(w.ctx, w.db); !errors.Is(err, switchlog.ErrFinal) {
+	if _, err := switchlog.Finish(w.ctx, w.db, ""); !errors.Is(err, switchlog.ErrFinal) {
 		t.Errorf("finish where nothing is to be finished: %v", err)
 	}
 }
@@ -106,13 +112,13 @@ func TestCompareOfAShortCopy(t *testing.T) {
 	for n := range 50 {
 		w.stage(n + 1)
 	}
-	await.Equal(w, "the published offset", 50, func() int { return query[int](w, `SELECT published_offset FROM log_partitions`) })
+	await.Equal(w, "the published offset", 50, func() int { return query[int](w, `SELECT published_offset FROM unilog.partitions`) })
 	stop()
 	next := w.engine("b")
-	if n, err := switchlog.Copy(w.ctx, w.db, next, 10); n != 10 || err != nil {
+	if n, err := switchlog.Copy(w.ctx, w.db, "", next, 10); n != 10 || err != nil {
 		t.Errorf("copied %d: %v", n, err)
 	}
-	if n, err := switchlog.Compare(w.ctx, w.db, next); n != 10 || err != nil {
+	if n, err := switchlog.Compare(w.ctx, w.db, "", next); n != 10 || err != nil {
 		t.Errorf("compared %d: %v", n, err)
 	}
 }
@@ -127,15 +133,71 @@ func TestCopyRefusesALogThatIsAhead(t *testing.T) {
 	await.Equal(w, "the head", 1, func() int64 { return w.heads("")[0] })
 	stop()
 	next := w.engine("b")
-	logID := query[string](w, `SELECT log_id::text FROM log_partitions`)
+	logID := query[string](w, `SELECT log_id::text FROM unilog.log`)
 	w.must(next.Reset(w.ctx, unilog.Term{LogID: logID, Epoch: 1}, 100))
-	if _, err := switchlog.Copy(w.ctx, w.db, next, 10); err == nil {
+	if _, err := switchlog.Copy(w.ctx, w.db, "", next, 10); err == nil {
 		t.Error("copied behind another writer")
 	}
 	foreign := w.engine("c")
 	w.must(foreign.Reset(w.ctx, unilog.Term{LogID: "0196f0c4-0000-7000-8000-000000000002", Epoch: 1}, 0))
 	var theirs *unilog.ForeignLogError
-	if _, err := switchlog.Copy(w.ctx, w.db, foreign, 10); !errors.As(err, &theirs) {
+	if _, err := switchlog.Copy(w.ctx, w.db, "", foreign, 10); !errors.As(err, &theirs) {
 		t.Errorf("copied into another database's log: %v", err)
+	}
+}
+
+func entry(n int) unilog.Entry {
+	return unilog.Entry{Record: record(n), Offset: int64(n), StagedAt: time.UnixMicro(int64(n)).UTC()}
+}
+
+// TestCopyOfWhatIsPublished numbers records that are not published, and may be lost
+// yet.
+func TestCopyOfWhatIsPublished(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.exec(`UPDATE unilog.partitions SET next_offset = 6, published_offset = 4`)
+	w.must(pgx.BeginFunc(w.ctx, w.db, func(tx pgx.Tx) error {
+		return fixtures.Archive(w.ctx, tx, []unilog.Entry{entry(1), entry(2), entry(3), entry(4), entry(5)})
+	}))
+	next := w.engine("b")
+	if n, err := switchlog.Copy(w.ctx, w.db, "", next, -1); n != 0 || err == nil || !strings.Contains(err.Error(), "records to keep is -1: it must not be negative") {
+		t.Errorf("copied %d: %v", n, err)
+	}
+	if head, err := next.Head(w.ctx, 0); err != nil || head != (unilog.Head{}) {
+		t.Errorf("what was refused wrote to the log: %+v, %v", head, err)
+	}
+	for _, want := range []int64{3, 0} {
+		if n, err := switchlog.Copy(w.ctx, w.db, "", next, 3); n != want || err != nil {
+			t.Errorf("copied %d of %d: %v", n, want, err)
+		}
+	}
+	if n, err := switchlog.Compare(w.ctx, w.db, "", next); n != 3 || err != nil || w.heads("b")[0] != 4 {
+		t.Errorf("compared %d, up to %d: %v", n, w.heads("b"), err)
+	}
+}
+
+// TestMoveEndsAllTerms also has another log in the database.
+func TestMoveEndsAllTerms(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const tenant = unilog.Schema("tenant")
+	w.must(migration.In(tenant).Up(w.ctx, w.db, migration.Log))
+	terms := func(schema unilog.Schema) string {
+		return query[string](w, schema.SQL(`SELECT l.epoch || ' ' || p.epoch FROM unilog.log AS l, unilog.partitions AS p`))
+	}
+	for i, step := range []func() error{
+		func() error { _, err := switchlog.Move(w.ctx, w.db, tenant, "b"); return err },
+		func() error { _, err := switchlog.Undo(w.ctx, w.db, tenant); return err },
+	} {
+		w.must(step())
+		if got, want := terms(tenant), fmt.Sprintf("%d %[1]d", i+1); got != want {
+			t.Errorf("the epochs are %s, want %s", got, want)
+		}
+	}
+	if got := terms(""); got != "0 0" {
+		t.Errorf("another log's epochs are %s", got)
+	}
+	if _, err := switchlog.Move(w.ctx, w.db, "No", "b"); err == nil || !strings.Contains(err.Error(), "the schema's name") {
+		t.Errorf("a move in a schema that cannot be: %v", err)
 	}
 }

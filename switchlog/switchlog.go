@@ -1,7 +1,7 @@
 // Package switchlog is a log that can be moved from one place, or one engine, to
 // another while everything runs: from Redis to Kafka, and back.
 //
-// Where it is stands in the table log_places of the database that records are
+// Where it is stands in the table unilog.places of the database that records are
 // staged in, so that one command moves it for all streamers and consumers that can
 // read that table. The archive, the offsets and the checkpoints stay what they are:
 // a log holds each offset once wherever it is, and a consumer goes on in the new
@@ -31,7 +31,7 @@ import (
 	"github.com/rocketrides/unilog"
 )
 
-var _ unilog.NotifiedLog = (*Log)(nil)
+var _ unilog.Log = (*Log)(nil)
 
 // Engine is a log in one place.
 type Engine interface {
@@ -45,8 +45,9 @@ type Opener func(ctx context.Context, url string) (Engine, error)
 
 // Log is a log that may move. It is safe for concurrent use.
 type Log struct {
-	db   *pgxpool.Pool
-	open Opener
+	db     *pgxpool.Pool
+	schema unilog.Schema
+	open   Opener
 
 	opening sync.Mutex // held while a place is looked up and opened
 	mu      sync.Mutex
@@ -67,14 +68,17 @@ const (
 	// callTimeout bounds a look.
 	callTimeout = 5 * time.Second
 
-	// Index: log_places_pkey.
-	sqlPlace = `SELECT generation, coalesce(url, '') FROM log_places ORDER BY generation DESC LIMIT 1`
+	// Index: places_pkey.
+	sqlPlace = `SELECT generation, coalesce(url, '') FROM unilog.places ORDER BY generation DESC LIMIT 1`
 )
 
 // Open opens the log where it is. The pool, of the database that records are staged
 // in, stays the caller's to close, after the log.
-func Open(ctx context.Context, db *pgxpool.Pool, open Opener) (*Log, error) {
-	l := &Log{db: db, open: open}
+func Open(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, open Opener) (*Log, error) {
+	if err := schema.Check(); err != nil {
+		return nil, err
+	}
+	l := &Log{db: db, schema: schema, open: open}
 	if err := l.look(ctx); err != nil {
 		return nil, err
 	}
@@ -103,7 +107,7 @@ func (l *Log) look(ctx context.Context) error {
 	defer cancel()
 	var generation int
 	var url string
-	if err := l.db.QueryRow(ctx, sqlPlace).Scan(&generation, &url); err != nil {
+	if err := l.db.QueryRow(ctx, l.schema.SQL(sqlPlace)).Scan(&generation, &url); err != nil {
 		return fmt.Errorf("switchlog: look where the log is: %w", err)
 	}
 	l.mu.Lock()
@@ -185,17 +189,6 @@ func (l *Log) Trim(ctx context.Context, partition int, upTo int64) error {
 	at := l.enter()
 	defer at.leave()
 	return at.Trim(ctx, partition, upTo)
-}
-
-// Channel implements [unilog.NotifiedLog]: that of the log where it is, if it has
-// one.
-func (l *Log) Channel() string {
-	at := l.enter()
-	defer at.leave()
-	if notified, ok := at.Engine.(unilog.NotifiedLog); ok {
-		return notified.Channel()
-	}
-	return ""
 }
 
 // Read implements [unilog.Log]. A reader that has come to the end, or that gets an

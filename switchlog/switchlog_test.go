@@ -73,7 +73,7 @@ func (w *world) engine(url string) switchlog.Engine {
 
 func (w *world) log() *switchlog.Log {
 	w.Helper()
-	log, err := switchlog.Open(w.ctx, w.db, w.open)
+	log, err := switchlog.Open(w.ctx, w.db, "", w.open)
 	w.must(err)
 	w.Cleanup(log.Close)
 	return log
@@ -84,6 +84,12 @@ func (w *world) must(err error) {
 	if err != nil {
 		w.Fatal(err)
 	}
+}
+
+func (w *world) exec(sql string) {
+	w.Helper()
+	_, err := w.db.Exec(w.ctx, sql)
+	w.must(err)
 }
 
 func query[T any](w *world, sql string, args ...any) T {
@@ -137,9 +143,13 @@ func (w *world) runConsumer(name string) (stop func()) {
 	return w.run(c.Run)
 }
 
+func record(n int) unilog.Record {
+	return unilog.Record{Action: "note", Object: "number", Data: json.RawMessage(fmt.Sprintf(`{"n": %d}`, n))}
+}
+
 func (w *world) stage(n int) {
 	w.Helper()
-	w.must(unilog.Stage(w.ctx, w.db, unilog.Record{Action: "note", Object: "number", Data: json.RawMessage(fmt.Sprintf(`{"n": %d}`, n))}))
+	w.must(unilog.Stage(w.ctx, w.db, record(n)))
 }
 
 // runWriter stages records, one after another, and counts them.
@@ -168,7 +178,7 @@ func (w *world) checkApplied(name string, records int) {
 func (w *world) copyAll(to unilog.Log) {
 	w.Helper()
 	for {
-		n, err := switchlog.Copy(w.ctx, w.db, to, 10_000)
+		n, err := switchlog.Copy(w.ctx, w.db, "", to, 10_000)
 		w.must(err)
 		if n < 100 {
 			return
@@ -190,7 +200,7 @@ func (w *world) heads(names ...string) (heads []int64) {
 func TestPositionsOfAnotherPlaceAreIgnored(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	_, err := switchlog.Move(w.ctx, w.db, "b")
+	_, err := switchlog.Move(w.ctx, w.db, "", "b")
 	w.must(err)
 	log := w.log()
 	stop := w.runStreamer()

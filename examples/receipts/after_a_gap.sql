@@ -7,7 +7,7 @@ CREATE TEMPORARY TABLE snapshot_heads (partition integer, "offset" bigint, log_i
 INSERT INTO receipts (ride_id, distance, cents)
 SELECT id, distance, distance * 1.5 FROM snapshot_rides
 ON CONFLICT (ride_id) DO NOTHING;
-INSERT INTO checkpoints AS c (name, partition, "offset", log_id)
+INSERT INTO unilog.checkpoints AS c (name, partition, "offset", log_id)
 SELECT 'receipts', partition, "offset", log_id FROM snapshot_heads
 ON CONFLICT (name, partition) DO UPDATE SET "offset" = excluded."offset", position = '', log_id = excluded.log_id
 WHERE c."offset" < excluded."offset";

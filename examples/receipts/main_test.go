@@ -67,6 +67,7 @@ func setup(t *testing.T) *world {
 	}
 	w.exec(w.source, `REVOKE CONNECT ON DATABASE `+w.source.Config().ConnConfig.Database+` FROM PUBLIC`)
 	w.exec(w.own, `GRANT CREATE ON SCHEMA public TO `+user)
+	w.exec(w.own, `GRANT CREATE ON DATABASE `+w.own.Config().ConnConfig.Database+` TO `+user)
 	redis := testenv.Redis(t)
 	w.service = service{as(t, w.own, user), redis.URL(), testenv.StreamName(t), consumer.Hooks{}}
 	w.log, err = redislog.Open(ctx, redis.URL(), w.service.stream)

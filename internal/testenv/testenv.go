@@ -112,9 +112,9 @@ func startIn(start starter, o private.Options) (*private.Server, error) {
 // Postgres starts a Postgres of the test's own, which the test may kill, and
 // start again with private.StartPostgres(ctx, server.Options()). It and its
 // data are gone after the test.
-func Postgres(t testing.TB) *private.Server {
+func Postgres(t testing.TB, args ...string) *private.Server {
 	t.Helper()
-	return own(t, private.StartPostgres, private.Options{InitCache: initCache()})
+	return own(t, private.StartPostgres, private.Options{InitCache: initCache(), ExtraArgs: args})
 }
 
 // Redis starts a Redis of the test's own that syncs every write to disk, unless

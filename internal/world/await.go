@@ -54,7 +54,7 @@ func (w *World) AwaitEntries(n int) {
 // AwaitPublished waits until the database knows of so many published records.
 func (w *World) AwaitPublished(n int) {
 	w.Helper()
-	AwaitQuery(w, "the number of published records", n, `SELECT sum(published_offset)::int FROM log_partitions`)
+	AwaitQuery(w, "the number of published records", n, `SELECT sum(published_offset)::int FROM unilog.partitions`)
 }
 
 // Receive waits for a channel's next value, or its end.

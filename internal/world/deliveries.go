@@ -84,7 +84,7 @@ func (w *World) Deliverer(deliver deliverer.Delivery, change ...func(*deliverer.
 // Delivered is the checkpoint.
 func (w *World) Delivered() int64 {
 	w.Helper()
-	return Query[int64](w, `SELECT coalesce(max("offset"), 0) FROM checkpoints WHERE name = 'hook'`)
+	return Query[int64](w, `SELECT coalesce(max("offset"), 0) FROM unilog.checkpoints WHERE name = 'hook'`)
 }
 
 // Publish commits amounts and streams them.

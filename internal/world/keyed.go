@@ -61,3 +61,12 @@ func Keys(n int) (keys []string) {
 	}
 	return keys
 }
+
+// KeyOf returns a key of a partition, in a log of so many.
+func KeyOf(partition, partitions int) string {
+	for i := 0; ; i++ {
+		if key := "key-" + strconv.Itoa(i); unilog.PartitionOf(key, partitions) == partition {
+			return key
+		}
+	}
+}

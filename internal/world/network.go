@@ -153,7 +153,7 @@ func (n *Network) Settle() {
 func (n *Network) Check(records int) {
 	n.Helper()
 	n.Settle()
-	n.WantCount("archived", Query[int](n.World, `SELECT count(*) FROM log_records`), records)
+	n.WantCount("archived", Query[int](n.World, `SELECT count(*) FROM unilog.records`), records)
 	n.WantCount("stream entries", len(n.Offsets()), records)
 	n.Consume(n.Consumer("sum"))
 	n.WantCount("applied", Query[int](n.World, `SELECT count(*) FROM applied`), records)

@@ -12,10 +12,11 @@ import (
 	"github.com/rocketrides/unilog/redislog"
 )
 
-// SetupOwn makes a world on a Postgres that the test may stop.
-func SetupOwn(t *testing.T) (*World, *private.Server) {
+// SetupOwn makes a world on a Postgres that the test may stop, with arguments beside
+// the usual ones.
+func SetupOwn(t *testing.T, args ...string) (*World, *private.Server) {
 	t.Helper()
-	server := testenv.Postgres(t)
+	server := testenv.Postgres(t, args...)
 	db, err := pgxpool.New(t.Context(), server.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +47,7 @@ func (w *World) StreamAll() {
 func SetupSource(t *testing.T) *World {
 	t.Helper()
 	w := SetupOnRedis(t)
-	w.Exec(`UPDATE log_partitions SET log_id = gen_random_uuid()`)
+	w.Exec(`UPDATE unilog.log SET log_id = gen_random_uuid()`)
 	return w
 }
 

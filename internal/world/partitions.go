@@ -63,7 +63,7 @@ func partitioned(t *testing.T, w *World, number int) *Partitioned {
 		if !t.Failed() {
 			p.checkPartitions()
 		}
-		p.Exec(`DELETE FROM log_records WHERE partition > 0`) // the world's own check knows one
+		p.Exec(`DELETE FROM unilog.batches WHERE partition > 0`) // the world's own check knows one
 	})
 	return p
 }
@@ -71,10 +71,8 @@ func partitioned(t *testing.T, w *World, number int) *Partitioned {
 // Grow adds partitions.
 func (p *Partitioned) Grow(number int) {
 	p.Helper()
-	for n := p.number; n < number; n++ {
-		p.Exec(`INSERT INTO log_partitions (partition) VALUES ($1) ON CONFLICT DO NOTHING`, n)
-		p.Exec(fmt.Sprintf(`CREATE TABLE log_records_p%[1]d_1_to_1000 PARTITION OF log_records FOR VALUES FROM (%[1]d, 1) TO (%[1]d, 1001)`, n))
-	}
+	p.Exec(`INSERT INTO unilog.partitions (partition) SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING`, number)
+	p.Exec(`UPDATE unilog.log SET partitions = $1`, number)
 	p.number = number
 	for n := range number {
 		_, err := p.Log.Claim(p.Ctx, p.term(n))
@@ -86,7 +84,7 @@ func (p *Partitioned) term(partition int) unilog.Term {
 	p.Helper()
 	return unilog.Term{
 		Partition: partition, Partitions: p.number, Epoch: 1,
-		LogID: Query[string](p.World, `SELECT log_id::text FROM log_partitions WHERE partition = $1`, partition),
+		LogID: Query[string](p.World, `SELECT log_id::text FROM unilog.log`),
 	}
 }
 
@@ -96,7 +94,7 @@ func (p *Partitioned) Write(partition int, amounts ...string) {
 	var entries []unilog.Entry
 	p.Must(pgx.BeginFunc(p.Ctx, p.DB, func(tx pgx.Tx) error {
 		var next int64
-		err := tx.QueryRow(p.Ctx, `UPDATE log_partitions SET next_offset = next_offset + $2 WHERE partition = $1 RETURNING next_offset - $2`,
+		err := tx.QueryRow(p.Ctx, `UPDATE unilog.partitions SET next_offset = next_offset + $2 WHERE partition = $1 RETURNING next_offset - $2`,
 			partition, len(amounts)).Scan(&next)
 		if err != nil {
 			return err
@@ -109,18 +107,13 @@ func (p *Partitioned) Write(partition int, amounts ...string) {
 			if _, err := tx.Exec(p.Ctx, `INSERT INTO amounts (amount) VALUES ($1::text::numeric)`, a); err != nil {
 				return err
 			}
-			_, err := tx.Exec(p.Ctx, `INSERT INTO log_records VALUES ($2, $1, 0, $3, now(), 'note', 'amount', '', $4, '{}')`,
-				partition, e.Offset, e.StagedAt, e.Data)
-			if err != nil {
-				return err
-			}
 			entries = append(entries, e)
 		}
-		return nil
+		return Archive(p.Ctx, tx, entries)
 	}))
 	head, err := p.Log.Append(p.Ctx, p.term(partition), entries)
 	p.Must(err)
-	p.Exec(`UPDATE log_partitions SET published_offset = $2 WHERE partition = $1`, partition, head)
+	p.Exec(`UPDATE unilog.partitions SET published_offset = $2 WHERE partition = $1`, partition, head)
 }
 
 // WriteAll writes an amount of 1 to each partition.
@@ -169,7 +162,7 @@ func (p *Partitioned) AwaitApplied(name string) {
 	p.Helper()
 	AwaitQuery(p.World, "what "+name+" has not applied", "", `
 		SELECT coalesce(string_agg(format('partition %s is at %s of %s', p.partition, c."offset", p.next_offset - 1), ', '), '')
-		FROM log_partitions AS p LEFT JOIN checkpoints AS c ON c.name = $1 AND c.partition = p.partition
+		FROM unilog.partitions AS p LEFT JOIN unilog.checkpoints AS c ON c.name = $1 AND c.partition = p.partition
 		WHERE coalesce(c."offset", 0) <> p.next_offset - 1`, name)
 }
 
@@ -182,7 +175,7 @@ func (p *Partitioned) FreezeClock() {
 		CREATE SCHEMA fake;
 		CREATE TABLE fake.clock AS SELECT now();
 		CREATE FUNCTION fake.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT now FROM fake.clock';
-		ALTER TABLE consumer_members ALTER seen_at SET DEFAULT fake.clock_timestamp();
+		ALTER TABLE unilog.members ALTER seen_at SET DEFAULT fake.clock_timestamp();
 		DO $$ BEGIN
 			EXECUTE format('ALTER DATABASE %I SET search_path = fake, public, pg_catalog', current_database());
 		END $$`)
@@ -233,7 +226,7 @@ func (p *Partitioned) shares() string {
 	p.Helper()
 	return Query[string](p.World, `
 		SELECT coalesce(string_agg(n::text, ' ' ORDER BY n), '')
-		FROM (SELECT count(l.*) AS n FROM consumer_members AS m LEFT JOIN consumer_leases AS l USING (name, member)
+		FROM (SELECT count(l.*) AS n FROM unilog.members AS m LEFT JOIN unilog.leases AS l USING (name, member)
 			WHERE m.seen_at > clock_timestamp() - interval '2 s' GROUP BY m.member) AS s`)
 }
 

@@ -45,7 +45,8 @@ func (w *World) Consumes(c *consumer.Consumer) (stop func()) {
 // Sleeps says whether the leader has the lock with which it sleeps.
 func (w *World) Sleeps() bool {
 	return Query[bool](w, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = $1)`, locks.Sleep)
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		AND classid::integer = `+locks.Staged+` AND objid = $1 AND objsubid = 2)`, locks.Sleep)
 }
 
 // Published waits until the log has so many entries, and the leader sleeps again.

@@ -13,7 +13,7 @@ func (w *World) Status() (s *status.Status) {
 	w.Helper()
 	w.AwaitThat("the log to answer", func() bool {
 		var err error
-		s, err = status.Read(w.Ctx, w.DB, w.Log)
+		s, err = status.Read(w.Ctx, w.DB, "", w.Log)
 		w.Must(err)
 		return !strings.Contains(s.LogError, context.DeadlineExceeded.Error())
 	})

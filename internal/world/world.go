@@ -288,10 +288,10 @@ func (t waiting) Fatalf(format string, args ...any) {
 func (w *World) CheckArchive() {
 	w.Helper()
 	gaps := Query[int](w, `
-		SELECT count(*) FROM (SELECT "offset" - lag("offset") OVER (PARTITION BY partition ORDER BY "offset") AS step FROM log_records) AS r
+		SELECT count(*) FROM (SELECT "offset" - lag("offset") OVER (PARTITION BY partition ORDER BY "offset") AS step FROM unilog.records) AS r
 		WHERE step <> 1`)
-	last := Query[int64](w, `SELECT coalesce(max("offset"), 0) FROM log_records WHERE partition = 0`)
-	next := Query[int64](w, `SELECT next_offset FROM log_partitions WHERE partition = 0`)
+	last := Query[int64](w, `SELECT coalesce(max("offset"), 0) FROM unilog.records WHERE partition = 0`)
+	next := Query[int64](w, `SELECT next_offset FROM unilog.partitions WHERE partition = 0`)
 	if gaps != 0 || last != 0 && last != next-1 {
 		w.Errorf("the archive has %d gaps and ends at %d, before next_offset %d", gaps, last, next)
 	}
