@@ -31,7 +31,7 @@ type Config struct {
 	// Rounds is how often each part is measured, after a warm-up that is a tenth
 	// as long.
 	Rounds int
-	// For is how long api, latency and idle are measured for each figure.
+	// For is how long api, latency, idle, relay and trickle are measured for each figure.
 	For time.Duration
 	// Plots is the directory that plots are written to; none are if it is empty.
 	Plots string
@@ -56,6 +56,8 @@ var parts = []part{
 	{"backlog", measureBacklog},
 	{"scale", measureScale},
 	{"cost", measureCost},
+	{"relay", measureRelay},
+	{"trickle", measureTrickle},
 }
 
 // Parts returns the names of all parts.

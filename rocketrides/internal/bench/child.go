@@ -37,7 +37,7 @@ func (w *world) start(args ...string) (*program, error) {
 	cmd.Dir = w.dir // has no .env
 	cmd.Env = append(os.Environ(), "DATABASE_URL="+w.databaseURL, "REDIS_URL="+w.redisURL, "LOG_URL="+w.logURL, "STREAM_NAME="+stream, "LOG_FORMAT=text")
 	// What else may be set there would change what is measured.
-	for _, name := range []string{"SIMULATE_FAILURES", "ADMIN_LISTEN", "VERBOSE", "LOG_LEVEL", "RETENTION", "KEEP_RECORDS", "PARK_REJECTED"} {
+	for _, name := range []string{"UNILOG_SCHEMA", "SIMULATE_FAILURES", "ADMIN_LISTEN", "VERBOSE", "LOG_LEVEL", "RETENTION", "KEEP_RECORDS", "PARK_REJECTED"} {
 		cmd.Env = append(cmd.Env, name+"=")
 	}
 	cmd.Stdout, cmd.Stderr = out, out

@@ -144,18 +144,32 @@ type journey struct {
 	applied        time.Time
 }
 
-// bookAll books the rides of the warm-up and those that count. Every producer that
-// has nothing to do waits for the next ride that nobody else waits for.
+// bookAll books the rides of the warm-up and those that count.
 func (m *latencyMeter) bookAll(ctx context.Context, conns []*pgx.Conn, rate float64, d time.Duration) error {
 	warm := warmUp(d)
 	random := rand.New(rand.NewPCG(1, 0)) // the same rides in every run
 	due := drawTimes(random, int(rate*warm.Seconds()), 0, warm)
 	uncounted := len(due)
 	due = append(due, drawTimes(random, max(1, int(math.Round(rate*d.Seconds()))), warm, d)...)
+	var late atomic.Int64
+	err := atTimes(ctx, len(conns), due, func(ctx context.Context, worker, i int, due time.Time, isLate bool) error {
+		if isLate && i >= uncounted {
+			late.Add(1)
+		}
+		return m.book(ctx, conns[worker], due, i >= uncounted)
+	})
+	m.result.late = int(late.Load())
+	return err
+}
+
+// atTimes calls do when each time after now is due, with its number. Every worker
+// that has nothing to do waits for the next that nobody else waits for, and is told
+// whether all were busy when it came due.
+func atTimes(ctx context.Context, workers int, due []time.Duration, do func(ctx context.Context, worker, i int, due time.Time, late bool) error) error {
 	start := time.Now()
-	var next, late atomic.Int64
+	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
-	for _, conn := range conns {
+	for worker := range workers {
 		group.Go(func() error {
 			for {
 				i := int(next.Add(1)) - 1
@@ -163,23 +177,18 @@ func (m *latencyMeter) bookAll(ctx context.Context, conns []*pgx.Conn, rate floa
 					return nil
 				}
 				wait := time.Until(start.Add(due[i]))
-				if wait < 0 && i >= uncounted {
-					late.Add(1)
-				}
 				select {
 				case <-ctx.Done():
 					return ctx.Err()
 				case <-time.After(wait):
 				}
-				if err := m.book(ctx, conn, start.Add(due[i]), i >= uncounted); err != nil {
+				if err := do(ctx, worker, i, start.Add(due[i]), wait < 0); err != nil {
 					return err
 				}
 			}
 		})
 	}
-	err := group.Wait()
-	m.result.late = int(late.Load())
-	return err
+	return group.Wait()
 }
 
 // drawTimes draws when a Poisson process has its events, in d after from, given
@@ -199,7 +208,7 @@ func (m *latencyMeter) book(ctx context.Context, db rides.Writer, due time.Time,
 	if err != nil {
 		return err
 	}
-	ride, err := rides.CreateRide(ctx, db, distance)
+	ride, err := rides.CreateRide(ctx, db, "", distance)
 	if err != nil {
 		return err
 	}

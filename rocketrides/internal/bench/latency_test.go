@@ -38,7 +38,7 @@ func TestMeasureLatency(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := rides.CreateRide(t.Context(), db, distance); err != nil {
+	if _, err := rides.CreateRide(t.Context(), db, "", distance); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -95,7 +95,7 @@ func TestMeasureLatencyMissesARide(t *testing.T) {
 		}
 		for arrived := false; !arrived && ctx.Err() == nil; betweenLooks(ctx) {
 			err := db.QueryRow(ctx, `
-				SELECT count(*) = $1 AND (SELECT min("offset") = $1 - 1 FROM checkpoints) FROM rides`, all).Scan(&arrived)
+				SELECT count(*) = $1 AND (SELECT min("offset") = $1 - 1 FROM unilog.checkpoints) FROM rides`, all).Scan(&arrived)
 			if err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}

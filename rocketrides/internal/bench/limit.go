@@ -14,12 +14,6 @@ import (
 	"github.com/rocketrides/unilog/internal/private"
 )
 
-// pgbenchScript does what a booking does, in one statement.
-const pgbenchScript = `WITH ride AS (INSERT INTO rides (distance) VALUES (123.45) RETURNING id, distance)
-INSERT INTO staged_log_records (action, object, key, data)
-SELECT 'create', 'ride', id::text, jsonb_build_object('id', id, 'distance', distance) FROM ride;
-`
-
 // connectTime is for pgbench's clients to connect in, which counts as its time
 // but not in its rate.
 const connectTime = 3 * time.Second
@@ -79,15 +73,6 @@ func (w *world) benchmarkXADD(ctx context.Context, records, writers int, key str
 	return limit{"redis-benchmark XADD, " + plural(writers, "client") + ", pipelined", rate}, err
 }
 
-// archiveBatch is how many records are numbered at once.
-const archiveBatch = 5000
-
-// pgbenchArchiveScript writes what the archive takes, and no more.
-const pgbenchArchiveScript = `INSERT INTO archive_limit (partition, size, staged_at, action, object, key, data, headers)
-SELECT 0, 60, now(), 'create', 'ride', n::text, jsonb_build_object('id', n, 'distance', 123.45), '{}'
-FROM generate_series(1, 5000) AS n;
-`
-
 // pgbenchArchive measures how many records a second Postgres takes in the batches
 // of the numbering, which is one writer for all partitions.
 func (w *world) pgbenchArchive(ctx context.Context, records, _ int) (limit, error) {
@@ -99,9 +84,7 @@ func (w *world) pgbenchArchive(ctx context.Context, records, _ int) (limit, erro
 	if err := os.WriteFile(script, []byte(pgbenchArchiveScript), 0o644); err != nil {
 		return limit{}, err
 	}
-	if _, err := w.db.Exec(ctx, `
-CREATE TABLE archive_limit (LIKE log_records INCLUDING DEFAULTS, PRIMARY KEY (partition, "offset"));
-ALTER TABLE archive_limit ALTER "offset" ADD GENERATED ALWAYS AS IDENTITY`); err != nil {
+	if _, err := w.db.Exec(ctx, sqlArchiveLimit); err != nil {
 		return limit{}, fmt.Errorf("make a table: %w", err)
 	}
 	w.progress.show(0.9, "pgbench")

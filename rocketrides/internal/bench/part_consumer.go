@@ -82,11 +82,6 @@ func (w *world) consume(ctx context.Context, names ...string) (rate, memory floa
 // bareBatch is how many records a consumer reads at once.
 const bareBatch = 4000
 
-// sqlBareCheckpoint waits for the disk no more than a consumer's own commit.
-const sqlBareCheckpoint = `
-WITH unsynced AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
-UPDATE checkpoints SET "offset" = $2 FROM unsynced WHERE name = $1`
-
 // bareConsumers does the least that consumers must, each for itself: it reads the
 // log and saves a checkpoint for each batch.
 func (w *world) bareConsumers(ctx context.Context, n int) (limit, error) {
@@ -103,7 +98,7 @@ func (w *world) bareConsumers(ctx context.Context, n int) (limit, error) {
 }
 
 func (w *world) bareConsumer(ctx context.Context, name string) error {
-	if _, err := w.db.Exec(ctx, `INSERT INTO checkpoints (name, partition) VALUES ($1, 0)`, name); err != nil {
+	if _, err := w.db.Exec(ctx, sqlBareConsumer, name, 0); err != nil {
 		return err
 	}
 	redis, err := w.connectRedis() // the others do not wait in one line
@@ -121,7 +116,7 @@ func (w *world) bareConsumer(ctx context.Context, name string) error {
 			return fmt.Errorf("the log ends at %d of %d records", at, w.records)
 		}
 		at += int64(len(entries))
-		if _, err := w.db.Exec(ctx, sqlBareCheckpoint, name, at); err != nil {
+		if _, err := w.db.Exec(ctx, sqlBareCheckpoint, name, 0, at); err != nil {
 			return err
 		}
 	}

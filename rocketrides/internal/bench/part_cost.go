@@ -35,7 +35,7 @@ func measureCost(ctx context.Context, r *round) error {
 		if err != nil {
 			return err
 		}
-		if err := w.costOfPublishing(ctx, records, "Redis", "Redis"); err != nil {
+		if _, _, err := w.costOfPublishing(ctx, records, "Redis", "Redis"); err != nil {
 			return err
 		}
 		return w.costOfConsuming(ctx, records, "Redis")
@@ -48,16 +48,7 @@ func measureCost(ctx context.Context, r *round) error {
 		return err
 	}
 	r.progress.span(0.6, 0.7)
-	err = r.within(ctx, func(w *world) error {
-		if _, err := migration.Repartition(ctx, w.db, costPartitions); err != nil {
-			return err
-		}
-		if err := w.stage(ctx, w.records); err != nil {
-			return err
-		}
-		return w.costOfPublishing(ctx, w.records, fmt.Sprintf("%d partitions in Redis", costPartitions), "Redis")
-	})
-	if err != nil {
+	if err := costByPartitions(ctx, r); err != nil {
 		return err
 	}
 	r.progress.span(0.7, 1)
@@ -74,11 +65,41 @@ func measureCost(ctx context.Context, r *round) error {
 		if err := w.stage(ctx, w.records); err != nil {
 			return err
 		}
-		if err := w.costOfPublishing(ctx, w.records, "Kafka", "Kafka"); err != nil {
+		if _, _, err := w.costOfPublishing(ctx, w.records, "Kafka", "Kafka"); err != nil {
 			return err
 		}
 		return w.costOfConsuming(ctx, w.records, "Kafka")
 	})
+}
+
+// costByPartitions measures the same records in one partition and in several.
+func costByPartitions(ctx context.Context, r *round) error {
+	one := unlimited
+	for _, partitions := range []int{1, costPartitions} {
+		err := r.within(ctx, func(w *world) error {
+			if _, err := migration.Repartition(ctx, w.db, partitions); err != nil {
+				return err
+			}
+			if err := w.stage(ctx, w.records); err != nil {
+				return err
+			}
+			where := plural(partitions, "partition") + " in Redis"
+			before, after, err := w.costOfPublishing(ctx, w.records, where, "Redis")
+			if err != nil {
+				return err
+			}
+			cost := microseconds(after.postgres-before.postgres) / float64(w.records)
+			if partitions > 1 {
+				w.add("publish to "+where+": Postgres, CPU, next to one", "µs/record", cost, one)
+			}
+			one = limit{"1 partition; wanted: ratio ≤ 1.15", cost}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", plural(partitions, "partition"), err)
+		}
+	}
+	return nil
 }
 
 // costOfBooking books rides at full load, and returns how many.
@@ -110,14 +131,26 @@ func (w *world) costOfBooking(ctx context.Context) (records int, err error) {
 	return records, err
 }
 
-func (w *world) costOfPublishing(ctx context.Context, records int, where, engine string) error {
-	return w.costOf(ctx, "publish to "+where, "streamer", engine, records, w.published, "streamer", fmt.Sprintf("--keep-records=%d", records))
+// costOfPublishing drains what is staged, and adds what the archive then takes.
+func (w *world) costOfPublishing(ctx context.Context, records int, where, engine string) (before, after usage, err error) {
+	step := "publish to " + where
+	before, after, err = w.costOf(ctx, step, "streamer", engine, records, w.published, "streamer", fmt.Sprintf("--keep-records=%d", records))
+	if err != nil {
+		return before, after, err
+	}
+	var bytes float64
+	if err := w.db.QueryRow(ctx, sqlArchiveBytes).Scan(&bytes); err != nil {
+		return before, after, fmt.Errorf("measure the archive: %w", err)
+	}
+	w.add(step+": archive", "bytes/record", bytes/float64(records), unlimited)
+	return before, after, nil
 }
 
 func (w *world) costOfConsuming(ctx context.Context, records int, engine string) error {
 	const name = "cost"
-	return w.costOf(ctx, "consume from "+engine, "consumer", engine, records,
+	_, _, err := w.costOf(ctx, "consume from "+engine, "consumer", engine, records,
 		func(ctx context.Context) (int64, error) { return w.applied(ctx, name) }, "consumer", name)
+	return err
 }
 
 // costOfLoad books rides at a common rate, and consumes them, so that batches are
@@ -156,25 +189,24 @@ func (w *world) countRides(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// costOf starts a process and follows it until all records are done.
-func (w *world) costOf(ctx context.Context, step, process, engine string, records int, look func(context.Context) (int64, error), args ...string) error {
+// costOf starts a process, follows it until all records are done, and ends it. It
+// returns what was used before and after.
+func (w *world) costOf(ctx context.Context, step, process, engine string, records int, look func(context.Context) (int64, error), args ...string) (before, after usage, err error) {
 	p, err := w.start(args...)
 	if err != nil {
-		return err
+		return before, after, err
 	}
-	before, err := w.used(ctx, p)
-	if err != nil {
-		return err
+	if before, err = w.used(ctx, p); err != nil {
+		return before, after, err
 	}
 	if _, err := w.follow(ctx, int64(records), look); err != nil {
-		return err
+		return before, after, err
 	}
-	after, err := w.used(ctx, p)
-	if err != nil {
-		return err
+	if after, err = w.used(ctx, p); err != nil {
+		return before, after, err
 	}
 	w.addCosts(step, process, engine, before, after, records)
-	return w.stop()
+	return before, after, w.stop()
 }
 
 // addCosts adds those that there are.

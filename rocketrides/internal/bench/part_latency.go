@@ -71,7 +71,7 @@ func (w *world) bareJourneys(ctx context.Context) (*hdrhistogram.Histogram, erro
 		return nil, err
 	}
 	defer conn.Release()
-	if _, err := conn.Exec(ctx, `INSERT INTO checkpoints (name, partition) VALUES ($1, 0)`, name); err != nil {
+	if _, err := conn.Exec(ctx, sqlBareConsumer, name, 0); err != nil {
 		return nil, err
 	}
 	h := newHistogram()
@@ -86,7 +86,7 @@ func (w *world) bareJourneys(ctx context.Context) (*hdrhistogram.Histogram, erro
 		if err := w.redis.Do(ctx, add).Error(); err != nil {
 			return nil, err
 		}
-		if _, err := conn.Exec(ctx, `UPDATE checkpoints SET "offset" = "offset" + 1 WHERE name = $1`, name); err != nil {
+		if _, err := conn.Exec(ctx, sqlBareStep, name); err != nil {
 			return nil, err
 		}
 		if err := h.RecordValue(time.Since(sent).Microseconds()); err != nil {

@@ -91,29 +91,6 @@ func (w *world) measureScale(ctx context.Context, e engine, partitions int) erro
 	return nil
 }
 
-// The bench holds all leases until the processes of a consumer have joined, so
-// that they begin together.
-const (
-	sqlHoldLeases = `
-WITH member AS (
-    INSERT INTO consumer_members (name, member) VALUES ($1, 'bench')
-    ON CONFLICT (name, member) DO UPDATE SET seen_at = excluded.seen_at
-)
-INSERT INTO consumer_leases (name, partition, member)
-SELECT $1, partition, 'bench' FROM log_partitions
-ON CONFLICT (name, partition) DO NOTHING`
-
-	sqlCountMembers = `SELECT count(*) FROM consumer_members WHERE name = $1 AND member <> 'bench'`
-
-	sqlReleaseLeases = `
-WITH member AS (
-    DELETE FROM consumer_members WHERE name = $1 AND member = 'bench'
-)
-DELETE FROM consumer_leases WHERE name = $1 AND member = 'bench'`
-
-	sqlConsumed = `SELECT coalesce(sum("offset"), 0)::bigint FROM checkpoints WHERE name = $1`
-)
-
 // consumeTogether lets processes of one consumer share the partitions, and returns
 // their rate. They take their leases within half a second of each other, which
 // counts.
@@ -164,7 +141,7 @@ func (w *world) bareReaders(ctx context.Context, partitions, readers int) (limit
 			if url == "" {
 				url = w.redisURL
 			}
-			log, err := logengine.At(groupCtx, url, stream, w.db)
+			log, err := logengine.At(groupCtx, logengine.Options{URL: url, Stream: stream, DB: w.db})
 			if err != nil {
 				return err
 			}
@@ -184,7 +161,7 @@ func (w *world) bareReaders(ctx context.Context, partitions, readers int) (limit
 }
 
 func (w *world) bareReader(ctx context.Context, log unilog.Log, name string, partition int) error {
-	if _, err := w.db.Exec(ctx, `INSERT INTO checkpoints (name, partition) VALUES ($1, $2)`, name, partition); err != nil {
+	if _, err := w.db.Exec(ctx, sqlBareConsumer, name, partition); err != nil {
 		return err
 	}
 	head, err := log.Head(ctx, partition)
@@ -201,12 +178,9 @@ func (w *world) bareReader(ctx context.Context, log unilog.Log, name string, par
 		}
 		last := entries[len(entries)-1]
 		at = unilog.Cursor{Offset: last.Offset, Position: last.Position}
-		if _, err := w.db.Exec(ctx, sqlBareCheckpointOf, name, at.Offset, partition); err != nil {
+		if _, err := w.db.Exec(ctx, sqlBareCheckpoint, name, partition, at.Offset); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// sqlBareCheckpointOf is sqlBareCheckpoint for one of several partitions.
-const sqlBareCheckpointOf = sqlBareCheckpoint + ` AND partition = $3`

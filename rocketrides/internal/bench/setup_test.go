@@ -14,7 +14,7 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // newDatabase gives a test a database of its own, with all tables.
-func newDatabase(t *testing.T) *pgxpool.Pool {
+func newDatabase(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	return testenv.Database(t, "bench", func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migration.Up(ctx, pool, migration.Log, migration.Consumer, rides.MigrationSet)

@@ -25,19 +25,21 @@ type usage struct {
 	received, sent            float64       // bytes of Redis's clients
 }
 
-// used returns what a process and its servers have used.
+// used returns what a process, if any, and its servers have used.
 func (w *world) used(ctx context.Context, p *program) (u usage, err error) {
-	if u.process, err = cpuOf(p.Pid()); err != nil {
-		return u, err
+	if p != nil {
+		if u.process, err = cpuOf(p.Pid()); err != nil {
+			return u, err
+		}
+		io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.Pid()))
+		if err != nil {
+			return u, err
+		}
+		u.moved = sum(string(io), "rchar", "wchar")
 	}
 	if u.postgres, err = cpuOf(w.servers.postgres.Pid()); err != nil {
 		return u, err
 	}
-	io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.Pid()))
-	if err != nil {
-		return u, err
-	}
-	u.moved = sum(string(io), "rchar", "wchar")
 	if err := w.db.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn`).Scan(&u.wal); err != nil {
 		return u, err
 	}

@@ -54,8 +54,10 @@ func (w *world) open(ctx context.Context) (err error) {
 	return w.redis.Do(ctx, w.redis.B().Flushall().Build()).Error()
 }
 
-func (w *world) connectRedis() (rueidis.Client, error) {
-	option, err := rueidis.ParseURL(w.redisURL)
+func (w *world) connectRedis() (rueidis.Client, error) { return connectRedis(w.redisURL) }
+
+func connectRedis(url string) (rueidis.Client, error) {
+	option, err := rueidis.ParseURL(url)
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +78,6 @@ func (w *world) close(database string) error {
 	_, dropErr := w.servers.admin.Exec(ctx, `DROP DATABASE `+database+` WITH (FORCE)`)
 	return errors.Join(err, dropErr)
 }
-
-// sqlStage stages fixed rides: 5.00 to 999.99 m.
-const sqlStage = `
-INSERT INTO staged_log_records (action, object, key, data)
-SELECT 'create', 'ride', n::text, jsonb_build_object('id', n, 'distance', round((500 + n % 99500) / 100.0, 2))
-FROM generate_series(1, $1::bigint) AS n`
 
 // stage stages records. What they cost the disk is paid before it returns.
 func (w *world) stage(ctx context.Context, records int) error {
@@ -105,13 +101,13 @@ func (w *world) head(ctx context.Context) (int64, error) {
 
 // published returns how many records are published, as far as the database knows.
 func (w *world) published(ctx context.Context) (records int64, err error) {
-	err = w.db.QueryRow(ctx, `SELECT sum(published_offset)::bigint FROM log_partitions`).Scan(&records)
+	err = w.db.QueryRow(ctx, sqlPublished).Scan(&records)
 	return records, err
 }
 
 // applied returns a consumer's checkpoint, 0 if there is none.
 func (w *world) applied(ctx context.Context, name string) (offset int64, err error) {
-	err = w.db.QueryRow(ctx, `SELECT coalesce(max("offset"), 0) FROM checkpoints WHERE name = $1`, name).Scan(&offset)
+	err = w.db.QueryRow(ctx, sqlApplied, name).Scan(&offset)
 	return offset, err
 }
 
