@@ -21,7 +21,7 @@ import (
 
 func tables(t *testing.T, pool *pgxpool.Pool) string {
 	t.Helper()
-	rows, _ := pool.Query(t.Context(), `SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace ORDER BY relname`)
+	rows, _ := pool.Query(t.Context(), `SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'unilog'::regnamespace ORDER BY relname`)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		t.Fatal(err)
@@ -36,14 +36,14 @@ func TestMigrateMakesTheLibrarysTablesAlone(t *testing.T) {
 		fails(t, env, args, 1, "run `unilog migrate`")
 	}
 	says(t, env, []string{"migrate", "--partitions=2"}, "the database's tables are up to date", "the log has 2 partitions now (1 before)")
-	const want = "checkpoints consumer_leases consumer_members dead_letters log_partitions log_places log_records"
-	if got := tables(t, pool); !strings.HasPrefix(got, want) || strings.Contains(got, "ride") || !strings.Contains(got, "orders") {
+	const want = "batches checkpoints dead_letters leases log members migrations partitions places staged_records"
+	if got := tables(t, pool); got != want {
 		t.Errorf("the tables are %s", got)
 	}
 	// What it prints does the same.
 	other, _ := empty(t)
 	exec1(t, other, execute(t, env, "migrate", "--sql").out)
-	if got := tables(t, other); got != tables(t, pool) {
+	if got := tables(t, other); got != want {
 		t.Errorf("the statements make %s", got)
 	}
 	fails(t, env, []string{"migrate", "--partitions=1025"}, 2, "from 1 to 1024")
@@ -80,25 +80,35 @@ func TestStatusNamesThisCommand(t *testing.T) {
 	says(t, env, []string{"status"}, "staged 1", "no consumer has registered yet", "1 records wait; start one with `unilog streamer`")
 	says(t, env, []string{"status", "--json"}, `"staged":1,`)
 	fails(t, env[:1], []string{"streamer"}, 1, "unilog: REDIS_URL is not set: set it or LOG_URL\n")
+	// An audit is drawn, or refused; in the environment, it is for the other commands.
+	fails(t, env, []string{"status", "--audit=/nowhere"}, 2, "--audit is for --watch on a terminal: elsewhere, `unilog verify` audits")
+	fails(t, env, []string{"status", "--watch", "--truth=SELECT 1"}, 2, "--truth is for --watch on a terminal")
+	says(t, append(env, "AUDIT_TRUTH=SELECT 1", "AUDIT_TOTALS=SELECT 'c', 1", "AUDIT_AMOUNT=1"), []string{"status"}, "staged 1")
 }
 
 func TestLookingAfterConsumersAndDeadLetters(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
-	exec1(t, pool, `UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('billing', 0, 5)`)
+	exec1(t, pool, `UPDATE unilog.partitions SET next_offset = 6, published_offset = 5`)
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('billing', 0, 5)`)
 	exec1(t, pool, `
-		INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+		INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
 		SELECT 'billing', 0, n, now(), 'create', 'order', '', '{}', '{}', 'no address' FROM generate_series(4, 5) AS n`)
 	says(t, env, []string{"consumers", "list"}, "billing 5 0 0.0 2 ")
 	says(t, env, []string{"status"}, "billing has parked 2 records: see `unilog deadletters list billing`")
 	says(t, env, []string{"deadletters", "list"}, "billing 0 4 ", "create order {} no address")
 	says(t, env, []string{"deadletters", "discard", "billing", "4"}, "billing: offset 4 is discarded")
 	fails(t, env, []string{"deadletters", "discard", "billing", "4"}, 1, "billing has parked no record at offset 4 of partition 0: see `unilog deadletters list`")
+	fails(t, env, []string{"deadletters", "discard", "billing", "9", "5", "4", "9"}, 1,
+		"nothing is discarded: billing has parked no record at offsets 4 and 9 of partition 0: see `unilog deadletters list`")
+	says(t, env, []string{"deadletters", "list", "billing"}, "billing 0 5 ")
+	says(t, env, []string{"deadletters", "discard", "billing", "5", "5"}, "billing: offset 5 is discarded")
+	says(t, env, []string{"deadletters", "list", "billing"})
+	fails(t, env, []string{"deadletters", "list", "shipping"}, 1, "no consumer shipping has registered: see `unilog consumers list`")
 	says(t, env, []string{"consumers", "forget", "billing"}, "billing is forgotten: its checkpoint and its dead letters are gone")
 	fails(t, env, []string{"consumers", "forget", "billing"}, 1, "no consumer billing has registered: see `unilog consumers list`")
 	var left int
-	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM checkpoints) + (SELECT count(*) FROM dead_letters)`).Scan(&left); err != nil || left > 0 {
+	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM unilog.checkpoints) + (SELECT count(*) FROM unilog.dead_letters)`).Scan(&left); err != nil || left > 0 {
 		t.Errorf("%d rows are left, %v", left, err)
 	}
 }
@@ -108,7 +118,7 @@ func TestVerify(t *testing.T) {
 	pool, env := database(t)
 	exec1(t, pool, order)
 	exec1(t, pool, order)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition) VALUES ('billing', 0), ('mailer', 0)`)
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition) VALUES ('billing', 0), ('mailer', 0)`)
 	audit := filepath.Join(t.TempDir(), "audit.sql")
 	if err := os.WriteFile(audit, []byte(`-- What billing must have added up.
 -- truth:
@@ -144,6 +154,10 @@ SELECT consumer, total FROM order_totals
 	}
 	exec1(t, pool, `UPDATE order_totals SET total = 0`)
 	fails(t, env, append(file, "billing", "reports"), 1, "reports has not registered")
+	fails(t, env, append(file, "reports", "billing", "stock"), 1, "reports and stock have not registered: are they running? See")
+	exec1(t, pool, `DELETE FROM unilog.checkpoints; DELETE FROM order_totals`)
+	fails(t, env, append(flags, "billing", "stock"), 1, "billing and stock have not registered")
+	fails(t, env, flags, 2, "no consumer has registered yet")
 	fails(t, env, []string{"verify"}, 2, "there is no audit: give --audit FILE, or --truth, --totals and --amount")
 	fails(t, env, []string{"verify", "--truth=SELECT 1"}, 2, "the audit has no totals")
 	fails(t, env, append(file, "--truth=SELECT 1"), 2, "give the one or the others")
@@ -217,7 +231,7 @@ func TestLogSwitch(t *testing.T) {
 		exec1(t, pool, order)
 		await.True(t, "the record to be published", func() bool {
 			var offset int
-			if err := pool.QueryRow(t.Context(), `SELECT published_offset FROM log_partitions`).Scan(&offset); err != nil {
+			if err := pool.QueryRow(t.Context(), `SELECT published_offset FROM unilog.partitions`).Scan(&offset); err != nil {
 				t.Fatal(err)
 			}
 			return offset == n
@@ -234,6 +248,10 @@ func TestLogSwitch(t *testing.T) {
 		published(i + 2)
 	}
 	fails(t, env, []string{"log", "switch", "--undo"}, 1, "no move to undo")
+	fails(t, env, []string{"log", "switch", "--to=postgres:"}, 1, "the log is there already: give --to another URL")
+	says(t, env, []string{"log", "switch", "--to=" + strings.TrimPrefix(env[1], "REDIS_URL=")}, "moved")
+	fails(t, env, []string{"log", "switch", "--to=kafka://127.0.0.1:1/t"}, 1, "the move before is not finished: make it final with --finish, or move back with --undo, first")
+	fails(t, env, []string{"log", "switch", "--to=postgres:", "--keep-records=-1"}, 2, "--keep-records is -1: it must be 0 or more")
 	fails(t, env, []string{"log", "switch", "--to=redis://:secret@h"}, 1, "write it as ${NAME}")
 }
 
@@ -315,17 +333,25 @@ func TestRolesOfAService(t *testing.T) {
 		_, err = pool.Exec(t.Context(), sql)
 		return err
 	}
-	if err := as("w", `INSERT INTO staged_log_records (action, object, data) VALUES ('create', 'order', '{}')`); err != nil {
+	if err := as("w", `INSERT INTO unilog.staged_records (action, object, data) VALUES ('create', 'order', '{}')`); err != nil {
 		t.Error(err)
 	}
 	await.True(t, "the record to be published", func() bool {
 		r := execute(t, own("r"), "status")
 		return strings.Contains(r.out, "published  1\n")
 	})
-	for _, refused := range [][2]string{{"w", `SELECT * FROM log_records`}, {"r", `DELETE FROM dead_letters`}, {"c", `DELETE FROM dead_letters`}, {"s", `DELETE FROM checkpoints`}} {
+	// Those of another log in the database are apart.
+	says(t, own(""), []string{"migrate", "--roles", "--service=mails", "--schema=mails"}, "the roles are up to date")
+	for _, refused := range [][2]string{{"w", `SELECT * FROM unilog.records`}, {"w", `INSERT INTO mails.staged_records (action, object, data) VALUES ('create', 'mail', '{}')`}, {"r", `DELETE FROM unilog.dead_letters`}, {"c", `DELETE FROM unilog.dead_letters`}, {"s", `DELETE FROM unilog.checkpoints`}} {
 		if err := as(refused[0], refused[1]); err == nil {
 			t.Errorf("%s may %s", refused[0], refused[1])
 		}
+	}
+	// A missing right is said in one line, with what gives it.
+	exec1(t, super, `CREATE USER nobody`)
+	for user, says := range map[string]string{"nobody": "permission denied for schema unilog", "w": "permission denied for table"} {
+		fails(t, own(user), []string{"status"}, 1, says)
+		fails(t, own(user), []string{"status"}, 1, "grant the user of DATABASE_URL the role that this needs, of those that `unilog migrate --roles` makes")
 	}
 	// The consumers' side alone has its roles, too.
 	exec1(t, super, `CREATE DATABASE mail`)

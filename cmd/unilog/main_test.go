@@ -183,4 +183,4 @@ func exec1(t *testing.T, pool *pgxpool.Pool, sql string) {
 
 // order takes one in, with its record.
 const order = `WITH o AS (INSERT INTO orders (amount) VALUES (2.50) RETURNING id, amount)
-INSERT INTO staged_log_records (action, object, key, data) SELECT 'create', 'order', id::text, jsonb_build_object('amount', amount) FROM o`
+INSERT INTO unilog.staged_records (action, object, key, data) SELECT 'create', 'order', id::text, jsonb_build_object('amount', amount) FROM o`

@@ -39,7 +39,7 @@ func exec1(t *testing.T, pool *pgxpool.Pool, sql string) {
 func TestHaltedProcessGoesOnWhenItIsMended(t *testing.T) {
 	t.Parallel()
 	pool := database(t)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 9)`)
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('c', 0, 9)`)
 	stream, err := redislog.Open(t.Context(), testenv.SharedRedis(t), testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestHaltedProcessGoesOnWhenItIsMended(t *testing.T) {
 	if err := consumer.Ready(); err == nil || !strings.Contains(err.Error(), "the checkpoint of consumer c") {
 		t.Errorf("halted, it says %v", err)
 	}
-	exec1(t, pool, `UPDATE checkpoints SET "offset" = 0`)
+	exec1(t, pool, `UPDATE unilog.checkpoints SET "offset" = 0`)
 	await.That(t, "the consumer to be ready", func() string {
 		select {
 		case <-attempts:

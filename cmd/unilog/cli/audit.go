@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/cmd/unilog/dashboard"
 )
@@ -138,6 +140,17 @@ func (c *AnyDashboard) Run(ctx context.Context, log *slog.Logger, p *Program) er
 	return c.Dashboard.Run(ctx, log, p)
 }
 
+// auditFlag is the first of the flags for the audit that were given on the command
+// line, where they are meant; in the environment, they are for other commands, too.
+func auditFlag(command *kong.Context) string {
+	for _, part := range command.Path {
+		if f := part.Flag; f != nil && f.Group != nil && f.Group.Key == "Audit:" {
+			return f.Name
+		}
+	}
+	return ""
+}
+
 // AnyStatus is [Status], which shows an audit with --watch, if one is given.
 type AnyStatus struct {
 	Status     `embed:""`
@@ -145,7 +158,10 @@ type AnyStatus struct {
 }
 
 // Run prints it once, or with --watch until ctx ends.
-func (c *AnyStatus) Run(ctx context.Context, p *Program) error {
+func (c *AnyStatus) Run(ctx context.Context, p *Program, command *kong.Context) error {
+	if flag := auditFlag(command); flag != "" && !c.drawn() {
+		return &ExitError{ExitUsage, fmt.Errorf("--%s is for --watch on a terminal: elsewhere, `%s verify` audits", flag, p.Name)}
+	}
 	p, err := c.with(p)
 	if err != nil {
 		return err

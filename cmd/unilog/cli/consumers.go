@@ -30,12 +30,17 @@ type ConsumersList struct {
 // Run prints them.
 func (c *ConsumersList) Run(ctx context.Context, p *Program) error {
 	return c.do(ctx, p, writers, 0, func(ctx context.Context, db *pgxpool.Pool) error {
-		status, err := status.Read(ctx, db, nil)
+		status, err := status.Read(ctx, db, c.Schema, nil)
 		if err != nil {
 			return err
 		}
 		return printConsumers(os.Stdout, status.Consumers)
 	})
+}
+
+// unknown says that there is no consumer of a name.
+func (p *Program) unknown(name string) error {
+	return fmt.Errorf("no consumer %s has registered: see `%s consumers list`", name, p.Name)
 }
 
 func printConsumers(out io.Writer, consumers []status.Consumer) error {
@@ -66,7 +71,7 @@ type ConsumersForget struct {
 func (c *ConsumersForget) Run(ctx context.Context, p *Program) error {
 	err := c.do(ctx, p, consumers, 0, func(ctx context.Context, db *pgxpool.Pool) error {
 		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			err := consumer.Forget(ctx, tx, c.Name)
+			err := consumer.In(c.Schema).Forget(ctx, tx, c.Name)
 			if err == nil && p.Forget != nil {
 				err = p.Forget(ctx, tx, c.Name)
 			}
@@ -77,7 +82,7 @@ func (c *ConsumersForget) Run(ctx context.Context, p *Program) error {
 	case errors.Is(err, consumer.ErrRunning):
 		err = fmt.Errorf("%s is running, and would apply everything again: stop all of its processes first (one was seen within the last 2 s)", c.Name)
 	case errors.Is(err, consumer.ErrUnknown):
-		err = fmt.Errorf("no consumer %s has registered: see `%s consumers list`", c.Name, p.Name)
+		err = p.unknown(c.Name)
 	}
 	if err != nil {
 		return err

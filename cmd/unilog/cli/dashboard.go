@@ -38,18 +38,18 @@ func (c *Dashboard) Run(ctx context.Context, log *slog.Logger, p *Program) error
 		return err
 	}
 	defer ClosePool(db)
-	stream, err := c.LogFlags.Open(ctx, p, db)
+	stream, err := c.LogFlags.Open(ctx, p, db, c.Schema)
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	cfg := p.dashboard(db, stream)
+	cfg := p.dashboard(db, c.Schema, stream)
 	cfg.Addr = net.JoinHostPort(c.Listen, strconv.Itoa(int(c.Port)))
 	cfg.Control, cfg.ReadOnly, cfg.Logger = c.Control, c.ReadOnly, log
 	return dashboard.New(cfg).Run(ctx)
 }
 
 // dashboard is what a page or a terminal shows of this program.
-func (p *Program) dashboard(db *pgxpool.Pool, log unilog.Log) dashboard.Config {
-	return dashboard.Config{DB: db, Log: log, Audit: p.Audit, Words: p.Words, Program: p.Name}
+func (p *Program) dashboard(db *pgxpool.Pool, schema unilog.Schema, log unilog.Log) dashboard.Config {
+	return dashboard.Config{DB: db, Schema: schema, Log: log, Audit: p.Audit, Words: p.Words, Program: p.Name}
 }

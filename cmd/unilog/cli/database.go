@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -20,7 +21,8 @@ const closeTimeout = time.Second
 
 // DatabaseFlags are for commands that ask Postgres.
 type DatabaseFlags struct {
-	DatabaseURL string `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres, such as postgres://user:password@host:5432/database; for TLS with sslmode=verify-full and sslrootcert, sslcert, sslkey."`
+	DatabaseURL string        `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres, such as postgres://user:password@host:5432/database; for TLS with sslmode=verify-full and sslrootcert, sslcert, sslkey."`
+	Schema      unilog.Schema `env:"UNILOG_SCHEMA" default:"unilog" placeholder:"NAME" help:"The schema of Postgres that the log's tables are in: ${default}, if not set. Each log in a database has one of its own."`
 }
 
 // Open connects to the database, which must answer, whatever its tables are. Close
@@ -95,13 +97,13 @@ func (f *DatabaseFlags) connect(ctx context.Context, p *Program, needs side) (*p
 	}
 	bounded, cancel := context.WithTimeout(ctx, pool.Config().ConnConfig.ConnectTimeout)
 	defer cancel()
-	err = p.pooled(Unanswered(p.check(bounded, pool, needs), "check DATABASE_URL, and see what holds it up"))
+	err = p.pooled(Unanswered(p.check(bounded, pool, f.in(), needs), "check DATABASE_URL, and see what holds it up"))
 	var outdated *migration.OutdatedError
 	switch {
-	case errors.As(err, &outdated) && outdated.Has == 0 && p.hasOtherSide(bounded, pool, outdated.Set):
-		err = fmt.Errorf("this database has one side of the tables alone (not %s): set DATABASE_URL to the database of the other, or run `%s migrate` to have both in this one", outdated.Set, p.Name)
+	case errors.As(err, &outdated) && outdated.Has == 0 && p.hasOtherSide(bounded, pool, f.in(), outdated.Set):
+		err = fmt.Errorf("schema %s of this database has one side of the tables alone (not %s): set DATABASE_URL to the database of the other, or run `%s migrate` to have both in this one", f.Schema.Name(), outdated.Set, p.Name)
 	case errors.As(err, &outdated) && outdated.Has == 0:
-		err = fmt.Errorf("the tables are not there (%s): run `%s migrate` on this database, or check DATABASE_URL", outdated.Set, p.Name)
+		err = fmt.Errorf("the tables are not there (%s, in schema %s): run `%s migrate` on this database, or check DATABASE_URL and --schema", outdated.Set, f.Schema.Name(), p.Name)
 	case errors.As(err, &outdated) && outdated.Has < outdated.Want:
 		err = fmt.Errorf("%w, by `%s migrate`", err, p.Name)
 	}
@@ -112,12 +114,15 @@ func (f *DatabaseFlags) connect(ctx context.Context, p *Program, needs side) (*p
 	return pool, nil
 }
 
-func (p *Program) check(ctx context.Context, pool *pgxpool.Pool, needs side) error {
+// in is where the tables are.
+func (f *DatabaseFlags) in() migration.In { return migration.In(f.Schema) }
+
+func (p *Program) check(ctx context.Context, pool *pgxpool.Pool, in migration.In, needs side) error {
 	if len(p.Sets) > 0 {
-		return migration.Check(ctx, pool, p.schema(both)...)
+		return in.Check(ctx, pool, p.tables(both)...)
 	}
 	for _, set := range both {
-		err := migration.Check(ctx, pool, set)
+		err := in.Check(ctx, pool, set)
 		var outdated *migration.OutdatedError
 		if errors.As(err, &outdated) && outdated.Has == 0 && set.Name != needs[0].Name && len(needs) == 1 {
 			continue
@@ -130,18 +135,18 @@ func (p *Program) check(ctx context.Context, pool *pgxpool.Pool, needs side) err
 }
 
 // hasOtherSide says whether there are some of the library's tables, though not set's.
-func (p *Program) hasOtherSide(ctx context.Context, pool *pgxpool.Pool, set string) bool {
+func (p *Program) hasOtherSide(ctx context.Context, pool *pgxpool.Pool, in migration.In, set string) bool {
 	for _, other := range both {
 		var outdated *migration.OutdatedError
-		if err := migration.Check(ctx, pool, other); other.Name != set && (err == nil || errors.As(err, &outdated) && outdated.Has > 0) {
+		if err := in.Check(ctx, pool, other); other.Name != set && (err == nil || errors.As(err, &outdated) && outdated.Has > 0) {
 			return true
 		}
 	}
 	return false
 }
 
-// schema is a side of the library's tables, and the program's own.
-func (p *Program) schema(of side) []migration.Set { return slices.Concat(of, p.Sets) }
+// tables are a side of the library's, and the program's own.
+func (p *Program) tables(of side) []migration.Set { return slices.Concat(of, p.Sets) }
 
 // ClosePool says goodbye to Postgres, and waits a second for it at the most. A pool whose connection fell silent would
 // wait for it longer than a process has time to end.

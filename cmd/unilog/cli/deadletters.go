@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/consumer"
@@ -27,11 +29,21 @@ type DeadLettersList struct {
 	Consumer  string `arg:"" optional:"" help:"Only this consumer's."`
 }
 
-// Run prints nothing if there are none.
+// Index: checkpoints_pkey.
+const sqlIsKnown = `SELECT $1 = '' OR EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1)`
+
+// Run prints nothing if there are none, and fails if there is no consumer of the name.
 func (c *DeadLettersList) Run(ctx context.Context, p *Program) error {
 	var letters []consumer.DeadLetter
 	err := c.do(ctx, p, consumers, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
-		letters, err = consumer.DeadLetters(ctx, db, c.Consumer)
+		letters, err = consumer.In(c.Schema).DeadLetters(ctx, db, c.Consumer)
+		known := true
+		if err == nil && len(letters) == 0 {
+			err = db.QueryRow(ctx, c.Schema.SQL(sqlIsKnown), c.Consumer).Scan(&known)
+		}
+		if err == nil && !known {
+			err = p.unknown(c.Consumer)
+		}
 		return err
 	})
 	if err != nil || len(letters) == 0 {
@@ -61,7 +73,7 @@ func (c *Parked) Each(ctx context.Context, p *Program, done string, do func(ctx 
 		for _, offset := range c.Offsets {
 			err := do(ctx, db, offset)
 			if errors.Is(err, consumer.ErrNoDeadLetter) {
-				return fmt.Errorf("%s has parked no record at offset %d of partition %d: see `%s deadletters list`", c.Consumer, offset, c.Partition, p.Name)
+				return c.notParked(p, []int64{offset})
 			}
 			if err != nil {
 				return fmt.Errorf("offset %d: %w", offset, err)
@@ -72,14 +84,64 @@ func (c *Parked) Each(ctx context.Context, p *Program, done string, do func(ctx 
 	})
 }
 
+// notParked says which offsets no record is parked at.
+func (c *Parked) notParked(p *Program, offsets []int64) error {
+	texts := make([]string, len(offsets))
+	for i, offset := range offsets {
+		texts[i] = fmt.Sprint(offset)
+	}
+	at := "offset"
+	if len(offsets) > 1 {
+		at = "offsets"
+	}
+	return fmt.Errorf("%s has parked no record at %s %s of partition %d: see `%s deadletters list`", c.Consumer, at, listed(texts), c.Partition, p.Name)
+}
+
+// listed joins words as a sentence does.
+func listed(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " and " + words[last]
+}
+
 // DeadLettersDiscard gives parked records up.
 type DeadLettersDiscard struct {
 	Parked `embed:""`
 }
 
-// Run discards one after the other.
+// Run discards all of them, or none if one is not parked.
 func (c *DeadLettersDiscard) Run(ctx context.Context, p *Program) error {
-	return c.Each(ctx, p, "is discarded", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
-		return consumer.DiscardDeadLetter(ctx, db, c.Consumer, c.Partition, offset)
+	offsets := slices.Compact(slices.Sorted(slices.Values(c.Offsets)))
+	err := c.do(ctx, p, consumers, 0, func(ctx context.Context, db *pgxpool.Pool) error {
+		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return c.discard(ctx, p, tx, offsets) })
 	})
+	if err != nil {
+		return err
+	}
+	for _, offset := range offsets {
+		fmt.Printf("%s: offset %d is discarded\n", c.Consumer, offset)
+	}
+	return nil
+}
+
+func (c *DeadLettersDiscard) discard(ctx context.Context, p *Program, tx pgx.Tx, offsets []int64) error {
+	var unknown []int64
+	for _, offset := range offsets {
+		err := consumer.In(c.Schema).DiscardDeadLetter(ctx, tx, c.Consumer, c.Partition, offset)
+		switch {
+		case errors.Is(err, consumer.ErrNoDeadLetter):
+			unknown = append(unknown, offset)
+		case err != nil:
+			return fmt.Errorf("offset %d: %w", offset, err)
+		}
+	}
+	switch {
+	case len(unknown) == 0:
+		return nil
+	case len(offsets) == 1:
+		return c.notParked(p, unknown)
+	}
+	return fmt.Errorf("nothing is discarded: %w", c.notParked(p, unknown))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/switchlog"
@@ -60,22 +61,22 @@ func (c *Doctor) look(ctx context.Context, p *Program) ([]doctor.Finding, error)
 		return nil, err
 	}
 	defer ClosePool(db)
-	log, err := c.LogFlags.OpenAt(ctx, p, db, "")
+	log, err := c.LogFlags.OpenAt(ctx, p, db, c.Schema, "")
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	findings, err := p.findings(ctx, db, log)
+	findings, err := p.findings(ctx, db, c.Schema, log)
 	if err != nil {
 		return nil, err
 	}
-	tables, err := doctor.Schema(ctx, db, p.Name, p.present(ctx, db)...)
+	tables, err := doctor.Tables(ctx, db, c.Schema, p.Name, p.present(ctx, db, c.in())...)
 	return append(findings, tables), Unanswered(err, MoreTime)
 }
 
 // findings are those about Postgres, and Redis if the log is there.
-func (p *Program) findings(ctx context.Context, db *pgxpool.Pool, stream switchlog.Engine) ([]doctor.Finding, error) {
-	found, err := doctor.Examine(ctx, db, RedisOf(stream), p.Name)
+func (p *Program) findings(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, stream switchlog.Engine) ([]doctor.Finding, error) {
+	found, err := doctor.Examine(ctx, db, schema, RedisOf(stream), p.Name)
 	if err != nil {
 		return nil, fmt.Errorf("cannot see whether the servers are safe; see that they answer: %w", err)
 	}
@@ -83,14 +84,14 @@ func (p *Program) findings(ctx context.Context, db *pgxpool.Pool, stream switchl
 }
 
 // present are the sets that the tables are to be of: those that there are, or all.
-func (p *Program) present(ctx context.Context, db *pgxpool.Pool) []migration.Set {
+func (p *Program) present(ctx context.Context, db *pgxpool.Pool, in migration.In) []migration.Set {
 	if len(p.Sets) > 0 {
-		return p.schema(both)
+		return p.tables(both)
 	}
 	var some []migration.Set
 	for _, set := range both {
 		var outdated *migration.OutdatedError
-		if err := migration.Check(ctx, db, set); !errors.As(err, &outdated) || outdated.Has > 0 {
+		if err := in.Check(ctx, db, set); !errors.As(err, &outdated) || outdated.Has > 0 {
 			some = append(some, set)
 		}
 	}
@@ -135,10 +136,10 @@ type SafetyFlags struct {
 }
 
 // Examine refuses servers that are unsafe for a process. Advice is logged.
-func (f *SafetyFlags) Examine(ctx context.Context, log *slog.Logger, p *Program, process doctor.Process, db *pgxpool.Pool, stream switchlog.Engine) error {
+func (f *SafetyFlags) Examine(ctx context.Context, log *slog.Logger, p *Program, process doctor.Process, db *pgxpool.Pool, schema unilog.Schema, stream switchlog.Engine) error {
 	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
 	defer cancel()
-	all, err := p.findings(ctx, db, stream)
+	all, err := p.findings(ctx, db, schema, stream)
 	if err != nil {
 		return err
 	}

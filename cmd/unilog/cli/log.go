@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/engine"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/switchlog"
@@ -21,21 +22,21 @@ type LogFlags struct {
 	StreamName string `name:"stream-name" env:"STREAM_NAME" default:"${stream}" help:"The Redis stream that is the log."`
 }
 
-// Open opens the log where it is: at the URL, unless it was moved, and then follows
+// Open opens the log of a schema where it is: at the URL, unless it was moved, and then follows
 // it.
-func (f *LogFlags) Open(ctx context.Context, p *Program, db *pgxpool.Pool) (switchlog.Engine, error) {
+func (f *LogFlags) Open(ctx context.Context, p *Program, db *pgxpool.Pool, schema unilog.Schema) (switchlog.Engine, error) {
 	if f.LogURL == "" && f.RedisURL == "" {
 		return nil, errors.New("REDIS_URL is not set: set it or LOG_URL" + p.orSupervise("Redis"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
 	defer cancel()
-	log, err := engine.Open(ctx, engine.Options{URL: cmp.Or(f.LogURL, f.RedisURL), Stream: f.StreamName, DB: db})
+	log, err := engine.Open(ctx, engine.Options{URL: cmp.Or(f.LogURL, f.RedisURL), Stream: f.StreamName, DB: db, Schema: schema})
 	var failed *engine.Error
 	switch {
 	case err == nil:
 		return log, nil
 	case errors.As(err, &failed) && failed.Moved:
-		return nil, fmt.Errorf("no answer from the log where it has moved to; check log_places: %w", failed.Err)
+		return nil, fmt.Errorf("no answer from the log where it has moved to; check the table places: %w", failed.Err)
 	case errors.As(err, &failed):
 		return nil, f.unanswered(failed.Err)
 	}
@@ -44,13 +45,13 @@ func (f *LogFlags) Open(ctx context.Context, p *Program, db *pgxpool.Pool) (swit
 
 // OpenAt opens the log at a URL, or at the one that was set if that is empty, and
 // stays there.
-func (f *LogFlags) OpenAt(ctx context.Context, p *Program, db *pgxpool.Pool, url string) (switchlog.Engine, error) {
+func (f *LogFlags) OpenAt(ctx context.Context, p *Program, db *pgxpool.Pool, schema unilog.Schema, url string) (switchlog.Engine, error) {
 	if url == "" && f.LogURL == "" && f.RedisURL == "" {
 		return nil, errors.New("REDIS_URL is not set: set it or LOG_URL" + p.orSupervise("Redis"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
 	defer cancel()
-	log, err := engine.At(ctx, cmp.Or(url, f.LogURL, f.RedisURL), f.StreamName, db)
+	log, err := engine.At(ctx, engine.Options{URL: cmp.Or(url, f.LogURL, f.RedisURL), Stream: f.StreamName, DB: db, Schema: schema})
 	switch {
 	case err == nil:
 		return log, nil

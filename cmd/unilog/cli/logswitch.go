@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/engine"
 	"github.com/rocketrides/unilog/switchlog"
 )
@@ -36,6 +38,14 @@ func (LogSwitch) Help() string {
 The URL is kept in the database, for all processes: write a password as ${NAME}, which each process takes from its environment. Consumers in other services must be started again with the new URL.`
 }
 
+// Validate refuses what the copy could not keep.
+func (c *LogSwitch) Validate() error {
+	if c.KeepRecords < 0 {
+		return fmt.Errorf("--keep-records is %d: it must be 0 or more", c.KeepRecords)
+	}
+	return nil
+}
+
 // few is how many records the copy may be behind when the log moves: what is
 // missing the next leader publishes from the archive.
 const few = 500
@@ -51,13 +61,13 @@ func (c *LogSwitch) Run(ctx context.Context, log *slog.Logger, p *Program) error
 	defer cancel()
 	switch {
 	case c.Finish:
-		at, err := switchlog.Finish(ctx, db)
+		at, err := switchlog.Finish(ctx, db, c.Schema)
 		if err == nil {
 			log.Info("the log stays where it is: the old one can be deleted", "generation", at.Generation, "url", shownURL(at.URL))
 		}
 		return err
 	case c.Undo:
-		to, err := switchlog.Undo(ctx, db)
+		to, err := switchlog.Undo(ctx, db, c.Schema)
 		if err != nil {
 			return err
 		}
@@ -66,6 +76,9 @@ func (c *LogSwitch) Run(ctx context.Context, log *slog.Logger, p *Program) error
 	}
 	if engine.HasPassword(c.To) {
 		return errors.New("--to has a password in it, and would be kept in the database: write it as ${NAME}, and give each process NAME in its environment")
+	}
+	if err := c.mayMove(ctx, db); err != nil {
+		return err
 	}
 	generation, err := c.move(ctx, log, p, db)
 	if err != nil {
@@ -78,17 +91,37 @@ func (c *LogSwitch) Run(ctx context.Context, log *slog.Logger, p *Program) error
 	return nil
 }
 
+// Index: places_pkey.
+const sqlPlace = `SELECT coalesce(url, ''), final FROM unilog.places ORDER BY generation DESC LIMIT 1`
+
+// mayMove refuses, before anything is copied, a move that could not be made or would
+// lead nowhere.
+func (c *LogSwitch) mayMove(ctx context.Context, db *pgxpool.Pool) error {
+	var at string
+	var final bool
+	if err := db.QueryRow(ctx, c.Schema.SQL(sqlPlace)).Scan(&at, &final); err != nil {
+		return fmt.Errorf("see where the log is: %w", err)
+	}
+	switch {
+	case !final:
+		return errors.New("the move before is not finished: make it final with --finish, or move back with --undo, first")
+	case c.To == cmp.Or(at, c.LogURL, c.RedisURL):
+		return errors.New("the log is there already: give --to another URL")
+	}
+	return nil
+}
+
 // move copies the log and moves there.
 func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *pgxpool.Pool) (generation int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	to, err := c.OpenAt(ctx, p, db, c.To)
+	to, err := c.OpenAt(ctx, p, db, c.Schema, c.To)
 	if err != nil {
 		return 0, err
 	}
 	defer to.Close()
 	for {
-		copied, err := switchlog.Copy(ctx, db, to, c.KeepRecords)
+		copied, err := switchlog.Copy(ctx, db, c.Schema, to, c.KeepRecords)
 		if err != nil {
 			return 0, fmt.Errorf("copy the log; nothing has changed: %w", err)
 		}
@@ -97,12 +130,12 @@ func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *
 			break
 		}
 	}
-	compared, err := switchlog.Compare(ctx, db, to)
+	compared, err := switchlog.Compare(ctx, db, c.Schema, to)
 	if err != nil {
 		return 0, fmt.Errorf("compare the copy; nothing has changed: %w", err)
 	}
 	log.Info("the copy's last records are those of the database", "compared", compared)
-	generation, err = switchlog.Move(ctx, db, c.To)
+	generation, err = switchlog.Move(ctx, db, c.Schema, c.To)
 	if err == nil {
 		log.Info("moved", "generation", generation, "url", shownURL(c.To))
 	}
@@ -110,14 +143,14 @@ func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *
 }
 
 const (
-	// Index: log_partitions and checkpoints are some rows.
-	sqlPublishedAll = `SELECT partition, published_offset, epoch FROM log_partitions ORDER BY partition`
-	sqlHasConsumers = `SELECT to_regclass('checkpoints') IS NOT NULL`
+	// Index: partitions and checkpoints are some rows.
+	sqlPublishedAll = `SELECT partition, published_offset, epoch FROM unilog.partitions ORDER BY partition`
+	sqlHasConsumers = `SELECT to_regclass('unilog.checkpoints') IS NOT NULL`
 	sqlNotMoved     = `
-SELECT count(*) FROM checkpoints
+SELECT count(*) FROM unilog.checkpoints AS c
 WHERE split_part(position, '/', 1) <> $1 AND (updated_at > clock_timestamp() - interval '2 s'
     OR updated_at > clock_timestamp() - interval '1 minute'
-        AND "offset" < (SELECT next_offset - 1 FROM log_partitions AS p WHERE p.partition = checkpoints.partition))`
+        AND "offset" < (SELECT next_offset - 1 FROM unilog.partitions AS p WHERE p.partition = c.partition))`
 )
 
 // await waits until the log is written in its new place, and read by those
@@ -125,23 +158,23 @@ WHERE split_part(position, '/', 1) <> $1 AND (updated_at > clock_timestamp() - i
 func (c *LogSwitch) await(ctx context.Context, log *slog.Logger, p *Program, db *pgxpool.Pool, generation int, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	to, err := c.OpenAt(ctx, p, db, url)
+	to, err := c.OpenAt(ctx, p, db, c.Schema, url)
 	if err != nil {
 		return fmt.Errorf("the log has moved, but this command cannot see it: %w", err)
 	}
 	defer to.Close()
 	var consumers bool
-	if err := db.QueryRow(ctx, sqlHasConsumers).Scan(&consumers); err != nil {
+	if err := db.QueryRow(ctx, c.Schema.SQL(sqlHasConsumers)).Scan(&consumers); err != nil {
 		return fmt.Errorf("the log has moved; wait for its consumers: %w", err)
 	}
 	for {
-		arrived, err := hasArrived(ctx, db, to)
+		arrived, err := hasArrived(ctx, db, c.Schema, to)
 		if err != nil {
 			return fmt.Errorf("the log has moved; wait for its leaders: %w", err)
 		}
 		var behind int
 		if consumers {
-			if err := db.QueryRow(ctx, sqlNotMoved, fmt.Sprint(generation)).Scan(&behind); err != nil {
+			if err := db.QueryRow(ctx, c.Schema.SQL(sqlNotMoved), fmt.Sprint(generation)).Scan(&behind); err != nil {
 				return fmt.Errorf("the log has moved; wait for its consumers: %w", err)
 			}
 		}
@@ -159,8 +192,8 @@ func (c *LogSwitch) await(ctx context.Context, log *slog.Logger, p *Program, db 
 
 // hasArrived says whether each partition has a leader that writes to this log, which
 // holds all that is published. The copy was made in a term before the move.
-func hasArrived(ctx context.Context, db *pgxpool.Pool, log switchlog.Engine) (bool, error) {
-	rows, err := db.Query(ctx, sqlPublishedAll)
+func hasArrived(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log switchlog.Engine) (bool, error) {
+	rows, err := db.Query(ctx, schema.SQL(sqlPublishedAll))
 	if err != nil {
 		return false, err
 	}

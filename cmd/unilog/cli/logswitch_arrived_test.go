@@ -38,7 +38,7 @@ func TestLogHasArrivedWhenItIsLed(t *testing.T) {
 		return log
 	}
 	arrived := func(log *redislog.Log) bool {
-		arrived, err := hasArrived(ctx, db, log)
+		arrived, err := hasArrived(ctx, db, "", log)
 		must(err)
 		return arrived
 	}
@@ -53,9 +53,9 @@ func TestLogHasArrivedWhenItIsLed(t *testing.T) {
 	}
 	before, after := open(""), open("b")
 	run(before)()
-	_, err := switchlog.Copy(ctx, db, after, 10)
+	_, err := switchlog.Copy(ctx, db, "", after, 10)
 	must(err)
-	_, err = switchlog.Move(ctx, db, "b")
+	_, err = switchlog.Move(ctx, db, "", "b")
 	must(err)
 	if arrived(after) {
 		t.Error("it has arrived where nobody leads")

@@ -30,11 +30,11 @@ func (Migrate) Help() string {
 	return `With --roles there are group roles, which cannot log in. Grant them to users of your own:
 
   ${service}_${writer}: stages records
-  ${service}_streamer: owns the archive, whose tables it makes and drops
+  ${service}_streamer: numbers records and keeps the archive
   ${service}_consumer: keeps checkpoints and dead letters
   ${service}_reader: reads everything, for status, verify and "consumers list"
 
-What they may do with the application's own tables is the application's to grant.
+None of them may make or drop a table. What they may do with the application's own tables is the application's to grant.
 
 For example: CREATE USER writer PASSWORD '…' IN ROLE ${service}_${writer}
 
@@ -63,12 +63,12 @@ func (c *Migrate) Run(ctx context.Context, log *slog.Logger, p *Program) error {
 }
 
 func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side) error {
-	roles, err := p.rolesSQL(of)
+	roles, err := p.rolesSQL(c.Schema, of)
 	if err != nil {
 		return err
 	}
 	if c.SQL {
-		text, err := migration.SQL(p.schema(of)...)
+		text, err := c.in().SQL(p.tables(of)...)
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (f *DatabaseFlags) up(ctx context.Context, p *Program, timeout time.Duratio
 	defer ClosePool(pool)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err = migration.Up(ctx, pool, p.schema(of)...)
+	err = f.in().Up(ctx, pool, p.tables(of)...)
 	if err == nil && roles != "" {
 		if _, err = pool.Exec(ctx, roles); err != nil {
 			err = fmt.Errorf("roles: %w", err)
@@ -126,7 +126,7 @@ func (f *DatabaseFlags) Repartition(ctx context.Context, log *slog.Logger, p *Pr
 	defer ClosePool(pool)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	before, err := migration.Repartition(ctx, pool, partitions)
+	before, err := f.in().Repartition(ctx, pool, partitions)
 	switch {
 	case err != nil:
 		return Unanswered(err, MoreTime)

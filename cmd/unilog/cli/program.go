@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,7 +22,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/joho/godotenv"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/dashboard"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/version"
 	"github.com/rocketrides/unilog/migration"
 )
@@ -144,7 +147,7 @@ func (p *Program) Parser(grammar Grammar) (*kong.Kong, error) {
 		"writer": p.writerRole(),
 	}
 	parser, err := kong.New(grammar, kong.Name(p.Name), kong.Description(p.Description),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), vars, logVars())
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.TypeMapper(reflect.TypeFor[unilog.Schema](), kong.MapperFunc(decodeSchema)), vars, logVars())
 	if err != nil {
 		return nil, err
 	}
@@ -160,6 +163,16 @@ func (p *Program) Parser(grammar Grammar) (*kong.Kong, error) {
 		}
 		return next(nil)
 	})
+}
+
+// decodeSchema refuses a schema that no log can be in.
+func decodeSchema(ctx *kong.DecodeContext, target reflect.Value) error {
+	var name string
+	if err := ctx.Scan.PopValueInto("name", &name); err != nil {
+		return err
+	}
+	target.SetString(name)
+	return unilog.Schema(name).Check()
 }
 
 // Parse returns the command that is asked for, or an [ExitError].
@@ -206,11 +219,17 @@ func (p *Program) Verdict(err error) (code int, line string) {
 		return 0, ""
 	}
 	line = p.Name + ": " + oneLine(err)
+	if postgres.SQLState(err) == insufficientPrivilege {
+		line += fmt.Sprintf(": grant the user of DATABASE_URL the role that this needs, of those that `%[1]s migrate --roles` makes (see `%[1]s migrate --help`), or run it as the owner of the tables", p.Name)
+	}
 	if exit := new(ExitError); errors.As(err, &exit) {
 		return exit.Code, line
 	}
 	return 1, line
 }
+
+// insufficientPrivilege is a SQLSTATE.
+const insufficientPrivilege = "42501"
 
 // oneLine writes an error in one line, what it says twice once, and no passwords.
 func oneLine(err error) string {

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"text/template"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -18,14 +21,15 @@ var rolesText string
 
 func (p *Program) writerRole() string { return cmp.Or(p.WriterRole, "writer") }
 
-// rolesSQL is for a side of the tables. Its names need no quoting.
-func (p *Program) rolesSQL(of side) (string, error) {
+// rolesSQL is for a side of the tables. The roles' names need no quoting.
+func (p *Program) rolesSQL(schema unilog.Schema, of side) (string, error) {
 	has := func(set migration.Set) bool {
 		return slices.ContainsFunc(of, func(s migration.Set) bool { return s.Name == set.Name })
 	}
 	service := p.service() + "_"
 	names := map[string]any{
 		"Service": p.service(), "Log": has(migration.Log), "Consumers": has(migration.Consumer), "Own": strings.TrimSpace(p.Roles),
+		"Schema": pgx.Identifier{schema.Name()}.Sanitize(),
 		"Writer": service + p.writerRole(), "Streamer": service + "streamer", "Consumer": service + "consumer", "Reader": service + "reader",
 	}
 	all := []string{service + "consumer", service + "reader"}
@@ -39,5 +43,5 @@ func (p *Program) rolesSQL(of side) (string, error) {
 	}
 	var sql strings.Builder
 	err = t.Execute(&sql, names)
-	return sql.String(), err
+	return schema.SQL(sql.String()), err
 }

@@ -39,7 +39,7 @@ func (c *Status) Run(ctx context.Context, p *Program) error {
 		return err
 	}
 	defer ClosePool(db)
-	if c.Watch && !c.JSON && isScreen(os.Stdout) {
+	if c.drawn() {
 		return c.show(ctx, p, db)
 	}
 	for {
@@ -54,6 +54,9 @@ func (c *Status) Run(ctx context.Context, p *Program) error {
 	}
 }
 
+// drawn says whether it is shown live on a terminal.
+func (c *Status) drawn() bool { return c.Watch && !c.JSON && isScreen(os.Stdout) }
+
 // isScreen says whether a file is a terminal that can be drawn on.
 func isScreen(f *os.File) bool {
 	kind := os.Getenv("TERM")
@@ -62,9 +65,9 @@ func isScreen(f *os.File) bool {
 
 // show shows it until somebody ends it.
 func (c *Status) show(ctx context.Context, p *Program, db *pgxpool.Pool) error {
-	log := newLateLog(&c.LogFlags, p, db)
+	log := newLateLog(c, p, db)
 	defer log.close()
-	return dashboard.Watch(ctx, p.dashboard(db, log), os.Stdin, os.Stdout, WantColor())
+	return dashboard.Watch(ctx, p.dashboard(db, c.Schema, log), os.Stdin, os.Stdout, WantColor())
 }
 
 // lateLog is a log that need not answer at first. It is opened while others ask
@@ -72,6 +75,7 @@ func (c *Status) show(ctx context.Context, p *Program, db *pgxpool.Pool) error {
 type lateLog struct {
 	switchlog.Engine // nil until it has answered
 	flags            *LogFlags
+	schema           unilog.Schema
 	program          *Program
 	db               *pgxpool.Pool
 	opened           chan openedLog // has a value when an attempt is over
@@ -82,8 +86,8 @@ type openedLog struct {
 	err error
 }
 
-func newLateLog(flags *LogFlags, p *Program, db *pgxpool.Pool) *lateLog {
-	l := &lateLog{flags: flags, program: p, db: db, opened: make(chan openedLog, 1)}
+func newLateLog(c *Status, p *Program, db *pgxpool.Pool) *lateLog {
+	l := &lateLog{flags: &c.LogFlags, schema: c.Schema, program: p, db: db, opened: make(chan openedLog, 1)}
 	l.open()
 	return l
 }
@@ -91,7 +95,7 @@ func newLateLog(flags *LogFlags, p *Program, db *pgxpool.Pool) *lateLog {
 // open begins an attempt, which may take longer than a context allows.
 func (l *lateLog) open() {
 	go func() {
-		log, err := l.flags.Open(context.Background(), l.program, l.db)
+		log, err := l.flags.Open(context.Background(), l.program, l.db, l.schema)
 		l.opened <- openedLog{log, err}
 	}()
 }
@@ -121,14 +125,14 @@ func (l *lateLog) close() {
 // look prints the status once. That Redis is down is part of it.
 func (c *Status) look(ctx context.Context, p *Program, db *pgxpool.Pool) error {
 	var log unilog.Log
-	stream, logErr := c.LogFlags.Open(ctx, p, db)
+	stream, logErr := c.LogFlags.Open(ctx, p, db, c.Schema)
 	if logErr == nil {
 		defer stream.Close()
 		log = stream
 	}
 	bounded, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	s, err := status.Read(bounded, db, log)
+	s, err := status.Read(bounded, db, c.Schema, log)
 	if err != nil {
 		return Unanswered(err, MoreTime)
 	}

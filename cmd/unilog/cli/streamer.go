@@ -22,6 +22,7 @@ type Streamer struct {
 	SafetyFlags   `embed:""`
 	Retention     time.Duration `env:"RETENTION" default:"24h" help:"How long the archive keeps records at least."`
 	KeepRecords   int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the log keeps at least."`
+	KeepBytes     int64         `env:"KEEP_BYTES" default:"268435456" help:"How many bytes of records the log keeps of a partition at the most."`
 
 	// AfterAppend is the streamer's hook of that name, see streamer.Hooks.
 	AfterAppend func(ctx context.Context, entries []unilog.Entry) error `kong:"-"`
@@ -34,6 +35,8 @@ func (c *Streamer) Validate() error {
 		return fmt.Errorf("--retention is %v: it must be over 0", c.Retention)
 	case c.KeepRecords < 1:
 		return fmt.Errorf("--keep-records is %d: it must be 1 or more", c.KeepRecords)
+	case c.KeepBytes < 1:
+		return fmt.Errorf("--keep-bytes is %d: it must be 1 or more", c.KeepBytes)
 	}
 	return nil
 }
@@ -50,18 +53,18 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 		return err
 	}
 	defer ClosePool(db)
-	stream, err := c.LogFlags.Open(ctx, p, db)
+	stream, err := c.LogFlags.Open(ctx, p, db, c.Schema)
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	if err := c.Examine(ctx, log, p, doctor.Streamer, db, stream); err != nil {
+	if err := c.Examine(ctx, log, p, doctor.Streamer, db, c.Schema, stream); err != nil {
 		return err
 	}
 
 	cfg := streamer.Config{
-		DB: db, Log: stream, Logger: log,
-		Retention: c.Retention, KeepRecords: c.KeepRecords,
+		DB: db, Log: stream, Schema: c.Schema, Logger: log,
+		Retention: c.Retention, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes,
 	}
 	report := reportPublished(log)
 	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
@@ -74,7 +77,7 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 	reg := c.Registry()
 	if reg != nil {
 		cfg.Observer = cfg.Observer.And(metrics.Streamer(reg))
-		reg.MustRegister(metrics.Status(db, stream))
+		reg.MustRegister(metrics.Status(db, c.Schema, stream))
 	}
 	if traces != nil {
 		cfg.Observer = cfg.Observer.And(tracing.Streamer(traces))

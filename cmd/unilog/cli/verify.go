@@ -42,7 +42,7 @@ func (c *Verify) Run(ctx context.Context, p *Program) error {
 		balances, err = c.look(ctx, p, db)
 		return err
 	})
-	if err == nil && len(balances) == 0 {
+	if err == nil && len(balances) == 0 && len(c.Names) == 0 {
 		err = errors.New("no consumer has registered yet: start one, and see `" + p.Name + " consumers list`")
 	}
 	if err != nil {
@@ -64,10 +64,18 @@ func (c *Verify) Run(ctx context.Context, p *Program) error {
 
 // judge returns what is wrong with the balances.
 func (c *Verify) judge(p *Program, balances []audit.Balance) error {
+	var missing []string
 	for _, name := range slices.Concat(c.Names, p.Audit.Consumers) {
-		if !slices.ContainsFunc(balances, func(b audit.Balance) bool { return b.Consumer == name }) {
-			return fmt.Errorf("%s has not registered: is it running? See `%s consumers list`", name, p.Name)
+		if !slices.Contains(missing, name) && !slices.ContainsFunc(balances, func(b audit.Balance) bool { return b.Consumer == name }) {
+			missing = append(missing, name)
 		}
+	}
+	switch len(missing) {
+	case 0:
+	case 1:
+		return fmt.Errorf("%s has not registered: is it running? See `%s consumers list`", missing[0], p.Name)
+	default:
+		return fmt.Errorf("%s have not registered: are they running? See `%s consumers list`", listed(missing), p.Name)
 	}
 	for _, b := range balances {
 		if !b.Agrees {
@@ -90,7 +98,7 @@ func (c *Verify) awaited(b audit.Balance) bool {
 func (c *Verify) look(ctx context.Context, p *Program, db *pgxpool.Pool) ([]audit.Balance, error) {
 	deadline := time.Now().Add(c.Wait)
 	for {
-		balances, err := p.Audit.Check(ctx, db)
+		balances, err := p.Audit.Check(ctx, db, c.Schema)
 		if err != nil {
 			return nil, err
 		}

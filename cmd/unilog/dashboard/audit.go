@@ -5,8 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/audit"
 )
 
@@ -23,18 +25,31 @@ type Audit struct {
 	Equation audit.Equation
 	// Consumers are those that keep such totals; all of the database's, if empty.
 	Consumers []string
+	// Own is a query for the names of those that keep such totals, instead: one column.
+	// It is asked after the totals are.
+	Own string
 	// Count is a query for how many things the truth is the sum of: one row, one
 	// column. Without it, that is not shown.
 	Count string
 }
 
-// Check evaluates the equation for its consumers.
-func (a *Audit) Check(ctx context.Context, db *pgxpool.Pool) ([]audit.Balance, error) {
-	balances, err := a.Equation.Check(ctx, db)
-	if len(a.Consumers) > 0 {
-		balances = slices.DeleteFunc(balances, func(b audit.Balance) bool { return !slices.Contains(a.Consumers, b.Consumer) })
+// Check evaluates the equation for its consumers, with the log in a schema.
+func (a *Audit) Check(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema) ([]audit.Balance, error) {
+	equation := a.Equation
+	equation.Schema = schema
+	balances, err := equation.Check(ctx, db)
+	of := a.Consumers
+	if err == nil && a.Own != "" {
+		rows, _ := db.Query(ctx, a.Own) // CollectRows has the error
+		of, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	}
-	return balances, err
+	if err != nil {
+		return nil, err
+	}
+	if len(of) > 0 || a.Own != "" {
+		balances = slices.DeleteFunc(balances, func(b audit.Balance) bool { return !slices.Contains(of, b.Consumer) })
+	}
+	return balances, nil
 }
 
 // audits are taken one at a time, beside the samples.
@@ -86,7 +101,7 @@ func (w *watcher) audit(ctx context.Context, period time.Duration) {
 func (d *Dashboard) check(ctx context.Context) (a audited) {
 	a.at = time.Now()
 	of := d.cfg.Audit
-	if a.balances, a.err = of.Check(ctx, d.cfg.DB); a.err != nil {
+	if a.balances, a.err = of.Check(ctx, d.cfg.DB, d.cfg.Schema); a.err != nil {
 		return a
 	}
 	if of.Count != "" {

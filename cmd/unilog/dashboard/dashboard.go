@@ -34,6 +34,8 @@ import (
 type Config struct {
 	DB  *pgxpool.Pool
 	Log unilog.Log
+	// Schema is the one that the log's tables are in: unilog.DefaultSchema, if empty.
+	Schema unilog.Schema
 	// Addr is where to listen, as host:port.
 	Addr string
 	// Audit is what is to be compared all the time; without it, the page shows the

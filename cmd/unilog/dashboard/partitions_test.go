@@ -36,11 +36,12 @@ func TestSampleOfPartitions(t *testing.T) {
 	await.That(t, "all to be published", look(func() bool { return got.Published == 10 }))
 	var at time.Time
 	s.must(s.db.QueryRow(t.Context(), `SELECT now()`).Scan(&at))
-	s.exec(`INSERT INTO checkpoints (name, partition, "offset", updated_at) VALUES
+	s.exec(`INSERT INTO unilog.checkpoints (name, partition, "offset", updated_at) VALUES
 		('c', 0, 2, $1::timestamptz - interval '3 h'), ('c', 1, 1, $1), ('c', 3, 1, $1::timestamptz - interval '2 h')`, at)
-	s.exec(`UPDATE log_records SET staged_at = $1::timestamptz - interval '7 s' - partition * interval '1 s'`, at)
-	s.exec(`INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
-		SELECT 'c', partition, 1, now(), 'create', 'ride', '', '{}', '{}', '' FROM log_partitions`)
+	s.exec(`UPDATE unilog.batches
+		SET staged_at = array_fill($1::timestamptz - interval '7 s' - partition * interval '1 s', ARRAY[cardinality(staged_at)])`, at)
+	s.exec(`INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+		SELECT 'c', partition, 1, now(), 'create', 'ride', '', '{}', '{}', '' FROM unilog.partitions`)
 
 	// Sessions end when nothing is asked of them for long.
 	await.That(t, "all to have a leader", look(func() bool { return got.Leaders == 4 }))
@@ -61,7 +62,7 @@ func TestSampleOfPartitions(t *testing.T) {
 	}
 
 	// One that nobody leads is seen.
-	s.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1970040679 AND objid = 3
+	s.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 'unilog.partitions'::regclass AND objid = 3
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 	await.True(t, "one to have no leader", func() bool {
 		s.must(d.readPostgres(t.Context(), &got))

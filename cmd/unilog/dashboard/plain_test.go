@@ -21,7 +21,7 @@ func TestPageOfAnyDatabase(t *testing.T) {
 		return migration.Up(ctx, pool, migration.Log)
 	})
 	s := &site{t, db, logtest.NewMemory()}
-	s.exec(`INSERT INTO staged_log_records (action, object, data) VALUES ('create', 'order', '{}')`)
+	s.exec(`INSERT INTO unilog.staged_records (action, object, data) VALUES ('create', 'order', '{}')`)
 	s.stream()
 	d := s.serve(func(c *Config) { c.Audit, c.Words, c.Program = nil, Words{}, "" })
 	_, _, page := d.do(http.MethodGet, "/", "")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/unilog/internal/locks"
 	"github.com/rocketrides/unilog/status"
 )
 
@@ -20,57 +21,71 @@ const (
 
 // sqlSample reads all of a sample but the log's head, in one snapshot. Below the
 // low-water mark there are but dead rows of staged records. Partitions are added
-// up; the latency is that of the one that a consumer has applied last.
+// up.
 //
-// Index: staged_log_records_pkey, log_records_pkey, dead_letters_pkey;
-// log_partitions and checkpoints are a handful of rows.
+// Index: staged_records_pkey, batches_pkey, dead_letters_pkey;
+// partitions and checkpoints are a handful of rows.
 const sqlSample = `
 WITH partitions AS MATERIALIZED (
     SELECT count(*) AS number, sum(next_offset - 1)::bigint AS numbered, sum(published_offset)::bigint AS published,
         1 + sum(coalesce(
-            (SELECT "offset" FROM log_records AS r WHERE r.partition = q.partition ORDER BY r.partition, r."offset" LIMIT 1),
+            (SELECT first_offset FROM unilog.batches AS b WHERE b.partition = q.partition ORDER BY b.partition, b.last_offset LIMIT 1),
             next_offset) - 1)::bigint AS first
-    FROM log_partitions AS q
+    FROM unilog.partitions AS q
 ), leaders AS MATERIALIZED (
     SELECT l.objid, a.pid, a.application_name, a.backend_start
     FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()
-        AND l.classid = 1970040679 AND l.objsubid = 2
+        AND l.classid::integer = ` + locks.Leader + ` AND l.objsubid = 2
 %[1]s)
 SELECT p.epoch, number, numbered, published,
     (SELECT count(*) FROM (
-        SELECT FROM staged_log_records WHERE id > p.low_water ORDER BY id LIMIT $1 + 1
+        SELECT FROM unilog.staged_records WHERE id > g.low_water ORDER BY id LIMIT $1 + 1
     ) AS counted),
     coalesce((SELECT extract(epoch FROM clock_timestamp() - staged_at)
-        FROM staged_log_records WHERE id > p.low_water ORDER BY id LIMIT 1), 0)::float8,
+        FROM unilog.staged_records WHERE id > g.low_water ORDER BY id LIMIT 1), 0)::float8,
     first, (SELECT count(DISTINCT objid) FROM leaders),
     (SELECT json_build_object('pid', pid, 'application', coalesce(application_name, ''),
             'seconds', coalesce(extract(epoch FROM clock_timestamp() - backend_start), 0))
         FROM leaders WHERE objid = 0
         LIMIT 1),
     %[2]s
-FROM log_partitions AS p CROSS JOIN partitions
+FROM unilog.log AS g CROSS JOIN unilog.partitions AS p CROSS JOIN partitions
 WHERE p.partition = 0`
 
 // Of consumers that keep their checkpoints in this database: the two parts that
-// sqlSample lacks.
+// sqlSample lacks. The lag in seconds is that of the first record that a consumer has
+// not applied; the latency is that of the last one that it has, in the partition
+// which has moved last.
 const (
-	sqlConsumers = `), consumers AS MATERIALIZED (
-    SELECT name, sum(coalesce(c."offset", 0))::bigint AS checkpoint, sum(q.next_offset - 1 - coalesce(c."offset", 0))::bigint AS lag,
-        max(coalesce((SELECT extract(epoch FROM clock_timestamp() - r.staged_at) FROM log_records AS r
-            WHERE r.partition = q.partition AND r."offset" > coalesce(c."offset", 0) ORDER BY r.partition, r."offset" LIMIT 1), 0)) AS lag_seconds,
-        extract(epoch FROM clock_timestamp() - max(c.updated_at)) AS silent,
+	sqlConsumers = `), standing AS MATERIALIZED (
+    SELECT name, q.partition, q.next_offset - 1 AS head, coalesce(c."offset", 0) AS "offset", c.updated_at
+    FROM (SELECT DISTINCT name FROM unilog.checkpoints) AS n CROSS JOIN unilog.partitions AS q
+    LEFT JOIN unilog.checkpoints AS c USING (name, partition)
+), consumers AS MATERIALIZED (
+    SELECT name, sum(s."offset")::bigint AS checkpoint, sum(s.head - s."offset")::bigint AS lag,
+        max(coalesce((
+            SELECT extract(epoch FROM clock_timestamp() - b.staged_at[greatest(s."offset" - b.first_offset + 2, 1)])
+            FROM unilog.batches AS b WHERE b.partition = s.partition AND b.last_offset > s."offset"
+            ORDER BY b.partition, b.last_offset LIMIT 1
+        ), 0)) AS lag_seconds,
+        extract(epoch FROM clock_timestamp() - max(s.updated_at)) AS silent,
         sum((SELECT count(*) FROM (
-            SELECT FROM dead_letters AS d
-            WHERE d.consumer = name AND d.partition = q.partition AND d.discarded_at IS NULL
+            SELECT FROM unilog.dead_letters AS d
+            WHERE d.consumer = name AND d.partition = s.partition AND d.discarded_at IS NULL
             ORDER BY d.consumer, d.partition, d."offset" LIMIT $1 / 10
-        ) AS counted))::bigint AS dead_letters,
-        (array_agg((SELECT extract(epoch FROM c.updated_at - r.staged_at) * 1000 FROM log_records AS r
-            WHERE r.partition = q.partition AND r."offset" = c."offset") ORDER BY c.updated_at DESC NULLS LAST))[1] AS latency_ms
-    FROM (SELECT DISTINCT name FROM checkpoints) AS n CROSS JOIN log_partitions AS q LEFT JOIN checkpoints AS c USING (name, partition)
+        ) AS counted))::bigint AS dead_letters
+    FROM standing AS s
     GROUP BY name
+), latencies AS MATERIALIZED (
+    SELECT name, (
+            SELECT extract(epoch FROM s.updated_at - b.staged_at[s."offset" - b.first_offset + 1]) * 1000
+            FROM unilog.batches AS b WHERE b.partition = s.partition AND b.last_offset >= s."offset"
+            ORDER BY b.partition, b.last_offset LIMIT 1
+        ) AS latency_ms
+    FROM (SELECT DISTINCT ON (name) * FROM standing ORDER BY name, updated_at DESC NULLS LAST) AS s
 `
-	sqlAllConsumers = `(SELECT coalesce(json_agg(c ORDER BY c.name), '[]') FROM consumers AS c)`
+	sqlAllConsumers = `(SELECT coalesce(json_agg(c ORDER BY c.name), '[]') FROM (SELECT * FROM consumers JOIN latencies USING (name)) AS c)`
 )
 
 var (
@@ -78,10 +93,10 @@ var (
 	sqlSampleOfLog         = fmt.Sprintf(sqlSample, "", `'[]'::json`)
 )
 
-const sqlHasConsumers = `SELECT to_regclass('checkpoints') IS NOT NULL`
+const sqlHasConsumers = `SELECT to_regclass('unilog.checkpoints') IS NOT NULL`
 
-// sqlNoJIT keeps Postgres from compiling the statement, which takes seconds where
-// there are many chunks. It lasts for the transaction.
+// sqlNoJIT keeps Postgres from compiling the statement, which takes longer than to run
+// it. It lasts for the transaction.
 const sqlNoJIT = `SELECT set_config('jit', 'off', true)`
 
 // readPostgres reads all of a sample but the log's head. What it cannot read it
@@ -95,7 +110,7 @@ func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
 			return err
 		}
 		var consumers bool
-		if err := tx.QueryRow(ctx, sqlHasConsumers).Scan(&consumers); err != nil {
+		if err := tx.QueryRow(ctx, d.cfg.Schema.SQL(sqlHasConsumers)).Scan(&consumers); err != nil {
 			return err
 		}
 		sql := sqlSampleOfLog
@@ -104,7 +119,7 @@ func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
 		}
 		// Planned each time: a plan that was made while nothing was staged would scan
 		// all of a backlog.
-		return tx.QueryRow(ctx, sql, pgx.QueryExecModeCacheDescribe, countAtMost).
+		return tx.QueryRow(ctx, d.cfg.Schema.SQL(sql), pgx.QueryExecModeCacheDescribe, countAtMost).
 			Scan(&r.Epoch, &r.Partitions, &r.Numbered, &r.Published, &r.Staged, &r.StagedFor, &r.First, &r.Leaders, &r.Leader, &r.Consumers)
 	})
 	if err != nil {

@@ -132,7 +132,7 @@ func (s *site) run(consumerName string) (stopStreamer func()) {
 
 const sqlBook = `
 WITH ride AS (INSERT INTO rides (distance) SELECT 1.25 FROM generate_series(1, $1) RETURNING id, distance)
-INSERT INTO staged_log_records (action, object, data)
+INSERT INTO unilog.staged_records (action, object, data)
 SELECT 'create', 'ride', jsonb_build_object('id', id, 'distance', distance) FROM ride`
 
 // load books rides until the test ends, and goes on through failures.

@@ -28,7 +28,7 @@ const ctrlC = 3
 
 // Watch shows on a terminal what [Dashboard] shows in a browser, without serving
 // it, until ctx or the terminal ends, or somebody presses q or Ctrl-C. Of cfg it
-// takes DB, Log, Audit, Words and Program. The terminal is then as it was before, after a panic of the
+// takes DB, Schema, Log, Audit, Words and Program. The terminal is then as it was before, after a panic of the
 // caller's goroutine or the watcher's too.
 func Watch(ctx context.Context, cfg Config, in, out *os.File, color bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGQUIT)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -63,10 +64,11 @@ func about(check string, level Level, found, why, change string, concerns ...Pro
 	return Finding{check, level, found, why, change, append([]Process{}, concerns...)}
 }
 
-// Examine looks at Postgres, and at Redis if there is a client. Findings name the
+// Examine looks at Postgres and the log in a schema of it, and at Redis if there is a
+// client. Findings name the
 // commands of program. A server that refuses an answer is a finding; one that gives
 // none is an error.
-func Examine(ctx context.Context, db *pgxpool.Pool, redis rueidis.Client, program string) ([]Finding, error) {
+func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, redis rueidis.Client, program string) ([]Finding, error) {
 	conn, err := db.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
@@ -76,7 +78,7 @@ func Examine(ctx context.Context, db *pgxpool.Pool, redis rueidis.Client, progra
 	if err != nil {
 		return nil, fmt.Errorf("examine Postgres: %w", err)
 	}
-	settings, err := examinePostgres(ctx, conn.Conn(), program)
+	settings, err := examinePostgres(ctx, conn.Conn(), schema, program)
 	if err != nil {
 		return nil, fmt.Errorf("examine Postgres: %w", err)
 	}
@@ -101,11 +103,11 @@ func Concerning(p Process, findings []Finding) []Finding {
 	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return !slices.Contains(f.Concerns, p) })
 }
 
-// Schema sees that the tables are this program's. Processes check that at their
-// start in any case.
-func Schema(ctx context.Context, db *pgxpool.Pool, program string, sets ...migration.Set) (Finding, error) {
+// Tables sees that the tables in the schema are this program's. Processes check that
+// at their start in any case.
+func Tables(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, program string, sets ...migration.Set) (Finding, error) {
 	const check, why = "schema", "each process refuses tables of another version"
-	err := migration.Check(ctx, db, sets...)
+	err := migration.In(schema).Check(ctx, db, sets...)
 	var outdated *migration.OutdatedError
 	var refused *pgconn.PgError
 	switch {
@@ -116,7 +118,7 @@ func Schema(ctx context.Context, db *pgxpool.Pool, program string, sets ...migra
 		}
 		return about(check, Unsafe, fmt.Sprintf("%s is at version %d, this program at %d", outdated.Set, outdated.Has, outdated.Want), why, change), nil
 	case errors.As(err, &refused):
-		return unseen(check, "the tables' versions", err, why, "let this role read the table unilog_migrations"), nil
+		return unseen(check, "the tables' versions", err, why, "let this role read the table "+schema.SQL("unilog.migrations")), nil
 	case err != nil:
 		return Finding{}, fmt.Errorf("check the tables' versions: %w", err)
 	}

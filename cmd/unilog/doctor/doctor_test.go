@@ -2,11 +2,13 @@ package doctor
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
@@ -21,7 +23,7 @@ func migrateLog(ctx context.Context, pool *pgxpool.Pool) error {
 // examine returns the findings by their checks.
 func examine(t *testing.T, db *pgxpool.Pool, redis rueidis.Client) map[string]Finding {
 	t.Helper()
-	findings, err := Examine(t.Context(), db, redis, "unilog")
+	findings, err := Examine(t.Context(), db, "", redis, "unilog")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,16 +105,16 @@ func TestDurableServers(t *testing.T) {
 	want(t, examine(t, db, redis)["max_prepared_transactions"], Advice)
 }
 
-func TestSchema(t *testing.T) {
+func TestTables(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		sql   string
 		level Level
 	}{
 		"up to date": {`SELECT`, OK},
-		"older":      {`DELETE FROM unilog_migrations WHERE version > 1`, Unsafe},
-		"newer":      {`INSERT INTO unilog_migrations (set_name, version, name) VALUES ('unilog_log', 99999, 'newer')`, Unsafe},
-		"none":       {`DROP TABLE unilog_migrations`, Unsafe},
+		"older":      {`DELETE FROM unilog.migrations`, Unsafe},
+		"newer":      {`INSERT INTO unilog.migrations (set_name, version, name) VALUES ('unilog_log', 99999, 'newer')`, Unsafe},
+		"none":       {`DROP TABLE unilog.migrations`, Unsafe},
 		"forbidden":  {`SET SESSION AUTHORIZATION pg_monitor`, Advice},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -127,11 +129,34 @@ func TestSchema(t *testing.T) {
 			if _, err := db.Exec(t.Context(), c.sql); err != nil {
 				t.Fatal(err)
 			}
-			f, err := Schema(t.Context(), db, "unilog", migration.Log)
+			f, err := Tables(t.Context(), db, "", "unilog", migration.Log)
 			if err != nil {
 				t.Fatal(err)
 			}
 			want(t, f, c.level)
 		})
+	}
+}
+
+// Each log in a database is looked at in its own schema.
+func TestAnotherSchema(t *testing.T) {
+	t.Parallel()
+	db := testenv.Database(t, "log in another schema", func(ctx context.Context, pool *pgxpool.Pool) error {
+		return migration.In("other").Up(ctx, pool, migration.Log)
+	})
+	for schema, level := range map[unilog.Schema]Level{"other": OK, "": Advice} {
+		findings, err := Examine(t.Context(), db, schema, nil, "unilog")
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(findings, func(f Finding) bool { return f.Check == "wake-up trigger" })
+		want(t, findings[i], level)
+	}
+	for schema, level := range map[unilog.Schema]Level{"other": OK, "": Unsafe} {
+		f, err := Tables(t.Context(), db, schema, "unilog", migration.Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, f, level)
 	}
 }

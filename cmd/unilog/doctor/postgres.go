@@ -5,12 +5,15 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog"
 )
 
 const (
 	// minPostgres has idle_session_timeout, by which a frozen leader is replaced.
 	minPostgres = 14
-	// settings of this session: those of its role and database count.
+	// settings of this session: those of its role and database count. The catalogs can
+	// be read without any right to the schema.
 	sqlSettings = `
 SELECT current_setting('server_version_num')::int / 10000 AS major,
     current_setting('server_version') AS version,
@@ -22,8 +25,9 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
     current_user::text AS role,
     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
     coalesce((
-        SELECT tgenabled IN ('O', 'A') FROM pg_trigger
-        WHERE tgrelid = to_regclass('staged_log_records') AND tgname = 'staged_log_records_wake'
+        SELECT t.tgenabled IN ('O', 'A')
+        FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname = 'staged_records' AND t.tgname = 'staged_records_wake'
     ), false) AS wakes`
 )
 
@@ -36,9 +40,9 @@ type postgresSettings struct {
 	Superuser, Wakes                                  bool
 }
 
-func examinePostgres(ctx context.Context, conn *pgx.Conn, program string) ([]Finding, error) {
+func examinePostgres(ctx context.Context, conn *pgx.Conn, schema unilog.Schema, program string) ([]Finding, error) {
 	// Poolers know the simple protocol best.
-	rows, err := conn.Query(ctx, sqlSettings, pgx.QueryExecModeSimpleProtocol)
+	rows, err := conn.Query(ctx, sqlSettings, pgx.QueryExecModeSimpleProtocol, schema.Name())
 	if err != nil {
 		return nil, err
 	}
@@ -46,10 +50,10 @@ func examinePostgres(ctx context.Context, conn *pgx.Conn, program string) ([]Fin
 	if err != nil {
 		return nil, err
 	}
-	return s.judge(program), nil
+	return s.judge(schema, program), nil
 }
 
-func (s postgresSettings) judge(program string) []Finding {
+func (s postgresSettings) judge(schema unilog.Schema, program string) []Finding {
 	level := func(bad bool, l Level) Level {
 		if bad {
 			return l
@@ -83,9 +87,9 @@ func (s postgresSettings) judge(program string) []Finding {
 		role = "a superuser"
 	}
 	return append(findings,
-		about("wake-up trigger", level(!s.Wakes, Advice), "the trigger staged_log_records_wake is "+trigger,
+		about("wake-up trigger", level(!s.Wakes, Advice), "the trigger staged_records_wake is "+trigger,
 			"without it nobody wakes the leader, which then asks Postgres 50 times a second or more",
-			"run `"+program+" migrate`, then ALTER TABLE staged_log_records ENABLE TRIGGER staged_log_records_wake", Streamer),
+			"run `"+program+" migrate`, then "+schema.SQL("ALTER TABLE unilog.staged_records ENABLE TRIGGER staged_records_wake"), Streamer),
 		about("role", level(s.Superuser, Advice), fmt.Sprintf("role %s is %s", s.Role, role),
 			"the processes need none, and a superuser can change and read everything",
 			"give each process a role with only the rights that it needs"))
