@@ -37,7 +37,7 @@ func TestReadyz(t *testing.T) {
 	// A checkpoint that its source has never reached.
 	const ahead = `
 		WITH own AS (INSERT INTO consumer_states (name, total_distance) VALUES ('c', 0))
-		INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 9)`
+		INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('c', 0, 9)`
 	foreign := &unilog.Term{LogID: "another"}
 	for name, c := range map[string]struct {
 		args   []string

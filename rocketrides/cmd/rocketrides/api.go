@@ -78,7 +78,7 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) erro
 		return err
 	}
 	defer cli.ClosePool(pool)
-	if err := c.Examine(ctx, log, p, doctor.API, pool, nil); err != nil {
+	if err := c.Examine(ctx, log, p, doctor.API, pool, c.Schema, nil); err != nil {
 		return err
 	}
 	// A small heap that fills up fast: a tenth of the processor's time at full
@@ -116,6 +116,7 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) erro
 func (c *apiCmd) config(ctx context.Context, log *slog.Logger, pool *pgxpool.Pool) rides.APIConfig {
 	return rides.APIConfig{
 		DB:      rides.Pool{Pool: pool},
+		Schema:  c.Schema,
 		Addr:    net.JoinHostPort(c.Listen, strconv.Itoa(int(c.Port))),
 		TLSCert: c.TLSCert,
 		TLSKey:  c.TLSKey,

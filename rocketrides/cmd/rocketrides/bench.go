@@ -18,14 +18,14 @@ import (
 )
 
 type benchCmd struct {
-	Parts          []string      `arg:"" name:"part" help:"What to measure: api, streamer, consumer, latency, idle, backlog, scale, cost, or all."`
+	Parts          []string      `arg:"" name:"part" help:"What to measure: api, streamer, consumer, latency, idle, backlog, scale, cost, relay, trickle, or all."`
 	Records        int           `default:"1000000" help:"How many records to drain and to consume."`
 	BacklogRecords int           `default:"5000000" help:"How long the longest backlog of part backlog is."`
 	ScaleRecords   int           `default:"500000" help:"How many records there are for each figure of part scale."`
 	Partitions     []int         `default:"1,2,4,8" help:"How many partitions there are, one number after the other, in part scale."`
 	Engines        []string      `default:"redis,cluster,kafka,postgres" help:"What part scale measures: redis, cluster, kafka, postgres."`
 	Rounds         int           `default:"3" help:"How often to measure each figure, after a warm-up that is a tenth as long."`
-	For            time.Duration `default:"10s" help:"How long to measure each figure of api, latency and idle, and to book for cost."`
+	For            time.Duration `default:"10s" help:"How long to measure each figure of api, latency, idle, relay and trickle, and to book for cost."`
 	Plots          string        `type:"path" placeholder:"DIR" help:"Write plots there: drain.svg of part backlog, latency.svg of part latency."`
 	JSON           bool          `name:"json" help:"Print JSON instead of a table."`
 }
@@ -43,6 +43,9 @@ func (*benchCmd) Help() string {
   scale     draining and consuming by the number of partitions, in Redis, a Redis
             Cluster, Kafka, and in Postgres alone
   cost      what a record costs: processor, bytes, at each step (Linux only)
+  relay     the streamer next to a relay as a team would write it: processor and WAL
+            of staging and draining, latency at common rates (Linux only)
+  trickle   what 10 records a second leave behind; wants --for=10m
 
 Everything is kept in a temporary directory and removed at the end; set TMPDIR if /tmp is not on the disk to be measured.`
 }
@@ -111,3 +114,11 @@ func (c *benchCmd) Run(ctx context.Context) error {
 	}
 	return err
 }
+
+// relayCmd is the plain relay of part relay.
+type relayCmd struct {
+	DatabaseURL string `required:"" env:"DATABASE_URL"`
+	RedisURL    string `required:"" env:"REDIS_URL"`
+}
+
+func (c *relayCmd) Run(ctx context.Context) error { return bench.Relay(ctx, c.DatabaseURL, c.RedisURL) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -62,6 +63,47 @@ func TestBenchScale(t *testing.T) {
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("it measures %q, want %q", names, want)
+	}
+}
+
+// TestBenchRelay measures little, for a short time, and gives every figure of the
+// streamer next to the plain relay's.
+func TestBenchRelay(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells what a process has used")
+	}
+	r := execute(t, nil, "bench", "relay", "trickle", "--records=2000", "--rounds=1", "--for=1s", "--json")
+	var report struct{ Figures []bench.Figure }
+	if err := json.Unmarshal([]byte(r.out), &report); err != nil || r.code != 0 {
+		t.Fatalf("%v, exit code %d\n%s%s", err, r.code, r.out, r.err)
+	}
+	figures := map[string]bench.Figure{}
+	for _, f := range report.Figures {
+		figures[f.Part+": "+f.Name] = f
+	}
+	// Those of the processor may be too little to be seen here.
+	for name, wanted := range map[string]string{
+		"relay: stage 2,000: Postgres, CPU":                 "plain relay; wanted: ratio ≤ 1.1",
+		"relay: drain 2,000: Postgres, CPU":                 "plain relay; wanted: ratio ≤ 0.9",
+		"relay: drain: Redis, CPU":                          "plain relay; wanted: ratio ≤ 1.2",
+		"relay: 100 records/s: the process, CPU":            "plain relay; wanted: ≤ 3 % of a core",
+		"relay: 1,000 records/s: the process, CPU":          "plain relay",
+		"trickle: 10 records/s: dead tuples at the end":     "none",
+		"trickle: 10 records/s: streamer, CPU":              "none",
+		"relay: stage and drain: WAL":                       "plain relay; wanted: ratio ≤ 1.0",
+		"relay: 100 records/s: from commit to Redis, p50":   "plain relay; wanted: ≤ 4 ms",
+		"relay: 1,000 records/s: from commit to Redis, p99": "plain relay",
+		"trickle: 10 records/s: WAL":                        "none",
+	} {
+		if f, ok := figures[name]; !ok || f.Limit != wanted {
+			t.Errorf("%s is next to %q, want %q", name, f.Limit, wanted)
+		}
+	}
+	for _, name := range []string{"relay: stage and drain: WAL", "relay: drain"} {
+		if f := figures[name]; !(f.Median > 0 && f.LimitMedian > 0) {
+			t.Errorf("%+v", f)
+		}
 	}
 }
 

@@ -66,7 +66,7 @@ func (s *screen) cutRedis() {
 }
 
 func (s *screen) consumers() {
-	const there = `SELECT count(*) FROM checkpoints WHERE name = 'consumer2'`
+	const there = `SELECT count(*) FROM unilog.checkpoints WHERE name = 'consumer2'`
 	s.click(`button[data-action="add-consumer"]`)
 	s.sees(`num('[data-station="consumer2"]') > 0`, `document.querySelector('`+row("consumer2")+`')`,
 		`data('#audit [data-consumer="consumer2"]', 'agrees') === 'true'`, `text('#verdict') === 'All 4 totals agree.'`)

@@ -136,9 +136,9 @@ func (s *screen) number(sql string) (n float64) {
 
 const (
 	sqlRides     = `SELECT count(*) FROM rides`
-	sqlPublished = `SELECT published_offset FROM log_partitions`
-	sqlApplied   = `SELECT "offset" FROM checkpoints WHERE name = 'consumer0'`
-	sqlStaged    = `SELECT count(*) FROM staged_log_records`
+	sqlPublished = `SELECT published_offset FROM unilog.partitions`
+	sqlApplied   = `SELECT "offset" FROM unilog.checkpoints WHERE name = 'consumer0'`
+	sqlStaged    = `SELECT count(*) FROM unilog.staged_records`
 )
 
 // goesOn sees that every figure grows, up to what the database has.
@@ -276,7 +276,7 @@ func (s *screen) killPostgres() {
 // hangPostgres keeps its answer back. A lock does that as well as a frozen server.
 func (s *screen) hangPostgres() {
 	err := pgx.BeginFunc(s.Context(), s.db, func(tx pgx.Tx) error {
-		_, err := tx.Exec(s.Context(), `LOCK TABLE log_partitions IN ACCESS EXCLUSIVE MODE`)
+		_, err := tx.Exec(s.Context(), `LOCK TABLE unilog.partitions IN ACCESS EXCLUSIVE MODE`)
 		if err == nil {
 			s.sees(`data('#now', 'level') === 'trouble'`, `text('#now').includes('Postgres cannot be read')`,
 				`text('[data-testid="badge-postgres"]') === 'cannot be read'`, `num('[data-station="published"]') > 0`)

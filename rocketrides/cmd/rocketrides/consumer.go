@@ -53,12 +53,12 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 		return err
 	}
 	defer cli.ClosePool(db)
-	stream, err := c.LogFlags.Open(ctx, p, db)
+	stream, err := c.LogFlags.Open(ctx, p, db, c.Schema)
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	if err := c.Examine(ctx, log, p, doctor.Consumer, db, stream); err != nil {
+	if err := c.Examine(ctx, log, p, doctor.Consumer, db, c.Schema, stream); err != nil {
 		return err
 	}
 
@@ -67,7 +67,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 	}
 	distances := &rides.Consumer{Name: c.Name, Logger: log}
 	cfg := consumer.Config{
-		Name: c.Name, DB: db, Archive: db, Log: stream, Logger: log,
+		Name: c.Name, DB: db, Archive: db, Schema: c.Schema, Log: stream, Logger: log,
 		Handler: distances.Handle, HandlerTimeout: handlerTimeout, ParkRejected: c.ParkRejected,
 		Hooks: consumer.Hooks{AfterCommit: distances.Report},
 	}
@@ -94,7 +94,7 @@ func (c *consumerCmd) register(ctx context.Context, log *slog.Logger, db *pgxpoo
 	if c.Bootstrap {
 		bounded, cancel := context.WithTimeout(ctx, bootstrapTimeout)
 		defer cancel()
-		created, err := rides.Audit.Bootstrap(bounded, db, c.Name)
+		created, err := rides.AuditIn(c.Schema).Bootstrap(bounded, db, c.Name)
 		if err != nil {
 			return cli.Unanswered(err, "see what holds it up, and start the consumer again")
 		}
@@ -104,7 +104,7 @@ func (c *consumerCmd) register(ctx context.Context, log *slog.Logger, db *pgxpoo
 	}
 	bounded, cancel := context.WithTimeout(ctx, handlerTimeout)
 	defer cancel()
-	if err := rides.Register(bounded, db, c.Name); err != nil && ctx.Err() == nil {
+	if err := rides.Register(bounded, db, c.Schema, c.Name); err != nil && ctx.Err() == nil {
 		return cli.Unanswered(err, "see what holds it up, and start the consumer again")
 	}
 	return nil

@@ -12,11 +12,11 @@ func TestLookingAfterConsumers(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
 	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2)`)
-	exec1(t, pool, `UPDATE log_partitions SET next_offset = 3, published_offset = 2`)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 2)`)
+	exec1(t, pool, `UPDATE unilog.partitions SET next_offset = 3, published_offset = 2`)
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('c', 0, 2)`)
 	exec1(t, pool, `INSERT INTO consumer_states (name, total_distance) VALUES ('c', 77)`)
-	exec1(t, pool, `INSERT INTO consumer_members (name, member, seen_at) VALUES ('c', gen_random_uuid(), now() - interval '1 h')`)
-	exec1(t, pool, `INSERT INTO consumer_leases (name, partition, member) VALUES ('c', 0, gen_random_uuid())`)
+	exec1(t, pool, `INSERT INTO unilog.members (name, member, seen_at) VALUES ('c', gen_random_uuid(), now() - interval '1 h')`)
+	exec1(t, pool, `INSERT INTO unilog.leases (name, partition, member) VALUES ('c', 0, gen_random_uuid())`)
 
 	says := func(want string, args ...string) {
 		t.Helper()
@@ -26,14 +26,14 @@ func TestLookingAfterConsumers(t *testing.T) {
 		}
 	}
 	// Hours, so that no minute that the test takes makes a difference.
-	exec1(t, pool, `UPDATE checkpoints SET updated_at = now() - interval '50 h'`)
+	exec1(t, pool, `UPDATE unilog.checkpoints SET updated_at = now() - interval '50 h'`)
 	says(`c 2 0 0\.0 0 50h\d+m\d+s ago`, "consumers", "list")
 	says(`c was at 77 m; corrected by -73\.5 m`, "reconcile", "c")
 	says(`c agreed already: its total is 3\.5 m`, "reconcile", "c")
 	says(`c 3\.50 3\.5 0 0 0 0 agrees`, "verify")
 	says("c is forgotten", "consumers", "forget", "c")
 	var left int
-	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM consumer_members) + (SELECT count(*) FROM consumer_leases)`).Scan(&left); err != nil || left > 0 {
+	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM unilog.members) + (SELECT count(*) FROM unilog.leases)`).Scan(&left); err != nil || left > 0 {
 		t.Errorf("%d members and leases are left, %v", left, err)
 	}
 	execute(t, env, "reconcile", "c").fails(t, 1, "no consumer c has registered")
@@ -44,11 +44,11 @@ func TestLookingAfterDeadLetters(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
 	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2), (4)`)
-	exec1(t, pool, `UPDATE log_partitions SET next_offset = 4, published_offset = 3`)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('c', 0, 3)`)
+	exec1(t, pool, `UPDATE unilog.partitions SET next_offset = 4, published_offset = 3`)
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('c', 0, 3)`)
 	exec1(t, pool, `INSERT INTO consumer_states (name, total_distance) VALUES ('c', 0)`)
 	exec1(t, pool, `
-		INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+		INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
 		SELECT 'c', 0, n, now(), 'create', 'ride', '', jsonb_build_object('distance', (ARRAY[1.50, 2, 4])[n]), '{}', 'no road' || E'\nstack'
 		FROM generate_series(1, 3) AS n`)
 	r := execute(t, env, "deadletters", "list")
@@ -72,10 +72,10 @@ func TestLookingAfterDeadLetters(t *testing.T) {
 func TestOtherProgramsConsumersAreRefused(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
-	exec1(t, pool, `UPDATE log_partitions SET next_offset = 6, published_offset = 5`)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition, "offset") VALUES ('billing', 0, 5)`)
+	exec1(t, pool, `UPDATE unilog.partitions SET next_offset = 6, published_offset = 5`)
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('billing', 0, 5)`)
 	exec1(t, pool, `
-		INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+		INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
 		VALUES ('billing', 0, 5, now(), 'send', 'invoice', '', '{}', '{}', 'no address')`)
 	for _, args := range [][]string{{"deadletters", "retry", "billing", "5"}, {"reconcile", "billing"}} {
 		r := execute(t, env, args...)
@@ -87,7 +87,7 @@ func TestOtherProgramsConsumersAreRefused(t *testing.T) {
 	env = append(env, "REDIS_URL="+testenv.SharedRedis(t), "STREAM_NAME="+testenv.StreamName(t), "ALLOW_UNSAFE=true")
 	execute(t, env, "consumer", "billing").fails(t, 1, "billing is no consumer of Rocket Rides")
 	var letters, states int
-	err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM consumer_states)`).Scan(&letters, &states)
+	err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM unilog.dead_letters), (SELECT count(*) FROM consumer_states)`).Scan(&letters, &states)
 	if err != nil || letters != 1 || states != 0 {
 		t.Errorf("there are %d dead letters and %d totals, %v; want 1 and none", letters, states, err)
 	}
@@ -101,7 +101,7 @@ func TestStatus(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.out, "log head   0") || !strings.Contains(r.out, "start one with `rocketrides streamer`") {
 		t.Errorf("status: %+v", r)
 	}
-	exec1(t, pool, `UPDATE log_partitions SET trouble = 'append to the log: no', troubled_at = now() - interval '400000 s'`)
+	exec1(t, pool, `UPDATE unilog.partitions SET trouble = 'append to the log: no', troubled_at = now() - interval '400000 s'`)
 	r = execute(t, with(testenv.SharedRedis(t)), "status")
 	if r.code != 0 || !strings.Contains(r.out, "- the streamer has failed for 40") || !strings.Contains(r.out, ": append to the log: no\n") {
 		t.Errorf("status of a streamer in trouble: %+v", r)

@@ -75,7 +75,7 @@ func TestDashboard(t *testing.T) {
 	events.Buffer(nil, 1<<20)
 	for len(wanted) > 0 && events.Scan() {
 		exec1(t, pool, `WITH ride AS (INSERT INTO rides (distance) VALUES (1.5) RETURNING id, distance)
-			INSERT INTO staged_log_records (action, object, data)
+			INSERT INTO unilog.staged_records (action, object, data)
 			SELECT 'create', 'ride', jsonb_build_object('id', id, 'distance', distance) FROM ride`)
 		for i, want := range wanted {
 			if strings.Contains(events.Text(), want) {

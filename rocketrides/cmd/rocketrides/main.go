@@ -32,6 +32,7 @@ type commands struct {
 	Reconcile reconcileCmd `cmd:"" help:"Repair the total of a consumer whose state was damaged."`
 	Torture   tortureCmd   `cmd:"" help:"Inject every fault under load and see that nothing is lost, doubled or reordered."`
 	Bench     benchCmd     `cmd:"" help:"Measure everything, next to what the servers can do at the most."`
+	Relay     relayCmd     `cmd:"" hidden:"" name:"plain-relay"`
 
 	Consumers   cli.Consumers  `cmd:"" help:"List or forget consumers."`
 	Log         cli.Log        `cmd:"" help:"Move the log to another place or engine."`
@@ -57,7 +58,10 @@ var program = &cli.Program{
 	Sets:        []migration.Set{rides.MigrationSet},
 	Roles:       rolesSQL,
 	WriterRole:  "api",
-	Audit:       &dashboard.Audit{Equation: rides.Audit, Count: `SELECT count(*) FROM rides`},
+	Audit: &dashboard.Audit{
+		Equation: rides.Audit, Count: `SELECT count(*) FROM rides`,
+		Own: `SELECT name FROM consumer_states`, // others may read the log, too
+	},
 	Words: dashboard.Words{
 		Title:   "Rocket Rides",
 		Promise: "Every jetpack ride that is booked reaches every consumer exactly once, whatever crashes on the way.",

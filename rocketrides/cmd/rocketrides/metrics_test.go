@@ -84,7 +84,7 @@ func TestMetrics(t *testing.T) {
 	}
 	consumer := startScraped(t, env, "consumer", "c", "--park-rejected")
 	consumer.until(map[string]float64{`unilog_records_applied_total{consumer="c"}`: gap + 1})
-	exec1(t, pool, `INSERT INTO staged_log_records (action, object, data) VALUES ('create', 'ride', '{"id": 0}')`) // is parked
+	exec1(t, pool, `INSERT INTO unilog.staged_records (action, object, data) VALUES ('create', 'ride', '{"id": 0}')`) // is parked
 	book(20)
 	simulator := startScraped(t, env, "simulator", "--rate=50", fmt.Sprintf("--port=%d", port))
 	simulator.says("created")

@@ -33,7 +33,7 @@ func TestMigrateFromSeveralProcessesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	var partitions int
-	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM log_partitions`).Scan(&partitions); err != nil || partitions != 1 {
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM unilog.partitions`).Scan(&partitions); err != nil || partitions != 1 {
 		t.Errorf("%d partitions, %v", partitions, err)
 	}
 }
@@ -46,7 +46,7 @@ func TestMigrateSQLIsTheWholeSchema(t *testing.T) {
 		t.Fatalf("migrate --sql: %+v", r)
 	}
 	exec1(t, pool, r.out)
-	exec1(t, pool, `SELECT FROM rides, staged_log_records, log_records, log_partitions, checkpoints, dead_letters, consumer_states`)
+	exec1(t, pool, `SELECT FROM rides, unilog.staged_records, unilog.records, unilog.partitions, unilog.checkpoints, unilog.dead_letters, consumer_states`)
 	// A database that was migrated by other means is taken for what it is.
 	if r := execute(t, env, "migrate"); r.code != 0 {
 		t.Errorf("migrate after --sql: %+v", r)
@@ -60,23 +60,20 @@ func TestProcessesRefuseAnotherSchema(t *testing.T) {
 	t.Parallel()
 	_, env := emptyDatabase(t)
 	newer, newerEnv := database(t)
-	exec1(t, newer, `INSERT INTO unilog_migrations (set_name, version, name) VALUES ('rides', 99999, 'newer')`)
+	exec1(t, newer, `INSERT INTO unilog.migrations (set_name, version, name) VALUES ('rides', 99999, 'newer')`)
 	for _, process := range [][]string{{"api"}, {"streamer"}, {"consumer", "c"}} {
-		execute(t, env, process...).fails(t, 1, "the tables are not there (unilog_log): run `rocketrides migrate`")
+		execute(t, env, process...).fails(t, 1, "the tables are not there (unilog_log, in schema unilog): run `rocketrides migrate`")
 		execute(t, newerEnv, process...).fails(t, 1, "run a newer program")
 	}
 }
 
-// A database of the first version keeps what it has.
+// A database of an earlier version keeps what it has.
 func TestMigrateUpgrades(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
-	exec1(t, pool, `ALTER TABLE log_partitions DROP COLUMN trouble, DROP COLUMN troubled_at, DROP COLUMN low_water, DROP COLUMN active`)
-	exec1(t, pool, `ALTER TABLE staged_log_records DROP CONSTRAINT staged_log_records_object_not_reserved`)
-	exec1(t, pool, `DROP FUNCTION wake_log_leader CASCADE`)
-	exec1(t, pool, `DROP TABLE log_places`)
-	exec1(t, pool, `DELETE FROM unilog_migrations WHERE set_name = 'unilog_log' AND version > 1`)
-	exec1(t, pool, `UPDATE log_partitions SET next_offset = 8, published_offset = 7`)
+	exec1(t, pool, `ALTER TABLE consumer_states DROP COLUMN partition, ADD PRIMARY KEY (name)`)
+	exec1(t, pool, `DELETE FROM unilog.migrations WHERE set_name = 'rides' AND version > 3`)
+	exec1(t, pool, `UPDATE unilog.partitions SET next_offset = 8, published_offset = 7`)
 	execute(t, env, "streamer").fails(t, 1, "migrate it first, by `rocketrides migrate`")
 	if r := execute(t, env, "migrate"); r.code != 0 {
 		t.Fatalf("migrate: %+v", r)

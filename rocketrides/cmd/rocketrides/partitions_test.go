@@ -24,13 +24,13 @@ func awaitStatus(t *testing.T, env []string, is func(*status.Status) bool) (s *s
 		t.Fatal(err)
 	}
 	defer cli.ClosePool(db)
-	log, err := cmds.Status.LogFlags.Open(t.Context(), program, db)
+	log, err := cmds.Status.LogFlags.Open(t.Context(), program, db, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
 	await.That(t, "the status", func() string {
-		if s, err = status.Read(t.Context(), db, log); err != nil {
+		if s, err = status.Read(t.Context(), db, "", log); err != nil {
 			t.Fatal(err)
 		}
 		if is(s) {

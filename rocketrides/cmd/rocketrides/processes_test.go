@@ -112,13 +112,13 @@ func TestProcesses(t *testing.T) {
 	api.says("api listens")
 
 	ride := `WITH ride AS (INSERT INTO rides (distance) VALUES (1.5) RETURNING id, distance)
-		INSERT INTO staged_log_records (action, object, data)
+		INSERT INTO unilog.staged_records (action, object, data)
 		SELECT 'create', 'ride', jsonb_build_object('id', id, 'distance', distance) FROM ride`
 	for i := range 20 { // each one a batch of its own, which fails or not
 		exec1(t, pool, ride)
 		consumer.says("consumed", fmt.Sprintf("total_distance=%d.%dm", 3*(i+1)/2, 3*(i+1)%2*5))
 	}
-	exec1(t, pool, `INSERT INTO staged_log_records (action, object, data) VALUES ('create', 'ride', '{"id": 0}')`)
+	exec1(t, pool, `INSERT INTO unilog.staged_records (action, object, data) VALUES ('create', 'ride', '{"id": 0}')`)
 	consumer.says("parked in dead_letters", "offset=21")
 
 	api.stop()

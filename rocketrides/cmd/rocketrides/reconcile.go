@@ -26,10 +26,10 @@ func (*reconcileCmd) Help() string {
 func (c *reconcileCmd) Run(ctx context.Context, p *cli.Program) error {
 	var was audit.Balance
 	err := c.Do(ctx, p, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
-		if err := rides.OwnConsumer(ctx, db, c.Name); err != nil {
+		if err := rides.OwnConsumer(ctx, db, c.Schema, c.Name); err != nil {
 			return err
 		}
-		was, err = rides.Audit.Reconcile(ctx, db, c.Name)
+		was, err = rides.AuditIn(c.Schema).Reconcile(ctx, db, c.Name)
 		return err
 	})
 	switch {

@@ -207,7 +207,7 @@ func (s *secrets) wrongURLs() {
 		p,
 	} {
 		commands.Go(func() error {
-			_, err := (&cli.LogFlags{RedisURL: u}).Open(s.Context(), program, db)
+			_, err := (&cli.LogFlags{RedisURL: u}).Open(s.Context(), program, db, "")
 			if err == nil {
 				s.Errorf("%s is taken", u)
 				return nil

@@ -59,7 +59,7 @@ func TestTerminatedUnderLoad(t *testing.T) {
 	streamer.says("published")
 	streamer.terminate()
 	var recorded int64
-	if err := s.pool.QueryRow(t.Context(), `SELECT published_offset FROM log_partitions`).Scan(&recorded); err != nil {
+	if err := s.pool.QueryRow(t.Context(), `SELECT published_offset FROM unilog.partitions`).Scan(&recorded); err != nil {
 		t.Fatal(err)
 	}
 	if head, err := s.log.Head(t.Context(), 0); err != nil || head.Offset != recorded {

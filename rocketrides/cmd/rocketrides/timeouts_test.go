@@ -44,19 +44,19 @@ var silences = []struct {
 	says    string
 	code    int
 }{
-	{"status", "staged_log_records", tooLong + "read the status", 1},
+	{"status", "staged_records", tooLong + "read the status", 1},
 	{"status --watch --json", "pg_stat_activity", tooLong + "read the status", 1},
 	{"consumers list", "dead_letters", tooLong + "read the status", 1},
 	{"consumers forget c", "FOR UPDATE", tooLong + "forget consumer c", 1},
-	{"deadletters list", "FROM dead_letters", tooLong + "read dead_letters", 1},
+	{"deadletters list", "FROM unilog.dead_letters", tooLong + "read dead_letters", 1},
 	{"deadletters retry c 1", "FOR UPDATE", tooLong + "offset 1: retry", 1},
-	{"deadletters discard c 1", "UPDATE dead_letters", tooLong + "offset 1: ", 1},
+	{"deadletters discard c 1", "UPDATE unilog.dead_letters", tooLong + "offset 1: ", 1},
 	{"verify", "truth", tooLong + "audit", 2},
 	{"verify --wait=1ms", "truth", tooLong + "audit", 2},
 	{"reconcile c", "FOR UPDATE", tooLong + "reconcile c", 1},
 	{"migrate", "to_regclass", tooLong + "migrate: ", 1},
 	{"migrate", "pg_advisory_xact_lock(", tooLong + "migrate: ", 1},
-	{"migrate", "CREATE TABLE checkpoints", tooLong + "migrate: unilog_consumer/00001_consumer.sql: ", 1},
+	{"migrate", "CREATE TABLE unilog.checkpoints", tooLong + "migrate: unilog_consumer/00001_consumer.sql: ", 1},
 	{"api --port=0", "to_regclass", atFirst, 1},
 	{"streamer", "to_regclass", atFirst, 1},
 	{"consumer c", "to_regclass", atFirst, 1},
@@ -137,7 +137,7 @@ func TestEveryCommandEndsWhenPostgresNeverAnswers(t *testing.T) {
 func TestEveryCommandEndsWhenPostgresFallsSilent(t *testing.T) {
 	t.Parallel()
 	pool, _ := database(t)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition) VALUES ('c', 0); INSERT INTO consumer_states (name, total_distance) VALUES ('c', 0)`)
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition) VALUES ('c', 0); INSERT INTO consumer_states (name, total_distance) VALUES ('c', 0)`)
 	redis := testenv.SharedRedis(t)
 	var commands sync.WaitGroup
 	for _, c := range silences {

@@ -144,7 +144,7 @@ func TestEverythingOverTLS(t *testing.T) {
 		succeeds(strings.Fields(command)...)
 	}
 	var epoch int
-	if err := db.QueryRow(t.Context(), `SELECT epoch FROM log_partitions`).Scan(&epoch); err != nil || epoch != 1 {
+	if err := db.QueryRow(t.Context(), `SELECT epoch FROM unilog.partitions`).Scan(&epoch); err != nil || epoch != 1 {
 		t.Errorf("the leader has lost its session: epoch %d, %v", epoch, err)
 	}
 	api.terminate()
@@ -154,22 +154,23 @@ func TestEverythingOverTLS(t *testing.T) {
 	}
 }
 
-// asleep waits until the leader is asleep, has been silent for as long as it may
+// asleep waits until the streamer is asleep, has been silent for as long as it may
 // be, and is asleep again.
 func asleep(t *testing.T, db *pgxpool.Pool) {
 	t.Helper()
 	last := func() (at *time.Time) {
-		// The locks with which the leader sleeps, and with which it leads.
+		// The lock with which the streamer that numbers sleeps.
 		err := db.QueryRow(t.Context(), `
-			SELECT max(state_change) FROM pg_stat_activity JOIN pg_locks AS sleep USING (pid) JOIN pg_locks AS lead USING (pid)
-			WHERE sleep.classid = 1970040680 AND sleep.mode = 'ExclusiveLock' AND sleep.granted AND lead.classid = 1970040679`).Scan(&at)
+			SELECT max(state_change) FROM pg_stat_activity JOIN pg_locks AS sleep USING (pid)
+			WHERE database = datid AND datname = current_database()
+				AND classid = 'unilog.staged_records'::regclass AND objid = 0 AND mode = 'ExclusiveLock' AND granted`).Scan(&at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return at
 	}
 	var before *time.Time
-	await.True(t, "the leader to sleep again", func() bool {
+	await.True(t, "the streamer to sleep again", func() bool {
 		after := last()
 		if before == nil {
 			before = after

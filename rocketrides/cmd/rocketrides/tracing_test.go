@@ -117,7 +117,7 @@ func TestTrace(t *testing.T) {
 			carried = fmt.Sprintf(`{"traceparent": "00-%s-%x-01"}`, traces[i], stage.SpanId)
 		}
 		var headers string
-		err := pool.QueryRow(t.Context(), `SELECT headers::text FROM log_records WHERE "offset" = $1`, i+1).Scan(&headers)
+		err := pool.QueryRow(t.Context(), `SELECT headers::text FROM unilog.records WHERE "offset" = $1`, i+1).Scan(&headers)
 		if err != nil || headers != carried {
 			t.Errorf("record %d has the headers %s, %v; want %s", i+1, headers, err, carried)
 		}
@@ -138,7 +138,7 @@ func TestTracesAreOff(t *testing.T) {
 			id := bookTraced(t, port, 1, "01")
 			api.terminate()
 			var headers string
-			err := pool.QueryRow(t.Context(), `SELECT headers::text FROM staged_log_records`).Scan(&headers)
+			err := pool.QueryRow(t.Context(), `SELECT coalesce(headers::text, '{}') FROM unilog.staged_records`).Scan(&headers)
 			if spans := collector.trace(id); err != nil || headers != "{}" || len(spans) != 0 {
 				t.Errorf("the record has the headers %s, %v; there are %d spans", headers, err, len(spans))
 			}

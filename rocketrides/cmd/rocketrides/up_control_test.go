@@ -150,14 +150,14 @@ func TestUpControl(t *testing.T) {
 		return n
 	}
 	const (
-		sqlHead       = `SELECT published_offset FROM log_partitions`
-		sqlCheckpoint = `SELECT "offset" FROM checkpoints WHERE name = 'consumer0'`
+		sqlHead       = `SELECT published_offset FROM unilog.partitions`
+		sqlCheckpoint = `SELECT "offset" FROM unilog.checkpoints WHERE name = 'consumer0'`
 	)
 
 	r.act("add-consumer", "", 0)
 	r.awaitLog("consumer1", "consumed")
 	r.act("remove-consumer", "consumer1", 0)
-	if n := number(`SELECT count(*) FROM checkpoints WHERE name = 'consumer1'`); n != 0 {
+	if n := number(`SELECT count(*) FROM unilog.checkpoints WHERE name = 'consumer1'`); n != 0 {
 		t.Fatal("consumer1 is removed, and not forgotten")
 	}
 

@@ -44,16 +44,16 @@ const postgresAlone = "postgres:"
 // prepare sees that the servers given are there, and migrates.
 func (c *upRun) prepare(ctx context.Context, databaseURL, _ string) error {
 	if c.RedisURL != "" || c.LogURL != "" && c.LogURL != postgresAlone {
-		stream, err := c.log().OpenAt(ctx, program, nil, "")
+		stream, err := c.log().OpenAt(ctx, program, nil, c.Schema, "")
 		if err != nil {
 			return err
 		}
 		stream.Close()
 	}
-	if err := migrateAll(ctx, databaseURL); err != nil {
+	c.database = cli.DatabaseFlags{DatabaseURL: databaseURL, Schema: c.Schema}
+	if err := c.database.Up(ctx, program, cli.MigrateTimeout); err != nil {
 		return err
 	}
-	c.database.DatabaseURL = databaseURL
 	if err := c.database.Repartition(ctx, c.logger, program, cli.MigrateTimeout, c.Partitions); err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (c *upRun) forget(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
 	defer cancel()
 	for {
-		err := c.ask(ctx, func(db *pgxpool.Pool) error { return rides.ForgetConsumer(ctx, db, name) })
+		err := c.ask(ctx, func(db *pgxpool.Pool) error { return rides.ForgetConsumer(ctx, db, c.Schema, name) })
 		switch {
 		case errors.Is(err, consumer.ErrUnknown):
 			return nil
@@ -117,12 +117,12 @@ func (c *upRun) emptyLog(ctx context.Context) error {
 	}
 	var partitions int
 	err := c.ask(ctx, func(db *pgxpool.Pool) error {
-		return db.QueryRow(ctx, `SELECT count(*) FROM log_partitions`).Scan(&partitions)
+		return db.QueryRow(ctx, c.Schema.SQL(`SELECT count(*) FROM unilog.partitions`)).Scan(&partitions)
 	})
 	if err != nil {
 		return err
 	}
-	stream, err := c.log().OpenAt(ctx, program, nil, "")
+	stream, err := c.log().OpenAt(ctx, program, nil, c.Schema, "")
 	if err != nil {
 		return err
 	}

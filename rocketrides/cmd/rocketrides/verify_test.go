@@ -14,11 +14,17 @@ func TestVerify(t *testing.T) {
 	// Half of the way is applied, half is staged.
 	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2)`)
 	exec1(t, pool, `INSERT INTO consumer_states (name, total_distance) VALUES ('c', 1.50)`)
-	exec1(t, pool, `INSERT INTO checkpoints (name, partition) VALUES ('c', 0)`)
-	exec1(t, pool, `INSERT INTO staged_log_records (action, object, data) VALUES ('create', 'ride', '{"id": 2, "distance": 2}')`)
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition) VALUES ('c', 0)`)
+	exec1(t, pool, `INSERT INTO unilog.staged_records (action, object, data) VALUES ('create', 'ride', '{"id": 2, "distance": 2}')`)
 	if r := execute(t, env, "verify"); r.code != 0 || !strings.Contains(r.out, "agrees") {
 		t.Errorf("verify: %+v", r)
 	}
+	// Another program's consumer, which keeps no total here, is not judged.
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition) VALUES ('mailer', 0)`)
+	if r := execute(t, env, "verify"); r.code != 0 || strings.Contains(r.out, "mailer") {
+		t.Errorf("verify beside another program's consumer: %+v", r)
+	}
+	execute(t, env, "verify", "mailer").fails(t, 1, "mailer has not registered")
 	execute(t, env, "verify", "c", "d", "--wait=1ms").fails(t, 1, "d has not registered")
 	execute(t, env, "verify", "--wait=1ms").fails(t, 1, "c has not caught up within 1ms: 1 records staged, 0 ahead of it")
 

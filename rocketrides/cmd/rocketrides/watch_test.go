@@ -158,7 +158,7 @@ func load(t *testing.T, pool *pgxpool.Pool) {
 		defer close(ended)
 		for tick := time.NewTicker(10 * time.Millisecond); ctx.Err() == nil; {
 			_, _ = pool.Exec(ctx, `WITH ride AS (INSERT INTO rides (distance) VALUES (1.5) RETURNING id, distance)
-				INSERT INTO staged_log_records (action, object, data)
+				INSERT INTO unilog.staged_records (action, object, data)
 				SELECT 'create', 'ride', jsonb_build_object('id', id, 'distance', distance) FROM ride`)
 			select {
 			case <-ctx.Done():

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/httpserver"
 )
 
@@ -29,6 +30,8 @@ type Database interface {
 type APIConfig struct {
 	// DB holds the rides. Required.
 	DB Database
+	// Schema is the one that the log's tables are in. Default [unilog.DefaultSchema].
+	Schema unilog.Schema
 	// Addr is where to listen, as host:port. Default "127.0.0.1:5005", which
 	// other machines cannot reach.
 	Addr string

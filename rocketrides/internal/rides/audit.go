@@ -1,6 +1,7 @@
 package rides
 
 import (
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/audit"
 )
 
@@ -14,4 +15,11 @@ var Audit = audit.Equation{
 	AddToTotal: `
 		INSERT INTO consumer_states AS s (name, total_distance) VALUES ($1, $2::text::numeric)
 		ON CONFLICT (name, partition) DO UPDATE SET total_distance = s.total_distance + excluded.total_distance`,
+}
+
+// AuditIn is [Audit] for the log in a schema.
+func AuditIn(schema unilog.Schema) audit.Equation {
+	a := Audit
+	a.Schema = schema
+	return a
 }

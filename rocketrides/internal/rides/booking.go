@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rocketrides/unilog"
 )
 
 const (
@@ -26,7 +28,8 @@ const (
 // booker books the rides that wait together with one statement. It has workers
 // only while there is something to do. It is safe for concurrent use.
 type booker struct {
-	db Database
+	db     Database
+	schema unilog.Schema
 	// timeout is how long a booking may take, from its arrival to its verdict.
 	timeout time.Duration
 	// farewell is what the server gets to say how a statement ended that it was told
@@ -256,7 +259,7 @@ func (b *booker) settle(bookings []*booking, verdicts []verdict, err error) {
 
 func newBooker(cfg *APIConfig) booker {
 	return booker{
-		db: cfg.DB, timeout: cfg.DBTimeout, farewell: min(cfg.DBTimeout/5, maxFarewell), patience: groupPatience, metrics: cfg.Metrics,
+		db: cfg.DB, schema: cfg.Schema, timeout: cfg.DBTimeout, farewell: min(cfg.DBTimeout/5, maxFarewell), patience: groupPatience, metrics: cfg.Metrics,
 		within: func(end time.Time) (context.Context, context.CancelFunc) {
 			return context.WithDeadline(context.Background(), end)
 		},

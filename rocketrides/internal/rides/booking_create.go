@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/unilog"
 )
 
 // create books rides with one statement. When ctx ends, the server is told to
@@ -30,7 +32,7 @@ func (b *booker) create(ctx context.Context, bookings []*booking) ([]verdict, er
 		canceler.HandleCancel(ctx)
 		close(canceling)
 	})
-	verdicts, err := createAll(context.WithoutCancel(ctx), conn.Conn(), orders)
+	verdicts, err := createAll(context.WithoutCancel(ctx), conn.Conn(), b.schema, orders)
 	if !stop() {
 		<-canceling
 		canceler.HandleUnwatchAfterCancel()
@@ -42,15 +44,15 @@ func (b *booker) create(ctx context.Context, bookings []*booking) ([]verdict, er
 }
 
 // createAll spares orders without claims and headers what the others need.
-func createAll(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, error) {
+func createAll(ctx context.Context, db *pgx.Conn, schema unilog.Schema, orders []order) ([]verdict, error) {
 	if slices.ContainsFunc(orders, func(o order) bool { return o.claim != nil || o.headers != nil }) {
-		return createOnce(ctx, db, orders)
+		return createOnce(ctx, db, schema, orders)
 	}
 	distances := make([]Distance, len(orders))
 	for i, o := range orders {
 		distances[i] = o.distance
 	}
-	rides, err := CreateRides(ctx, db, distances)
+	rides, err := CreateRides(ctx, db, schema, distances)
 	if err != nil {
 		return nil, err
 	}

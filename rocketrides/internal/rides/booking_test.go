@@ -92,7 +92,7 @@ func gather(a *API) (release func()) {
 func wantTransactions(t *testing.T, pool *pgxpool.Pool, want int) {
 	t.Helper()
 	var got int
-	err := pool.QueryRow(t.Context(), `SELECT count(DISTINCT r.xmin::text) FROM rides r JOIN staged_log_records s ON s.xmin = r.xmin`).Scan(&got)
+	err := pool.QueryRow(t.Context(), `SELECT count(DISTINCT r.xmin::text) FROM rides r JOIN unilog.staged_records s ON s.xmin = r.xmin`).Scan(&got)
 	if err != nil || got != want {
 		t.Errorf("%d transactions made the rides (%v), want %d", got, err, want)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
 )
 
@@ -16,9 +17,9 @@ const (
 	// Not for one that has begun: that is another program's.
 	sqlRegister = `
 INSERT INTO consumer_states (name, total_distance)
-SELECT $1, 0 WHERE NOT EXISTS (SELECT FROM checkpoints WHERE name = $1)
+SELECT $1, 0 WHERE NOT EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1)
 ON CONFLICT DO NOTHING`
-	sqlIsOwn       = `SELECT EXISTS (SELECT FROM consumer_states WHERE name = $1), EXISTS (SELECT FROM checkpoints WHERE name = $1)`
+	sqlIsOwn       = `SELECT EXISTS (SELECT FROM consumer_states WHERE name = $1), EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1)`
 	sqlForgetState = `DELETE FROM consumer_states WHERE name = $1`
 )
 
@@ -27,20 +28,20 @@ ON CONFLICT DO NOTHING`
 func Register(ctx context.Context, db interface {
 	Querier
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}, name string,
+}, schema unilog.Schema, name string,
 ) error {
-	if _, err := db.Exec(ctx, sqlRegister, name); err != nil {
+	if _, err := db.Exec(ctx, schema.SQL(sqlRegister), name); err != nil {
 		return fmt.Errorf("register consumer %s: %w", name, err)
 	}
-	return OwnConsumer(ctx, db, name)
+	return OwnConsumer(ctx, db, schema, name)
 }
 
 // OwnConsumer returns an error, which names the consumer, unless it is one of Rocket
 // Rides: what it makes of a record, only its own program knows. It returns
 // [consumer.ErrUnknown] for one that nobody knows.
-func OwnConsumer(ctx context.Context, db Querier, name string) error {
+func OwnConsumer(ctx context.Context, db Querier, schema unilog.Schema, name string) error {
 	var own, known bool
-	err := db.QueryRow(ctx, sqlIsOwn, name).Scan(&own, &known)
+	err := db.QueryRow(ctx, schema.SQL(sqlIsOwn), name).Scan(&own, &known)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look whose consumer %s is: %w", name, err)
@@ -56,10 +57,10 @@ func OwnConsumer(ctx context.Context, db Querier, name string) error {
 // [consumer.ErrUnknown] or [consumer.ErrRunning].
 func ForgetConsumer(ctx context.Context, db interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
-}, name string,
+}, schema unilog.Schema, name string,
 ) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if err := consumer.Forget(ctx, tx, name); err != nil {
+		if err := consumer.In(schema).Forget(ctx, tx, name); err != nil {
 			return err
 		}
 		return ForgetState(ctx, tx, name)

@@ -27,7 +27,7 @@ func TestKeysOutliveTheirHashing(t *testing.T) {
 	pool := testenv.Database(t, "rides_of_before", func(ctx context.Context, pool *pgxpool.Pool) error {
 		return migration.Up(ctx, pool, migration.Log, migration.Consumer, migration.Set{Name: MigrationSet.Name, FS: before})
 	})
-	if _, err := CreateRide(t.Context(), pool, mustParse(t, "12")); err != nil {
+	if _, err := CreateRide(t.Context(), pool, "", mustParse(t, "12")); err != nil {
 		t.Fatal(err)
 	}
 	_, err := pool.Exec(t.Context(), `

@@ -109,7 +109,7 @@ func wantRides(t *testing.T, pool *pgxpool.Pool, want int) {
 	t.Helper()
 	var rides, staged int
 	err := pool.QueryRow(t.Context(), `
-		SELECT (SELECT count(*) FROM rides), (SELECT count(*) FROM staged_log_records)`).Scan(&rides, &staged)
+		SELECT (SELECT count(*) FROM rides), (SELECT count(*) FROM unilog.staged_records)`).Scan(&rides, &staged)
 	if err != nil || rides != want || staged != want {
 		t.Errorf("%d rides and %d staged records (%v); want %d of each", rides, staged, err, want)
 	}

@@ -11,13 +11,13 @@ const (
 	// What is staged is reckoned by its first and last id: to count a million rows
 	// can take a second, and this takes none. It says too much by the ids of those who
 	// rolled back, and for a moment when a long transaction commits.
-	// Index: log_partitions_pkey, staged_log_records_pkey twice, above the low-water
-	// mark, below which there are only dead rows.
+	// Index: staged_records_pkey twice, above the low-water mark, below which there
+	// are only dead rows; partitions are some rows.
 	sqlBacklog = `
-SELECT (SELECT sum(next_offset - 1 - published_offset)::bigint FROM log_partitions) + coalesce(
-    (SELECT id FROM staged_log_records WHERE id > low_water ORDER BY id DESC LIMIT 1)
-    - (SELECT id FROM staged_log_records WHERE id > low_water ORDER BY id LIMIT 1) + 1, 0)
-FROM log_partitions WHERE partition = 0`
+SELECT (SELECT sum(next_offset - 1 - published_offset)::bigint FROM unilog.partitions) + coalesce(
+    (SELECT id FROM unilog.staged_records WHERE id > low_water ORDER BY id DESC LIMIT 1)
+    - (SELECT id FROM unilog.staged_records WHERE id > low_water ORDER BY id LIMIT 1) + 1, 0)
+FROM unilog.log`
 
 	// backlogPause is the time between two looks.
 	backlogPause = time.Second
@@ -47,7 +47,7 @@ func (a *API) lookAtBacklog(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, a.backlog.timeout)
 	defer cancel()
 	var records int64
-	err := a.cfg.DB.QueryRow(bounded, sqlBacklog).Scan(&records)
+	err := a.cfg.DB.QueryRow(bounded, a.cfg.Schema.SQL(sqlBacklog)).Scan(&records)
 	if err != nil && ctx.Err() != nil {
 		return
 	}

@@ -124,7 +124,7 @@ func TestStuckDatabaseShedsBookings(t *testing.T) {
 	wantRides(t, pool, len(held)+1)
 }
 
-const stageRows = `INSERT INTO staged_log_records (action, object, data) SELECT 'create', 'ride', '{}' FROM generate_series(1, $1)`
+const stageRows = `INSERT INTO unilog.staged_records (action, object, data) SELECT 'create', 'ride', '{}' FROM generate_series(1, $1)`
 
 // TestBacklogShedsBookings grows and shrinks the backlog.
 func TestBacklogShedsBookings(t *testing.T) {
@@ -152,26 +152,26 @@ func TestBacklogShedsBookings(t *testing.T) {
 	}
 	refuses(false, stageRows, 4)
 	refuses(true, stageRows, 1)
-	refuses(false, `DELETE FROM staged_log_records WHERE id = 1`)
+	refuses(false, `DELETE FROM unilog.staged_records WHERE id = 1`)
 	// What is numbered and not published counts as well.
-	refuses(true, `UPDATE log_partitions SET next_offset = 3, published_offset = 1`)
-	refuses(false, `DELETE FROM staged_log_records`)
-	refuses(true, `UPDATE log_partitions SET next_offset = 8`)
+	refuses(true, `UPDATE unilog.partitions SET next_offset = 3, published_offset = 1`)
+	refuses(false, `DELETE FROM unilog.staged_records`)
+	refuses(true, `UPDATE unilog.partitions SET next_offset = 8`)
 	// Partitions count together.
-	refuses(false, `UPDATE log_partitions SET published_offset = 5`)
-	refuses(true, `INSERT INTO log_partitions (partition, next_offset) VALUES (1, 5)`)
-	refuses(false, `DELETE FROM log_partitions WHERE partition = 1`)
-	refuses(true, `UPDATE log_partitions SET published_offset = 1`)
+	refuses(false, `UPDATE unilog.partitions SET published_offset = 5`)
+	refuses(true, `INSERT INTO unilog.partitions (partition, next_offset) VALUES (1, 5)`)
+	refuses(false, `DELETE FROM unilog.partitions WHERE partition = 1`)
+	refuses(true, `UPDATE unilog.partitions SET published_offset = 1`)
 	if n := strings.Count(log.String(), "bookings are refused"); n != 5 {
 		t.Errorf("logged %d times that bookings are refused, want 5:\n%s", n, log)
 	}
 	// When nobody knows, they are taken.
-	refuses(false, `ALTER TABLE log_partitions RENAME TO hidden`)
+	refuses(false, `ALTER TABLE unilog.partitions RENAME TO hidden`)
 	refuses(false, `SELECT`)
 	if n := strings.Count(log.String(), "the backlog is not known"); n != 1 {
 		t.Errorf("logged %d times that it is not known, want once:\n%s", n, log)
 	}
-	refuses(true, `ALTER TABLE hidden RENAME TO log_partitions`)
+	refuses(true, `ALTER TABLE unilog.hidden RENAME TO partitions`)
 }
 
 func TestBacklogIsWatched(t *testing.T) {
@@ -183,8 +183,8 @@ func TestBacklogIsWatched(t *testing.T) {
 		sql  string
 		over bool
 	}{
-		{`UPDATE log_partitions SET next_offset = 3`, true},
-		{`UPDATE log_partitions SET published_offset = 2`, false},
+		{`UPDATE unilog.partitions SET next_offset = 3`, true},
+		{`UPDATE unilog.partitions SET published_offset = 2`, false},
 	} {
 		if _, err := pool.Exec(t.Context(), change.sql); err != nil {
 			t.Fatal(err)
@@ -204,7 +204,7 @@ func TestBacklogIsReckonedByItsIndex(t *testing.T) {
 	}
 	for _, analyzed := range []bool{false, true} {
 		if analyzed {
-			if _, err := pool.Exec(t.Context(), `VACUUM ANALYZE staged_log_records`); err != nil {
+			if _, err := pool.Exec(t.Context(), `VACUUM ANALYZE unilog.staged_records`); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -214,7 +214,7 @@ func TestBacklogIsReckonedByItsIndex(t *testing.T) {
 		}
 		lines, err := pgx.CollectRows(found, pgx.RowTo[string])
 		plan := strings.Join(lines, "\n")
-		if err != nil || strings.Count(plan, "using staged_log_records_pkey") != 2 || regexp.MustCompile(`actual rows=([2-9]|\d\d)`).MatchString(plan) {
+		if err != nil || strings.Count(plan, "using staged_records_pkey") != 2 || regexp.MustCompile(`actual rows=([2-9]|\d\d)`).MatchString(plan) {
 			t.Errorf("analyzed %v: %v\n%s", analyzed, err, plan)
 		}
 	}

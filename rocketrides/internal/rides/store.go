@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/unilog"
 )
 
 const (
@@ -24,7 +26,7 @@ const (
 			ORDER BY n
 			RETURNING id, created_at, distance
 		), record AS (
-			INSERT INTO staged_log_records (action, object, key, data)
+			INSERT INTO unilog.staged_records (action, object, key, data)
 			SELECT '` + recordAction + `', '` + recordObject + `', id::text, jsonb_build_object('id', id, 'distance', distance)
 			FROM ride
 			ORDER BY ride.id -- a bare id would be the text above
@@ -74,19 +76,20 @@ type Querier interface {
 }
 
 // CreateRide is [CreateRides] for one.
-func CreateRide(ctx context.Context, db Writer, distance Distance) (Ride, error) {
-	rides, err := CreateRides(ctx, db, []Distance{distance})
+func CreateRide(ctx context.Context, db Writer, schema unilog.Schema, distance Distance) (Ride, error) {
+	rides, err := CreateRides(ctx, db, schema, []Distance{distance})
 	if err != nil {
 		return Ride{}, err
 	}
 	return rides[0], nil
 }
 
-// CreateRides writes rides and stages the records that tell of them, in one
+// CreateRides writes rides and stages the records that tell of them in the log of a
+// schema, in one
 // statement and in their order: all of it is there afterwards, or, after an
 // error, nothing. The exception is [ErrOutcomeUnknown]; even then, it is all or
 // nothing. On a transaction, it is there once that commits.
-func CreateRides(ctx context.Context, db Writer, distances []Distance) ([]Ride, error) {
+func CreateRides(ctx context.Context, db Writer, schema unilog.Schema, distances []Distance) ([]Ride, error) {
 	texts := make([]string, len(distances))
 	for i, d := range distances {
 		texts[i] = d.String()
@@ -96,7 +99,7 @@ func CreateRides(ctx context.Context, db Writer, distances []Distance) ([]Ride, 
 		return nil, fmt.Errorf("create rides: %w", err)
 	}
 	rides := make([]Ride, 0, len(distances))
-	rows, err := db.Query(ctx, insertRidesSQL, texts)
+	rows, err := db.Query(ctx, schema.SQL(insertRidesSQL), texts)
 	if err == nil {
 		var ride Ride
 		_, err = pgx.ForEachRow(rows, []any{&ride.ID, &ride.CreatedAt}, func() error {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rocketrides/unilog"
 )
 
 const (
@@ -54,8 +56,8 @@ const (
 		), booked AS MATERIALIZED ( -- not what a trigger has left out
 			SELECT n, key, fingerprint, headers, ride.* FROM ride JOIN fresh ON fresh.id = ride.id
 		), record AS (
-			INSERT INTO staged_log_records (action, object, key, data, headers)
-			SELECT '` + recordAction + `', '` + recordObject + `', id::text, jsonb_build_object('id', id, 'distance', distance), coalesce(headers::jsonb, '{}')
+			INSERT INTO unilog.staged_records (action, object, key, data, headers)
+			SELECT '` + recordAction + `', '` + recordObject + `', id::text, jsonb_build_object('id', id, 'distance', distance), headers::jsonb
 			FROM booked
 			ORDER BY booked.id -- a bare id would be the text above
 		), kept AS (
@@ -92,7 +94,7 @@ type verdict struct {
 
 // createOnce is [CreateRides] for orders of which some have claims or headers. The
 // verdicts are in the orders' order.
-func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, error) {
+func createOnce(ctx context.Context, db *pgx.Conn, schema unilog.Schema, orders []order) ([]verdict, error) {
 	var (
 		distances    = make([]string, len(orders))
 		locks        = make([]*int64, len(orders))
@@ -119,7 +121,7 @@ func createOnce(ctx context.Context, db *pgx.Conn, orders []order) ([]verdict, e
 	batch.Queue(noSeqScanSQL)
 	batch.Queue(lockKeysSQL, locks)
 	booked := 0
-	batch.Queue(insertOnceSQL, distances, keys, fingerprints, headers).Query(func(rows pgx.Rows) error {
+	batch.Queue(schema.SQL(insertOnceSQL), distances, keys, fingerprints, headers).Query(func(rows pgx.Rows) error {
 		var n int
 		var ride Ride
 		_, err := pgx.ForEachRow(rows, []any{&n, &ride.ID, &ride.CreatedAt}, func() error {

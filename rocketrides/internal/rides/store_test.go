@@ -1,17 +1,23 @@
 package rides
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/migration"
 )
 
 func mustParse(t *testing.T, s string) Distance {
@@ -27,7 +33,7 @@ func TestCreateRideWritesRideAndRecordInOneTransaction(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
 	for _, text := range []string{"123.0", "0", "1000000000", "0." + strings.Repeat("0", 29) + "1", "123456789.123456789012345678901234567890"} {
-		ride, err := CreateRide(t.Context(), pool, mustParse(t, text))
+		ride, err := CreateRide(t.Context(), pool, "", mustParse(t, text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +44,7 @@ func TestCreateRideWritesRideAndRecordInOneTransaction(t *testing.T) {
 		err = pool.QueryRow(t.Context(), `
 			SELECT r.xmin::text = s.xmin::text, s.data->>'distance' = r.distance::text,
 				r.distance::text, s.action, s.object, s.key, s.data::text
-			FROM rides r JOIN staged_log_records s ON s.key = r.id::text
+			FROM rides r JOIN unilog.staged_records s ON s.key = r.id::text
 			WHERE r.id = $1`, ride.ID).Scan(&together, &exact, &distance, &action, &object, &key, &data)
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +65,7 @@ func TestCreateRideRollback(t *testing.T) {
 	pool := newDatabase(t)
 	rollback := errors.New("rollback")
 	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
-		if _, err := CreateRide(t.Context(), tx, mustParse(t, "1")); err != nil {
+		if _, err := CreateRide(t.Context(), tx, "", mustParse(t, "1")); err != nil {
 			return err
 		}
 		return rollback
@@ -73,10 +79,10 @@ func TestCreateRideRollback(t *testing.T) {
 func TestCreateRideWithoutRecordIsNoRide(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
-	if _, err := pool.Exec(t.Context(), `ALTER TABLE staged_log_records ADD CHECK (key <> '1')`); err != nil {
+	if _, err := pool.Exec(t.Context(), `ALTER TABLE unilog.staged_records ADD CHECK (key <> '1')`); err != nil {
 		t.Fatal(err)
 	}
-	ride, err := CreateRide(t.Context(), pool, mustParse(t, "1"))
+	ride, err := CreateRide(t.Context(), pool, "", mustParse(t, "1"))
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || errors.Is(err, ErrOutcomeUnknown) {
 		t.Fatalf("created %+v, %v", ride, err)
@@ -95,7 +101,7 @@ func TestRidesAreStagedAsRecords(t *testing.T) {
 			distances = append(distances, mustParse(t, text))
 		}
 	}
-	rides, err := CreateRides(t.Context(), pool, distances)
+	rides, err := CreateRides(t.Context(), pool, "", distances)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,9 +120,9 @@ func TestRidesAreStagedAsRecords(t *testing.T) {
 	}
 	var same int
 	err = pool.QueryRow(t.Context(), `
-		SELECT count(*) FROM staged_log_records a JOIN staged_log_records b ON b.id = a.id + $1
-			AND (a.size, a.action, a.object, a.key, a.data::text, a.headers::text)
-			  = (b.size, b.action, b.object, b.key, b.data::text, b.headers::text)
+		SELECT count(*) FROM unilog.staged_records a JOIN unilog.staged_records b ON b.id = a.id + $1
+			AND (a.action, a.object, a.key, a.data::text, coalesce(a.headers::text, '{}'))
+			  = (b.action, b.object, b.key, b.data::text, coalesce(b.headers::text, '{}'))
 			JOIN rides ON rides.id::text = a.key AND rides.distance::text = a.data ->> 'distance'`, len(rides)).Scan(&same)
 	if err != nil || same != len(rides) {
 		t.Errorf("%d of %d rides are staged as their records are (%v)", same, len(rides), err)
@@ -168,5 +174,32 @@ func TestSchemaRefusesDistances(t *testing.T) {
 	// More places than the api takes, but a ride all the same.
 	if ride, err = RideByID(t.Context(), pool, ride.ID); err != nil || !strings.HasPrefix(ride.Distance.String(), "0.0000") {
 		t.Errorf("RideByID returned %+v, %v", ride, err)
+	}
+}
+
+// TestAnotherSchema books in a database whose log is in a schema of another name.
+func TestAnotherSchema(t *testing.T) {
+	t.Parallel()
+	pool := testenv.Database(t, "rides of another schema", func(ctx context.Context, pool *pgxpool.Pool) error {
+		return migration.In("other").Up(ctx, pool, migration.Log, migration.Consumer, MigrationSet)
+	})
+	api, log := newAPI(t, pool, func(c *APIConfig) { c.Schema, c.MaxBacklog = "other", 1 })
+	for _, w := range []*httptest.ResponseRecorder{postRide(api), postOnce(api, "1", "a key")} {
+		if w.Code != http.StatusCreated {
+			t.Errorf("it is answered %d %s", w.Code, w.Body)
+		}
+	}
+	var staged int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM other.staged_records`).Scan(&staged); err != nil || staged != 2 {
+		t.Errorf("%d are staged (%v), want 2", staged, err)
+	}
+	if api.lookAtBacklog(t.Context()); !api.backlog.over.Load() {
+		t.Errorf("the backlog is not seen:\n%s", log)
+	}
+	if err := Register(t.Context(), pool, "other", "c"); err != nil {
+		t.Error(err)
+	}
+	if err := OwnConsumer(t.Context(), pool, "other", "c"); err != nil {
+		t.Error(err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // TestDatabaseDown.
 func TestDatabaseDiskFull(t *testing.T) {
 	t.Parallel()
-	for _, table := range []string{"rides", "staged_log_records"} {
+	for _, table := range []string{"rides", "unilog.staged_records"} {
 		t.Run(table, func(t *testing.T) {
 			t.Parallel()
 			pool := newDatabase(t)

@@ -149,7 +149,7 @@ func (c *child) env() []string {
 	if strings.Contains(c.postgres.URL(), "?") {
 		separator = "&"
 	}
-	env := []string{"DATABASE_URL=" + c.postgres.URL() + separator + "application_name=" + c.name, "LOG_URL=" + c.logURL}
+	env := []string{"DATABASE_URL=" + c.postgres.URL() + separator + "application_name=" + c.name, "LOG_URL=" + c.logURL, "UNILOG_SCHEMA="}
 	if c.redis != nil {
 		env = append(env, "REDIS_URL="+c.redis.URL())
 	}

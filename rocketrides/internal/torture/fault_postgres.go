@@ -75,7 +75,7 @@ func readOnly(ctx context.Context, x *injection) error {
 }
 
 func lockTable(ctx context.Context, x *injection) error {
-	tables := []string{"rides", "staged_log_records", "log_partitions", "log_records", "checkpoints", "consumer_states"}
+	tables := []string{"rides", "unilog.staged_records", "unilog.log", "unilog.partitions", "unilog.batches", "unilog.checkpoints", "consumer_states"}
 	table := tables[x.random.IntN(len(tables))]
 	return x.within(ctx, x.lasting(2*time.Second), func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '1s'`); err != nil {
@@ -89,7 +89,7 @@ func lockTable(ctx context.Context, x *injection) error {
 
 func openSnapshot(ctx context.Context, x *injection) error {
 	return x.within(ctx, x.lasting(5*time.Second), func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM staged_log_records`)
+		_, err := tx.Exec(ctx, `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM unilog.staged_records`)
 		return err
 	}, false, x.begun)
 }
@@ -107,7 +107,7 @@ func openWriter(ctx context.Context, x *injection) error {
 			if err != nil {
 				return err
 			}
-			ride, err := rides.CreateRide(ctx, tx, distance)
+			ride, err := rides.CreateRide(ctx, tx, "", distance)
 			if err != nil {
 				return err
 			}

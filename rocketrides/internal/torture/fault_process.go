@@ -44,7 +44,7 @@ func signal(sig syscall.Signal, roles ...role) func(context.Context, *injection)
 
 // leader is the process that leads.
 func (x *injection) leader(ctx context.Context) (*child, error) {
-	status, err := status.Read(ctx, x.db, nil)
+	status, err := status.Read(ctx, x.db, "", nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotNow, err)
 	}

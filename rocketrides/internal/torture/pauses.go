@@ -44,11 +44,11 @@ type stop struct {
 	under  string
 }
 
-// Index: log_partitions and checkpoints are read whole.
+// Index: partitions and checkpoints are read whole.
 const sqlStanding = `
 SELECT c.name, p.partition, coalesce(k."offset", 0), p.next_offset - 1
-FROM log_partitions AS p CROSS JOIN unnest($1::text[]) AS c (name)
-LEFT JOIN checkpoints AS k ON k.name = c.name AND k.partition = p.partition`
+FROM unilog.partitions AS p CROSS JOIN unnest($1::text[]) AS c (name)
+LEFT JOIN unilog.checkpoints AS k ON k.name = c.name AND k.partition = p.partition`
 
 // run looks until ctx ends. While Postgres cannot be asked, nothing goes on.
 func (p *pauses) run(ctx context.Context, db *pgxpool.Pool, under func() string) {

@@ -202,7 +202,7 @@ func (t *torture) prepare(ctx context.Context, databaseURL, redisURL string) err
 	if err := t.startLog(ctx); err != nil {
 		return err
 	}
-	if t.log, err = logengine.At(ctx, cmp.Or(t.logURL, redisURL), stream, t.db); err != nil {
+	if t.log, err = logengine.At(ctx, logengine.Options{URL: cmp.Or(t.logURL, redisURL), Stream: stream, DB: t.db}); err != nil {
 		return err
 	}
 	if t.logURL == "" {

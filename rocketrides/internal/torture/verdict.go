@@ -100,7 +100,7 @@ func (t *torture) onceInTheLog(ctx context.Context) (string, bool, error) {
 	err := t.db.QueryRow(ctx, `
 		WITH logged AS (
 			SELECT (data ->> 'id')::bigint AS id, (data ->> 'distance')::numeric AS distance
-			FROM log_records WHERE object <> 'unilog' -- marks a change of the number of partitions
+			FROM unilog.records WHERE object <> 'unilog' -- marks a change of the number of partitions
 		), logged_ride AS (
 			SELECT id, count(*) AS times, min(distance) AS distance FROM logged GROUP BY id
 		)
@@ -114,16 +114,17 @@ func (t *torture) onceInTheLog(ctx context.Context) (string, bool, error) {
 func (t *torture) gapless(ctx context.Context) (string, bool, error) {
 	var records, partitions, gaps int64
 	err := t.db.QueryRow(ctx, `
-		SELECT sum(records)::bigint, count(*), count(*) FILTER (WHERE records <> next_offset - 1 OR first > 1 OR last >= next_offset)
-		FROM log_partitions AS p CROSS JOIN LATERAL (
-			SELECT count(*) AS records, min("offset") AS first, max("offset") AS last FROM log_records WHERE partition = p.partition
+		SELECT sum(records)::bigint, count(*), count(*) FILTER (WHERE records <> next_offset - 1 OR records <> offsets OR first > 1 OR last >= next_offset)
+		FROM unilog.partitions AS p CROSS JOIN LATERAL (
+			SELECT count(*) AS records, count(DISTINCT "offset") AS offsets, min("offset") AS first, max("offset") AS last
+			FROM unilog.records WHERE partition = p.partition
 		) AS r`).Scan(&records, &partitions, &gaps)
 	return fmt.Sprintf("%d records in %d partitions, %d of them with gaps", records, partitions, gaps), records > 0 && gaps == 0, err
 }
 
 // logIsTheEnd compares the log with the archive, entry by entry.
 func (t *torture) logIsTheEnd(ctx context.Context) (string, bool, error) {
-	rows, err := t.db.Query(ctx, `SELECT partition, next_offset - 1 FROM log_partitions ORDER BY partition`)
+	rows, err := t.db.Query(ctx, `SELECT partition, next_offset - 1 FROM unilog.partitions ORDER BY partition`)
 	if err != nil {
 		return "", false, err
 	}
@@ -188,7 +189,7 @@ func (t *torture) compare(ctx context.Context, partition int) (c compared, err e
 func (t *torture) archived(ctx context.Context, partition int, first, last int64) (map[int64]string, error) {
 	rows, err := t.db.Query(ctx, `
 		SELECT "offset", concat_ws(E'\n', action, object, key, headers, data)
-		FROM log_records WHERE partition = $1 AND "offset" BETWEEN $2 AND $3`, partition, first, last)
+		FROM unilog.records_between($1, $2, $3)`, partition, first-1, last)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +221,7 @@ func (t *torture) inOrder(ctx context.Context) (string, bool, error) {
 		byID[a.ID] = a
 	}
 	rows, err := t.db.Query(ctx, `
-		SELECT partition, (data ->> 'id')::bigint FROM log_records WHERE object <> 'unilog' ORDER BY partition, "offset"`)
+		SELECT partition, (data ->> 'id')::bigint FROM unilog.records WHERE object <> 'unilog' ORDER BY partition, "offset"`)
 	if err != nil {
 		return "", false, err
 	}
@@ -258,6 +259,6 @@ func (t *torture) totalsAreExact(ctx context.Context) (string, bool, error) {
 		kept = kept && b.Agrees && b.Total == b.Truth && b.Lag == 0 && b.Backlog == 0
 	}
 	var parked int
-	err = t.db.QueryRow(ctx, `SELECT count(*) FROM dead_letters`).Scan(&parked)
+	err = t.db.QueryRow(ctx, `SELECT count(*) FROM unilog.dead_letters`).Scan(&parked)
 	return says + fmt.Sprintf("%d parked", parked), kept && parked == 0, err
 }

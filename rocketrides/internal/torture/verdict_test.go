@@ -68,7 +68,7 @@ func settled(t *testing.T, partitions int) (s *torture, stream string, out *byte
 			t.Fatal(err)
 		}
 		ack.Sent = time.Now()
-		ride, err := rides.CreateRide(ctx, s.db, distance)
+		ride, err := rides.CreateRide(ctx, s.db, "", distance)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,6 +111,29 @@ func settled(t *testing.T, partitions int) (s *torture, stream string, out *byte
 	return s, stream, out
 }
 
+// removed is SQL that takes one record out of the archive.
+func removed(partition, offset int) string {
+	return fmt.Sprintf(`
+WITH whole AS (
+    DELETE FROM unilog.batches WHERE partition = %[1]d AND %[2]d BETWEEN first_offset AND last_offset
+    RETURNING *
+), parts AS (
+    SELECT w.*, p.first, p.last, (p.first - first_offset + 1)::integer AS lo, (p.last - first_offset + 1)::integer AS hi
+    FROM whole AS w CROSS JOIN LATERAL (VALUES (first_offset, %[2]d - 1), (%[2]d + 1, last_offset)) AS p (first, last)
+)
+INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers)
+SELECT partition, first, last, bytes, staged_at[lo:hi], action[lo:hi], object[lo:hi], key[lo:hi], data[lo:hi], headers[lo:hi]
+FROM parts WHERE first <= last`, partition, offset)
+}
+
+// changed is SQL that changes a column of one record in the archive. The new value is
+// made of the columns as they were.
+func changed(partition, offset int, column, value string) string {
+	return fmt.Sprintf(`
+UPDATE unilog.batches SET %[3]s[%[2]d - first_offset + 1] = (SELECT (%[4]s)::text FROM unilog.records_between(%[1]d, %[2]d - 1, %[2]d))
+WHERE partition = %[1]d AND %[2]d BETWEEN first_offset AND last_offset`, partition, offset, column, value)
+}
+
 // TestJudge breaks each promise, one at a time, and sees that this one is said
 // to be broken.
 func TestJudge(t *testing.T) {
@@ -126,23 +149,29 @@ func TestJudge(t *testing.T) {
 		damage func(*testing.T, *torture, string)
 		broken string
 	}{
-		"nothing":            {func(*testing.T, *torture, string) {}, ""},
-		"a ride is lost":     {sql(`DELETE FROM rides WHERE id = 3`), "every acknowledged ride is in the database: 9 of 10"},
-		"a ride is doubled":  {sql(`INSERT INTO rides (distance) VALUES (12.5)`), "11 rides of 10 keys"},
-		"another's answer":   {sql(`UPDATE idempotency_keys SET ride_id = 11 - ride_id WHERE ride_id IN (2, 9)`), "2 acknowledged with another's answer"},
-		"a record is lost":   {sql(`DELETE FROM log_records WHERE "offset" = 3`), "exactly once: 10 rides, 1 lost"},
-		"a gap":              {sql(`DELETE FROM log_records WHERE "offset" = 3`), "have no gaps: 9 records in 1 partitions, 1 of them with gaps"},
-		"a record twice":     {sql(`UPDATE log_records SET data = (SELECT data FROM log_records WHERE "offset" = 4) WHERE "offset" = 3`), "1 lost, 1 doubled"},
+		"nothing":           {func(*testing.T, *torture, string) {}, ""},
+		"a ride is lost":    {sql(`DELETE FROM rides WHERE id = 3`), "every acknowledged ride is in the database: 9 of 10"},
+		"a ride is doubled": {sql(`INSERT INTO rides (distance) VALUES (12.5)`), "11 rides of 10 keys"},
+		"another's answer":  {sql(`UPDATE idempotency_keys SET ride_id = 11 - ride_id WHERE ride_id IN (2, 9)`), "2 acknowledged with another's answer"},
+		"a record is lost":  {sql(removed(0, 3)), "exactly once: 10 rides, 1 lost"},
+		"a gap":             {sql(removed(0, 3)), "have no gaps: 9 records in 1 partitions, 1 of them with gaps"},
+		"an offset twice": {sql(removed(0, 3) + `;
+			INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers)
+			SELECT partition, "offset", "offset", 0, ARRAY[staged_at], ARRAY[action], ARRAY[object], ARRAY[key], ARRAY[data::text], ARRAY[headers::text]
+			FROM unilog.records WHERE "offset" = 4`), "10 records in 1 partitions, 1 of them with gaps"},
+		"a record twice":     {sql(changed(0, 3, "data", `(SELECT data FROM unilog.records_between(0, 3, 4))`)), "1 lost, 1 doubled"},
 		"another distance":   {sql(`UPDATE rides SET distance = 12.6 WHERE id = 3`), "every acknowledged ride is in the database: 9 of 10"},
-		"another record":     {sql(`UPDATE log_records SET data = data || '{"distance": 1}' WHERE "offset" = 3`), "0 lost, 0 doubled, 1 strange"},
-		"no distance":        {sql(`UPDATE log_records SET data = data - 'distance' WHERE "offset" = 3`), "0 lost, 0 doubled, 1 strange"},
-		"another action":     {sql(`UPDATE log_records SET action = 'update' WHERE "offset" = 3`), "1 differ from the archive"},
-		"an archive apart":   {sql(`UPDATE log_records SET data = data || '{"distance": 1}' WHERE "offset" = 3`), "1 differ from the archive"},
+		"another record":     {sql(changed(0, 3, "data", `data || '{"distance": 1}'`)), "0 lost, 0 doubled, 1 strange"},
+		"no distance":        {sql(changed(0, 3, "data", `data - 'distance'`)), "0 lost, 0 doubled, 1 strange"},
+		"another action":     {sql(changed(0, 3, "action", `'update'`)), "1 differ from the archive"},
+		"an archive apart":   {sql(changed(0, 3, "data", `data || '{"distance": 1}'`)), "1 differ from the archive"},
 		"a total apart":      {sql(`UPDATE consumer_states SET total_distance = 125.01 WHERE name = 'consumer1'`), "consumer1 125.01 of 125.0 m"},
-		"a consumer missing": {sql(`DELETE FROM consumer_states WHERE name = 'consumer1'; DELETE FROM checkpoints WHERE name = 'consumer1'`), "every consumer has the total"},
-		"a record parked": {sql(`INSERT INTO dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
-			SELECT 'consumer1', partition, "offset", staged_at, action, object, key, '{}', headers, '' FROM log_records WHERE "offset" = 3`), "1 parked"},
-		"another order": {sql(`UPDATE log_records SET data = data || jsonb_build_object('id', 11 - (data ->> 'id')::bigint)`), "9 out of order"},
+		"a consumer missing": {sql(`DELETE FROM consumer_states WHERE name = 'consumer1'; DELETE FROM unilog.checkpoints WHERE name = 'consumer1'`), "every consumer has the total"},
+		"a record parked": {sql(`INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
+			SELECT 'consumer1', partition, "offset", staged_at, action, object, key, '{}', headers, '' FROM unilog.records WHERE "offset" = 3`), "1 parked"},
+		"another order": {sql(`UPDATE unilog.batches SET data = ARRAY(
+			SELECT (r::jsonb || jsonb_build_object('id', 11 - (r::jsonb ->> 'id')::bigint))::text
+			FROM unnest(data) WITH ORDINALITY AS d (r, n) ORDER BY n)`), "9 out of order"},
 		"a hole in the stream": {func(t *testing.T, s *torture, stream string) {
 			if err := s.redis.Do(t.Context(), s.redis.B().Xdel().Key(stream).Id("9-0").Build()).Error(); err != nil {
 				t.Fatal(err)
@@ -194,11 +223,12 @@ func TestJudgePartitions(t *testing.T) {
 		broken string
 	}{
 		"nothing":          {},
-		"a gap":            {`DELETE FROM log_records WHERE partition = 1 AND "offset" = 2`, false, "9 records in 2 partitions, 1 of them with gaps"},
-		"an archive apart": {`UPDATE log_records SET action = 'update' WHERE partition = 1 AND "offset" = 2`, false, "1 differ from the archive"},
+		"a gap":            {removed(1, 2), false, "9 records in 2 partitions, 1 of them with gaps"},
+		"an archive apart": {changed(1, 2, "action", `'update'`), false, "1 differ from the archive"},
 		"another order": {`
-			UPDATE log_records AS l SET data = r.data FROM log_records AS r JOIN log_partitions USING (partition)
-			WHERE l.partition = 1 AND r.partition = 1 AND l."offset" = next_offset - r."offset"`, false, "out of order"},
+			UPDATE unilog.batches
+			SET data = (ARRAY(SELECT data::text FROM unilog.records WHERE partition = 1 ORDER BY "offset" DESC))[first_offset:last_offset]
+			WHERE partition = 1`, false, "out of order"},
 		"a stream cut off": {"", true, "1 of 2 partitions end elsewhere"},
 	} {
 		t.Run(name, func(t *testing.T) {

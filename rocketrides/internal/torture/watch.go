@@ -77,16 +77,19 @@ func (w *watch) run(ctx context.Context, db *pgxpool.Pool) error {
 
 // sqlProgress says how many records there are, and when that was staged at which
 // the last consumer stands, of all partitions. Index: checkpoints_pkey,
-// log_records_pkey.
+// batches_pkey.
 const sqlProgress = `
-SELECT (SELECT sum(next_offset - 1)::bigint FROM log_partitions),
+SELECT (SELECT sum(next_offset - 1)::bigint FROM unilog.partitions),
     coalesce(CASE WHEN bool_and(staged_at IS NOT NULL) THEN min(staged_at) END, 'epoch')
 FROM (
-    -- A join may read the whole archive.
-    SELECT (SELECT staged_at FROM log_records WHERE partition = k.partition AND "offset" = k."offset") AS staged_at
-    FROM log_partitions AS p CROSS JOIN unnest($1::text[]) AS c (name)
-    LEFT JOIN checkpoints AS k ON k.name = c.name AND k.partition = p.partition
-    WHERE p.active
+    SELECT (
+        SELECT b.staged_at[k."offset" - b.first_offset + 1]
+        FROM unilog.batches AS b WHERE b.partition = k.partition AND b.last_offset >= k."offset"
+        ORDER BY b.partition, b.last_offset LIMIT 1
+    ) AS staged_at
+    FROM unilog.partitions AS p CROSS JOIN unnest($1::text[]) AS c (name)
+    LEFT JOIN unilog.checkpoints AS k ON k.name = c.name AND k.partition = p.partition
+    WHERE p.partition < (SELECT partitions FROM unilog.log)
 ) AS standing`
 
 // look audits once, in one snapshot.

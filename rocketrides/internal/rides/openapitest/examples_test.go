@@ -173,7 +173,7 @@ func (x *examples) stall() {
 func (x *examples) fallBehind() {
 	x.Helper()
 	db := x.database()
-	x.exec(db, `UPDATE log_partitions SET next_offset = 10`)
+	x.exec(db, `UPDATE unilog.partitions SET next_offset = 10`)
 	api := x.newAPI(db, rides.APIConfig{MaxBacklog: 1})
 	ln, err := new(net.ListenConfig).Listen(x.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
