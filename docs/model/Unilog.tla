@@ -1,7 +1,8 @@
 ------------------------------- MODULE Unilog -------------------------------
 (* The way of a record: staged by a transaction, numbered, appended to the    *)
-(* log, applied by consumers; with everything that may fail in between. The   *)
-(* table in README.md says which code each action stands for.                 *)
+(* log, applied by consumers; with everything that may fail in between. There *)
+(* is one partition, and its leader numbers: Numbering.tla has it otherwise.  *)
+(* The table in README.md says which code each action stands for.             *)
 (*                                                                            *)
 (* A reply that is lost is the action and then a crash of who waited for it:  *)
 (* a streamer steps down after any error, and a consumer reads its checkpoint *)
@@ -27,7 +28,7 @@ BugGuard == Bug = "guard"    \* the checkpoint advances from wherever it is
 BugGap == Bug = "gap"        \* a consumer applies what it is given
 BugTrim == Bug = "trim"      \* the archive is trimmed without a look at the checkpoints
 BugEpoch == Bug = "epoch"    \* numbering does not compare epochs
-BugRecord == Bug = "record"  \* chunks are dropped before it is recorded that they are published
+BugRecord == Bug = "record"  \* batches are deleted before it is recorded that they are published
 BugReload == Bug = "reload"  \* a gap is fatal, even if another instance has long applied what is missing
 BugLook == Bug = "look"      \* a leader does not look where the log is when it has nothing to append
 ASSUME Bug \in {"none", "append", "guard", "gap", "trim", "epoch", "record", "reload", "look"}
@@ -47,13 +48,13 @@ VARIABLES
     \* Postgres, the writers' side
     tx,       \* of each staging id: "none", "open", "done" or "undone"
     before,   \* of each staging id: those committed when its transaction began
-    staged,   \* the visible rows of staged_log_records
-    arch,     \* log_records: offset -> staging id
-    cut,      \* the archive's chunks begin after this offset
-    next,     \* log_partitions.next_offset
-    dbPub,    \* log_partitions.published_offset
+    staged,   \* the visible rows of unilog.staged_records
+    arch,     \* unilog.batches: offset -> staging id
+    cut,      \* the archive begins after this offset
+    next,     \* unilog.partitions.next_offset
+    dbPub,    \* unilog.partitions.published_offset
     flushed,  \* what of it a crash of Postgres leaves
-    dbEpoch,  \* log_partitions.epoch
+    dbEpoch,  \* unilog.partitions.epoch
     lock,     \* who has the advisory lock
     hist,     \* a ghost: all that was ever numbered
     \* Redis: the stream and the leader's key
@@ -238,8 +239,8 @@ Needed(s) ==
     LET kept == {st[s].pub - Keep} \cup IF BugTrim THEN {} ELSE Range(ck)
     IN Max(0, Least(kept)) + 1
 
-\* The last offset that the log need not keep. A zombie may know of chunks that
-\* are no longer there.
+\* The last offset that the log need not keep. A zombie may know of batches
+\* that are no longer there.
 TrimTo(s) ==
     {Max(Max(Needed(s), st[s].pub - Excess), c + 1) - 1 : c \in IF Leads(s) THEN {cut} ELSE 0..cut}
 
@@ -267,9 +268,9 @@ Trim(s) ==
     /\ \E upTo \in TrimTo(s) : log' = Only(log, (upTo + 1)..N)
     /\ UNCHANGED <<writing, db, lock, head, logEpoch, by, st, consumption, faults>>
 
-\* A chunk of the archive is one record here, and its retention over at any time.
-\* What it held must be recorded as published: the next leader starts from there.
-\* Postgres flushes every commit that drops a table, and with it those before.
+\* A batch of the archive is one record here, and its retention over at any time.
+\* What it held must be recorded as published: the next leader starts from there. The
+\* deletion is flushed, and with it the commits before.
 Drop(s) ==
     /\ st[s].pc = "loop" /\ Leads(s) /\ (dbPub = st[s].pub \/ BugRecord)
     /\ cut + 1 < Needed(s)
