@@ -26,13 +26,23 @@ holds all writers, streamers and consumers
 holds instances two instances of a consumer apply everything in the end
 holds consumers two instances of a consumer
 holds writers commits in any order, and rollbacks
+holds forgetting numbering over a database that forgets acknowledged commits
+holds published everything is numbered and published in the end
+holds numbering numbering with a synchronous standby
 finds all append LogIsArchive append without compare
 finds all guard AppliedIsPrefix checkpoint without guard
 finds all gap AppliedIsPrefix reading past a gap
 finds all trim KeptForConsumers trimming the archive past a checkpoint
 finds all epoch NoFalseAlarm numbering without the epoch check
-finds streamers record NoFalseAlarm dropping chunks before recording that they are published
+finds streamers record NoFalseAlarm deleting batches before recording that they are published
 finds consumers reload NoFalseAlarm halting at a gap without reading the checkpoint again
+finds forgetting compare NeverTwice giving offsets without a look at the log
+finds forgetting term NeverTwice trusting the comparison of an earlier term
+finds forgetting fence NeverTwice comparing without shutting out the leaders before
+finds numbering early PublishedIsSafe handing batches over before the commit is acknowledged
+finds numbering confirm PublishedIsSafe publishing what is seen and not confirmed
+finds numbering order NeverTwice taking from the ring what is not next
+finds published drop AllPublished not reading the archive when the ring has lost a batch
 finds liveness look AllApplied not looking whether the log has lost its entries
 '
 
@@ -64,13 +74,17 @@ download() {
 		mvn -q -B "$plugin:copy" -Dartifact="$artifact" -DoutputDirectory="$temp") && genuine "$file"
 }
 
-# tlc CONFIG runs it with one thread: several checks run at once, each with modules
+# tlc CONFIG runs $config's module with one thread: several checks run at once, each with modules
 # of its own, which TLC unpacks and removes. They are too short for the optimizing
 # compiler to be worth its while.
 tlc() {
+	case $config in
+	numbering | forgetting | published) module=Numbering.tla ;;
+	*) module=Unilog.tla ;;
+	esac
 	started=$(date +%s)
 	java -XX:+UseSerialGC -XX:TieredStopAtLevel="$tier" -Xmx1g -Djava.io.tmpdir="$dir" -cp "$jar" tlc2.TLC -nowarning -workers 1 \
-		-metadir "$dir/states" -config "$1" Unilog.tla >"$dir/out" 2>&1 || :
+		-metadir "$dir/states" -config "$1" "$module" >"$dir/out" 2>&1 || :
 	seconds=$(($(date +%s) - started))
 	rm -rf "$dir/states"
 }
@@ -105,7 +119,7 @@ finds() {
 	sed "s/^    Bug = .*/    Bug = \"$bug\"/" "$config.cfg" >"$dir/bug.cfg"
 	tlc "$dir/bug.cfg"
 	case $property in
-	AllApplied) broken='^Error: Temporal properties were violated' ;;
+	AllApplied | AllPublished) broken='^Error: Temporal properties were violated' ;;
 	*) broken="^Error: Invariant $property is violated" ;;
 	esac
 	if ! grep -q "$broken" "$dir/out"; then
