@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// ErrStandby is returned by a streamer's RunOnce while another streamer leads.
+// ErrStandby is returned by a streamer's RunOnce while another streamer leads, or numbers.
 var ErrStandby = errors.New("unilog: another streamer leads")
 
 // ErrSimulated is what a simulated failure returns from a hook. Whoever sees it

@@ -34,11 +34,11 @@ func WithoutClock(cfg Config) Config {
 	return cfg
 }
 
-// Upkeep does what a streamer does once a second, and publishes a batch.
+// Upkeep does what a streamer does once a second or less often, and publishes a batch.
 func (s *Streamer) Upkeep(ctx context.Context) error {
-	s.upkeep.at = time.Time{}
+	s.upkeep.at, s.upkeep.looked = time.Time{}, time.Time{}
 	if s.numberer != nil {
-		s.numberer.upkeptAt = time.Time{}
+		s.numberer.upkeptAt, s.numberer.deletedAt = time.Time{}, time.Time{}
 	}
 	if s.reign != nil {
 		for _, l := range s.reign.all() {

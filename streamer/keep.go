@@ -17,6 +17,8 @@ import (
 type upkeep struct {
 	mu        sync.Mutex
 	at        time.Time
+	looked    time.Time       // when the database was last asked what is needed
+	published int64           // by all leaders together, then
 	complaint string          // the last failure, reported
 	expired   map[string]bool // consumers that nothing is kept for, reported
 	trimmed   map[int]trimmed
@@ -28,8 +30,12 @@ type trimmed struct {
 	upTo               int64
 }
 
-// trimAtOnce is how many partitions are trimmed at the same time.
-const trimAtOnce = 16
+const (
+	// trimAtOnce is how many partitions are trimmed at the same time.
+	trimAtOnce = 16
+	// seldom is how many upkeeps pass between two that do what is not urgent.
+	seldom = 10
+)
 
 // keep trims the log from time to time, until ctx ends. As long as there is nothing to
 // lead, it looks whether the log can be reached instead.
@@ -89,7 +95,17 @@ func (s *Streamer) keepOnce(ctx context.Context, r *reign) {
 	u.complaint = complaint
 }
 
+// trim seldom asks what is needed while nothing is published.
 func (s *Streamer) trim(ctx context.Context, r *reign) error {
+	published := int64(0)
+	for _, l := range r.all() {
+		published += l.published.Load()
+	}
+	u := &s.upkeep
+	if published == u.published && time.Since(u.looked) < seldom*s.cfg.upkeepPause {
+		return nil
+	}
+	u.published, u.looked = published, time.Now()
 	needs, err := s.cfg.rule().Look(ctx, s.cfg.DB)
 	if err != nil {
 		return err

@@ -101,7 +101,10 @@ func (n *numberer) upkeep(ctx context.Context) {
 	}))
 	note(n.low.sweep(ctx, n.cfg.DB, n.cfg.Schema))
 	note(n.merge(ctx))
-	note(n.deleteOld(ctx))
+	if time.Since(n.deletedAt) >= seldom*n.cfg.upkeepPause {
+		n.deletedAt = time.Now()
+		note(n.deleteOld(ctx))
+	}
 	if complaint != "" && complaint != n.complaint {
 		n.log.Warn("upkeep failed: records are numbered all the same", "err", complaint)
 	}

@@ -28,7 +28,7 @@ WHERE EXISTS (
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND classid = 'unilog.staged_records'::regclass AND objid = 2
 )
-RETURNING epoch, partitions, low_water, pg_notify('unilog:numbered', ''),
+RETURNING epoch, low_water, pg_notify('unilog:numbered', ''),
     -- A transaction that has notified cannot be prepared.
     current_setting('max_prepared_transactions')::int = 0 AND EXISTS (
         SELECT FROM pg_trigger WHERE tgrelid = 'unilog.staged_records'::regclass
@@ -69,7 +69,8 @@ type numberer struct {
 	merging   map[int]merging // small batches at the end of each partition
 	toMerge   []merging
 	upkeptAt  time.Time
-	complaint string // the last failure of the upkeep, reported
+	deletedAt time.Time // when the archive was last looked through for what nobody needs
+	complaint string    // the last failure of the upkeep, reported
 }
 
 // beginNumbering begins a term of the streamer that numbers, whose lock the elector's
@@ -93,7 +94,6 @@ func (r *reign) beginNumbering(ctx context.Context, part *part) (*numberer, erro
 }
 
 func (n *numberer) begin(ctx context.Context, elected uint32) error {
-	var partitions int
 	var low int64
 	err := n.session.commit(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, n.cfg.Schema.SQL(sqlListenStaged)); err != nil {
@@ -103,7 +103,7 @@ func (n *numberer) begin(ctx context.Context, elected uint32) error {
 		batch.Queue(n.cfg.Schema.SQL(locks.SQLNumbering)) // after what the one before is doing
 		batch.Queue(n.cfg.Schema.SQL(sqlBeginNumbering), elected).QueryRow(func(row pgx.Row) error {
 			var notified any
-			return row.Scan(&n.epoch, &partitions, &low, &notified, &n.wakes)
+			return row.Scan(&n.epoch, &low, &notified, &n.wakes)
 		})
 		return conn.SendBatch(ctx, batch).Close()
 	})

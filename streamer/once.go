@@ -16,7 +16,7 @@ import (
 // and publishes a batch of each partition. The database learns of it from the next call,
 // which numbers a batch or finds none. It returns the number of records that it
 // published, 0 if there was nothing to do, and [unilog.ErrStandby] if other streamers
-// lead all partitions.
+// lead all partitions, or if there is nothing to publish and another one numbers.
 //
 // After any error, RunOnce may be called again: what was numbered is published
 // exactly once in the end.
@@ -99,6 +99,9 @@ func (s *Streamer) once(ctx context.Context, wasIdle bool) (total int, err error
 		err = r.record(ctx)
 	}
 	s.keepOnce(ctx, r)
+	if err == nil && total == 0 && s.numberer == nil {
+		err = unilog.ErrStandby // what is staged is up to another one
+	}
 	return total, err
 }
 
@@ -116,17 +119,23 @@ func (s *Streamer) compareAnew(ctx context.Context) error {
 	return nil
 }
 
-// depose ends the term of a leader that has failed. Who leads nothing any more does not
-// number, either.
+// depose ends the term of a leader that has failed.
 func (s *Streamer) depose(ctx context.Context, l *leader, err error) error {
 	s.reign.retire(l)
-	if s.numberer != nil && len(s.reign.all()) == 0 {
-		s.dropNumberer()
-		if err := s.reign.exec(context.WithoutCancel(ctx), sqlEndNumberer); err != nil {
-			s.log.Debug("the session was lost, and its locks with it", "err", err)
-		}
-	}
+	s.leaveNumbering(ctx)
 	return s.give(ctx, ended{l.partition, err})
+}
+
+// leaveNumbering lets another streamer number, after a failure, if this one leads nothing:
+// who calls RunOnce may not call it again soon.
+func (s *Streamer) leaveNumbering(ctx context.Context) {
+	if s.numberer == nil || s.reign.leads() > 0 {
+		return
+	}
+	s.dropNumberer()
+	if err := s.reign.exec(context.WithoutCancel(ctx), sqlEndNumberer); err != nil {
+		s.log.Debug("the session was lost, and its locks with it", "err", err)
+	}
 }
 
 // takeNumbering numbers from now on, if nobody does.
@@ -164,6 +173,9 @@ func (s *Streamer) takeLeads(ctx context.Context, saw seen) error {
 			continue
 		}
 		s.reign.add(l)
+	}
+	if failure != nil {
+		s.leaveNumbering(ctx)
 	}
 	return failure
 }

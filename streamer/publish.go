@@ -129,12 +129,7 @@ const appendBytes = 1 << 20
 func fit(entries []unilog.Entry, most int) int {
 	size := 0
 	for i := range entries {
-		e := &entries[i]
-		size += len(e.Data) + len(e.Key) + len(e.Action) + len(e.Object)
-		for name, value := range e.Headers {
-			size += len(name) + len(value)
-		}
-		if size > most && i > 0 {
+		if size += entries[i].Size(); size > most && i > 0 {
 			return i
 		}
 	}

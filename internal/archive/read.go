@@ -48,7 +48,7 @@ type Reader interface {
 
 // BatchBytes bounds what a process holds of a batch: a batch ends with the
 // record that passes it.
-const BatchBytes = 4 << 20
+const BatchBytes = unilog.ReadBytes
 
 // Read returns entries of a partition after one offset, up to another, in order: up to
 // limit of them, and fewer if they are large. If the archive begins later, so do they.
