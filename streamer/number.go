@@ -13,6 +13,20 @@ const sqlPartition = `
             ELSE ('x' || encode(substr(sha256(convert_to(r.key, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint
         END % (SELECT n FROM status)`
 
+// sqlOldest selects what may be numbered next, with the places in the table and the
+// sizes. Of what is longer than 2,000 bytes, as it is stored, the text may be much longer.
+const sqlOldest = `
+    SELECT o.ctid AS place, o.id, octet_length(o.action) + octet_length(o.object) + octet_length(o.key) +
+        CASE WHEN pg_column_size(o.data) < 2000 THEN pg_column_size(o.data) ELSE octet_length(o.data::text) END
+        + coalesce(octet_length(o.headers::text), 0) AS size
+    FROM unilog.staged_records AS o
+    WHERE o.id > $4 AND o.id <= $5 AND (
+        (SELECT compared = n FROM status)
+        OR {partition of o} IN (SELECT partition FROM heads)
+    )
+    ORDER BY o.id
+    LIMIT $2`
+
 // sqlNumber moves the oldest visible rows whose ids lie after $4 and up to $5 from the
 // staging table to the archive and gives them the next offsets, for all partitions. It
 // is one statement, and so has one snapshot: a row that it does not see it does not
@@ -22,15 +36,16 @@ const sqlPartition = `
 // With another epoch in the log's row nothing is deleted: status is then empty. Nor is a
 // record of a partition whose head was not compared with the log in this term. What is
 // deleted is what was selected, by its place in the table, which is quicker than by its
-// id; what is inserted is what was deleted. At most about $2 rows and $3 bytes.
+// id; what is inserted is what was deleted. At most about $2 rows and $3 bytes: where all
+// together have less, as they nearly always have, there is no need to add them up one by one.
 //
 // It returns a row for each batch, with the entries of those partitions that are in $6,
 // or one row if there is none. On the way it records how far the log goes ($7, $8),
 // which saves a transaction. Who listens hears of it when it is committed, if $9 says so.
 //
 // Index: staged_records_pkey, partitions_pkey.
-var sqlNumber = strings.NewReplacer("{partition of o}", strings.ReplaceAll(sqlPartition, "r.", "o."),
-	"{partition of s}", strings.ReplaceAll(sqlPartition, "r.", "s.")).Replace(`
+var sqlNumber = strings.NewReplacer("{partition of s}", strings.ReplaceAll(sqlPartition, "r.", "s."),
+	"{oldest}", strings.ReplaceAll(sqlOldest, "{partition of o}", strings.ReplaceAll(sqlPartition, "r.", "o."))).Replace(`
 WITH status AS MATERIALIZED (
     SELECT l.partitions AS n, (
         SELECT count(*) FROM unilog.partitions AS p WHERE p.partition < l.partitions AND p.compared = l.epoch
@@ -42,24 +57,18 @@ WITH status AS MATERIALIZED (
     WHERE p.partition < status.n AND p.compared = $1
 ), moved AS (
     DELETE FROM unilog.staged_records AS s
-    WHERE s.ctid = ANY (ARRAY(
-        SELECT place FROM (
-            SELECT o.ctid AS place, sum(
-                -- What is longer may be compressed, and its text much longer.
-                octet_length(o.action) + octet_length(o.object) + octet_length(o.key) +
-                CASE WHEN pg_column_size(o.data) < 2000 THEN pg_column_size(o.data) ELSE octet_length(o.data::text) END
-                + coalesce(octet_length(o.headers::text), 0)
-            ) OVER (ORDER BY o.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-            FROM unilog.staged_records AS o
-            WHERE o.id > $4 AND o.id <= $5 AND (
-                (SELECT compared = n FROM status)
-                OR {partition of o} IN (SELECT partition FROM heads)
+    WHERE s.ctid = ANY ((
+        SELECT CASE WHEN coalesce(sum(size), 0) < $3 THEN array_agg(place)
+            ELSE ARRAY(
+                SELECT place FROM (
+                    SELECT place, sum(size) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                    FROM ({oldest}) AS o
+                ) AS o
+                WHERE coalesce(before, 0) < $3
             )
-            ORDER BY o.id
-            LIMIT $2
-        ) AS oldest
-        WHERE coalesce(before, 0) < $3
-    ))
+        END
+        FROM ({oldest}) AS o
+    )::tid[])
     RETURNING s.id, s.staged_at, s.action, s.object, s.key, s.data::text AS data,
         coalesce(s.headers::text, '{}') AS headers, {partition of s} AS partition
 ), gathered AS (
