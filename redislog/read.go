@@ -19,40 +19,73 @@ var readLua string
 var readScript = rueidis.NewLuaScript(readLua)
 
 // A stream is asked by number, and the sizes of its entries are known only when they
-// have come. So the first page is small. The next ones are as large as is safe: Redis
+// have come. So a first page is small. The next ones are as large as is safe: Redis
 // is asked how far the log goes and where its last large entry is, and what lies
-// between is small.
+// between is small. The next read need not ask again.
 const (
 	firstPage = 8 // of the largest entries, twice unilog.ReadBytes
 	largePage = unilog.ReadBytes / largeEntry
+	// smallPage is of entries that are small. If they were tiny, and grow to nearly large
+	// ones, a page has four times unilog.ReadBytes.
+	smallPage = 4 * largePage
 )
+
+// small is a stretch of a partition that has no large entry. What an offset has does not
+// change, so it stays true.
+type small struct {
+	after, upTo int64
+	average     int // bytes an entry, of those that were read last
+}
+
+// holds says whether the entry after an offset is one of the stretch.
+func (s small) holds(after int64) bool { return s.after <= after && after < s.upTo }
+
+// page is how many entries after an offset have about so many bytes.
+func (s small) page(after int64, bytes int) int {
+	return int(min(smallPage, int64(bytes/max(1, s.average)+1), s.upTo-after))
+}
 
 // Read implements [unilog.Log] by XREAD, which blocks if wait is positive.
 func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
+	l.mu.Lock()
+	known := l.small[partition]
+	l.mu.Unlock()
 	ask := min(limit, firstPage)
+	if known.holds(after.Offset) {
+		ask = min(limit, known.page(after.Offset, unilog.ReadBytes))
+	}
 	entries, err := l.readPage(ctx, nil, partition, after.Offset, ask, wait)
 	size := 0
 	entries = upToBytes(entries, 0, &size)
-	if err != nil || len(entries) < ask || len(entries) == limit || size >= unilog.ReadBytes {
+	if err != nil || len(entries) < ask {
 		return entries, err
 	}
-	state, err := l.look(ctx, partition)
-	for err == nil && len(entries) < limit && size < unilog.ReadBytes {
+	for looked := false; len(entries) < limit && size < unilog.ReadBytes; {
 		before, last := len(entries), entries[len(entries)-1].Offset
-		entries = slices.Grow(entries, min(limit-before, 8*largePage)) // there is more
-		// As many as fill the rest, if they are like those before them.
-		ask := min(limit-before, largePage, (unilog.ReadBytes-size)*before/size+1)
-		if last < state.large {
+		if !looked && !known.holds(last) {
+			state, err := l.look(ctx, partition)
+			if err != nil {
+				break // the next read meets it again
+			}
+			looked, known = true, small{after: state.large, upTo: state.head.Offset}
+		}
+		known.average = size / before
+		if last < known.after {
+			ask = min(limit-before, largePage, (unilog.ReadBytes-size)*before/size+1)
 			entries, err = l.readSized(ctx, entries, partition, last, ask, unilog.ReadBytes-size)
-		} else if ask = int(min(int64(ask), state.head.Offset-last)); ask > 0 {
+		} else if ask = min(limit-before, known.page(last, unilog.ReadBytes-size)); ask > 0 {
+			entries = slices.Grow(entries, min(limit-before, smallPage))
 			entries, err = l.readPage(ctx, entries, partition, last, ask, 0)
 		}
-		if len(entries) == before {
+		if err != nil || len(entries) == before {
 			break
 		}
 		entries = upToBytes(entries, before, &size)
 	}
-	return entries, nil // if there is an error, the next read meets it again
+	l.mu.Lock()
+	l.small[partition] = known
+	l.mu.Unlock()
+	return entries, nil
 }
 
 // upToBytes adds the sizes of the entries from an index on to size, and cuts off what

@@ -17,7 +17,8 @@ import (
 // or not the leader's key tells of the large ones.
 func TestReadAsksForLittle(t *testing.T) {
 	t.Parallel()
-	f := open(t, testenv.Redis(t).URL())
+	url := testenv.Redis(t).URL()
+	f := open(t, url)
 	term := unilog.Term{LogID: "a", Epoch: 1, Partitions: 1}
 	if _, err := f.log.Claim(t.Context(), term); err != nil {
 		t.Fatal(err)
@@ -50,9 +51,15 @@ func TestReadAsksForLittle(t *testing.T) {
 	append(1, 400, 10)
 	append(401, 440, size)
 	append(441, 500, 10)
-	for _, known := range []string{"told by the leader", "unknown"} {
+	for _, known := range []string{"told by the leader", "known from before", "unknown"} {
 		if known == "unknown" {
 			f.command("HDEL", "{"+f.stream+"}:leader", "large")
+			forgetful, err := redislog.Open(t.Context(), url, f.stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(forgetful.Close)
+			f.log = forgetful
 		}
 		for _, after := range []int64{0, 200, 395, 400, 430, 440} {
 			before := sent()
@@ -67,6 +74,48 @@ func TestReadAsksForLittle(t *testing.T) {
 				t.Errorf("%s: a read after %d ends at %d", known, after, last)
 			}
 		}
+	}
+}
+
+// TestReadAsksSeldom reads a log of small entries, and counts what Redis is asked.
+func TestReadAsksSeldom(t *testing.T) {
+	t.Parallel()
+	f := open(t, testenv.Redis(t).URL())
+	term := unilog.Term{LogID: "a", Epoch: 1, Partitions: 1}
+	if _, err := f.log.Claim(t.Context(), term); err != nil {
+		t.Fatal(err)
+	}
+	const limit, reads = 1000, 10
+	var all []unilog.Entry
+	for offset := int64(1); offset <= limit*reads; offset++ {
+		all = append(all, entry(offset))
+	}
+	if err := f.append(all...); err != nil {
+		t.Fatal(err)
+	}
+	f.command("CONFIG", "RESETSTAT")
+	for after := int64(0); after < limit*reads; after += limit {
+		if read, err := f.log.Read(t.Context(), 0, unilog.Cursor{Offset: after}, limit, 0); err != nil || len(read) != limit {
+			t.Fatal(len(read), err)
+		}
+	}
+	info, err := f.command("INFO", "commandstats").ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for _, name := range []string{"xread", "evalsha"} {
+		_, rest, _ := strings.Cut(info, "cmdstat_"+name+":calls=")
+		number, _, _ := strings.Cut(rest, ",")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			t.Fatalf("%s: %v of %s", name, err, info)
+		}
+		asked += n
+	}
+	// A page of each read; the first one begins with a small page and a look.
+	if asked != reads+2 {
+		t.Errorf("%d reads asked Redis %d times", reads, asked)
 	}
 }
 

@@ -59,6 +59,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -75,6 +76,9 @@ type Log struct {
 	client rueidis.Client
 	lines  *lines
 	stream string
+
+	mu    sync.Mutex
+	small map[int]small // by partition, what is known of the sizes of entries
 }
 
 var (
@@ -138,7 +142,7 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 		client.Close()
 		return nil, errors.New("redislog: the Redis URL is of a cluster, but the Redis there is not part of one: let it begin with redis:// or rediss://")
 	}
-	l := &Log{client: client, lines: lines, stream: stream}
+	l := &Log{client: client, lines: lines, stream: stream, small: map[int]small{}}
 	if err := l.Ping(ctx); err != nil {
 		client.Close()
 		return nil, err
