@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -193,26 +194,35 @@ func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
 }
 
 // TestLeaderSilentAtAnyMessageIsReplaced lets a streamer fall silent before its
-// first message to Postgres, then before its second, and so on. Nothing heals.
+// first message to Postgres, another before its second, and so on. Nothing heals.
 func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 	t.Parallel()
-	n := world.SetupNetwork(t)
-	met, commits := 0, 0
-	for ; ; met++ {
-		n.Commit("1")
-		commits++
-		if !fallSilentAt(n, met+1) {
-			break
-		}
-		next := n.Streamer()
-		n.AwaitLead(next)
-		next.Close()
-		world.Heal(n.Postgres)
+	met := 0
+	for wave := 8; met == wave-8; wave += 8 {
+		var silent atomic.Int64
+		t.Run("up to "+strconv.Itoa(wave), func(t *testing.T) {
+			for message := wave - 7; message <= wave; message++ {
+				t.Run(strconv.Itoa(message), func(t *testing.T) {
+					t.Parallel()
+					n := world.SetupNetwork(t)
+					n.Commit("1")
+					if !fallSilentAt(n, message) {
+						return // it had no more to say
+					}
+					silent.Add(1)
+					next := n.Streamer()
+					n.AwaitLead(next)
+					next.Close()
+					world.Heal(n.Postgres)
+					n.Check(1)
+				})
+			}
+		})
+		met += int(silent.Load())
 	}
 	if met < 5 {
 		t.Errorf("only %d silences were met", met)
 	}
-	n.Check(commits)
 }
 
 // fallSilentAt lets a new streamer fall silent before a message, and says whether

@@ -201,7 +201,7 @@ func (w *World) Consumer(name string, change ...func(*consumer.Config)) *consume
 	w.Helper()
 	cfg := consumer.Config{
 		Name: name, DB: w.DB, Archive: w.DB, Log: w.Log, Logger: quiet,
-		Handler: consumer.Each(w.Add(name)),
+		Handler: consumer.Each(w.Add(name)), HandlerTimeout: await.Patience,
 	}
 	for _, f := range change {
 		f(&cfg)
