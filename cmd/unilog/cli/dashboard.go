@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/dashboard"
+	"github.com/rocketrides/unilog/switchlog"
 )
 
 // Dashboard shows the system live.
@@ -50,6 +51,6 @@ func (c *Dashboard) Run(ctx context.Context, log *slog.Logger, p *Program) error
 }
 
 // dashboard is what a page or a terminal shows of this program.
-func (p *Program) dashboard(db *pgxpool.Pool, schema unilog.Schema, log unilog.Log) dashboard.Config {
-	return dashboard.Config{DB: db, Schema: schema, Log: log, Audit: p.Audit, Words: p.Words, Program: p.Name}
+func (p *Program) dashboard(db *pgxpool.Pool, schema unilog.Schema, log switchlog.Engine) dashboard.Config {
+	return dashboard.Config{DB: db, Schema: schema, Log: log, Engine: engineName(log), Audit: p.Audit, Words: p.Words, Program: p.Name}
 }

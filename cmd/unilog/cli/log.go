@@ -11,6 +11,8 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/engine"
+	"github.com/rocketrides/unilog/kafkalog"
+	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/switchlog"
 )
@@ -75,11 +77,29 @@ func (f *LogFlags) unanswered(err error) error {
 
 // RedisOf returns the client of a log that is in Redis, else nil.
 func RedisOf(log switchlog.Engine) rueidis.Client {
-	if moving, ok := log.(*switchlog.Log); ok {
-		log = moving.Engine()
-	}
-	if redis, ok := log.(*redislog.Log); ok {
+	if redis, ok := held(log).(*redislog.Log); ok {
 		return redis.Client()
 	}
 	return nil
+}
+
+// engineName is what people call what holds a log now.
+func engineName(log switchlog.Engine) string {
+	switch held(log).(type) {
+	case *redislog.Log:
+		return "Redis"
+	case *kafkalog.Log:
+		return "Kafka"
+	case *pglog.Log:
+		return "The log in Postgres"
+	}
+	return "The log"
+}
+
+// held is the log where it is now.
+func held(log switchlog.Engine) switchlog.Engine {
+	if moving, ok := log.(*switchlog.Log); ok {
+		return moving.Engine()
+	}
+	return log
 }

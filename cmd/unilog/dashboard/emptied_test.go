@@ -118,6 +118,7 @@ func TestEmptied(t *testing.T) {
 			t.Parallel()
 			var got []string
 			story := newStory(func(n note) { got = append(got, fmt.Sprintf("%s %s", n.Kind, n.Text)) })
+			story.words = rides
 			story.hear(heard{connected: true}, 900)
 			sampled(1000, full)(&story)
 			for _, step := range c.steps {

@@ -49,9 +49,9 @@ func (v *scene) troubles() (list []string) {
 	}
 	switch {
 	case s.Redis != "":
-		list = append(list, fmt.Sprintf("Redis cannot be read; %s are %s all the same, and %s wait in Postgres.", v.words.Many, v.words.Did, v.words.Waiting))
+		list = append(list, fmt.Sprintf("%s cannot be read; %s are %s all the same, and %s wait in Postgres.", v.words.Engine, v.words.Many, v.words.Did, v.words.Waiting))
 	case v.lost > 0 && s.Postgres == "":
-		list = append(list, fmt.Sprintf("Redis has lost %s; the streamer publishes again what readers still need.", records(v.lost)))
+		list = append(list, fmt.Sprintf("%s has lost %s; the streamer publishes again what readers still need.", v.words.Engine, records(v.lost)))
 	}
 	if s.Postgres != "" {
 		return list

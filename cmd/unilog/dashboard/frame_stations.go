@@ -32,7 +32,7 @@ func (f *frame) stations(shown int) {
 	}
 	switch {
 	case s.Redis != "":
-		published.waiting, published.says = -1, "Redis cannot be read"
+		published.waiting, published.says = -1, f.words.Engine+" cannot be read"
 	case f.lost > 0:
 		published.says = "lost: being built again"
 	}

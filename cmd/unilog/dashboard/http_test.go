@@ -278,7 +278,7 @@ func TestNotesFromLines(t *testing.T) {
 		"simulated streamer: streamer failed after publishing 1 record, before it noted that.",
 		"simulated consumer1: consumer1 crashed before saving 3 records; nothing changed, and it starts again from its checkpoint.",
 		"info consumer1: consumer1 cannot go on, and tries again: no answer",
-		"info consumer0: consumer0 cannot go on, and tries again: Redis does not answer.",
+		"info consumer0: consumer0 cannot go on, and tries again: The log does not answer.",
 		"info api: api could not do what a client asked for: Postgres does not answer.",
 		"info api: api: handler panicked: why",
 		"lost redis: Redis was emptied.",

@@ -23,14 +23,14 @@ func TestPageOfAnyDatabase(t *testing.T) {
 	s := &site{t, db, logtest.NewMemory()}
 	s.exec(`INSERT INTO unilog.staged_records (action, object, data) VALUES ('create', 'order', '{}')`)
 	s.stream()
-	d := s.serve(func(c *Config) { c.Audit, c.Words, c.Program = nil, Words{}, "" })
+	d := s.serve(func(c *Config) { c.Audit, c.Words, c.Program, c.Engine = nil, Words{}, "", "Kafka" })
 	_, _, page := d.do(http.MethodGet, "/", "")
-	for _, word := range []string{"id=\"audit\"", "Skip to the audit", "Rocket", "rocketrides", "ride", "Jetpack", " verify", "{{"} {
+	for _, word := range []string{"id=\"audit\"", "Skip to the audit", "Rocket", "rocketrides", "ride", "Jetpack", " verify", "{{", ">Redis<"} {
 		if strings.Contains(page, word) {
 			t.Errorf("the page has %q in it:\n%s", word, page)
 		}
 	}
-	for _, words := range []string{"<title>unilog, live</title>", "The way of a record", "<code>unilog status</code> says the same"} {
+	for _, words := range []string{"<title>unilog, live</title>", "The way of a record", "<h3>Kafka</h3>", "<code>unilog status</code> says the same"} {
 		if !strings.Contains(page, words) {
 			t.Errorf("the page has no %q in it:\n%s", words, page)
 		}
@@ -60,4 +60,7 @@ func TestFrameOfAnyDatabase(t *testing.T) {
 			t.Errorf("the frame has %q in it:\n%s", word, got)
 		}
 	}
+	v.words = (&Config{Engine: "Kafka"}).phrases()
+	v.sample.Redis = "refused"
+	shows(t, seen(v, 120, 30), "! Kafka cannot be read; records are written all the same")
 }

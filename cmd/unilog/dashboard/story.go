@@ -47,8 +47,6 @@ type loss struct {
 	over    int64 // when they were known to be back, or 0
 }
 
-var titles = map[string]string{"postgres": "Postgres", "redis": "Redis"}
-
 func newStory(tell func(note)) story {
 	return story{
 		tell: tell, down: map[string]int64{}, silent: map[string]bool{},
@@ -96,7 +94,11 @@ func (t *story) server(at int64, name, trouble string) {
 		t.say(at, "lost", name, "%s", trouble)
 	case trouble == "" && down:
 		delete(t.down, name)
-		t.say(at, "recovered", name, "%s can be read again, after %s.", titles[name], lasted(at-since))
+		title := "Postgres"
+		if name == "redis" {
+			title = t.words.Engine
+		}
+		t.say(at, "recovered", name, "%s can be read again, after %s.", title, lasted(at-since))
 	}
 }
 

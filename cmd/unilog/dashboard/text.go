@@ -36,7 +36,7 @@ func cause(err string) string {
 	case !lost(err):
 		return short(err)
 	case strings.Contains(err, "the log"):
-		return "Redis does not answer."
+		return "The log does not answer."
 	default:
 		return "Postgres does not answer."
 	}

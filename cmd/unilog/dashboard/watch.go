@@ -87,7 +87,7 @@ func (w *watcher) look(ctx context.Context) {
 		w.latency.take(&next)
 		s = next
 	}
-	if s.Redis = w.state("Redis", redis); redis == nil {
+	if s.Redis = w.state(w.words.Engine, redis); redis == nil {
 		s.Head = &head
 	}
 	if s.Postgres = w.state("Postgres", postgres); postgres != nil && w.last == nil {

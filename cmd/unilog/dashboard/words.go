@@ -24,6 +24,7 @@ type Words struct {
 type phrases struct {
 	Words
 	Program string // whose subcommands say the same on a terminal
+	Engine  string // what holds the log
 	Audited bool   // there is an audit to show
 	// Committed is what it means to be staged, Truth heads the row of the truth on a
 	// terminal, and Waiting is what waits in Postgres while the log is down.
@@ -31,7 +32,7 @@ type phrases struct {
 }
 
 func (c *Config) phrases() phrases {
-	p := phrases{Words: c.Words, Program: cmp.Or(c.Program, "unilog"), Audited: c.Audit != nil}
+	p := phrases{Words: c.Words, Program: cmp.Or(c.Program, "unilog"), Engine: cmp.Or(c.Engine, "Redis"), Audited: c.Audit != nil}
 	p.Committed, p.Waiting = "committed, not yet in line", "they"
 	if p.One != "" {
 		p.Committed, p.Waiting = "committed with the "+p.One+", not yet in line", "their records"
@@ -59,6 +60,6 @@ func (w *Words) Amount(decimal string) string {
 func (p phrases) JSON() string {
 	return string(encode(map[string]any{
 		"audited": p.Audited, "one": p.One, "many": p.Many, "does": p.Does, "doing": p.Doing, "did": p.Did,
-		"unit": p.Unit, "committed": p.Committed, "waiting": p.Waiting,
+		"unit": p.Unit, "engine": p.Engine, "committed": p.Committed, "waiting": p.Waiting,
 	}))
 }

@@ -74,7 +74,7 @@ export class Flow {
     setText(
       this.#find('[data-what="published"]'),
       s.redis
-        ? 'what Redis holds cannot be read now'
+        ? 'what the log holds cannot be read now'
         : lost
           ? `${s.head ? records(lost) : 'all'} lost: being built again`
           : 'what consumers read; if lost, built again',

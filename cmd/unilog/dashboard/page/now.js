@@ -69,13 +69,13 @@ export class Now {
         system?.processes.find((p) => p.kind === kind)?.state
       ];
     const postgres = done('postgres') ?? s.postgres;
-    const redis = system?.redis_cut ? 'Redis is cut off' : (done('redis') ?? s.redis);
+    const redis = system?.redis_cut ? `${words.engine} is cut off` : (done('redis') ?? s.redis);
     const as = s.postgres ? ` Figures as of ${time(s.read)}.` : '';
     if (postgres) list.push(`${postgres}. Nothing is lost, and nothing can be ${words.did} until it is back.${as}`);
     if (redis) list.push(`${redis}. ${capital(words.many)} are ${words.did} all the same; ${words.waiting} wait in Postgres.`);
     else if (s.lostLog > 0 && !s.postgres)
       list.push(
-        `Redis has lost ${s.head ? records(s.lostLog) : 'the log'}; the streamer publishes again from Postgres what readers still need.`,
+        `${words.engine} has lost ${s.head ? records(s.lostLog) : 'the log'}; the streamer publishes again from Postgres what readers still need.`,
       );
     return list;
   }
