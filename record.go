@@ -15,6 +15,12 @@ import (
 // fields together, its numbers counted as they are written out in full.
 const MaxRecordBytes = 1 << 20
 
+// MaxStoredBytes is the most that a record takes as Postgres stores it, whoever
+// staged it: JSON has a space after each comma and colon there, and other writers
+// know no [MaxRecordBytes]. The staging table refuses more. A [Log] carries this much,
+// and twice as much of headers whose text it escapes once more.
+const MaxStoredBytes = 2 * MaxRecordBytes
+
 // ReservedObject is the object of entries that the log itself makes. No writer may
 // stage a record of it.
 const ReservedObject = "unilog"

@@ -164,7 +164,8 @@ func (l *Log) write(ctx context.Context, term unilog.Term, what string, f func(*
 	err := l.withWriter(ctx, term.Partition, func(w *writer) error {
 		for try := 1; ; try++ {
 			err := f(w)
-			if err == nil || answers(err) || ctx.Err() != nil || try == tries {
+			var limit *limitError
+			if err == nil || answers(err) || errors.As(err, &limit) || ctx.Err() != nil || try == tries {
 				return err
 			}
 			w.drop()

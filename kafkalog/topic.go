@@ -4,21 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/rocketrides/unilog"
 )
-
-// wanted are the settings with which a topic loses nothing that was not trimmed.
-var wanted = map[string]string{
-	"cleanup.policy":  "delete",
-	"retention.ms":    "-1",
-	"retention.bytes": "-1",
-}
-
-const maxMessageBytes = "max.message.bytes"
 
 // brokersDefault lets the brokers decide how many replicas a topic has.
 const brokersDefault = -1
@@ -77,10 +67,11 @@ func (l *Log) create(ctx context.Context, partitions int) error {
 }
 
 func (l *Log) createWith(ctx context.Context, partitions, replication int) error {
-	bytes := strconv.Itoa(batchBytes)
-	settings := map[string]*string{maxMessageBytes: &bytes}
-	for name, value := range wanted {
-		settings[name] = &value
+	settings := map[string]*string{}
+	for _, w := range wanted {
+		if w.name != segmentBytes { // the brokers' default is more
+			settings[w.name] = &w.value
+		}
 	}
 	if replication != brokersDefault {
 		inSync := "1"
@@ -97,34 +88,6 @@ func (l *Log) createWith(ctx context.Context, partitions, replication int) error
 		return fmt.Errorf("create the topic with the brokers' default.replication.factor: %w: see that all brokers are up, or give the URL the parameter replication", err)
 	case err != nil:
 		return fmt.Errorf("create the topic with %d replicas: %w", replication, err)
-	}
-	return nil
-}
-
-// checkSettings sees that the topic keeps what nobody has trimmed, and takes
-// the largest record.
-func (l *Log) checkSettings(ctx context.Context, partition int) error {
-	all, err := l.admin.DescribeTopicConfigs(ctx, l.topic)
-	if err != nil {
-		return err
-	}
-	topic, err := all.On(l.topic, nil)
-	if err == nil {
-		err = topic.Err
-	}
-	if errors.Is(err, kerr.TopicAuthorizationFailed) {
-		return nil // nobody can know
-	}
-	if err != nil {
-		return err
-	}
-	for _, c := range topic.Configs {
-		if want := wanted[c.Key]; want != "" && c.MaybeValue() != want {
-			return &unilog.LogSettingError{Partition: partition, Setting: "the topic's " + c.Key, Value: c.MaybeValue(), Want: want}
-		}
-		if n, err := strconv.Atoi(c.MaybeValue()); c.Key == maxMessageBytes && err == nil && n < batchBytes {
-			return fmt.Errorf("the topic's %s is %d: set it to %d or more, for the largest record", maxMessageBytes, n, batchBytes)
-		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -74,21 +75,59 @@ func TestKafkaClaimRefusesRetention(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	for i, c := range []struct{ name, bad, good string }{
-		{"retention.ms", "1000", "-1"}, {"retention.bytes", "1000", "-1"}, {"cleanup.policy", "compact", "delete"}, {"max.message.bytes", "1000", "2000000"},
+		{"retention.ms", "1000", "-1"},
+		{"retention.bytes", "1000", "-1"},
+		{"cleanup.policy", "compact", "delete"},
+		{"max.message.bytes", "1048588", "4259840"},
+		{"segment.bytes", "1048576", "4259840"},
 	} {
 		for _, value := range []string{c.bad, c.good} {
 			f.set(c.name, value)
 			_, err := f.log.Claim(t.Context(), term(int64(i+1)))
 			var setting *unilog.LogSettingError
-			switch {
+			switch isLimit := strings.HasSuffix(c.name, ".bytes") && c.name != "retention.bytes"; {
 			case value == c.good:
 				f.must(err)
-			case err == nil || !strings.Contains(err.Error(), c.name):
+			case err == nil || !strings.Contains(err.Error(), c.name+" is "+value+": set it to "+c.good):
 				t.Errorf("%s = %s: %v", c.name, value, err)
-			case c.name != "max.message.bytes" && !errors.As(err, &setting):
-				t.Errorf("%s = %s: %v is no LogSettingError", c.name, value, err)
+			case isLimit == errors.As(err, &setting):
+				t.Errorf("%s = %s: %v is for a person to decide: %v", c.name, value, err, !isLimit)
+			}
+			settings, err := f.log.Settings(t.Context())
+			f.must(err)
+			for _, s := range settings {
+				if s.OK() != (s.Name != c.name || value == c.good) {
+					t.Errorf("%s = %s: %+v is all right: %v", c.name, value, s, s.OK())
+				}
 			}
 		}
+	}
+}
+
+// TestKafkaLimitIsLowered lowers the largest batch that the topic takes, under a leader.
+func TestKafkaLimitIsLowered(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	_, err := f.log.Claim(t.Context(), term(1))
+	f.must(err)
+	large := entry(1)
+	noise := make([]byte, unilog.MaxStoredBytes/2) // which cannot be compressed below the limit
+	for i := range noise {
+		noise[i] = byte(' ' + rand.IntN(95))
+	}
+	large.Key = string(noise)
+	for _, c := range []struct{ name, low, enough string }{{"max.message.bytes", "100000", "4259840"}, {"segment.bytes", "1048576", "1073741824"}} {
+		f.set(c.name, c.low)
+		_, err = f.log.Append(t.Context(), term(1), []unilog.Entry{large})
+		if err == nil || !strings.Contains(err.Error(), c.name+" is "+c.low+": set it to 4259840 or more") {
+			t.Errorf("%s = %s: %v", c.name, c.low, err)
+		}
+		f.set(c.name, c.enough)
+		head, err := f.log.Append(t.Context(), term(1), []unilog.Entry{large})
+		if err != nil || head != large.Offset {
+			t.Fatalf("%s = %s: head %d, %v", c.name, c.enough, head, err)
+		}
+		large.Offset++
 	}
 }
 

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// batchBytes holds the largest record with its headers.
-	batchBytes = unilog.MaxRecordBytes + 1<<16
+	// batchBytes holds the largest record with its headers, which may be escaped once
+	// more than they are stored.
+	batchBytes = 2*unilog.MaxStoredBytes + 1<<16
 	// transactionTimeout is after how long a broker ends the transaction of a
 	// leader that died in it, unless the next leader does sooner. Readers wait
 	// for that.
@@ -131,7 +132,7 @@ func (w *writer) commit(ctx context.Context, records []*kgo.Record) (err error) 
 		return err
 	}
 	if err := w.produce(ctx, records); err != nil {
-		return err
+		return w.log.tooLarge(ctx, int(w.reader.partition), err)
 	}
 	for i, r := range records {
 		if r.Offset != w.state.end+int64(i) {

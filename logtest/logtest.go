@@ -170,18 +170,27 @@ func testRoundTrip(t *testing.T, h *harness) {
 }
 
 func testContents(t *testing.T, h *harness) {
-	for i, data := range []string{
-		`1`, `"` + strings.Repeat("x", unilog.MaxRecordBytes-100) + `"`, `{"n": 0.000000000000000000000000000001, "ü": "🚀\n\u0001"}`,
+	const most = unilog.MaxStoredBytes - 200
+	var records []unilog.Record
+	for _, data := range []string{
+		`1`, `"` + strings.Repeat("x", most) + `"`, `{"n": 0.000000000000000000000000000001, "ü": "🚀\n\u0001"}`,
 		`[[[[]]]]`, `null`, `"-0"`, `123456789012345678901234567890.5`,
 	} {
+		records = append(records, unilog.Record{Data: json.RawMessage(data)})
+	}
+	for _, text := range []string{"<", "\u2028", `\"`} { // which encoders write longer than they are
+		records = append(records, unilog.Record{Data: json.RawMessage(`1`), Headers: map[string]string{"h": strings.Repeat(text, most/len(text))}})
+	}
+	records = append(records, unilog.Record{Data: json.RawMessage(`1`), Key: strings.Repeat("k", most)})
+	for i, r := range records {
 		e := entries(int64(i+1), int64(i+1))
-		e[0].Data = json.RawMessage(data)
+		e[0].Data, e[0].Headers, e[0].Key = r.Data, r.Headers, r.Key
 		if _, err := h.Log.Append(t.Context(), term(1), e); err != nil {
-			t.Fatalf("%.40s: %v", data, err)
+			t.Fatalf("%.40q: %v", r, err)
 		}
 		got := h.read(int64(i), 1)
-		if len(got) != 1 || string(got[0].Data) != data {
-			t.Fatalf("%.40s came back as %.40v", data, got)
+		if len(got) != 1 || !reflect.DeepEqual(got[0].Record, e[0].Record) {
+			t.Fatalf("%.40q came back as %.40q", r, got)
 		}
 	}
 }
