@@ -44,7 +44,8 @@ type Log interface {
 	// waiting for the first one as long as wait says, and fewer if they have about
 	// [ReadBytes]. No entries and no error means that there were none within that
 	// time. If entries after the cursor were trimmed or lost, what is returned
-	// begins later: the reader must compare offsets.
+	// begins later: the reader must compare offsets. An error that wraps
+	// [ErrUnreadable] says that the next entry is there and cannot be had from here.
 	Read(ctx context.Context, partition int, after Cursor, limit int, wait time.Duration) ([]Entry, error)
 
 	// Trim removes entries up to and including an offset. It may keep some of
@@ -95,3 +96,7 @@ var (
 	// on: Head, Claim, Read, and Trim and Reset, which make room.
 	ErrLogFull = errors.New("unilog: the log has no room for more")
 )
+
+// ErrUnreadable means that the log's server holds an entry and does not give it to a
+// reader, as it may not send that much. The archive has it.
+var ErrUnreadable = errors.New("unilog: the log does not give its next entry")

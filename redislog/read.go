@@ -55,6 +55,9 @@ func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limi
 		ask = min(limit, known.page(after.Offset, unilog.ReadBytes))
 	}
 	entries, err := l.readPage(ctx, nil, partition, after.Offset, ask, wait)
+	if ended(err) {
+		return l.readOne(ctx, partition, after.Offset, err)
+	}
 	size := 0
 	entries = upToBytes(entries, 0, &size)
 	if err != nil || len(entries) < ask {

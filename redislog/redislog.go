@@ -47,6 +47,8 @@
 // The log is as durable as Redis is configured to be, which is no matter: what
 // Redis loses is published again. It must not evict keys, though: with maxmemory
 // and an allkeys policy no streamer leads. Set maxmemory-policy to noeviction.
+// It must also let clients send [CommandBytes] and get [EntryBytes], as it does unless
+// somebody has lowered its limits.
 // When it is at its maxmemory, an append answers [unilog.ErrLogFull]; trims,
 // claims and resets still work, which needs a user that may call XTRIM and DEL.
 package redislog
@@ -284,7 +286,8 @@ func (l *Log) Append(ctx context.Context, term unilog.Term, entries []unilog.Ent
 	if err != nil {
 		return 0, err
 	}
-	return l.answer(term, appendScript.Exec(ctx, l.client, l.keys(term), args))
+	head, err := l.answer(term, appendScript.Exec(ctx, l.client, l.keys(term), args))
+	return head, tooMuch(err, args)
 }
 
 // Reset implements [unilog.Log].

@@ -2,6 +2,7 @@ package reader
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -59,6 +60,8 @@ type Reader struct {
 	// limit is how many entries the next read asks for: fewer after a failure.
 	limit int
 	ahead *readAhead
+	// left says that the log once held an entry that it did not give, which was said.
+	left bool
 	// awaited is the log's head of the first look at which the source was behind.
 	awaited *unilog.Head
 }
@@ -116,7 +119,10 @@ func (r *Reader) Try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
 	answer := r.ask(ctx, *r.at, 1, 0)
-	if answer.err != nil || answer.logID == "" {
+	switch {
+	case r.fromArchiveInstead(answer.err):
+		return nil
+	case answer.err != nil || answer.logID == "":
 		return answer.err
 	}
 	return r.cfg.Checkpoint.CheckLog(answer.logID)
@@ -147,9 +153,13 @@ func (r *Reader) Next(ctx context.Context, wait time.Duration, most int) ([]unil
 // asks for fewer.
 func (r *Reader) fetch(ctx context.Context, wait time.Duration) ([]unilog.Entry, error) {
 	entries, err := r.read(ctx, wait)
+	quiet := wait > 0
+	if r.fromArchiveInstead(err) {
+		err, quiet = r.leave(ctx, err), true
+	}
 	if err == nil {
 		entries = r.skipPassed(ctx, entries)
-		entries, err = r.fillGap(ctx, entries, wait > 0)
+		entries, err = r.fillGap(ctx, entries, quiet)
 	}
 	switch {
 	case err == nil:
@@ -178,6 +188,25 @@ func (r *Reader) read(ctx context.Context, wait time.Duration) (entries []unilog
 		return nil, err
 	}
 	return answer.entries, nil
+}
+
+// fromArchiveInstead says whether an error is of an entry that the log holds and does
+// not give, and that the archive has.
+func (r *Reader) fromArchiveInstead(err error) bool {
+	return r.cfg.Archive != nil && errors.Is(err, unilog.ErrUnreadable)
+}
+
+// leave says so, once, and sees that the log is the checkpoint's.
+func (r *Reader) leave(ctx context.Context, unreadable error) error {
+	head, err := r.Head(ctx)
+	if err == nil {
+		err = r.cfg.Checkpoint.CheckLog(head.LogID)
+	}
+	if err == nil && !r.left {
+		r.left = true
+		r.cfg.Logger.Warn("reading the archive in place of the log", "after", r.at.Offset, "err", unreadable)
+	}
+	return err
 }
 
 // answer is what the log gives, and whose log it is.
