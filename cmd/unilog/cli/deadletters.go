@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // DeadLetters looks after the records that consumers have parked. To apply one again
@@ -58,27 +60,87 @@ func (c *DeadLettersList) Run(ctx context.Context, p *Program) error {
 	return w.Flush()
 }
 
-// Parked names records by consumer, partition and offset.
+// Parked names records by consumer, partition and offset, or all of a consumer.
 type Parked struct {
 	TaskFlags `embed:""`
 	Consumer  string  `arg:"" help:"The consumer that parked them."`
+	All       bool    `help:"All that it has parked, in every partition."`
 	Partition int     `help:"Their partition, as listed."`
-	Offsets   []int64 `arg:"" help:"Their offsets, as listed."`
+	Offsets   []int64 `arg:"" optional:"" help:"Their offsets, as listed."`
 }
 
-// Each does something to every record, and says that it is done; it stops at the first
-// error. That there is no such record do says by [consumer.ErrNoDeadLetter].
-func (c *Parked) Each(ctx context.Context, p *Program, done string, do func(ctx context.Context, db *pgxpool.Pool, offset int64) error) error {
+// Validate refuses both, and neither.
+func (c *Parked) Validate() error {
+	switch {
+	case c.All && (len(c.Offsets) > 0 || c.Partition != 0):
+		return errors.New("--all is of every partition and offset: give either it or offsets")
+	case !c.All && len(c.Offsets) == 0:
+		return errors.New("which records? Give their offsets, or --all")
+	}
+	return nil
+}
+
+// letter is where a parked record was.
+type letter struct {
+	partition int
+	offset    int64
+}
+
+func (l letter) String() string {
+	if l.partition > 0 {
+		return fmt.Sprintf("offset %d of partition %d", l.offset, l.partition)
+	}
+	return fmt.Sprintf("offset %d", l.offset)
+}
+
+// letters returns the records that are meant.
+func (c *Parked) letters(ctx context.Context, p *Program, db consumer.Querier) (letters []letter, err error) {
+	for _, offset := range slices.Compact(slices.Sorted(slices.Values(c.Offsets))) {
+		letters = append(letters, letter{c.Partition, offset})
+	}
+	if !c.All {
+		return letters, nil
+	}
+	all, err := consumer.In(c.Schema).DeadLetters(ctx, db, c.Consumer)
+	for _, l := range all {
+		letters = append(letters, letter{l.Partition, l.Offset})
+	}
+	if err == nil && len(letters) == 0 {
+		err = fmt.Errorf("%s has parked no record: see `%s deadletters list`", c.Consumer, p.Name)
+	}
+	return letters, err
+}
+
+// Each does something to every record, and says that it is done. It stops at the first
+// error; but of all records, those that fail again are left, and told in the end, unless
+// the database fails. That there is no such record do says by [consumer.ErrNoDeadLetter].
+func (c *Parked) Each(ctx context.Context, p *Program, done string, do func(ctx context.Context, db *pgxpool.Pool, partition int, offset int64) error) error {
 	return c.do(ctx, p, consumers, 0, func(ctx context.Context, db *pgxpool.Pool) error {
-		for _, offset := range c.Offsets {
-			err := do(ctx, db, offset)
-			if errors.Is(err, consumer.ErrNoDeadLetter) {
-				return c.notParked(p, []int64{offset})
+		letters, err := c.letters(ctx, p, db)
+		if err != nil {
+			return err
+		}
+		failed, first := 0, error(nil)
+		for _, l := range letters {
+			err := do(ctx, db, l.partition, l.offset)
+			switch {
+			case err == nil:
+				fmt.Printf("%s: %v %s\n", c.Consumer, l, done)
+				continue
+			case errors.Is(err, consumer.ErrNoDeadLetter) && c.All: // somebody else has done it
+				continue
+			case errors.Is(err, consumer.ErrNoDeadLetter):
+				return c.notParked(p, []int64{l.offset})
 			}
-			if err != nil {
-				return fmt.Errorf("offset %d: %w", offset, err)
+			err = fmt.Errorf("%v: %w", l, err)
+			if !c.All || ctx.Err() != nil || postgres.IsTransient(err) || postgres.IsSetup(err) {
+				return err
 			}
-			fmt.Printf("%s: offset %d %s\n", c.Consumer, offset, done)
+			failed++
+			first = cmp.Or(first, err)
+		}
+		if failed > 0 {
+			return fmt.Errorf("%d of %d stay parked, the first of them %w", failed, len(letters), first)
 		}
 		return nil
 	})
@@ -113,34 +175,39 @@ type DeadLettersDiscard struct {
 
 // Run discards all of them, or none if one is not parked.
 func (c *DeadLettersDiscard) Run(ctx context.Context, p *Program) error {
-	offsets := slices.Compact(slices.Sorted(slices.Values(c.Offsets)))
+	var letters []letter
 	err := c.do(ctx, p, consumers, 0, func(ctx context.Context, db *pgxpool.Pool) error {
-		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return c.discard(ctx, p, tx, offsets) })
+		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+			if letters, err = c.letters(ctx, p, tx); err != nil {
+				return err
+			}
+			return c.discard(ctx, p, tx, letters)
+		})
 	})
 	if err != nil {
 		return err
 	}
-	for _, offset := range offsets {
-		fmt.Printf("%s: offset %d is discarded\n", c.Consumer, offset)
+	for _, l := range letters {
+		fmt.Printf("%s: %v is discarded\n", c.Consumer, l)
 	}
 	return nil
 }
 
-func (c *DeadLettersDiscard) discard(ctx context.Context, p *Program, tx pgx.Tx, offsets []int64) error {
+func (c *DeadLettersDiscard) discard(ctx context.Context, p *Program, tx pgx.Tx, letters []letter) error {
 	var unknown []int64
-	for _, offset := range offsets {
-		err := consumer.In(c.Schema).DiscardDeadLetter(ctx, tx, c.Consumer, c.Partition, offset)
+	for _, l := range letters {
+		err := consumer.In(c.Schema).DiscardDeadLetter(ctx, tx, c.Consumer, l.partition, l.offset)
 		switch {
 		case errors.Is(err, consumer.ErrNoDeadLetter):
-			unknown = append(unknown, offset)
+			unknown = append(unknown, l.offset)
 		case err != nil:
-			return fmt.Errorf("offset %d: %w", offset, err)
+			return fmt.Errorf("%v: %w", l, err)
 		}
 	}
 	switch {
 	case len(unknown) == 0:
 		return nil
-	case len(offsets) == 1:
+	case len(letters) == 1:
 		return c.notParked(p, unknown)
 	}
 	return fmt.Errorf("nothing is discarded: %w", c.notParked(p, unknown))

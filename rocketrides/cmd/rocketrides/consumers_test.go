@@ -43,16 +43,16 @@ func TestLookingAfterConsumers(t *testing.T) {
 func TestLookingAfterDeadLetters(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
-	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2), (4)`)
-	exec1(t, pool, `UPDATE unilog.partitions SET next_offset = 4, published_offset = 3`)
-	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('c', 0, 3)`)
+	exec1(t, pool, `INSERT INTO rides (distance) VALUES (1.50), (2), (4), (8)`)
+	exec1(t, pool, `UPDATE unilog.partitions SET next_offset = 6, published_offset = 5`)
+	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('c', 0, 5)`)
 	exec1(t, pool, `INSERT INTO consumer_states (name, total_distance) VALUES ('c', 0)`)
 	exec1(t, pool, `
 		INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
-		SELECT 'c', 0, n, now(), 'create', 'ride', '', jsonb_build_object('distance', (ARRAY[1.50, 2, 4])[n]), '{}', 'no road' || E'\nstack'
-		FROM generate_series(1, 3) AS n`)
+		SELECT 'c', 0, n, now(), 'create', 'ride', '', jsonb_build_object('distance', (ARRAY[1.50, 2, 4, NULL, 8])[n]), '{}', 'no road' || E'\nstack'
+		FROM generate_series(1, 5) AS n`)
 	r := execute(t, env, "deadletters", "list")
-	if r.code != 0 || strings.Count(r.out, "\n") != 4 || !strings.Contains(r.out, `create ride {"distance": 1.50}  no road`) {
+	if r.code != 0 || strings.Count(r.out, "\n") != 6 || !strings.Contains(r.out, `create ride {"distance": 1.50}  no road`) {
 		t.Errorf("deadletters list: %+v", r)
 	}
 	if r := execute(t, env, "deadletters", "retry", "c", "1", "2"); r.code != 0 || r.out != "c: offset 1 is applied\nc: offset 2 is applied\n" {
@@ -62,7 +62,17 @@ func TestLookingAfterDeadLetters(t *testing.T) {
 		t.Errorf("deadletters discard: %+v", r)
 	}
 	execute(t, env, "deadletters", "retry", "c", "3").fails(t, 1, "c has parked no record at offset 3")
-	if r := execute(t, env, "verify"); r.code != 0 || !strings.Contains(r.out, "3.50") {
+	r = execute(t, env, "deadletters", "retry", "c", "--all")
+	if r.fails(t, 1, "1 of 2 stay parked, the first of them offset 4: record 4 is a ride without a distance"); r.out != "c: offset 5 is applied\n" {
+		t.Errorf("deadletters retry --all: %+v", r)
+	}
+	if r := execute(t, env, "deadletters", "discard", "c", "--all"); r.code != 0 || r.out != "c: offset 4 is discarded\n" {
+		t.Errorf("deadletters discard --all: %+v", r)
+	}
+	execute(t, env, "deadletters", "retry", "c", "--all").fails(t, 1, "c has parked no record: see")
+	execute(t, env, "deadletters", "retry", "c", "--all", "4").fails(t, 2, "give either it or offsets")
+	execute(t, env, "deadletters", "discard", "c").fails(t, 2, "Give their offsets, or --all")
+	if r := execute(t, env, "verify"); r.code != 0 || !strings.Contains(r.out, "11.50") {
 		t.Errorf("verify: %+v", r)
 	}
 }

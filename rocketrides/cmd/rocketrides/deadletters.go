@@ -26,10 +26,10 @@ type deadLettersRetryCmd struct {
 // Run applies them as rides, and so none of another program's consumer.
 func (c *deadLettersRetryCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) error {
 	state := rides.Consumer{Name: c.Consumer, Logger: log}
-	return c.Each(ctx, p, "is applied", func(ctx context.Context, db *pgxpool.Pool, offset int64) error {
+	return c.Each(ctx, p, "is applied", func(ctx context.Context, db *pgxpool.Pool, partition int, offset int64) error {
 		if err := rides.OwnConsumer(ctx, db, c.Schema, c.Consumer); err != nil && !errors.Is(err, consumer.ErrUnknown) {
 			return err
 		}
-		return consumer.In(c.Schema).RetryDeadLetter(ctx, db, c.Consumer, c.Partition, offset, state.Handle)
+		return consumer.In(c.Schema).RetryDeadLetter(ctx, db, c.Consumer, partition, offset, state.Handle)
 	})
 }
