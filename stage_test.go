@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -122,6 +123,35 @@ func TestLargestRecordsGoThrough(t *testing.T) {
 		cfg.Handler = world.CountEntries(&applied)
 	}))
 	w.WantCount("applied", applied, 5)
+}
+
+// TestTableTakesWhatEveryLogCarries stages by plain SQL, also what Postgres keeps in far
+// fewer bytes than it writes.
+func TestTableTakesWhatEveryLogCarries(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Exec(`CREATE TABLE kept AS SELECT jsonb_agg(10::numeric ^ 131071) AS data FROM generate_series(1, 200)`) // compressed
+	for _, c := range []struct {
+		name, values string
+		fits         bool
+	}{
+		{"data at the limit", `'a', 'o', '', to_jsonb(repeat('x', $1 - 4)), NULL`, true},
+		{"data over it", `'a', 'o', '', to_jsonb(repeat('x', $1 - 3)), NULL`, false},
+		{"headers at the limit", `'a', 'o', 'k', '1', jsonb_build_object('h', repeat('<', $1 - 13))`, true},
+		{"headers over it", `'a', 'o', 'k', '1', jsonb_build_object('h', repeat('<', $1 - 12))`, false},
+		{"a key at the limit", `'a', 'o', repeat('k', $1 - 3), '1', NULL`, true},
+		{"a key over it", `'a', 'o', repeat('k', $1 - 2), '1', NULL`, false},
+		{"long numbers and a long key", `'a', 'o', repeat('k', $1 / 2), (SELECT jsonb_agg(10::numeric ^ 131071) FROM generate_series(1, 13)), NULL`, false},
+		{"numbers with zeros after the point", `'a', 'o', '', (SELECT jsonb_agg(round(10::numeric ^ 131071, 16383)) FROM generate_series(1, 15)), NULL`, false},
+		{"numbers from another table", `'a', 'o', '', (SELECT data FROM kept), NULL`, false},
+	} {
+		_, err := w.DB.Exec(w.Ctx, `INSERT INTO unilog.staged_records (action, object, key, data, headers) SELECT `+c.values+` WHERE $1::integer > 0`, unilog.MaxStoredBytes)
+		if refused := postgres.SQLState(err) == "23514"; refused == c.fits || (err == nil) != c.fits {
+			t.Errorf("%s: %.200v", c.name, err)
+		}
+	}
+	s := w.Streamer()
+	w.WantCount("published", w.Drain(s), 3)
 }
 
 // TestStageAcceptsWhatPostgresTakes compares the check of documents with what

@@ -49,6 +49,9 @@ func (s *Streamer) Upkeep(ctx context.Context) error {
 	return err
 }
 
+// NextStep is how many records the next step of numbering looks at.
+func (s *Streamer) NextStep() int { return s.numberer.limit }
+
 // SweepSoon makes the next upkeep look for rows below the low-water mark.
 func (s *Streamer) SweepSoon() { s.numberer.low.swept = time.Time{} }
 

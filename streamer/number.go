@@ -13,20 +13,6 @@ const sqlPartition = `
             ELSE ('x' || encode(substr(sha256(convert_to(r.key, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint
         END % (SELECT n FROM status)`
 
-// sqlOldest selects what may be numbered next, with the places in the table and the
-// sizes. Of what is longer than 2,000 bytes, as it is stored, the text may be much longer.
-const sqlOldest = `
-    SELECT o.ctid AS place, o.id, octet_length(o.action) + octet_length(o.object) + octet_length(o.key) +
-        CASE WHEN pg_column_size(o.data) < 2000 THEN pg_column_size(o.data) ELSE octet_length(o.data::text) END
-        + coalesce(octet_length(o.headers::text), 0) AS size
-    FROM unilog.staged_records AS o
-    WHERE o.id > $4 AND o.id <= $5 AND (
-        (SELECT compared = n FROM status)
-        OR {partition of o} IN (SELECT partition FROM heads)
-    )
-    ORDER BY o.id
-    LIMIT $2`
-
 // sqlNumber moves the oldest visible rows whose ids lie after $4 and up to $5 from the
 // staging table to the archive and gives them the next offsets, for all partitions. It
 // is one statement, and so has one snapshot: a row that it does not see it does not
@@ -36,16 +22,17 @@ const sqlOldest = `
 // With another epoch in the log's row nothing is deleted: status is then empty. Nor is a
 // record of a partition whose head was not compared with the log in this term. What is
 // deleted is what was selected, by its place in the table, which is quicker than by its
-// id; what is inserted is what was deleted. At most about $2 rows and $3 bytes: where all
-// together have less, as they nearly always have, there is no need to add them up one by one.
+// id. Should somebody else have deleted or changed a row meanwhile, the statement fails by
+// a division by zero. At most about $2 rows and $3 bytes, as they are written out: where all
+// together have less, as they nearly always have, they need not be added up one by one.
 //
 // It returns a row for each batch, with the entries of those partitions that are in $6,
 // or one row if there is none. On the way it records how far the log goes ($7, $8),
 // which saves a transaction. Who listens hears of it when it is committed, if $9 says so.
 //
 // Index: staged_records_pkey, partitions_pkey.
-var sqlNumber = strings.NewReplacer("{partition of s}", strings.ReplaceAll(sqlPartition, "r.", "s."),
-	"{oldest}", strings.ReplaceAll(sqlOldest, "{partition of o}", strings.ReplaceAll(sqlPartition, "r.", "o."))).Replace(`
+var sqlNumber = strings.NewReplacer("{partition}", strings.ReplaceAll(sqlPartition, "r.", "o."), "{size}",
+	"octet_length(action) + octet_length(object) + octet_length(key) + octet_length(data) + octet_length(headers)").Replace(`
 WITH status AS MATERIALIZED (
     SELECT l.partitions AS n, (
         SELECT count(*) FROM unilog.partitions AS p WHERE p.partition < l.partitions AND p.compared = l.epoch
@@ -55,26 +42,35 @@ WITH status AS MATERIALIZED (
     SELECT p.partition, p.next_offset
     FROM unilog.partitions AS p CROSS JOIN status
     WHERE p.partition < status.n AND p.compared = $1
+), oldest AS MATERIALIZED (
+    SELECT o.ctid AS place, o.id, o.staged_at, o.action, o.object, o.key, o.data::text AS data,
+        coalesce(o.headers::text, '{}') AS headers, {partition} AS partition
+    FROM unilog.staged_records AS o
+    WHERE o.id > $4 AND o.id <= $5 AND (
+        (SELECT compared = n FROM status)
+        OR {partition} IN (SELECT partition FROM heads)
+    )
+    ORDER BY o.id
+    LIMIT $2
+), taken AS MATERIALIZED (
+    SELECT CASE
+            WHEN sum({size}) < $3::bigint THEN max(id)
+            ELSE (
+                SELECT max(id) FROM (
+                    SELECT id, sum({size}) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                    FROM oldest
+                ) AS o WHERE coalesce(before, 0) < $3::bigint
+            )
+        END AS up_to
+    FROM oldest
 ), moved AS (
     DELETE FROM unilog.staged_records AS s
-    WHERE s.ctid = ANY ((
-        SELECT CASE WHEN coalesce(sum(size), 0) < $3 THEN array_agg(place)
-            ELSE ARRAY(
-                SELECT place FROM (
-                    SELECT place, sum(size) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-                    FROM ({oldest}) AS o
-                ) AS o
-                WHERE coalesce(before, 0) < $3
-            )
-        END
-        FROM ({oldest}) AS o
-    )::tid[])
-    RETURNING s.id, s.staged_at, s.action, s.object, s.key, s.data::text AS data,
-        coalesce(s.headers::text, '{}') AS headers, {partition of s} AS partition
+    WHERE s.ctid = ANY (ARRAY(SELECT place FROM oldest WHERE id <= (SELECT up_to FROM taken)))
+    RETURNING 1
 ), gathered AS (
     SELECT partition, count(*) AS records, array_agg(staged_at) AS staged_at, array_agg(action) AS action,
         array_agg(object) AS object, array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers
-    FROM (SELECT * FROM moved ORDER BY partition, id) AS m
+    FROM (SELECT * FROM oldest WHERE id <= (SELECT up_to FROM taken) ORDER BY partition, id) AS m
     GROUP BY partition
 ), placed AS (
     INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers)
@@ -90,7 +86,8 @@ WITH status AS MATERIALIZED (
     WHERE p.partition = b.partition
     RETURNING CASE WHEN $9 THEN pg_notify('unilog:numbered', p.partition::text) END
 )
-SELECT status.n, status.compared, coalesce((SELECT max(id) FROM moved), 0), (SELECT count(*) FROM moved),
+SELECT status.n, status.compared, coalesce((SELECT up_to FROM taken), 0),
+    (SELECT count(*) / (count(*) = (SELECT coalesce(sum(records), 0) FROM gathered))::integer FROM moved),
     coalesce(b.partition, -1), coalesce(b.last_offset, 0), coalesce(b.bytes, 0),
     b.first_offset, w.*
 FROM status

@@ -60,7 +60,6 @@ type numberer struct {
 	wakes   bool // writers wake it
 	asleep  bool // it has the lock that makes them do so
 	idle    bool // there was nothing at the last look
-	backlog bool // the last step was a large one
 	movedAt time.Time
 
 	limit   int  // records of the next step: fewer after a failure
@@ -199,7 +198,6 @@ func (n *numberer) stepOnce(ctx context.Context, sleeps bool) (moved int, err er
 	if err != nil {
 		return 0, err
 	}
-	n.backlog = moved >= n.limit/2
 	if moved > 0 {
 		n.movedAt = time.Now()
 	}
@@ -297,7 +295,7 @@ func (n *numberer) number(ctx context.Context, after, upTo int64, liesDown bool)
 	}
 	if err != nil {
 		if tookTooLong(err) {
-			n.limit = max(1, n.limit/2)
+			n.limit = max(1, n.limit/4)
 			n.part.allow(n.limit)
 		}
 		return 0, 0, fmt.Errorf("number staged records: %w", err)
@@ -306,16 +304,28 @@ func (n *numberer) number(ctx context.Context, after, upTo int64, liesDown bool)
 	if liesDown {
 		n.idle = !staged
 	}
+	bytes := 0
 	for _, b := range all {
 		b.batch.took = time.Since(began)
 		n.ring.push(b.partition, b.last, b.batch)
 		n.noteBatch(b)
+		bytes += b.batch.bytes
 	}
 	if moved > 0 {
-		n.limit = min(n.limit+n.limit/8+1, n.cfg.BatchRecords)
-		n.part.allow(n.limit)
+		n.adapt(moved, bytes)
 	}
 	return moved, last, nil
+}
+
+// adapt sets how many records the next step looks at, since it reads all of them to
+// know their sizes. Of large ones it takes only a few.
+func (n *numberer) adapt(moved, bytes int) {
+	more := n.limit + n.limit/8 + 1
+	if bytes >= archive.BatchBytes {
+		more = min(more, moved+moved/4+1)
+	}
+	n.limit = min(more, n.cfg.BatchRecords)
+	n.part.allow(n.limit)
 }
 
 // collect reads the rows of sqlNumber.

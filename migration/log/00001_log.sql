@@ -15,13 +15,14 @@ CREATE TABLE unilog.staged_records (
     -- not six: Postgres prepares each one anew for each statement.
     CONSTRAINT staged_records_action_and_object_not_empty_nor_unilog
         CHECK (action <> '' AND object <> '' AND object <> 'unilog'),
-    -- Twice the limit of unilog.Stage, since jsonb is written with more white space than
-    -- it was given. It keeps a record that no batch could carry out of the log, where it
-    -- would halt everything behind it. The text is only made where it may be too long:
-    -- what takes fewer bytes as jsonb has room for 15 numbers of the longest kind,
-    -- which are written with 131,072 digits each.
+    -- unilog.MaxStoredBytes: twice the limit of unilog.Stage, since jsonb is written with
+    -- more white space than it was given. It keeps a record that no log carries out of
+    -- the log, where it would halt everything behind it. The text is only made where it
+    -- may be too long: what takes fewer bytes as jsonb, and is not compressed, has room
+    -- for 13 numbers of the longest kind, which are written with 147,456 digits each.
     CONSTRAINT staged_records_size_at_most_2_mib_and_headers_an_object CHECK (
-        CASE WHEN headers IS NULL AND pg_column_size(data) < 256 THEN octet_length(action) + octet_length(object) + octet_length(key)
+        CASE WHEN headers IS NULL AND pg_column_size(data) < 224 AND pg_column_compression(data) IS NULL
+                AND octet_length(action) + octet_length(object) + octet_length(key) < 100000 THEN 0
             ELSE octet_length(action) + octet_length(object) + octet_length(key) + octet_length(data::text)
                 + CASE WHEN jsonb_typeof(headers) <> 'object' THEN 2097152 ELSE coalesce(octet_length(headers::text), 0) END
         END <= 2097152
