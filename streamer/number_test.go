@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
@@ -74,4 +75,29 @@ func numberingArgs(w *world.World, after, upTo int64) []any {
 	w.Helper()
 	epoch := world.Query[int64](w, `SELECT epoch FROM unilog.log`)
 	return []any{epoch, 1000, 4 << 20, after, upTo, []int32{0}, []int32{}, []int64{}, true}
+}
+
+// TestStagedRowsThatAreChangedMeanwhile numbers rows that somebody changes and deletes by
+// hand in a transaction of his own, which ends while the step waits for it.
+func TestStagedRowsThatAreChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	s := w.Streamer()
+	w.Drain(s)
+	w.Commit("1", "2", "4")
+	tx := w.Begin()
+	_, err := tx.Exec(w.Ctx, `DELETE FROM unilog.staged_records WHERE data ->> 'amount' = '1'`)
+	w.Must(err)
+	_, err = tx.Exec(w.Ctx, `UPDATE unilog.staged_records SET data = '{"amount": 8}' WHERE data ->> 'amount' = '2'`)
+	w.Must(err)
+	var numbering errgroup.Group
+	numbering.Go(func() error { _, err := s.RunOnce(w.Ctx); return err })
+	w.AwaitTrue("the numbering to wait for the row", `SELECT EXISTS (SELECT FROM pg_stat_activity
+		WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	w.Must(tx.Commit(w.Ctx))
+	w.Ended("the numbering", &numbering)
+	w.Drain(s)
+	if amounts := world.Query[string](w, `SELECT string_agg(data ->> 'amount', ' ' ORDER BY "offset") FROM unilog.records`); amounts != "8 4" {
+		t.Errorf("numbered were %s, want 8 4", amounts)
+	}
 }
