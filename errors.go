@@ -111,12 +111,19 @@ type ArchiveLagsError struct {
 	Partition int
 	// Offset is the one that is needed, and Archive the last one that is there.
 	Offset, Archive int64
+	// ReadOnly says that the archive takes no writes: it is a standby, or the old primary
+	// of a switchover. It is connected to anew, since its address may lead to another
+	// server by now.
+	ReadOnly bool
 }
 
 func (e *ArchiveLagsError) Error() string {
-	return fmt.Sprintf("unilog: the archive of consumer %s is at offset %d of partition %d and the log has offset %d, which the archive lacks: waiting until it has that. "+
-		"If it is no standby that lags but was restored to an earlier time, restore the consumer's state and checkpoint to that time, too",
-		e.Consumer, e.Archive, e.Partition, e.Offset)
+	way := ". If it is no standby that lags but was restored to an earlier time, restore the consumer's state and checkpoint to that time, too"
+	if e.ReadOnly {
+		way = ", or its address leads to a server that has it"
+	}
+	return fmt.Sprintf("unilog: the archive of consumer %s is at offset %d of partition %d and the log has offset %d, which the archive lacks: waiting until it has that%s",
+		e.Consumer, e.Archive, e.Partition, e.Offset, way)
 }
 
 // LogAheadError says that the log holds records that the database has never

@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -70,6 +71,34 @@ func TestArchiveThatLags(t *testing.T) {
 	w.Publish(1)
 	w.AwaitTotal("sum", "10")
 	stop()
+}
+
+// TestReadOnlyArchiveIsWaitedFor has an archive that is behind and takes no writes, as a
+// standby that lags, or the old primary of a switchover: nobody is told to delete or restore
+// anything, and the address is tried anew.
+func TestReadOnlyArchiveIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	old := *w
+	old.DB = testenv.Database(t, "world", world.MigrateWorld)
+	old.Exec(`UPDATE unilog.log SET log_id = $1::text::uuid`, world.Query[string](w, `SELECT log_id::text FROM unilog.log`))
+	old.Exec(`UPDATE unilog.partitions SET next_offset = 6, published_offset = 5`)
+	old.Exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
+	old.DB.Reset()
+	w.Publish(9)
+	for name, checkpoint := range map[string]int64{"the log is ahead": 5, "the checkpoint is, and the log has lost that": 20} {
+		w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ($1, 0, $2)`, name, checkpoint)
+		c := w.Consumer(name, func(cfg *consumer.Config) { cfg.Archive = old.DB })
+		before := world.Query[int](&old, `SELECT pg_backend_pid()`)
+		var lags *unilog.ArchiveLagsError
+		if n, err := c.RunOnce(w.Ctx); n != 0 || !errors.As(err, &lags) || !lags.ReadOnly || lags.Archive != 5 || strings.Contains(err.Error(), "restore") {
+			t.Errorf("%s: the consumer applied %d and says %v", name, n, err)
+		}
+		if world.Query[int](&old, `SELECT pg_backend_pid()`) == before {
+			t.Errorf("%s: the open connection is still used", name)
+		}
+	}
+	w.Exec(`DELETE FROM unilog.checkpoints`)
 }
 
 // TestConsumerThatOverslept wakes an instance up when another one has applied

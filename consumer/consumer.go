@@ -15,6 +15,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // Handler applies one or more entries of one partition, in their order, to a
@@ -179,6 +180,7 @@ func (c *Consumer) stepAll(ctx context.Context, wait time.Duration) (n int, err 
 	if err == nil {
 		err = c.register(ctx, number)
 	}
+	err = postgres.Reconnect(c.cfg.DB, err)
 	c.readiness.Note(ctx, err)
 	if err != nil {
 		return 0, err

@@ -9,6 +9,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/barrier"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/reader"
 )
 
@@ -81,6 +82,7 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 	defer func() {
 		if err != nil {
 			c.reader.Forget() // whether the checkpoint has moved is not known
+			err = postgres.Reconnect(c.cfg.DB, err)
 			if ctx.Err() == nil {
 				c.cfg.Observer.failed(err)
 			}

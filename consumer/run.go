@@ -2,12 +2,14 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // crew are the goroutines of one Run: those that read this process's partitions, and
@@ -175,8 +177,10 @@ func (r *crew) renew(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	d, err := r.member.renew(bounded, len(r.partitions), r.takes)
-	if err != nil {
-		if len(r.workers) == 0 && ctx.Err() == nil {
+	if err = postgres.Reconnect(r.cfg.DB, err); err != nil {
+		// Workers that have nothing to apply would not notice.
+		notPrimary := errors.Is(err, postgres.ErrNotPrimary)
+		if (len(r.workers) == 0 || notPrimary) && ctx.Err() == nil {
 			r.log.Warn("consuming failed: trying again", "err", err)
 			r.cfg.Observer.failed(err)
 			r.readiness.Note(ctx, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/reader"
 )
 
@@ -95,7 +96,7 @@ func (c postgresCheckpoints) Load(ctx context.Context, key CheckpointKey) (at un
 		}
 	}
 	if err != nil {
-		return unilog.Cursor{}, fmt.Errorf("read the checkpoint: %w", err)
+		return unilog.Cursor{}, fmt.Errorf("read the checkpoint: %w", postgres.Reconnect(c.db, err))
 	}
 	if theirs != key.LogID {
 		return unilog.Cursor{}, &ForeignCheckpointError{Key: key, Theirs: theirs}
@@ -115,7 +116,7 @@ func (c postgresCheckpoints) Save(ctx context.Context, key CheckpointKey, from, 
 func (c postgresCheckpoints) save(ctx context.Context, db unilog.Execer, key CheckpointKey, from, to unilog.Cursor) error {
 	tag, err := db.Exec(ctx, c.schema.SQL(sqlSaveDelivered), key.Name, key.Partition, key.LogID, from.Offset, to.Offset, to.Position)
 	if err != nil {
-		return fmt.Errorf("save the checkpoint: %w", err)
+		return fmt.Errorf("save the checkpoint: %w", postgres.Reconnect(c.db, err))
 	}
 	if tag.RowsAffected() == 0 {
 		return ErrOvertaken
@@ -130,7 +131,7 @@ type beater interface {
 }
 
 func (c postgresCheckpoints) beat(ctx context.Context, name string) error {
-	return reader.Beat(ctx, c.db, c.schema, name)
+	return postgres.Reconnect(c.db, reader.Beat(ctx, c.db, c.schema, name))
 }
 
 // park moves the checkpoint past an entry and puts it into dead_letters.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
@@ -58,6 +59,36 @@ func TestCheckpointsAreGuarded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestIdleDelivererSeesThatItCannotSave makes the database of the checkpoints read only while
+// there is nothing to deliver.
+func TestIdleDelivererSeesThatItCannotSave(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Publish(1)
+	db, err := pgxpool.NewWithConfig(w.Ctx, w.DB.Config())
+	w.Must(err)
+	t.Cleanup(db.Close)
+	var outside world.Arrivals
+	d := w.Deliverer(outside.Deliver, func(cfg *deliverer.Config) { cfg.Checkpoints = deliverer.PostgresCheckpoints(db) }, deliverer.Beating)
+	ctx, stop := context.WithCancel(w.Ctx)
+	t.Cleanup(stop)
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	await.Equal(t, "the checkpoint", 1, w.Delivered)
+	await.True(t, "the deliverer to be ready", func() bool { return d.Ready() == nil })
+	const setDefault = `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = %L', current_database(), '`
+	w.Exec(setDefault + `on'); END $$`)
+	db.Reset()
+	await.True(t, "the deliverer not to be ready", func() bool { return d.Ready() != nil })
+	w.WantReady(d.Ready, "takes no writes")
+	w.Exec(setDefault + `off'); END $$`) // for new sessions
+	await.True(t, "the deliverer to be ready again", func() bool { return d.Ready() == nil })
+	w.Publish(1)
+	await.Equal(t, "the checkpoint", 2, w.Delivered)
+	stop()
+	w.Must(await.Receive(t, "Run to end", ended))
 }
 
 // TestTwoDeliverers runs two instances of a name that crash after they have

@@ -70,6 +70,7 @@ type Config struct {
 
 	retryFirst, retryMost time.Duration // the waits after failed deliveries
 	grace                 time.Duration // for a call to return when its time is over
+	beatPause             time.Duration
 }
 
 // Deliverer reads a log and delivers it to a destination that no transaction reaches:
@@ -82,6 +83,7 @@ type Deliverer struct {
 	log *slog.Logger
 
 	readiness  loop.Readiness // of the look for partitions, until there are some
+	beating    loop.Readiness // of the checkpoints' database
 	mu         sync.Mutex     // for partitions: Ready reads it
 	partitions []*delivering
 	heartbeat  time.Time
@@ -95,6 +97,7 @@ func New(cfg Config) (*Deliverer, error) {
 	cfg.retryFirst = cmp.Or(cfg.retryFirst, 100*time.Millisecond)
 	cfg.retryMost = cmp.Or(cfg.retryMost, 30*time.Second)
 	cfg.grace = cmp.Or(cfg.grace, loop.Grace)
+	cfg.beatPause = cmp.Or(cfg.beatPause, beatPause)
 	_, parks := cfg.Checkpoints.(parker)
 	if err := cfg.Schema.Check(); err != nil {
 		return nil, fmt.Errorf("deliverer: Config.Schema: %w", err)
@@ -187,12 +190,23 @@ func (d *Deliverer) RunOnce(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// beatPause is the time between two heartbeats. Where nothing is delivered, they alone
+// show that the database of the checkpoints still takes writes.
+const beatPause = loop.Heartbeat / 3
+
 // keepBeating shows that the deliverer is alive, whether or not it can read the log.
 func (d *Deliverer) keepBeating(ctx context.Context) {
-	for ; ctx.Err() == nil; loop.Sleep(ctx, loop.Heartbeat) {
-		if err := d.beat(ctx); err != nil && ctx.Err() == nil {
-			d.log.Debug("could not show that the deliverer is alive", "err", err)
+	retry := loop.Backoff{First: 100 * time.Millisecond, Most: time.Second}
+	for ctx.Err() == nil {
+		err := d.beat(ctx)
+		d.beating.Note(ctx, err)
+		if err == nil {
+			retry.Reset()
+			loop.Sleep(ctx, d.cfg.beatPause)
+			continue
 		}
+		d.log.Debug("could not show that the deliverer is alive", "err", err)
+		retry.Wait(ctx)
 	}
 }
 
@@ -229,9 +243,12 @@ func (d *Deliverer) look(ctx context.Context) ([]*delivering, error) {
 }
 
 // Ready returns nil if the last attempt to read and deliver a batch succeeded in each
-// partition. Otherwise it says in one line what is wrong with one of them. Ready is safe for
-// concurrent use with everything else.
+// partition, and the checkpoints can be saved. Otherwise it says in one line what is wrong
+// with one of them. Ready is safe for concurrent use with everything else.
 func (d *Deliverer) Ready() error {
+	if err := d.beating.Ready(); err != nil && !errors.Is(err, loop.ErrNotLooked) {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.partitions) == 0 {

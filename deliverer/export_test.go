@@ -9,3 +9,6 @@ func Hurried(cfg *Config) {
 
 // Patient lets a delivery take as long as it wants to return when its time is over.
 func Patient(cfg *Config) { cfg.grace = time.Hour }
+
+// Beating lets a deliverer look every millisecond whether its checkpoints can be saved.
+func Beating(cfg *Config) { cfg.beatPause = time.Millisecond }

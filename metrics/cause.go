@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/deliverer"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // causes are what [Cause] returns.
@@ -70,6 +71,6 @@ func halts(err error) bool {
 func isPostgres(err error) bool {
 	var refused *pgconn.PgError
 	var connect *pgconn.ConnectError
-	return errors.As(err, &refused) || errors.As(err, &connect) || errors.Is(err, pgconn.ErrConnClosed) ||
+	return errors.Is(err, postgres.ErrNotPrimary) || errors.As(err, &refused) || errors.As(err, &connect) || errors.Is(err, pgconn.ErrConnClosed) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }

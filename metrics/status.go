@@ -225,7 +225,7 @@ func (s *statusCollector) recent() reading {
 	s.last = reading{}
 	var asked sync.WaitGroup
 	asked.Go(func() {
-		if read, err := status.Read(ctx, s.db, s.schema, nil); err == nil {
+		if read, err := status.Read(ctx, s.db, s.schema, nil); err == nil && !read.ReadOnly {
 			s.last.database = read
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 const (
@@ -140,6 +141,9 @@ func (e *ears) hear() (listened bool) {
 		case e.ctx.Err() == nil && pgconn.Timeout(err):
 			if e.within(conn.Ping) != nil {
 				return true
+			}
+			if postgres.Reconnect(e.pool, postgres.CheckPrimary(conn)) != nil {
+				return true // reads would look at the old primary of a switchover for ever
 			}
 		default:
 			return true

@@ -57,6 +57,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 var _ unilog.Log = (*Log)(nil)
@@ -140,6 +141,7 @@ func (l *Log) Claim(ctx context.Context, term unilog.Term) (int64, error) {
 	case h.Epoch > term.Epoch:
 		return 0, &unilog.FencedError{Partition: term.Partition, Epoch: term.Epoch, Newer: h.Epoch}
 	case h.Epoch < term.Epoch:
+		l.pool.Reset() // it may be the old primary of a switchover
 		return 0, fmt.Errorf("pglog: the log's database has partition %d at epoch %d, before %d: give the log the streamer's own database, not a standby of it",
 			term.Partition, h.Epoch, term.Epoch)
 	}
@@ -156,7 +158,7 @@ func (l *Log) Append(ctx context.Context, term unilog.Term, entries []unilog.Ent
 	first, last := entries[0].Offset, entries[len(entries)-1].Offset
 	tag, err := l.pool.Exec(ctx, l.schema.SQL(sqlAppend), term.Partition, term.LogID, term.Epoch, first, last)
 	if err != nil {
-		return 0, fmt.Errorf("pglog: append to partition %d: %w", term.Partition, err)
+		return 0, fmt.Errorf("pglog: append to partition %d: %w", term.Partition, postgres.Reconnect(l.pool, err))
 	}
 	if tag.RowsAffected() > 0 {
 		return last, nil

@@ -134,6 +134,9 @@ func (s *Status) read(ctx context.Context, tx source) error {
 	if _, err := tx.Exec(ctx, postgres.SQLNoJIT); err != nil {
 		return err
 	}
+	if err := tx.QueryRow(ctx, `SELECT `+postgres.SQLReadOnly).Scan(&s.ReadOnly); err != nil {
+		return err
+	}
 	if err := tx.QueryRow(ctx, sqlStagedStatus).Scan(&s.Staged, &s.StagedFor); err != nil {
 		return err
 	}

@@ -13,6 +13,9 @@ import (
 // offsets are added up: what was numbered, published and applied in all of them.
 type Status struct {
 	LogID string `json:"log_id"`
+	// ReadOnly says that the database takes no writes: it is a standby, or the old primary
+	// of a switchover, and need not know what goes on at the primary.
+	ReadOnly bool `json:"read_only,omitempty"`
 	// Leader is the session that leads the first partition, or nil. Epoch is that
 	// partition's, too. Numberer is the session that leads where records are numbered, of
 	// all partitions, or nil.
@@ -137,6 +140,9 @@ func sum(partitions []Partition) Partition {
 // Troubles says in words what is stuck, and why. None is good news. Of several
 // partitions it names those that are meant.
 func (s *Status) Troubles() []string {
+	if s.ReadOnly {
+		return []string{"this database takes no writes, and need not know what goes on: connect to the primary"}
+	}
 	out := append(s.streamerTroubles(), s.logTroubles()...)
 	most := map[int]int64{} // by partition, the lag of who is furthest behind
 	for _, c := range s.Consumers {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/status"
@@ -50,6 +52,18 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 		"the log is at offset 9 and the database only at 3": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
 			w.Memory.Put(unilog.Entry{Offset: 9})
 			return nil
+		},
+		"this database takes no writes": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			w.Memory.Put(unilog.Entry{Offset: 9})
+			readOnly := func(on string) {
+				w.Must(pgx.BeginTxFunc(w.Ctx, w.DB, pgx.TxOptions{AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
+					_, err := tx.Exec(w.Ctx, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = `+on+`', current_database()); END $$`)
+					return err
+				}))
+				w.DB.Reset()
+			}
+			readOnly("on")
+			return func(*status.Status) { readOnly("off") }
 		},
 		"sum is behind by 3 records, 18000 s, and has been silent for 18000 s": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
 			fallBehind(w, "5 hours")

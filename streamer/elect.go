@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 const (
@@ -222,6 +223,7 @@ func (e *elector) report(ctx context.Context, saw seen) {
 // over notes the end of a part's work, of which the lock is held, and gives that back.
 func (s *Streamer) over(ctx context.Context, r *reign, over ended) error {
 	p := s.part(over.part)
+	over.err = postgres.Reconnect(s.cfg.DB, over.err)
 	p.readiness.Note(ctx, over.err)
 	var fenced *unilog.FencedError
 	switch err := over.err; {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // RunOnce takes the lead of each partition if nobody has it, numbers if nobody does,
@@ -26,13 +27,14 @@ func (s *Streamer) RunOnce(ctx context.Context) (total int, err error) {
 	}
 	wasIdle := s.reign != nil
 	total, err = s.once(ctx, wasIdle)
-	if wasIdle && err != nil && ctx.Err() == nil && !tookTooLong(err) && s.sessionEnded() {
+	err = postgres.Reconnect(s.cfg.DB, err)
+	if wasIdle && err != nil && ctx.Err() == nil && !tookTooLong(err) && s.sessionEnded(err) {
 		s.log.Info("the streamer's session has ended between two calls: taking the lead again", "err", err)
 		s.drop()
 		total, err = s.once(ctx, false)
 	}
 	s.used = time.Now()
-	if err != nil && s.sessionEnded() {
+	if err != nil && s.sessionEnded(err) {
 		if tookTooLong(err) || ctx.Err() != nil {
 			s.giveUpOnPostgres()
 		}
@@ -186,9 +188,10 @@ func (s *Streamer) give(ctx context.Context, over ended) error {
 	return over.err
 }
 
-// sessionEnded says whether Postgres, or the network, has ended a session.
-func (s *Streamer) sessionEnded() bool {
-	return s.reign != nil && s.reign.session.conn.IsClosed() || s.numberer != nil && s.numberer.session.conn.IsClosed()
+// sessionEnded says whether Postgres, or the network, has ended a session, or an error
+// says that it is of no use any more.
+func (s *Streamer) sessionEnded(err error) bool {
+	return errors.Is(err, postgres.ErrNotPrimary) || s.reign != nil && s.reign.session.conn.IsClosed() || s.numberer != nil && s.numberer.session.conn.IsClosed()
 }
 
 func (s *Streamer) dropNumberer() {

@@ -12,13 +12,15 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 const (
 	// sqlLook returns who has which of the locks by which streamers share the work, in
-	// one look. Index: none; a view of what is in memory, and a row per partition.
+	// one look, and whether the server takes no writes any more.
+	// Index: none; a view of what is in memory, and a row per partition.
 	sqlLook = `
-SELECT l.epoch, (SELECT count(*) FROM unilog.partitions), k.led, k.members, k.numbers
+SELECT l.epoch, (SELECT count(*) FROM unilog.partitions), k.led, k.members, k.numbers, ` + postgres.SQLReadOnly + `
 FROM unilog.log AS l CROSS JOIN (
     SELECT coalesce(array_agg(objid::bigint) FILTER (WHERE classid = 'unilog.partitions'::regclass), '{}') AS led,
         count(*) FILTER (WHERE classid = 'unilog.staged_records'::regclass AND objid = 1) AS members,
@@ -111,9 +113,13 @@ func (s *Streamer) newReign(ctx context.Context) (*reign, error) {
 func (r *reign) look(ctx context.Context) (seen, error) {
 	var s seen
 	var epoch int64
+	var readOnly bool
 	err := r.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, r.cfg.Schema.SQL(sqlLook)).Scan(&epoch, &s.partitions, &s.led, &s.members, &s.numbers)
+		return conn.QueryRow(ctx, r.cfg.Schema.SQL(sqlLook)).Scan(&epoch, &s.partitions, &s.led, &s.members, &s.numbers, &readOnly)
 	})
+	if err == nil && readOnly {
+		err = postgres.ErrNotPrimary
+	}
 	if err != nil {
 		return s, fmt.Errorf("look who leads: %w", err)
 	}

@@ -22,7 +22,8 @@ import (
 // No compiled plans: compiling takes far longer than running. What is looked for in
 // large tables is found by an index, also before there are statistics. A hidden row is an error,
 // not a hole. Each statement must see what was committed before it. What is numbered
-// must be on disk before the log has it.
+// must be on disk before the log has it. Whether the server takes writes is not set: one
+// that was made read only, as in a switchover, is no longer numbered on.
 const sqlSession = `
 SELECT set_config('idle_session_timeout', $1, false),
     set_config('idle_in_transaction_session_timeout', $1, false),
@@ -41,7 +42,6 @@ SELECT set_config('idle_session_timeout', $1, false),
     set_config('enable_seqscan', 'off', false),
     set_config('enable_bitmapscan', 'off', false),
     set_config('default_transaction_isolation', 'read committed', false),
-    set_config('default_transaction_read_only', 'off', false),
     CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END`
 
 // errUnconfirmed says that a commit is done here, and may not be on the synchronous

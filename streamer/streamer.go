@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/retention"
 )
 
@@ -152,7 +153,7 @@ func (s *Streamer) Run(ctx context.Context) error {
 	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := s.runReign(ctx, work)
+		err := postgres.Reconnect(s.cfg.DB, s.runReign(ctx, work))
 		if err == nil {
 			continue
 		}

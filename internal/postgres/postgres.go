@@ -59,7 +59,7 @@ func IsTransient(err error) bool {
 	switch code {
 	case "57014": // cancelled, as by statement_timeout: less work may do
 		return false
-	case "25006", // read only: a standby, for now
+	case readOnlyTransaction,
 		"25P03", // idle in transaction: this process was frozen, or hung
 		"55P03": // lock not available
 		return true

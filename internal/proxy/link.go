@@ -30,7 +30,8 @@ func (l *link) serve() {
 		l.pump(ToServer, l.client, nil)
 		return
 	}
-	server, err := new(net.Dialer).DialContext(l.ctx, network(l.proxy.target), l.proxy.target)
+	target := l.proxy.Target()
+	server, err := new(net.Dialer).DialContext(l.ctx, network(target), target)
 	if err != nil || !l.attach(server) {
 		reset(l.client)
 		return

@@ -41,11 +41,11 @@ func (d Direction) String() string {
 // Proxy forwards connections. Its methods are safe for concurrent use.
 type Proxy struct {
 	listener net.Listener
-	target   string
 	url      string
 	work     sync.WaitGroup
 
 	mu      sync.Mutex
+	target  string
 	links   map[*link]struct{}
 	closed  bool
 	refuse  bool
@@ -119,6 +119,21 @@ func (p *Proxy) setHole(d Direction) {
 	p.hole = d
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+// Lead lets new connections go to another server, as the address of a primary does in a
+// switchover. Those that there are stay where they are.
+func (p *Proxy) Lead(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+// Target is where new connections go.
+func (p *Proxy) Target() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
 }
 
 // Slow delays all that is sent by a latency, and each direction of a connection

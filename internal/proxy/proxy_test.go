@@ -216,6 +216,24 @@ func TestRefuse(t *testing.T) {
 	})
 }
 
+func TestLead(t *testing.T) {
+	overEach(t, func(t *testing.T, e *echo, p *Proxy) {
+		other, elsewhere := start(t, network(p.Addr()))
+		before := dial(t, p)
+		send(t, before, "one")
+		wantReply(t, before, "one")
+		wantHeard(t, e, "one")
+		p.Lead(elsewhere.Target())
+		after := dial(t, p)
+		send(t, after, "two")
+		wantReply(t, after, "two")
+		wantHeard(t, other, "two")
+		send(t, before, "three")
+		wantReply(t, before, "three")
+		wantHeard(t, e, "three")
+	})
+}
+
 func TestServerGone(t *testing.T) {
 	overEach(t, func(t *testing.T, e *echo, p *Proxy) {
 		_ = e.Close()

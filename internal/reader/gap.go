@@ -7,10 +7,20 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/archive"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // Index: partitions_pkey.
-const sqlSource = `SELECT next_offset - 1, published_offset, (SELECT log_id::text FROM unilog.log) FROM unilog.partitions WHERE partition = $1`
+const sqlSource = `
+SELECT next_offset - 1, published_offset, (SELECT log_id::text FROM unilog.log), ` + postgres.SQLReadOnly + `
+FROM unilog.partitions WHERE partition = $1`
+
+// sourceHead is how far the source is. One that takes no writes is a standby, or the old
+// primary of a switchover: what it lacks it may get, or another server has it.
+type sourceHead struct {
+	numbered, published int64
+	readOnly            bool
+}
 
 // fillGap returns the entries that directly follow the checkpoint: those given, up
 // to the first one that is missing, or, if the missing ones come first, those from
@@ -34,10 +44,11 @@ func (r *Reader) fillGap(ctx context.Context, entries []unilog.Entry, quiet bool
 	} else {
 		// Up to what is published, not to what is numbered: a commit that is visible
 		// may still be lost until the streamer knows that it is safe.
-		var err error
-		if _, upTo, err = r.source(ctx); err != nil {
+		source, err := r.source(ctx)
+		if err != nil {
 			return nil, err
 		}
+		upTo = source.published
 		if undone, err := r.undone(ctx); undone || err != nil {
 			return nil, err
 		}
@@ -115,48 +126,58 @@ func (r *Reader) archiveHas(ctx context.Context, gap *unilog.GapError) error {
 	if r.cfg.Archive == nil {
 		return nil
 	}
-	numbered, _, err := r.source(ctx)
-	if err != nil || numbered >= gap.From {
+	source, err := r.source(ctx)
+	if err != nil || source.numbered >= gap.From {
 		return err
 	}
-	return r.lags(gap.To+1, numbered)
+	return r.lags(gap.To+1, source)
 }
 
-func (r *Reader) lags(offset, numbered int64) error {
-	return &unilog.ArchiveLagsError{Consumer: r.cfg.Name, Partition: r.cfg.Partition, Offset: offset, Archive: numbered}
+// lags lets a source be asked anew that takes no writes: its address may lead to the one
+// that has what is missing.
+func (r *Reader) lags(offset int64, source sourceHead) error {
+	if source.readOnly {
+		r.cfg.Archive.Reset()
+	}
+	return &unilog.ArchiveLagsError{Consumer: r.cfg.Name, Partition: r.cfg.Partition, Offset: offset, Archive: source.numbered, ReadOnly: source.readOnly}
 }
 
-// source returns what the source has numbered and published, and checks that it is
-// the checkpoint's, which is not ahead of it.
-func (r *Reader) source(ctx context.Context) (numbered, published int64, err error) {
+// source returns how far the source is, and checks that it is the checkpoint's, which is
+// not ahead of it.
+func (r *Reader) source(ctx context.Context) (source sourceHead, err error) {
 	var logID string
-	if err := r.cfg.Archive.QueryRow(ctx, r.cfg.Schema.SQL(sqlSource), r.cfg.Partition).Scan(&numbered, &published, &logID); err != nil {
-		return 0, 0, fmt.Errorf("read the source's head: %w", err)
+	err = r.cfg.Archive.QueryRow(ctx, r.cfg.Schema.SQL(sqlSource), r.cfg.Partition).
+		Scan(&source.numbered, &source.published, &logID, &source.readOnly)
+	if err != nil {
+		return source, fmt.Errorf("read the source's head: %w", err)
 	}
 	if err := r.cfg.Checkpoint.CheckSource(logID); err != nil {
-		return 0, 0, err
+		return source, err
 	}
-	if r.at.Offset > numbered {
-		return 0, 0, r.isAhead(ctx, logID, numbered)
+	if r.at.Offset > source.numbered {
+		return source, r.isAhead(ctx, logID, source)
 	}
-	return numbered, published, nil
+	return source, nil
 }
 
 // isAhead says what to make of a checkpoint that the archive is not at yet. A standby,
 // or another copy of the source, may lag; then the log has that offset, under the id of
 // the archive. An id is that of the log's database for ever, and a log that was emptied
 // and not claimed since has none: it says nothing.
-func (r *Reader) isAhead(ctx context.Context, archiveID string, numbered int64) error {
+func (r *Reader) isAhead(ctx context.Context, archiveID string, source sourceHead) error {
+	if source.readOnly {
+		return r.lags(r.at.Offset, source)
+	}
 	if !r.cfg.Unsynced {
 		head, err := r.Head(ctx)
 		if err != nil {
 			return err
 		}
 		if head.LogID == "" || head.LogID == archiveID && head.Offset >= r.at.Offset {
-			return r.lags(r.at.Offset, numbered)
+			return r.lags(r.at.Offset, source)
 		}
 	}
-	return &unilog.CheckpointAheadError{Consumer: r.cfg.Name, Partition: r.cfg.Partition, Checkpoint: r.at.Offset, Database: numbered}
+	return &unilog.CheckpointAheadError{Consumer: r.cfg.Name, Partition: r.cfg.Partition, Checkpoint: r.at.Offset, Database: source.numbered}
 }
 
 // checkSource checks that neither the checkpoint nor the log is ahead of the source. A
@@ -169,14 +190,14 @@ func (r *Reader) checkSource(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	numbered, _, err := r.source(ctx)
+	source, err := r.source(ctx)
 	if err != nil {
 		return err
 	}
 	if r.awaited == nil || r.awaited.LogID != head.LogID || r.awaited.Offset > head.Offset {
 		r.awaited = &head
 	}
-	if r.awaited.Offset <= numbered {
+	if r.awaited.Offset <= source.numbered {
 		r.awaited = nil
 		return nil
 	}
@@ -184,7 +205,10 @@ func (r *Reader) checkSource(ctx context.Context) error {
 	if err := r.cfg.Checkpoint.CheckLog(head.LogID); err != nil {
 		return err
 	}
-	return &unilog.LogAheadError{Partition: r.cfg.Partition, Log: head.Offset, Database: numbered}
+	if source.readOnly {
+		return r.lags(head.Offset, source)
+	}
+	return &unilog.LogAheadError{Partition: r.cfg.Partition, Log: head.Offset, Database: source.numbered}
 }
 
 // consecutive returns how many of the entries follow each other directly.

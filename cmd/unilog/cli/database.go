@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -39,6 +40,7 @@ func (f *DatabaseFlags) Open(ctx context.Context, p *Program) (*pgxpool.Pool, er
 		return nil, errURL
 	}
 	config.ConnConfig.ConnectTimeout = cmp.Or(config.ConnConfig.ConnectTimeout, p.connectTimeout())
+	postgres.KeepToPrimary(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 const (
@@ -22,6 +23,8 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
     current_setting('synchronous_commit') AS synchronous_commit,
     current_setting('wal_level') AS wal_level,
     current_setting('max_prepared_transactions')::int AS prepared,
+    ` + postgres.SQLReadOnly + ` AS read_only,
+    pg_is_in_recovery() AS standby,
     current_user::text AS role,
     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
     coalesce((
@@ -37,7 +40,8 @@ type postgresSettings struct {
 	WALLevel                                          string `db:"wal_level"`
 	Prepared                                          int
 	Role                                              string
-	Superuser, Wakes                                  bool
+	Superuser, Wakes, Standby                         bool
+	ReadOnly                                          bool `db:"read_only"`
 }
 
 func examinePostgres(ctx context.Context, conn *pgx.Conn, schema unilog.Schema, program string) ([]Finding, error) {
@@ -63,6 +67,7 @@ func (s postgresSettings) judge(schema unilog.Schema, program string) []Finding 
 	findings := []Finding{
 		about("postgres", level(s.Major < minPostgres, Unsafe), "Postgres is version "+s.Version,
 			fmt.Sprintf("%d or later is needed", minPostgres), "upgrade it", API, Streamer, Consumer),
+		s.judgePrimary(),
 		about("fsync", level(s.Fsync == "off", Unsafe), "fsync is "+s.Fsync,
 			"without it, a crash of Postgres's machine can corrupt the database and lose records that the log has",
 			"set fsync = on and reload", API, Streamer, Consumer),
@@ -93,4 +98,17 @@ func (s postgresSettings) judge(schema unilog.Schema, program string) []Finding 
 		about("role", level(s.Superuser, Advice), fmt.Sprintf("role %s is %s", s.Role, role),
 			"the processes need none, and a superuser can change and read everything",
 			"give each process a role with only the rights that it needs"))
+}
+
+// judgePrimary stops no process: each waits until its address leads to a primary.
+func (s postgresSettings) judgePrimary() Finding {
+	level, found, change := OK, "Postgres takes writes", ""
+	switch {
+	case s.Standby:
+		level, found, change = Unsafe, "Postgres is a standby", "let DATABASE_URL lead to the primary"
+	case s.ReadOnly:
+		level, found = Unsafe, "default_transaction_read_only is on for role "+s.Role
+		change = "let DATABASE_URL lead to the primary; if this is it, set default_transaction_read_only = off for the server, the database and the role"
+	}
+	return about("primary", level, found, "writers, streamers and consumers write; where they cannot, they are not ready and connect anew", change)
 }

@@ -27,6 +27,8 @@ func TestPostgresSettings(t *testing.T) {
 		"no fsync":              {`SELECT`, "fsync", Unsafe},            // as the shared server
 		"no full page writes":   {`SELECT`, "full_page_writes", Unsafe}, // as the shared server
 		"asynchronous commits":  {set("synchronous_commit = off"), "synchronous_commit", Unsafe},
+		"read only":             {set("default_transaction_read_only = on"), "primary", Unsafe},
+		"writable":              {`SELECT`, "primary", OK},
 		"local commits":         {set("synchronous_commit = local"), "synchronous_commit", OK},
 		"trigger":               {`SELECT`, "wake-up trigger", OK},
 		"trigger for all":       {`ALTER TABLE unilog.staged_records ENABLE ALWAYS TRIGGER staged_records_wake`, "wake-up trigger", OK},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/httpserver"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // Database is what the api needs of Postgres; a pgxpool.Pool is one.
@@ -295,8 +296,12 @@ func (a *API) Ready(ctx context.Context) error {
 func (a *API) lookAtDatabase(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, a.cfg.DBTimeout)
 	defer cancel()
-	var one int
-	return a.cfg.DB.QueryRow(bounded, `SELECT 1`).Scan(&one)
+	var readOnly bool
+	err := a.cfg.DB.QueryRow(bounded, `SELECT `+postgres.SQLReadOnly).Scan(&readOnly)
+	if err == nil && readOnly {
+		err = postgres.ErrNotPrimary
+	}
+	return err
 }
 
 func (a *API) dbContext(r *http.Request) (context.Context, context.CancelFunc) {

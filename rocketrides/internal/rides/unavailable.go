@@ -7,6 +7,8 @@ import (
 	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // unavailable returns what to tell a client when the database cannot serve a
@@ -17,7 +19,12 @@ func unavailable(err error) string {
 		lost = "The database is not available."
 		busy = "The database is busy."
 		slow = "The database took too long to answer."
+		// A standby, the old primary of a switchover, or one whose disk is full.
+		noWrites = "The database takes no writes at the moment."
 	)
+	if errors.Is(err, postgres.ErrNotPrimary) {
+		return noWrites
+	}
 	// A server that refuses a connection says why in a PgError, so this comes first.
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
@@ -25,7 +32,7 @@ func unavailable(err error) string {
 		case "53300": // too_many_connections
 			return "The database has too many connections."
 		case "25006", "53100": // read_only_sql_transaction, disk_full
-			return "The database takes no writes at the moment."
+			return noWrites
 		case "57014": // query_canceled, as by statement_timeout
 			return slow
 		case "40001", "40P01", "55P03": // serialization_failure, deadlock_detected, lock_not_available

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/httpserver"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/proxy"
 )
 
@@ -86,14 +87,32 @@ func TestDatabaseDown(t *testing.T) {
 	}
 }
 
+// TestDatabaseReadOnly makes a server read only, as the old primary of a switchover, under an
+// open connection, and then lets new ones reach a server that takes writes.
 func TestDatabaseReadOnly(t *testing.T) {
 	t.Parallel()
 	pool := newDatabase(t)
-	api, _ := newAPI(t, reconnect(t, pool, func(c *pgxpool.Config) {
-		c.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
-	}))
+	behind := reconnect(t, pool, func(c *pgxpool.Config) {
+		c.MaxConns = 1
+		postgres.KeepToPrimary(c)
+	})
+	api, _ := newAPI(t, behind)
+	readOnly := func(on string) {
+		t.Helper()
+		const sql = `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = %L', current_database(), '`
+		if _, err := pool.Exec(t.Context(), sql+on+`'); END $$`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	readOnly("on")
 	wantRetryLater(t, postRide(api), msgNoWrites)
+	wantReadyz(t, api, http.StatusServiceUnavailable, `{"ready":false,"reason":"`+msgNoWrites+`"}`)
 	wantRides(t, pool, 0)
+	readOnly("off")
+	wantReadyz(t, api, http.StatusOK, `{"ready":true}`)
+	if w := postRide(api); w.Code != http.StatusCreated {
+		t.Errorf("a booking is answered %d %s", w.Code, w.Body)
+	}
 }
 
 func TestDatabaseTooManyConnections(t *testing.T) {
