@@ -17,6 +17,18 @@ import (
 )
 
 const (
+	// Index: none; sessions, and the tables that there are.
+	sqlServer = `
+SELECT ` + postgres.SQLReadOnly + `, w.commits, w.seconds, ARRAY(
+    SELECT oid::regclass::text FROM pg_class
+    WHERE relpersistence = 'u' AND relkind = 'r'
+        AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'unilog.staged_records'::regclass)
+    ORDER BY oid)
+FROM (
+    SELECT count(*) AS commits, coalesce(max(extract(epoch FROM clock_timestamp() - query_start)), 0)::float8 AS seconds
+    FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'
+) AS w`
+
 	// Index: staged_records_pkey for the oldest one; they are counted by reading
 	// them all.
 	sqlStagedStatus = `
@@ -134,7 +146,7 @@ func (s *Status) read(ctx context.Context, tx source) error {
 	if _, err := tx.Exec(ctx, postgres.SQLNoJIT); err != nil {
 		return err
 	}
-	if err := tx.QueryRow(ctx, `SELECT `+postgres.SQLReadOnly).Scan(&s.ReadOnly); err != nil {
+	if err := tx.QueryRow(ctx, sqlServer).Scan(&s.ReadOnly, &s.Unconfirmed, &s.UnconfirmedFor, &s.Unlogged); err != nil {
 		return err
 	}
 	if err := tx.QueryRow(ctx, sqlStagedStatus).Scan(&s.Staged, &s.StagedFor); err != nil {

@@ -16,6 +16,12 @@ type Status struct {
 	// ReadOnly says that the database takes no writes: it is a standby, or the old primary
 	// of a switchover, and need not know what goes on at the primary.
 	ReadOnly bool `json:"read_only,omitempty"`
+	// Unconfirmed commits wait for a synchronous standby, and the first of them for
+	// UnconfirmedFor seconds.
+	Unconfirmed    int     `json:"unconfirmed,omitempty"`
+	UnconfirmedFor float64 `json:"unconfirmed_for,omitempty"`
+	// Unlogged are tables of the log that a crash of Postgres would empty.
+	Unlogged []string `json:"unlogged,omitempty"`
 	// Leader is the session that leads the first partition, or nil. Epoch is that
 	// partition's, too. Numberer is the session that leads where records are numbered, of
 	// all partitions, or nil.
@@ -143,7 +149,14 @@ func (s *Status) Troubles() []string {
 	if s.ReadOnly {
 		return []string{"this database takes no writes, and need not know what goes on: connect to the primary"}
 	}
-	out := append(s.streamerTroubles(), s.logTroubles()...)
+	var out []string
+	if s.UnconfirmedFor > slow {
+		out = append(out, fmt.Sprintf("%d commits wait for a synchronous standby, the first for %.0f s: bring it back, see pg_stat_replication", s.Unconfirmed, s.UnconfirmedFor))
+	}
+	for _, table := range s.Unlogged {
+		out = append(out, fmt.Sprintf("a crash of Postgres would empty %s, which is unlogged: ALTER TABLE it SET LOGGED", table))
+	}
+	out = append(append(out, s.streamerTroubles()...), s.logTroubles()...)
 	most := map[int]int64{} // by partition, the lag of who is furthest behind
 	for _, c := range s.Consumers {
 		for _, p := range c.Behind {

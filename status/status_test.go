@@ -94,6 +94,13 @@ func TestStatusSaysWhatIsStuckAndWhy(t *testing.T) {
 				VALUES ('sum', 0, 3, now(), 'a', 'o', '', '{"amount": 0}', '{}', 'poison')`)
 			return nil
 		},
+		"2 commits wait for a synchronous standby, the first for 60 s": func(*world.World, *streamer.Streamer) func(*status.Status) {
+			return func(s *status.Status) { s.Unconfirmed, s.UnconfirmedFor = 2, 60 }
+		},
+		"a crash of Postgres would empty unilog.checkpoints": func(w *world.World, _ *streamer.Streamer) func(*status.Status) {
+			w.Exec(`ALTER TABLE unilog.checkpoints SET UNLOGGED`)
+			return nil
+		},
 		"has been in one transaction for 90 s": func(*world.World, *streamer.Streamer) func(*status.Status) {
 			return func(s *status.Status) { s.Old = []status.Session{{PID: 7, Application: "report", Seconds: 90}} }
 		},

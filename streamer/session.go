@@ -2,7 +2,6 @@ package streamer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // sqlSession sets what the streamer relies on, whatever the database or the role has
@@ -22,7 +22,7 @@ import (
 // No compiled plans: compiling takes far longer than running. What is looked for in
 // large tables is found by an index, also before there are statistics. A hidden row is an error,
 // not a hole. Each statement must see what was committed before it. What is numbered
-// must be on disk before the log has it. Whether the server takes writes is not set: one
+// must be on disk, and on the synchronous standbys, before the log has it. Whether the server takes writes is not set: one
 // that was made read only, as in a switchover, is no longer numbered on.
 const sqlSession = `
 SELECT set_config('idle_session_timeout', $1, false),
@@ -42,11 +42,7 @@ SELECT set_config('idle_session_timeout', $1, false),
     set_config('enable_seqscan', 'off', false),
     set_config('enable_bitmapscan', 'off', false),
     set_config('default_transaction_isolation', 'read committed', false),
-    CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END`
-
-// errUnconfirmed says that a commit is done here, and may not be on the synchronous
-// standby, for which the wait was cancelled. A promoted standby may not have it.
-var errUnconfirmed = errors.New("unilog: the wait for a synchronous standby was cancelled: the outcome of the commit is unknown")
+    CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', false) END`
 
 // session is a connection of the streamer's own. It is safe for concurrent use: those
 // who use it take turns.
@@ -56,9 +52,6 @@ type session struct {
 
 	// silent says that the server no longer answers, as far as another session has told.
 	silent atomic.Bool
-
-	// unconfirmed is set when Postgres says that a commit has not waited to the end.
-	unconfirmed atomic.Bool
 
 	// users wait for the connection. interrupt ends the wait for a notification, which
 	// has the connection meanwhile.
@@ -74,12 +67,7 @@ func connect(ctx context.Context, cfg *Config) (*session, error) {
 	s := new(session)
 	config := cfg.DB.Config()
 	config.ConnConfig.OnNotification = nil
-	config.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		// The source's name, since the text comes in the server's language.
-		if n.Routine == "SyncRepWaitForLSN" {
-			s.unconfirmed.Store(true)
-		}
-	}
+	postgres.NoteUnconfirmed(config.ConnConfig)
 	// At the end of a context, the pool's connections may be set to ask the server to
 	// cancel, and to wait for that longer than a session may be silent.
 	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
@@ -133,14 +121,11 @@ func (s *session) use(ctx context.Context, f func(ctx context.Context, conn *pgx
 // the synchronous standbys too. Otherwise it returns an error.
 func (s *session) commit(ctx context.Context, f func(ctx context.Context, conn *pgx.Conn) error) error {
 	return s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		s.unconfirmed.Store(false)
+		_ = postgres.CheckConfirmed(conn) // of those who have not asked
 		if err := f(ctx, conn); err != nil {
 			return err
 		}
-		if s.unconfirmed.Load() {
-			return errUnconfirmed
-		}
-		return nil
+		return postgres.CheckConfirmed(conn)
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/world"
@@ -25,7 +26,13 @@ func TestNothingIsPublishedThatNoStandbyHas(t *testing.T) {
 			w, _ := world.SetupOwn(t, "-c", "wal_level=replica", "-c", "max_wal_senders=5")
 			w.Repartition(partitions, 1)
 			var failures atomic.Int64
+			config := w.DB.Config()
+			config.ConnConfig.RuntimeParams["synchronous_commit"] = "local" // which the streamer overrides
+			db, err := pgxpool.NewWithConfig(w.Ctx, config)
+			w.Must(err)
+			t.Cleanup(db.Close)
 			s := w.Streamer(func(cfg *streamer.Config) {
+				cfg.DB = db
 				cfg.Observer.Failed = func(error) { failures.Add(1) }
 			})
 			stop := running(w, s)

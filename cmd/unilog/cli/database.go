@@ -41,6 +41,7 @@ func (f *DatabaseFlags) Open(ctx context.Context, p *Program) (*pgxpool.Pool, er
 	}
 	config.ConnConfig.ConnectTimeout = cmp.Or(config.ConnConfig.ConnectTimeout, p.connectTimeout())
 	postgres.KeepToPrimary(config)
+	postgres.NoteUnconfirmed(config.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
@@ -195,5 +196,16 @@ func (f *TaskFlags) do(ctx context.Context, p *Program, needs side, wait time.Du
 		return err
 	}
 	defer ClosePool(db)
-	return Unanswered(task(ctx, db), MoreTime)
+	return Unanswered(confirmed(ctx, db, task(ctx, db)), MoreTime)
+}
+
+// confirmed returns err, or that the synchronous standby may lack what was done.
+func confirmed(ctx context.Context, db *pgxpool.Pool, err error) error {
+	if err != nil {
+		return err
+	}
+	if err := postgres.CheckAllConfirmed(ctx, db); err != nil {
+		return fmt.Errorf("it is done, and would be undone if a standby were promoted now; see pg_stat_replication: %w", err)
+	}
+	return nil
 }

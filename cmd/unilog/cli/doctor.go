@@ -76,7 +76,7 @@ func (c *Doctor) look(ctx context.Context, p *Program) ([]doctor.Finding, error)
 
 // findings are those about Postgres, and Redis if the log is there.
 func (p *Program) findings(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, stream switchlog.Engine) ([]doctor.Finding, error) {
-	found, err := doctor.Examine(ctx, db, schema, RedisOf(stream), p.Name)
+	found, err := doctor.Examine(ctx, db, schema, RedisOf(stream), p.Name, p.Tables...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot see whether the servers are safe; see that they answer: %w", err)
 	}

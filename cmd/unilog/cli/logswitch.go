@@ -62,13 +62,13 @@ func (c *LogSwitch) Run(ctx context.Context, log *slog.Logger, p *Program) error
 	switch {
 	case c.Finish:
 		at, err := switchlog.Finish(ctx, db, c.Schema)
-		if err == nil {
+		if err = confirmed(ctx, db, err); err == nil {
 			log.Info("the log stays where it is: the old one can be deleted", "generation", at.Generation, "url", shownURL(at.URL))
 		}
 		return err
 	case c.Undo:
 		to, err := switchlog.Undo(ctx, db, c.Schema)
-		if err != nil {
+		if err = confirmed(ctx, db, err); err != nil {
 			return err
 		}
 		log.Info("moved back", "generation", to.Generation, "url", shownURL(to.URL))
@@ -136,7 +136,7 @@ func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *
 	}
 	log.Info("the copy's last records are those of the database", "compared", compared)
 	generation, err = switchlog.Move(ctx, db, c.Schema, c.To)
-	if err == nil {
+	if err = confirmed(ctx, db, err); err == nil {
 		log.Info("moved", "generation", generation, "url", shownURL(c.To))
 	}
 	return generation, err

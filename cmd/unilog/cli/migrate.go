@@ -110,7 +110,7 @@ func (f *DatabaseFlags) up(ctx context.Context, p *Program, timeout time.Duratio
 			err = fmt.Errorf("roles: %w", err)
 		}
 	}
-	return Unanswered(err, MoreTime)
+	return Unanswered(confirmed(ctx, pool, err), MoreTime)
 }
 
 // Repartition gives the log so many partitions, unless that is 0, and says what it
@@ -127,6 +127,7 @@ func (f *DatabaseFlags) Repartition(ctx context.Context, log *slog.Logger, p *Pr
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	before, err := f.in().Repartition(ctx, pool, partitions)
+	err = confirmed(ctx, pool, err)
 	switch {
 	case err != nil:
 		return Unanswered(err, MoreTime)

@@ -46,6 +46,8 @@ type Program struct {
 	// Sets are the tables of its own. Without any, a database may have the writers'
 	// side of unilog or the consumers' alone.
 	Sets []migration.Set
+	// Tables are those of its own that have to survive a crash.
+	Tables []string
 	// Roles is SQL that --roles runs after that for the library's tables, in the same
 	// transaction: what its processes may do with its own tables.
 	Roles string

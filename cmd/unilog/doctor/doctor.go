@@ -65,10 +65,9 @@ func about(check string, level Level, found, why, change string, concerns ...Pro
 }
 
 // Examine looks at Postgres and the log in a schema of it, and at Redis if there is a
-// client. Findings name the
-// commands of program. A server that refuses an answer is a finding; one that gives
+// client. Findings name the commands of program, whose own tables are given. A server that refuses an answer is a finding; one that gives
 // none is an error.
-func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, redis rueidis.Client, program string) ([]Finding, error) {
+func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, redis rueidis.Client, program string, tables ...string) ([]Finding, error) {
 	conn, err := db.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
@@ -78,7 +77,7 @@ func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, redis 
 	if err != nil {
 		return nil, fmt.Errorf("examine Postgres: %w", err)
 	}
-	settings, err := examinePostgres(ctx, conn.Conn(), schema, program)
+	settings, err := examinePostgres(ctx, conn.Conn(), schema, program, tables)
 	if err != nil {
 		return nil, fmt.Errorf("examine Postgres: %w", err)
 	}

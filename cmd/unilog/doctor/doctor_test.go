@@ -23,7 +23,7 @@ func migrateLog(ctx context.Context, pool *pgxpool.Pool) error {
 // examine returns the findings by their checks.
 func examine(t *testing.T, db *pgxpool.Pool, redis rueidis.Client) map[string]Finding {
 	t.Helper()
-	findings, err := Examine(t.Context(), db, "", redis, "unilog")
+	findings, err := Examine(t.Context(), db, "", redis, "unilog", "own", "missing")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,22 +31,23 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
         SELECT t.tgenabled IN ('O', 'A')
         FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE n.nspname = $1 AND c.relname = 'staged_records' AND t.tgname = 'staged_records_wake'
-    ), false) AS wakes`
+    ), false) AS wakes,` + sqlDurability
 )
 
 type postgresSettings struct {
-	Major                                             int
-	Version, Fsync, FullPageWrites, SynchronousCommit string
-	WALLevel                                          string `db:"wal_level"`
-	Prepared                                          int
-	Role                                              string
-	Superuser, Wakes, Standby                         bool
-	ReadOnly                                          bool `db:"read_only"`
+	durability
+	Major                          int
+	Version, Fsync, FullPageWrites string
+	WALLevel                       string `db:"wal_level"`
+	Prepared                       int
+	Role                           string
+	Superuser, Wakes, Standby      bool
+	ReadOnly                       bool `db:"read_only"`
 }
 
-func examinePostgres(ctx context.Context, conn *pgx.Conn, schema unilog.Schema, program string) ([]Finding, error) {
+func examinePostgres(ctx context.Context, conn *pgx.Conn, schema unilog.Schema, program string, tables []string) ([]Finding, error) {
 	// Poolers know the simple protocol best.
-	rows, err := conn.Query(ctx, sqlSettings, pgx.QueryExecModeSimpleProtocol, schema.Name())
+	rows, err := conn.Query(ctx, sqlSettings, pgx.QueryExecModeSimpleProtocol, schema.Name(), tables)
 	if err != nil {
 		return nil, err
 	}
@@ -74,15 +75,12 @@ func (s postgresSettings) judge(schema unilog.Schema, program string) []Finding 
 		about("full_page_writes", level(s.FullPageWrites == "off", Unsafe), "full_page_writes is "+s.FullPageWrites,
 			"without them, a page that was half written in a crash stays so, unless the file system writes whole pages",
 			"set full_page_writes = on and reload", API, Streamer, Consumer),
-		// The leader and the consumers choose for themselves.
-		about("synchronous_commit", level(s.SynchronousCommit == "off", Unsafe), fmt.Sprintf("synchronous_commit is %s for role %s", s.SynchronousCommit, s.Role),
-			"when off, records that were confirmed to clients are lost in a crash",
-			"set synchronous_commit = on for the server, the database and the role", API),
 		about("wal_level", OK, "wal_level is "+s.WALLevel, "it does not matter, as nothing here decodes the WAL", ""),
 		about("max_prepared_transactions", level(s.Prepared > 0, Advice), fmt.Sprintf("max_prepared_transactions is %d", s.Prepared),
 			"if over 0, the leader must not sleep, because a transaction that wakes it could not be prepared; it asks Postgres 50 times a second or more instead",
 			"set it to 0, if nobody uses PREPARE TRANSACTION, and restart Postgres", Streamer),
 	}
+	findings = append(findings, s.durability.judge(s.Role)...)
 	trigger := "enabled"
 	if !s.Wakes {
 		trigger = "missing or disabled"

@@ -56,6 +56,7 @@ var program = &cli.Program{
 	Stream:      "rocket-rides-log",
 	Supervisor:  "rocketrides up",
 	Sets:        []migration.Set{rides.MigrationSet},
+	Tables:      []string{"rides", "consumer_states", "idempotency_keys_0", "idempotency_keys_1", "idempotency_keys_2"},
 	Roles:       rolesSQL,
 	WriterRole:  "api",
 	Audit: &dashboard.Audit{

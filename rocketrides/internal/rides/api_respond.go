@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"strconv"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // recorder remembers how a request was answered, and what its client accepts.
@@ -116,7 +118,11 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, ErrOutcomeUnknown):
 		// No Retry-After of its own: without a key, a retry might book it again.
 		a.logFailure(r, slog.LevelError, err)
-		writeError(w, http.StatusServiceUnavailable, "The database was lost while it saved the ride: the ride may or may not exist.")
+		message := "The database was lost while it saved the ride: the ride may or may not exist."
+		if errors.Is(err, postgres.ErrUnconfirmed) {
+			message = "The database's standby has not confirmed the ride: the ride may or may not last."
+		}
+		writeError(w, http.StatusServiceUnavailable, message)
 	case errors.Is(r.Context().Err(), context.Canceled):
 		// The client left, or the api was told to stop at once. The write is for
 		// the latter.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // create books rides with one statement. When ctx ends, the server is told to
@@ -32,6 +33,7 @@ func (b *booker) create(ctx context.Context, bookings []*booking) ([]verdict, er
 		canceler.HandleCancel(ctx)
 		close(canceling)
 	})
+	_ = postgres.CheckConfirmed(conn.Conn()) // of those who have not asked
 	verdicts, err := createAll(context.WithoutCancel(ctx), conn.Conn(), b.schema, orders)
 	if !stop() {
 		<-canceling
@@ -39,8 +41,19 @@ func (b *booker) create(ctx context.Context, bookings []*booking) ([]verdict, er
 	}
 	if err == nil {
 		b.metrics.rides(verdicts)
+		err = unconfirmed(conn.Conn())
 	}
 	return verdicts, err
+}
+
+// unconfirmed returns an [ErrOutcomeUnknown] if a commit has not waited until a synchronous
+// standby had it, as when the server was told to give up. It can be seen, and is lost if
+// that standby is promoted.
+func unconfirmed(conn *pgx.Conn) error {
+	if err := postgres.CheckConfirmed(conn); err != nil {
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	return nil
 }
 
 // createAll spares orders without claims and headers what the others need.

@@ -52,9 +52,10 @@ var (
 	// ErrRideNotFound is returned where no ride has the id asked for.
 	ErrRideNotFound = errors.New("rides: no such ride")
 
-	// ErrOutcomeUnknown is returned by [CreateRides] when the connection was lost
-	// before the answer, so that the rides may or may not exist.
-	ErrOutcomeUnknown = errors.New("rides: the connection was lost before the answer: the ride may or may not exist")
+	// ErrOutcomeUnknown is returned when the connection was lost before the answer, or
+	// when no synchronous standby has confirmed the commit, so that the rides may or may
+	// not exist, or last.
+	ErrOutcomeUnknown = errors.New("rides: the outcome is unknown: the ride may or may not exist")
 )
 
 // Ride is one booked ride.

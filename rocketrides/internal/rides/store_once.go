@@ -77,6 +77,10 @@ const (
 		WHERE slot IN (0, 1, 2) AND key = ANY ($1)`
 )
 
+// confirmSQL makes the commit wait until a synchronous standby, if there is one, has all that
+// could be seen before.
+const confirmSQL = `SELECT pg_logical_emit_message(true, 'rides', '') WHERE current_setting('synchronous_standby_names') <> ''`
+
 // order is a ride that is asked for, with a claim if it may come again.
 type order struct {
 	distance Distance
@@ -177,6 +181,7 @@ func answerAgain(ctx context.Context, db *pgx.Conn, orders []order, verdicts []v
 		})
 		return err
 	})
+	batch.Queue(confirmSQL)
 	if err := db.SendBatch(ctx, batch).Close(); err != nil {
 		for _, i := range left {
 			verdicts[i] = verdict{err: fmt.Errorf("look up what was booked before: %w", err)}
