@@ -16,6 +16,11 @@ var ErrSimulated = errors.New("unilog: simulated failure")
 // deliverer has sent elsewhere would be missing in the consumer's state.
 var ErrDeliverersName = errors.New("unilog: this is the name of a deliverer, which keeps its checkpoint in the same database: give the consumer another name")
 
+// ErrTransactionSpoiled is why a consumer halts whose handler has ended its transaction,
+// or has hidden that a statement of it failed. What the handler then does is no longer
+// saved together with the checkpoint, or not at all.
+var ErrTransactionSpoiled = errors.New("unilog: the handler must leave its transaction to the consumer: it has ended it, by a commit or a rollback, or has ignored that a statement failed: mend it")
+
 // LogError says that a call to the log failed, as the log tells it.
 type LogError struct {
 	// Call is what was asked of it.

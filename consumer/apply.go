@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,7 +28,8 @@ WITH bounded AS MATERIALIZED (
 UPDATE unilog.checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp(),
     log_id = nullif($8, '')
 FROM bounded
-WHERE name = $1 AND partition = $2 AND "offset" = $3`
+WHERE name = $1 AND partition = $2 AND "offset" = $3
+RETURNING ` + settings
 
 // errOvertaken says that another instance of the consumer has applied the batch.
 var errOvertaken = errors.New("another instance of this consumer was faster")
@@ -61,19 +61,26 @@ func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (
 		m, err := c.apply(ctx, entries[half:])
 		return n + m, err
 	case !c.cfg.ParkRejected:
-		return 0, &unilog.RejectedError{Consumer: c.cfg.Name, Partition: c.partition, Offset: entries[0].Offset, Err: rejection.err}
+		return 0, c.rejected(entries[0], rejection.err)
 	}
 	err = c.commit(ctx, entries, loop.CallTimeout, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 		ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 		defer cancel()
 		return reader.Park(ctx, tx, c.cfg.Schema, c.cfg.Name, entries[0], rejection.err)
 	})
+	if run := new(reader.RunError); errors.As(err, &run) {
+		return 0, c.rejected(entries[0], run)
+	}
 	if err != nil {
 		return 0, c.unlessOvertaken(err)
 	}
 	c.cfg.Observer.parked(entries[0], rejection.err)
 	c.log.Error("record rejected: parked in dead_letters", "offset", entries[0].Offset, "err", rejection.err)
 	return 1, nil
+}
+
+func (c *partitionConsumer) rejected(e unilog.Entry, why error) error {
+	return &unilog.RejectedError{Consumer: c.cfg.Name, Partition: c.partition, Offset: e.Offset, Err: why}
 }
 
 // unlessOvertaken returns err, but nil for errOvertaken: then the checkpoint is read
@@ -121,40 +128,47 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	tx, advanced, err := c.begin(bounded, conn, last)
-	if err == nil && !advanced {
+	tx, before, err := c.begin(bounded, conn, last)
+	if err == nil && before == nil {
 		err = errOvertaken
 	}
 	if err == nil {
 		err = f(ctx, tx, entries)
 	}
-	if errors.Is(err, errHung) {
+	switch {
+	case errors.Is(err, errHung):
 		cut(conn)
 		return err
-	}
-	defer conn.Release()
-	defer postgres.Rollback(tx)
-	if err != nil {
+	case err != nil && conn.Conn().PgConn().TxStatus() == idle: // who knows what was done since
+		drop(conn)
+		return err
+	case err != nil:
+		postgres.Rollback(tx)
+		conn.Release()
 		return err
 	}
 	bounded, cancel = context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	if err := tx.Commit(bounded); err != nil {
-		err = fmt.Errorf("commit: %w", err)
-		// A deferred constraint, or a failed statement whose error the handler has
-		// ignored: the same entries would fail again.
-		if errors.Is(err, pgx.ErrTxCommitRollback) || postgres.SQLState(err) != "" && !postgres.IsTransient(err) {
-			return &rejection{err}
-		}
+	after, err := c.end(bounded, conn)
+	if err != nil {
+		postgres.Rollback(tx)
+		conn.Release()
 		return err
 	}
 	c.reader.Advance(last.Cursor())
+	if slices.Equal(before, after) {
+		conn.Release()
+	} else {
+		c.left(before, after)
+		drop(conn)
+	}
 	return nil
 }
 
 // begin begins a transaction and advances the checkpoint in it, in one round
-// trip. The caller must roll the transaction back, also after an error.
-func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, last unilog.Entry) (tx pgx.Tx, advanced bool, err error) {
+// trip. It returns the session's settings, or none if the checkpoint was not where the
+// batch began. The caller must roll the transaction back, also after an error.
+func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, last unilog.Entry) (tx pgx.Tx, before []string, err error) {
 	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
@@ -162,15 +176,42 @@ func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, last 
 	results := conn.SendBatch(ctx, &batch)
 	if _, err = results.Exec(); err != nil {
 		err = fmt.Errorf("begin: %w", err)
-	} else if tag, execErr := results.Exec(); execErr != nil {
-		err = fmt.Errorf("advance the checkpoint: %w", execErr)
-	} else {
-		advanced = tag.RowsAffected() > 0
+	} else if err = results.QueryRow().Scan(&before); errors.Is(err, pgx.ErrNoRows) {
+		err = nil
+	} else if err != nil {
+		err = fmt.Errorf("advance the checkpoint: %w", err)
 	}
 	if closeErr := results.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("advance the checkpoint: %w", closeErr)
 	}
-	return results.Tx(), advanced, err
+	return results.Tx(), before, err
+}
+
+// end commits, and returns the session's settings as they are then.
+func (c *partitionConsumer) end(ctx context.Context, conn *pgxpool.Conn) (after []string, err error) {
+	var batch pgx.Batch
+	batch.Queue(`COMMIT`)
+	batch.Queue(sqlSettings)
+	results := conn.SendBatch(ctx, &batch)
+	tag, err := results.Exec()
+	switch {
+	case err == nil && tag.String() == "ROLLBACK":
+		err = unilog.ErrTransactionSpoiled
+	case err == nil: // what comes after that changes nothing
+		if scanErr := results.QueryRow().Scan(&after); scanErr != nil {
+			after = nil
+		}
+	}
+	_ = results.Close()
+	if err == nil {
+		return after, nil
+	}
+	err = fmt.Errorf("commit: %w", err)
+	// A deferred constraint: the same entries would fail again.
+	if postgres.SQLState(err) != "" && !postgres.IsTransient(err) && !postgres.IsSetup(err) {
+		return nil, &rejection{err}
+	}
+	return nil, err
 }
 
 // unsynced says whether commits need not wait for the disk: if the state is in the
@@ -194,25 +235,4 @@ func (c *partitionConsumer) handle(ctx context.Context, tx pgx.Tx, entries []uni
 			bounded.Err(), c.cfg.HandlerTimeout, len(entries), entries[0].Offset, err)
 	}
 	return err
-}
-
-// callHandler calls a handler and tells its rejections, which it marks, from failures
-// of the database, which are worth another try.
-func callHandler(ctx context.Context, handler Handler, log *slog.Logger, tx pgx.Tx, entries []unilog.Entry) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			log.Error("handler panicked", "first", entries[0].Offset, "panic", p, "stack", string(debug.Stack()))
-			err = &rejection{fmt.Errorf("panic: %v", p)}
-		}
-	}()
-	err = handler(ctx, tx, entries)
-	switch {
-	case err == nil || ctx.Err() != nil:
-		return err
-	case errors.Is(err, context.DeadlineExceeded): // of a timeout that the handler itself has set
-		return &rejection{err}
-	case tx.Conn().IsClosed() || postgres.IsTransient(err):
-		return err
-	}
-	return &rejection{err}
 }

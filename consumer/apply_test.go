@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
@@ -163,26 +162,6 @@ func TestConsumerParksAgain(t *testing.T) {
 	w.CheckAudit()
 	c.Reread()
 	w.WantCount("parked again", w.Consume(c), 2)
-}
-
-func TestConsumerWhoseHandlerHidesAFailure(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	w.Commit("1")
-	w.Drain(w.Streamer())
-	c := w.Consumer("sum", func(cfg *consumer.Config) {
-		cfg.Handler = func(ctx context.Context, tx pgx.Tx, _ []unilog.Entry) error {
-			_, err := tx.Exec(ctx, `SELECT 1/0`)
-			if e := new(pgconn.PgError); !errors.As(err, &e) {
-				t.Errorf("division by zero gave %v", err)
-			}
-			return nil
-		}
-	})
-	var rejected *unilog.RejectedError
-	if err := w.EndOf(w.Ctx, c.Run); !errors.As(err, &rejected) {
-		t.Errorf("Run returned %v, want a rejection", err)
-	}
 }
 
 func TestConsumerCrashBeforeCommitChangesNothing(t *testing.T) {

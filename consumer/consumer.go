@@ -28,10 +28,15 @@ import (
 //
 // It may run more than once for the same entries: a transaction that fails is
 // rolled back and tried again. An error rejects an entry, unless the database is the
-// reason (a lost connection, a deadlock, a serialization failure). The consumer finds
-// out which entry by giving the Handler fewer, and asks once more about the one that
+// reason: a lost connection, a deadlock, a full disk, a table or a right that is missing.
+// Then the consumer is not ready, and tries again until it is mended. It finds out which
+// entry is rejected by giving the Handler fewer, and asks once more about the one that
 // is left. A panic counts as a rejection, and so does a timeout that the Handler
 // itself has set.
+//
+// The transaction is the consumer's to end. A Handler that ends it, or ignores that a
+// statement of it failed, halts the consumer with [unilog.ErrTransactionSpoiled].
+// Settings that it changes for longer than the transaction cost it its connection.
 //
 // Its context ends after HandlerTimeout, and the server ends a transaction that is
 // silent for as long, so that neither a lost answer nor a frozen process delays
@@ -88,7 +93,8 @@ type Config struct {
 	BatchRecords int
 	// ParkRejected puts an entry that Handler rejects into dead_letters and
 	// goes on after it. By default the consumer halts there, with a
-	// [unilog.RejectedError].
+	// [unilog.RejectedError]; with ParkRejected it does so after 20 entries in a row
+	// that are parked, and were neither retried nor discarded since.
 	ParkRejected bool
 	// HandlerTimeout bounds one call of Handler, and how long this process may
 	// be silent within its transaction: default a minute. It is also how long a

@@ -27,6 +27,7 @@ type partitionConsumer struct {
 	// limit is how many entries the next transaction gets: fewer after a failure.
 	limit      int
 	readsAhead bool // in Run; RunOnce must not go on reading when it has returned
+	leaves     bool // the handler has left settings behind, which was said
 }
 
 func newPartitionConsumer(cfg *Config, partition int, log *slog.Logger) *partitionConsumer {
@@ -60,7 +61,7 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 		case err == nil:
 			retry.Reset()
 		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead), errors.As(err, &foreign),
-			errors.Is(err, unilog.ErrDeliverersName), errors.Is(err, loop.ErrExit):
+			errors.Is(err, unilog.ErrDeliverersName), errors.Is(err, unilog.ErrTransactionSpoiled), errors.Is(err, loop.ErrExit):
 			return err
 		case errors.Is(err, errHung):
 			c.log.Error("consuming stands still until the handler returns", "err", err)

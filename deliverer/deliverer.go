@@ -60,7 +60,8 @@ type Config struct {
 	Attempts int
 	// ParkRejected puts a rejected entry into dead_letters and goes on after it. It
 	// needs [PostgresCheckpoints]. By default the deliverer halts there,
-	// with a [unilog.RejectedError].
+	// with a [unilog.RejectedError]; with ParkRejected it does so after 20 entries in a
+	// row that are parked, and were neither retried nor discarded since.
 	ParkRejected bool
 	// Logger is told what happens: default slog.Default().
 	Logger *slog.Logger

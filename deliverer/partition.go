@@ -212,14 +212,20 @@ func (p *delivering) call(ctx context.Context, entries []unilog.Entry) error {
 
 // reject parks an entry, or returns the error to halt with.
 func (p *delivering) reject(ctx context.Context, e unilog.Entry, why error) (int, error) {
+	halt := &unilog.RejectedError{Consumer: p.key.Name, Partition: p.key.Partition, Offset: e.Offset, Err: why}
 	if !p.cfg.ParkRejected {
 		p.failures = 0
-		return 0, &unilog.RejectedError{Consumer: p.key.Name, Partition: p.key.Partition, Offset: e.Offset, Err: why}
+		return 0, halt
 	}
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
 	began := time.Now()
-	if err := p.cfg.Checkpoints.(parker).park(ctx, p.key, p.reader.At(), e, why); err != nil {
+	err := p.cfg.Checkpoints.(parker).park(ctx, p.key, p.reader.At(), e, why)
+	if run := new(reader.RunError); errors.As(err, &run) {
+		p.failures, halt.Err = 0, run
+		return 0, halt
+	}
+	if err != nil {
 		return 0, err
 	}
 	p.advance(e.Cursor())

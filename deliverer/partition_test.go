@@ -126,6 +126,27 @@ func TestDelivererGoesOnWhenDeliveryDoes(t *testing.T) {
 	}
 }
 
+// TestDelivererBlamesTheDestination sees that a destination which refuses all has nothing
+// but a few records parked.
+func TestDelivererBlamesTheDestination(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.CommitMany(30)
+	w.Drain(w.Streamer())
+	refuse := func(context.Context, string, []unilog.Entry) error {
+		return deliverer.Reject(errors.New("who are you?"))
+	}
+	d := w.Deliverer(refuse, func(cfg *deliverer.Config) { cfg.ParkRejected, cfg.BatchRecords = true, 8 })
+	var rejected *unilog.RejectedError
+	for range 2 {
+		err := w.EndOf(w.Ctx, d.Run)
+		if !errors.As(err, &rejected) || rejected.Offset != 21 || !strings.Contains(err.Error(), "who are you? (and the 20 records before it") {
+			t.Errorf("it ends with %v", err)
+		}
+	}
+	w.WantCount("checkpoint", int(w.Delivered()), 20)
+}
+
 func TestDelivererHaltsOrParks(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

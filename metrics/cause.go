@@ -64,7 +64,8 @@ func halts(err error) bool {
 	)
 	return errors.As(err, &logAhead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting) ||
 		errors.As(err, &gap) || errors.As(err, &rejected) || errors.As(err, &checkpointAhead) ||
-		errors.As(err, &foreignDelivery) || errors.Is(err, unilog.ErrDeliverersName)
+		errors.As(err, &foreignDelivery) || errors.Is(err, unilog.ErrDeliverersName) ||
+		errors.Is(err, unilog.ErrTransactionSpoiled)
 }
 
 // isPostgres is for errors that did not come from the log.

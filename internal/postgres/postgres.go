@@ -48,6 +48,34 @@ func Rollback(tx pgx.Tx) {
 	_ = tx.Rollback(ctx)
 }
 
+// IsSetup says whether a statement failed for what it names or needs, whatever the data
+// it was given: what is not there, is not allowed, or is damaged. A person must mend
+// that. Some errors of these classes come of data, such as a text that is not a tsquery:
+// they are not counted.
+func IsSetup(err error) bool {
+	code := SQLState(err)
+	switch code {
+	case "42601", "42602": // syntax, a name: also of a value that a type parses
+		return false
+	case "0A000", // not supported, as a plan of before a migration
+		"XX001", "XX002": // damaged data, a damaged index
+		return true
+	}
+	for _, class := range [...]string{
+		"25", // not in the right state of a transaction
+		"28", // who may not connect
+		"3D", // no such database
+		"3F", // no such schema
+		"42", // no such table, column, function or right
+		"55", // not in the state that is needed
+	} {
+		if strings.HasPrefix(code, class) {
+			return true
+		}
+	}
+	return false
+}
+
 // IsTransient says whether the database, rather than the record, is why a
 // transaction failed, so that the same transaction may succeed later.
 func IsTransient(err error) bool {
