@@ -156,11 +156,18 @@ type GapError struct {
 	From, To int64
 	// Archive says whether the archive was asked.
 	Archive bool
+	// Damaged says that the archive has records before them: a row of it was deleted, or
+	// is damaged.
+	Damaged bool
 }
 
 func (e *GapError) Error() string {
 	why := "the log no longer holds them, and this consumer has no access to the archive: give it the source's database as its archive"
-	if e.Archive {
+	switch {
+	case e.Damaged:
+		why = fmt.Sprintf("the log no longer holds them, and the archive has lost them, or they are damaged there: put that row of its table batches back; "+
+			"or, to go on without them, stop the consumer, correct its state, and set \"offset\" to %d in its row of checkpoints", e.To)
+	case e.Archive:
 		why = "neither the log nor the archive holds them any more: retention was shorter than this consumer's absence, or it is new: delete its rows in checkpoints, then bootstrap it"
 	}
 	return fmt.Sprintf("unilog: consumer %s cannot have offsets %d to %d of partition %d: %s", e.Consumer, e.From, e.To, e.Partition, why)

@@ -28,6 +28,7 @@ type partitionConsumer struct {
 	limit      int
 	readsAhead bool // in Run; RunOnce must not go on reading when it has returned
 	leaves     bool // the handler has left settings behind, which was said
+	several    bool // there are other partitions, which go on while this one cannot
 }
 
 func newPartitionConsumer(cfg *Config, partition int, log *slog.Logger) *partitionConsumer {
@@ -60,6 +61,9 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 		switch {
 		case err == nil:
 			retry.Reset()
+		case errors.As(err, &gap) && c.several:
+			c.log.Error("halted in this partition until this is mended: trying again from time to time", "every", reader.GapPause, "err", err)
+			loop.Sleep(ctx, reader.GapPause)
 		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead), errors.As(err, &foreign),
 			errors.Is(err, unilog.ErrDeliverersName), errors.Is(err, unilog.ErrTransactionSpoiled), errors.Is(err, loop.ErrExit):
 			return err
@@ -122,7 +126,11 @@ func (c *partitionConsumer) read(ctx context.Context, wait time.Duration) (entri
 	if err = c.reader.Load(ctx); err == nil {
 		entries, b, err = c.reader.Next(ctx, wait, c.limit)
 	}
-	c.condition.hasRead(err)
+	if gap := new(unilog.GapError); errors.As(err, &gap) {
+		c.condition.hasRead(nil) // no process could read it
+	} else {
+		c.condition.hasRead(err)
+	}
 	return entries, b, err
 }
 

@@ -65,8 +65,9 @@ const countPause = time.Second
 // [unilog.CheckpointAheadError], a [unilog.ForeignLogError],
 // [unilog.ErrTransactionSpoiled] or [unilog.ErrDeliverersName]. Such an error in one partition ends Run for all. Other
 // processes of the consumer take that partition over, and end likewise; see
-// [Config.ParkRejected]. While the log is ahead of its source, Run waits, and logs a
-// [unilog.LogAheadError].
+// [Config.ParkRejected]. A GapError of one partition of several holds up that one alone:
+// Run is not ready, and tries again every 10 seconds. While the log is ahead of its
+// source, Run waits, and logs a [unilog.LogAheadError].
 func (c *Consumer) Run(ctx context.Context) error {
 	ctx, halt := context.WithCancel(ctx)
 	defer halt()
@@ -224,6 +225,7 @@ func (r *crew) start(ctx context.Context, partition int) {
 	ctx, stop := context.WithCancel(ctx)
 	r.workers[partition] = &worker{stop: stop}
 	c := r.partitions[partition]
+	c.several = len(r.partitions) > 1
 	c.condition.begin()
 	go func() {
 		defer stop()

@@ -20,7 +20,7 @@ import (
 // handler is mended goes on.
 func TestTroubleOfTheHandlersOwnIsNoRejection(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Exec(`CREATE TABLE narrow (n int)`)
 	w.Commit("1", "2", "3")
 	w.Drain(w.Streamer())
@@ -107,7 +107,7 @@ func TestTroubleOfTheHandlersOwnIsNoRejection(t *testing.T) {
 // and the consumer halts.
 func TestHandlerThatCommitsBySQL(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Commit("1", "2")
 	w.Drain(w.Streamer())
 	commits := true
@@ -134,7 +134,7 @@ func TestHandlerThatCommitsBySQL(t *testing.T) {
 // changed for good is nobody's any more.
 func TestHandlerLeavesNoSettingsBehind(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Commit("1")
 	w.Drain(w.Streamer())
 	own, err := pgxpool.NewWithConfig(w.Ctx, oneConnection(w.DB))
@@ -188,7 +188,7 @@ func oneConnection(db *pgxpool.Pool) *pgxpool.Config {
 // its handler, and that a person can let it go on.
 func TestRunOfRejectionsHalts(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(45)
 	w.Drain(w.Streamer())
 	bad := func(offset int64) bool { return offset != 3 }

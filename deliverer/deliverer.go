@@ -136,8 +136,9 @@ const partitionsPause = time.Second
 // It goes on through the loss of the log and of its checkpoints' database, and
 // returns an error only where a person must decide: a [unilog.RejectedError], a
 // [unilog.GapError], a [unilog.CheckpointAheadError], a [ForeignCheckpointError] or a
-// [unilog.ForeignLogError]. While the log is ahead of its source, it waits, and logs a
-// [unilog.LogAheadError].
+// [unilog.ForeignLogError]. A GapError of one partition of several holds up that one
+// alone: it is not ready, and tries again every 10 seconds. While the log is ahead of its
+// source, it waits, and logs a [unilog.LogAheadError].
 func (d *Deliverer) Run(ctx context.Context) error {
 	ctx, halt := context.WithCancel(ctx)
 	defer halt()
@@ -153,6 +154,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 		}
 		for ; n < len(partitions); n++ {
 			p := partitions[n]
+			p.several = len(partitions) > 1
 			running.Go(func() {
 				if err := p.run(ctx, work); err != nil {
 					select {

@@ -32,6 +32,7 @@ type delivering struct {
 	failures int
 	failing  int64
 	saved    time.Time
+	several  bool // there are other partitions, which go on while this one cannot
 }
 
 const (
@@ -87,6 +88,9 @@ func (p *delivering) run(ctx, work context.Context) error {
 		case err == nil:
 			retry.Reset()
 			outside.Reset()
+		case errors.As(err, new(*unilog.GapError)) && p.several:
+			p.log.Error("halted in this partition until this is mended: trying again from time to time", "every", reader.GapPause, "err", err)
+			loop.Sleep(ctx, reader.GapPause)
 		case isFinal(err):
 			return err
 		case ctx.Err() != nil:

@@ -130,7 +130,7 @@ func TestDelivererGoesOnWhenDeliveryDoes(t *testing.T) {
 // but a few records parked.
 func TestDelivererBlamesTheDestination(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.CommitMany(30)
 	w.Drain(w.Streamer())
 	refuse := func(context.Context, string, []unilog.Entry) error {

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/archive"
 	"github.com/rocketrides/unilog/internal/loop"
 )
 
@@ -237,10 +236,12 @@ func (l *leader) step(ctx context.Context) (int, error) {
 			}
 		}
 		entries, err := l.next(ctx)
-		if err != nil || len(entries) == 0 {
-			return 0, err
+		if err == nil && len(entries) == 0 {
+			return 0, nil
 		}
-		err = l.publish(ctx, entries)
+		if err == nil {
+			err = l.publish(ctx, entries)
+		}
 		if errors.Is(err, errRebuilding) {
 			continue
 		}
@@ -298,12 +299,9 @@ func (l *leader) next(ctx context.Context) ([]unilog.Entry, error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	entries, err := archive.Read(ctx, l.cfg.DB, l.cfg.Schema, l.partition, published, upTo, l.limit)
+	entries, err := l.archived(ctx, published, upTo)
 	if err != nil {
 		return nil, err
-	}
-	if len(entries) == 0 || entries[0].Offset != published+1 {
-		return nil, fmt.Errorf("unilog: the archive of partition %d lacks offset %d, which is not published", l.partition, published+1)
 	}
 	return entries, l.notice(ctx, entries, time.Since(began))
 }

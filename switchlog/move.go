@@ -123,12 +123,19 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Sch
 		head = begin
 	}
 	for head < p.Published {
-		entries, err := archive.Read(ctx, db, schema, p.Partition, head, p.Published, batchRecords)
-		if err != nil {
+		entries, hole, err := read(ctx, db, schema, p.Partition, head, p.Published)
+		switch {
+		case err != nil:
 			return copied, err
-		}
-		if len(entries) == 0 || entries[0].Offset != head+1 {
-			return copied, fmt.Errorf("switchlog: the archive of partition %d no longer has offset %d: try again", p.Partition, head+1)
+		case hole > 0 && need.Applied != nil && *need.Applied < hole:
+			return copied, fmt.Errorf("switchlog: the archive of partition %d has lost offsets %d to %d, or they are damaged there, and a consumer is only at %d: "+
+				"let it read them from the log where it is now, or put that row of the table batches back", p.Partition, head+1, hole, *need.Applied)
+		case hole > 0: // the new log begins after it
+			if err := to.Reset(ctx, term, hole); err != nil {
+				return copied, fmt.Errorf("switchlog: reset the new log: %w", err)
+			}
+			head = hole
+			continue
 		}
 		if head, err = to.Append(ctx, term, entries); err != nil {
 			return copied, fmt.Errorf("switchlog: append to the new log: %w", err)
@@ -136,6 +143,43 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Sch
 		copied += int64(len(entries))
 	}
 	return copied, nil
+}
+
+// read returns what the archive has after an offset, or how far it has lost what follows.
+func read(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, partition int, after, upTo int64) (entries []unilog.Entry, hole int64, err error) {
+	entries, err = archive.Read(ctx, db, schema, partition, after, upTo, batchRecords)
+	if damaged := new(archive.DamagedError); errors.As(err, &damaged) {
+		return nil, min(damaged.Last, upTo), nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(entries) > 0 && entries[0].Offset == after+1 {
+		return entries, 0, nil
+	}
+	hole, _, err = archive.Lacks(ctx, db, schema, partition, after+1, upTo)
+	if err == nil && hole <= after {
+		err = fmt.Errorf("switchlog: the archive of partition %d was changed meanwhile: try again", partition)
+	}
+	return nil, hole, err
+}
+
+// lastOf returns the last entries that the archive has of a partition, up to a number of
+// them, which follow each other.
+func lastOf(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, partition int, head int64) (entries []unilog.Entry, err error) {
+	for after := max(head-compareRecords, 0); after < head; {
+		found, hole, err := read(ctx, db, schema, partition, after, head)
+		switch {
+		case err != nil:
+			return nil, err
+		case hole > 0:
+			entries, after = nil, hole
+		default:
+			entries = append(entries, found...)
+			after = found[len(found)-1].Offset
+		}
+	}
+	return entries, nil
 }
 
 // Compare sees that the last entries of a log, in each partition, are those of the
@@ -150,15 +194,14 @@ func Compare(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log un
 		if err != nil {
 			return compared, fmt.Errorf("switchlog: read the new log's head: %w", err)
 		}
-		after := max(head.Offset-compareRecords, 0)
-		want, err := archive.Read(ctx, db, schema, p.Partition, after, head.Offset, compareRecords)
+		want, err := lastOf(ctx, db, schema, p.Partition, head.Offset)
 		if err != nil {
 			return compared, err
 		}
 		if len(want) == 0 {
 			continue
 		}
-		after = want[0].Offset - 1
+		after := want[0].Offset - 1
 		for first := true; len(want) > 0; first = false {
 			got, err := log.Read(ctx, p.Partition, unilog.Cursor{Offset: after}, len(want), 0)
 			if err != nil {

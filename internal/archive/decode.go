@@ -3,7 +3,9 @@ package archive
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -17,6 +19,9 @@ import (
 const Columns = `first_offset, staged_at, action, object, key, data, headers`
 
 var errColumns = errors.New("the columns of unilog's tables have other types than those of its migrations")
+
+// errDamaged is of a batch whose arrays do not fit each other, or lack a value.
+var errDamaged = errors.New("a batch of the archive is damaged")
 
 // Append decodes the row that rows stands at, whose columns from one on are [Columns],
 // and appends its records to entries. What it returns does not depend on rows.
@@ -34,8 +39,11 @@ func Append(entries []unilog.Entry, rows pgx.Rows, from, partition int) ([]unilo
 	var columns columns
 	for i, v := range values[1:7] {
 		var err error
-		if columns[i], err = parseArray(v); err != nil || columns[i].n != columns[0].n {
-			return nil, errColumns
+		if columns[i], err = parseArray(v); err != nil {
+			return nil, err
+		}
+		if columns[i].n != columns[0].n {
+			return nil, errDamaged
 		}
 	}
 	for n := range columns[0].n {
@@ -50,8 +58,8 @@ func Append(entries []unilog.Entry, rows pgx.Rows, from, partition int) ([]unilo
 // appendText is Append on a connection that is set to the simple protocol.
 func appendText(entries []unilog.Entry, rows pgx.Rows, from, partition int) ([]unilog.Entry, error) {
 	var first int64
-	var stagedAt []time.Time
-	var columns [5][]string
+	var stagedAt []*time.Time
+	var columns [5][]*string
 	to := make([]any, from, from+7)
 	to = append(to, &first, &stagedAt)
 	for i := range columns {
@@ -60,12 +68,20 @@ func appendText(entries []unilog.Entry, rows pgx.Rows, from, partition int) ([]u
 	if err := rows.Scan(to...); err != nil {
 		return nil, err
 	}
-	for n := range stagedAt {
-		e := unilog.Entry{Partition: partition, Offset: first + int64(n), StagedAt: stagedAt[n].UTC()}
-		e.Action, e.Object, e.Key, e.Data = columns[0][n], columns[1][n], columns[2][n], []byte(columns[3][n])
+	for _, c := range columns {
+		if len(c) != len(stagedAt) || slices.Contains(c, nil) {
+			return nil, errDamaged
+		}
+	}
+	for n, at := range stagedAt {
+		if at == nil {
+			return nil, errDamaged
+		}
+		e := unilog.Entry{Partition: partition, Offset: first + int64(n), StagedAt: at.UTC()}
+		e.Action, e.Object, e.Key, e.Data = *columns[0][n], *columns[1][n], *columns[2][n], []byte(*columns[3][n])
 		var err error
-		if e.Headers, err = unilog.DecodeHeaders([]byte(columns[4][n])); err != nil {
-			return nil, err
+		if e.Headers, err = unilog.DecodeHeaders([]byte(*columns[4][n])); err != nil {
+			return nil, fmt.Errorf("%w: %w", errDamaged, err)
 		}
 		entries = append(entries, e)
 	}
@@ -90,8 +106,10 @@ func (c *columns) decode(e *unilog.Entry) (err error) {
 	e.StagedAt = timeOf(int64(binary.BigEndian.Uint64(values[0])))
 	e.Action, e.Object, e.Key = text(values[1]), text(values[2]), text(values[3])
 	e.Data = values[4]
-	e.Headers, err = unilog.DecodeHeaders(values[5])
-	return err
+	if e.Headers, err = unilog.DecodeHeaders(values[5]); err != nil {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return nil
 }
 
 // text is what the bytes of an array hold, which nobody changes.
@@ -122,7 +140,10 @@ func (a *array) next() ([]byte, error) {
 		return nil, errColumns
 	}
 	n := int(int32(binary.BigEndian.Uint32(a.rest)))
-	if n < 0 || len(a.rest)-4 < n {
+	if n < 0 { // null
+		return nil, errDamaged
+	}
+	if len(a.rest)-4 < n {
 		return nil, errColumns
 	}
 	v := a.rest[4 : 4+n : 4+n]

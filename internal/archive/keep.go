@@ -43,10 +43,16 @@ func Delete(ctx context.Context, tx pgx.Tx, schema unilog.Schema, needed map[int
 	return tag.RowsAffected() >= step, nil
 }
 
-// sqlMerge makes one batch of several that follow each other. Index: batches_pkey.
+// sqlMerge makes one batch of several that follow each other. What is not whole any more,
+// since a row was deleted or damaged by hand, it leaves as it is. Index: batches_pkey.
 const sqlMerge = `
-WITH parts AS (
-    DELETE FROM unilog.batches WHERE partition = $1 AND last_offset > $2 AND last_offset <= $3
+WITH whole AS (
+    SELECT FROM unilog.batches WHERE partition = $1 AND last_offset > $2 AND last_offset <= $3
+    HAVING sum(last_offset - first_offset + 1) = max(last_offset) - min(first_offset) + 1
+        AND bool_and(cardinality(staged_at) = cardinality(data) AND cardinality(action) = cardinality(data)
+            AND cardinality(object) = cardinality(data) AND cardinality(key) = cardinality(data) AND cardinality(headers) = cardinality(data))
+), parts AS (
+    DELETE FROM unilog.batches WHERE partition = $1 AND last_offset > $2 AND last_offset <= $3 AND EXISTS (SELECT FROM whole)
     RETURNING *
 ), records AS (
     SELECT array_agg(staged_at) AS staged_at, array_agg(action) AS action, array_agg(object) AS object,
@@ -68,7 +74,7 @@ FROM (
 WHERE p.first_offset IS NOT NULL`
 
 // Merge makes one batch of those of a partition that lie after one offset and end at
-// another or before. Readers see either the parts or the whole.
+// another or before, unless one of them is gone. Readers see either the parts or the whole.
 func Merge(ctx context.Context, tx pgx.Tx, schema unilog.Schema, partition int, after, upTo int64) error {
 	if _, err := tx.Exec(ctx, schema.SQL(sqlMerge), partition, after, upTo); err != nil {
 		return fmt.Errorf("merge small batches of the archive: %w", err)

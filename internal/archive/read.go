@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -15,7 +16,9 @@ import (
 // last one is the first that ends at $3 or later. At most $4 bytes, but for a first batch
 // that is larger. Index: batches_pkey.
 const sqlRead = `
-SELECT greatest(first_offset, $2 + 1),
+SELECT first_offset, last_offset, whole OR (cardinality(staged_at) = cardinality(data) AND cardinality(action) = cardinality(data)
+        AND cardinality(object) = cardinality(data) AND cardinality(key) = cardinality(data) AND cardinality(headers) = cardinality(data)),
+    greatest(first_offset, $2 + 1),
     CASE WHEN whole THEN staged_at ELSE staged_at[lo:hi] END,
     CASE WHEN whole THEN action ELSE action[lo:hi] END,
     CASE WHEN whole THEN object ELSE object[lo:hi] END,
@@ -50,8 +53,22 @@ type Reader interface {
 // record that passes it.
 const BatchBytes = unilog.ReadBytes
 
+// DamagedError says that a batch of the archive cannot be read: it was changed by hand, or
+// by a server that failed.
+type DamagedError struct {
+	Partition   int
+	First, Last int64
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("the row of unilog.batches that has offsets %d to %d of partition %d is damaged: its arrays must have %d values each, and none that is null",
+		e.First, e.Last, e.Partition, e.Last-e.First+1)
+}
+
 // Read returns entries of a partition after one offset, up to another, in order: up to
 // limit of them, and fewer if they are large. If the archive begins later, so do they.
+// They follow each other: Read ends where a row was deleted or damaged by hand, but it
+// begins after what was deleted, and returns a [DamagedError] for what is damaged.
 func Read(ctx context.Context, db Reader, schema unilog.Schema, partition int, after, upTo int64, limit int) ([]unilog.Entry, error) {
 	entries, err := read(ctx, db, schema, partition, after, min(upTo, after+int64(limit)))
 	if err == nil && len(entries) == 0 && upTo > after+int64(limit) {
@@ -70,11 +87,17 @@ func Read(ctx context.Context, db Reader, schema unilog.Schema, partition int, a
 func read(ctx context.Context, db Reader, schema unilog.Schema, partition int, after, upTo int64) (entries []unilog.Entry, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(sqlSettings)
-	batch.Queue(schema.SQL(sqlRead), partition, after, upTo, BatchBytes).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(schema.SQL(sqlRead), partition, after, upTo, BatchBytes).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
-			if entries, err = Append(entries, rows, 0, partition); err != nil {
+			more, err := decodeSound(entries, rows, partition)
+			n := len(entries)
+			if damaged := new(DamagedError); n > 0 && (errors.As(err, &damaged) || err == nil && len(more) > n && more[n].Offset != more[n-1].Offset+1) {
+				return nil
+			}
+			if err != nil {
 				return err
 			}
+			entries = more
 		}
 		return rows.Err()
 	})
@@ -82,6 +105,47 @@ func read(ctx context.Context, db Reader, schema unilog.Schema, partition int, a
 		return nil, err
 	}
 	return entries, nil
+}
+
+// decodeSound decodes a row of sqlRead.
+func decodeSound(entries []unilog.Entry, rows pgx.Rows, partition int) ([]unilog.Entry, error) {
+	damaged := &DamagedError{Partition: partition}
+	var sound bool
+	if err := rows.Scan(&damaged.First, &damaged.Last, &sound, nil, nil, nil, nil, nil, nil, nil); err != nil {
+		return nil, err
+	}
+	if !sound {
+		return nil, damaged
+	}
+	more, err := Append(entries, rows, 3, partition)
+	if errors.Is(err, errDamaged) {
+		return nil, damaged
+	}
+	return more, err
+}
+
+// sqlLacks returns where the first batch begins that ends at an offset or later, and
+// whether there are any before. Index: batches_pkey.
+const sqlLacks = `
+SELECT (SELECT first_offset FROM unilog.batches WHERE partition = $1 AND last_offset >= $2 ORDER BY last_offset LIMIT 1),
+    EXISTS (SELECT FROM unilog.batches WHERE partition = $1 AND last_offset < $2)`
+
+// Lacks returns the last offset of a hole in the archive that begins at one offset and ends
+// at another, or before. There is none if that is smaller than where it begins. It also
+// says whether the archive has anything before: then it was not the retention.
+func Lacks(ctx context.Context, db postgres.Querier, schema unilog.Schema, partition int, from, to int64) (last int64, hasEarlier bool, err error) {
+	var next *int64
+	rows, err := db.Query(ctx, schema.SQL(sqlLacks), partition, from)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&next, &hasEarlier}, func() error { return nil })
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("read what the archive lacks: %w", err)
+	}
+	if next != nil {
+		to = min(to, *next-1)
+	}
+	return to, hasEarlier, nil
 }
 
 // Index: batches_pkey, partitions_pkey.

@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -126,4 +127,51 @@ func TestMergeKeepsAllRecords(t *testing.T) {
 	merge(0, 100)
 	batches("11-40")
 	w.WantCount("bytes", world.Query[int](w, `SELECT sum(bytes)::int FROM unilog.batches`), bytes)
+}
+
+// TestMergeLeavesWhatIsNotWhole merges over rows that were deleted or damaged by hand.
+func TestMergeLeavesWhatIsNotWhole(t *testing.T) {
+	t.Parallel()
+	for harm, want := range map[string]int{
+		`DELETE FROM unilog.batches WHERE last_offset = 21`:                          2,
+		`UPDATE unilog.batches SET action = action || action WHERE last_offset = 21`: 3,
+	} {
+		w, _ := setup(t)
+		w.Exec(harm)
+		w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error { return archive.Merge(w.Ctx, tx, "", 1, 10, 40) }))
+		w.WantCount("batches", world.Query[int](w, `SELECT count(*) FROM unilog.batches`), want)
+		w.Exec(`TRUNCATE unilog.batches`)
+	}
+}
+
+// TestReadOfDamage ends before a batch that is damaged, in any form of an answer, and
+// names one that comes first.
+func TestReadOfDamage(t *testing.T) {
+	t.Parallel()
+	for _, harm := range []string{
+		`UPDATE unilog.batches SET key = key || '{too many}' WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET headers = headers[3:] WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET staged_at = '{}' WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET headers[15] = 'no JSON' WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET object[15] = NULL WHERE last_offset = 40`,
+	} {
+		w, all := setup(t)
+		w.Exec(harm)
+		config := w.DB.Config().ConnConfig.Copy()
+		config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+		simple, err := pgx.ConnectConfig(w.Ctx, config)
+		w.Must(err)
+		for name, db := range map[string]archive.Reader{"binary": w.DB, "simple": simple} {
+			wantRead(t, w, db, 10, 40, 100, all[:11])
+			for _, after := range []int64{21, 29} {
+				var damaged *archive.DamagedError
+				got, err := archive.Read(w.Ctx, db, "", 1, after, 40, 100)
+				if !errors.As(err, &damaged) || damaged.Partition != 1 || damaged.First != 22 || damaged.Last != 40 {
+					t.Errorf("%s, %s, after %d: %d entries, %v", harm, name, after, len(got), err)
+				}
+			}
+		}
+		w.Must(simple.Close(w.Ctx))
+		w.Exec(`TRUNCATE unilog.batches`)
+	}
 }

@@ -2,6 +2,7 @@ package reader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/rocketrides/unilog"
@@ -79,14 +80,22 @@ func (r *Reader) fromArchive(ctx context.Context, gap *unilog.GapError) (found [
 		return nil, nil
 	}
 	found, err = archive.Read(ctx, r.cfg.Archive, r.cfg.Schema, gap.Partition, gap.From-1, gap.To, r.limit)
+	if damaged := new(archive.DamagedError); errors.As(err, &damaged) {
+		gap.To, gap.Damaged = min(gap.To, damaged.Last), true
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	if len(found) > 0 && found[0].Offset == gap.From {
-		return found[:consecutive(found)], nil
+		return found, nil
 	}
-	if len(found) > 0 {
-		gap.To = found[0].Offset - 1
+	last, hasEarlier, err := archive.Lacks(ctx, r.cfg.Archive, r.cfg.Schema, gap.Partition, gap.From, gap.To)
+	if err != nil {
+		return nil, err
+	}
+	if last >= gap.From { // else it was put back meanwhile
+		gap.To, gap.Damaged = last, hasEarlier
 	}
 	return nil, nil
 }

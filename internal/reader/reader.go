@@ -16,6 +16,10 @@ import (
 // ReadWait bounds how long a read waits for the first entry.
 const ReadWait = time.Second
 
+// GapPause is the time between looks whether a gap can be filled, where a partition waits
+// for that alone.
+const GapPause = 10 * time.Second
+
 // Checkpoint is where the reader's owner has come to, and in which log.
 type Checkpoint interface {
 	// Load returns the saved checkpoint.
