@@ -66,13 +66,14 @@ type Worker interface {
 }
 
 // RunWorker runs one until ctx ends. One that has halted, because a person must decide
-// something, stays: it says why and tries again from time to time.
-func (f *AdminFlags) RunWorker(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, w Worker) error {
-	ready := func(context.Context) error { return w.Ready() }
-	return f.Serve(ctx, log, reg, ready, func(ctx context.Context) error {
+// something, stays: it says why and tries again from time to time. It is not ready while
+// its servers are unsafe.
+func (f *AdminFlags) RunWorker(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, safety *Safety, w Worker) error {
+	ready := safety.Guard(func(context.Context) error { return w.Ready() })
+	return f.Serve(ctx, log, reg, ready, safety.Beside(func(ctx context.Context) error {
 		persist(ctx, log, haltedPause, w.Run)
 		return nil
-	})
+	}))
 }
 
 // persist runs a worker until ctx ends. One that has halted, because a person

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -74,9 +72,9 @@ func (c *Doctor) look(ctx context.Context, p *Program) ([]doctor.Finding, error)
 	return append(findings, tables), Unanswered(err, MoreTime)
 }
 
-// findings are those about Postgres, and Redis if the log is there.
+// findings are those about Postgres, and the server that the log is in.
 func (p *Program) findings(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, stream switchlog.Engine) ([]doctor.Finding, error) {
-	found, err := doctor.Examine(ctx, db, schema, RedisOf(stream), p.Name, p.Tables...)
+	found, err := doctor.Examine(ctx, db, schema, ServerOf(stream), p.Name, p.Tables...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot see whether the servers are safe; see that they answer: %w", err)
 	}
@@ -128,36 +126,4 @@ func unsafeOnes(findings []doctor.Finding) (some []doctor.Finding) {
 		}
 	}
 	return some
-}
-
-// SafetyFlags are for processes that look at their servers when they start.
-type SafetyFlags struct {
-	AllowUnsafe bool `env:"ALLOW_UNSAFE" help:"Start though a server's settings are unsafe, and only warn; see ${program} doctor."`
-}
-
-// Examine refuses servers that are unsafe for a process. Advice is logged.
-func (f *SafetyFlags) Examine(ctx context.Context, log *slog.Logger, p *Program, process doctor.Process, db *pgxpool.Pool, schema unilog.Schema, stream switchlog.Engine) error {
-	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
-	defer cancel()
-	all, err := p.findings(ctx, db, schema, stream)
-	if err != nil {
-		return err
-	}
-	matter := doctor.Concerning(process, all)
-	if found := unsafeOnes(matter); len(found) > 0 && !f.AllowUnsafe {
-		var lines []string
-		for _, u := range found {
-			lines = append(lines, u.String())
-		}
-		return errors.New("unsafe: " + strings.Join(lines, "; ") + "; or start with --allow-unsafe (ALLOW_UNSAFE=true)")
-	}
-	for _, f := range matter {
-		switch f.Level {
-		case doctor.Unsafe:
-			log.Warn("unsafe: " + f.String())
-		case doctor.Advice:
-			log.Info("advice: " + f.String())
-		}
-	}
-	return nil
 }

@@ -7,9 +7,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/engine"
 	"github.com/rocketrides/unilog/kafkalog"
 	"github.com/rocketrides/unilog/pglog"
@@ -75,12 +75,15 @@ func (f *LogFlags) unanswered(err error) error {
 	return fmt.Errorf("no answer from %s; check %s: %w", what, variable, err)
 }
 
-// RedisOf returns the client of a log that is in Redis, else nil.
-func RedisOf(log switchlog.Engine) rueidis.Client {
-	if redis, ok := held(log).(*redislog.Log); ok {
-		return redis.Client()
+// ServerOf returns the server of a log that is in one of its own.
+func ServerOf(log switchlog.Engine) doctor.Log {
+	switch log := held(log).(type) {
+	case *redislog.Log:
+		return doctor.Log{Redis: log.Client()}
+	case *kafkalog.Log:
+		return doctor.Log{Kafka: log}
 	}
-	return nil
+	return doctor.Log{}
 }
 
 // engineName is what people call what holds a log now.

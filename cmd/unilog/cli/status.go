@@ -15,16 +15,21 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/dashboard"
+	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/status"
 	"github.com/rocketrides/unilog/switchlog"
 )
 
 // Status says where everything stands.
 type Status struct {
-	TaskFlags `embed:""`
-	LogFlags  `embed:""`
-	JSON      bool `name:"json" help:"Print it as JSON."`
-	Watch     bool `help:"Show it live on a terminal; elsewhere, or as JSON, print it again every second."`
+	TaskFlags   `embed:""`
+	LogFlags    `embed:""`
+	JSON        bool `name:"json" help:"Print it as JSON."`
+	Watch       bool `help:"Show it live on a terminal; elsewhere, or as JSON, print it again every second."`
+	AllowUnsafe bool `env:"ALLOW_UNSAFE" help:"Say nothing of a server's unsafe settings; see ${program} doctor."`
+
+	unsafe []string // settings, as last looked at
+	looked time.Time
 }
 
 // Help follows the flags' own help.
@@ -140,14 +145,16 @@ func (c *Status) look(ctx context.Context, p *Program, db *pgxpool.Pool) error {
 	if logErr != nil {
 		s.LogError = logErr.Error()
 	}
+	c.lookAtSettings(bounded, p, db, stream)
+	troubles := append(s.Troubles(), c.unsafe...)
 	var out bytes.Buffer
 	if c.JSON {
 		err = json.NewEncoder(&out).Encode(struct {
 			*status.Status
 			Troubles []string `json:"troubles"`
-		}{s, s.Troubles()})
+		}{s, troubles})
 	} else {
-		err = printStatus(&out, s)
+		err = printStatus(&out, s, troubles)
 	}
 	if err != nil {
 		return err
@@ -156,7 +163,22 @@ func (c *Status) look(ctx context.Context, p *Program, db *pgxpool.Pool) error {
 	return err
 }
 
-func printStatus(out io.Writer, s *status.Status) error {
+// lookAtSettings looks for unsafe settings, from time to time. What cannot be seen is
+// part of the status already.
+func (c *Status) lookAtSettings(ctx context.Context, p *Program, db *pgxpool.Pool, stream switchlog.Engine) {
+	if c.AllowUnsafe || time.Since(c.looked) < settingsPause {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, settingsTimeout)
+	defer cancel()
+	found, _ := doctor.Settings(ctx, db, c.Schema, ServerOf(stream), p.Name, p.Tables...)
+	c.unsafe, c.looked = nil, time.Now()
+	for _, f := range unsafeOnes(found) {
+		c.unsafe = append(c.unsafe, "unsafe: "+f.String())
+	}
+}
+
+func printStatus(out io.Writer, s *status.Status, troubles []string) error {
 	leader, head := leaderOf(s.Leader), headOf(s.Log, s.LogError)
 	retained := fmt.Sprintf("%d, from offset %d", s.Numbered-s.First+1, s.First)
 	if len(s.Partitions) > 1 {
@@ -172,7 +194,6 @@ func printStatus(out io.Writer, s *status.Status) error {
 		return err
 	}
 	fmt.Fprintln(out)
-	troubles := s.Troubles()
 	if len(troubles) == 0 {
 		troubles = []string{"nothing is stuck"}
 	}

@@ -58,7 +58,8 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 		return err
 	}
 	defer stream.Close()
-	if err := c.Examine(ctx, log, p, doctor.Streamer, db, c.Schema, stream); err != nil {
+	safety, err := c.Examine(ctx, log, p, doctor.Streamer, db, c.Schema, stream)
+	if err != nil {
 		return err
 	}
 
@@ -86,7 +87,7 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 	if err != nil {
 		return err
 	}
-	return c.RunWorker(ctx, log, reg, streamer)
+	return c.RunWorker(ctx, log, reg, safety, streamer)
 }
 
 // reportPublished logs what is published for the first time, and of which

@@ -1,4 +1,4 @@
-// Package doctor looks at Postgres and Redis for what would break a promise, or
+// Package doctor looks at Postgres, Redis and Kafka for what would break a promise, or
 // slow things down, and says what to change. It changes nothing itself.
 package doctor
 
@@ -13,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/kafkalog"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -64,10 +65,20 @@ func about(check string, level Level, found, why, change string, concerns ...Pro
 	return Finding{check, level, found, why, change, append([]Process{}, concerns...)}
 }
 
-// Examine looks at Postgres and the log in a schema of it, and at Redis if there is a
-// client. Findings name the commands of program, whose own tables are given. A server that refuses an answer is a finding; one that gives
-// none is an error.
-func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, redis rueidis.Client, program string, tables ...string) ([]Finding, error) {
+// Log is where the log is, if it is in a server of its own.
+type Log struct {
+	Redis rueidis.Client
+	Kafka *kafkalog.Log
+}
+
+// Examine looks at Postgres and the log in a schema of it, and at the server that the
+// log is in. Findings name the commands of program, whose own tables are given. A server
+// that refuses an answer is a finding; one that gives none is an error.
+func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log Log, program string, tables ...string) ([]Finding, error) {
+	findings, err := Settings(ctx, db, schema, log, program, tables...)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := db.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
@@ -77,24 +88,40 @@ func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, redis 
 	if err != nil {
 		return nil, fmt.Errorf("examine Postgres: %w", err)
 	}
-	settings, err := examinePostgres(ctx, conn.Conn(), schema, program, tables)
-	if err != nil {
-		return nil, fmt.Errorf("examine Postgres: %w", err)
-	}
-	findings := append(settings, pooler...)
 	clock, err := readPostgresClock(ctx, conn.Conn())
 	if err != nil {
 		return nil, fmt.Errorf("read the clock of Postgres: %w", err)
 	}
-	findings = append(findings, judgeProcessClock(clock))
-	if redis == nil {
+	findings = append(append(findings, pooler...), judgeProcessClock(clock))
+	if log.Redis == nil {
 		return findings, nil
 	}
-	settings, err = examineRedis(ctx, redis, clock)
+	limits, err := examineLimits(ctx, log.Redis, clock)
 	if err != nil {
 		return nil, fmt.Errorf("examine Redis: %w", err)
 	}
-	return append(findings, settings...), nil
+	return append(findings, limits...), nil
+}
+
+// Settings is the part of [Examine] that is to be looked at again and again, as
+// somebody may change it while processes run. It asks each server once.
+func Settings(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log Log, program string, tables ...string) ([]Finding, error) {
+	findings, err := examinePostgres(ctx, db, schema, program, tables)
+	if err != nil {
+		return nil, fmt.Errorf("examine Postgres: %w", err)
+	}
+	var of []Finding
+	switch {
+	case log.Redis != nil:
+		if of, err = examineRedis(ctx, log.Redis); err != nil {
+			err = fmt.Errorf("examine Redis: %w", err)
+		}
+	case log.Kafka != nil:
+		if of, err = examineKafka(ctx, log.Kafka); err != nil {
+			err = fmt.Errorf("examine Kafka: %w", err)
+		}
+	}
+	return append(findings, of...), err
 }
 
 // Concerning returns those that matter to a process.

@@ -23,7 +23,7 @@ func migrateLog(ctx context.Context, pool *pgxpool.Pool) error {
 // examine returns the findings by their checks.
 func examine(t *testing.T, db *pgxpool.Pool, redis rueidis.Client) map[string]Finding {
 	t.Helper()
-	findings, err := Examine(t.Context(), db, "", redis, "unilog", "own", "missing")
+	findings, err := Examine(t.Context(), db, "", Log{Redis: redis}, "unilog", "own", "missing")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestAnotherSchema(t *testing.T) {
 		return migration.In("other").Up(ctx, pool, migration.Log)
 	})
 	for schema, level := range map[unilog.Schema]Level{"other": OK, "": Advice} {
-		findings, err := Examine(t.Context(), db, schema, nil, "unilog")
+		findings, err := Examine(t.Context(), db, schema, Log{}, "unilog")
 		if err != nil {
 			t.Fatal(err)
 		}

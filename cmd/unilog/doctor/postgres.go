@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/postgres"
@@ -45,9 +46,9 @@ type postgresSettings struct {
 	ReadOnly                       bool `db:"read_only"`
 }
 
-func examinePostgres(ctx context.Context, conn *pgx.Conn, schema unilog.Schema, program string, tables []string) ([]Finding, error) {
+func examinePostgres(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, program string, tables []string) ([]Finding, error) {
 	// Poolers know the simple protocol best.
-	rows, err := conn.Query(ctx, sqlSettings, pgx.QueryExecModeSimpleProtocol, schema.Name(), tables)
+	rows, err := db.Query(ctx, sqlSettings, pgx.QueryExecModeSimpleProtocol, schema.Name(), tables)
 	if err != nil {
 		return nil, err
 	}

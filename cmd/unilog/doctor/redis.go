@@ -3,9 +3,12 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/redislog"
 )
 
 // minRedis has XTRIM MINID.
@@ -18,33 +21,49 @@ const (
 
 // examineRedis goes by INFO, which managed servers allow, where CONFIG, which
 // many forbid, is not needed. Redis's own errors are refusals.
-func examineRedis(ctx context.Context, redis rueidis.Client, postgres clock) ([]Finding, error) {
-	var findings []Finding
+func examineRedis(ctx context.Context, redis rueidis.Client) ([]Finding, error) {
 	text, err := redis.Do(ctx, redis.B().Info().Build()).ToString()
 	if _, refused := rueidis.IsRedisErr(err); refused {
-		findings = append(findings, unseen("redis", "Redis's version, maxmemory-policy and appendonly", err, whySettings,
-			"allow INFO to this user, or see to noeviction and appendonly yourself", Streamer, Consumer))
-	} else if err != nil {
-		return nil, err
-	} else {
-		findings = append(findings, judgeRedis(parseInfo(text))...)
+		return []Finding{unseen("redis", "Redis's version, maxmemory-policy and appendonly", err, whySettings,
+			"allow INFO to this user, or see to noeviction and appendonly yourself", Streamer, Consumer)}, nil
 	}
-
-	config, err := redis.Do(ctx, redis.B().ConfigGet().Parameter("appendfsync").Build()).AsStrMap()
-	if _, refused := rueidis.IsRedisErr(err); refused {
-		findings = append(findings, unseen("appendfsync", "appendfsync", err, whyPersistence,
-			"see to it in the settings of whoever runs this Redis: everysec or always", Streamer))
-	} else if err != nil {
+	if err != nil {
 		return nil, err
-	} else {
-		findings = append(findings, judgeAppendFsync(config["appendfsync"]))
 	}
+	return judgeRedis(parseInfo(text)), nil
+}
 
+// examineLimits looks at what only CONFIG tells, and at the clock.
+func examineLimits(ctx context.Context, redis rueidis.Client, postgres clock) ([]Finding, error) {
+	findings, err := examineConfig(ctx, redis)
+	if err != nil {
+		return nil, err
+	}
 	clock, err := readRedisClock(ctx, redis)
 	if _, refused := rueidis.IsRedisErr(err); refused {
 		return append(findings, unseen("clock of Redis", "the clock of Redis", err, "it only matters to people who compare logs", "allow TIME to this user")), nil
 	}
 	return append(findings, judgeRedisClock(clock, postgres)), err
+}
+
+func examineConfig(ctx context.Context, redis rueidis.Client) ([]Finding, error) {
+	config := map[string]string{}
+	for _, name := range []string{"appendfsync", bulkLimit, queryLimit, replyLimit} { // Redis 6 takes one at a time
+		found, err := redis.Do(ctx, redis.B().ConfigGet().Parameter(name).Build()).AsStrMap()
+		if _, refused := rueidis.IsRedisErr(err); refused {
+			return []Finding{unseen("appendfsync", "appendfsync", err, whyPersistence,
+				"see to it in the settings of whoever runs this Redis: everysec or always", Streamer)}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		config[name] = found[name]
+	}
+	return []Finding{
+		judgeAppendFsync(config["appendfsync"]),
+		judgeCommandLimit(bulkLimit, config[bulkLimit]), judgeCommandLimit(queryLimit, config[queryLimit]),
+		judgeReplyLimit(config[replyLimit]),
+	}, nil
 }
 
 // parseInfo reads lines such as name:value.
@@ -59,7 +78,7 @@ func parseInfo(text string) map[string]string {
 }
 
 func judgeRedis(info map[string]string) []Finding {
-	findings := []Finding{judgeRedisVersion(info["redis_version"]), judgeEviction(info["maxmemory"], info["maxmemory_policy"])}
+	findings := []Finding{judgeRedisVersion(info), judgeEviction(info["maxmemory"], info["maxmemory_policy"])}
 	level, appendonly := OK, "yes"
 	if info["aof_enabled"] != "1" {
 		level, appendonly = Advice, "no"
@@ -67,17 +86,21 @@ func judgeRedis(info map[string]string) []Finding {
 	return append(findings, about("appendonly", level, "appendonly is "+appendonly, whyPersistence, "set appendonly yes", Streamer))
 }
 
-// judgeRedisVersion also takes Valkey's, which tells the version of Redis that it
-// is compatible with.
-func judgeRedisVersion(version string) Finding {
+// judgeRedisVersion also takes Valkey, which tells the version of Redis that it is
+// compatible with beside its own.
+func judgeRedisVersion(info map[string]string) Finding {
+	server, version := "Redis", info["redis_version"]
+	if own := info["valkey_version"]; own != "" {
+		server, version = "Valkey", own
+	}
 	var major, minor int
 	_, err := fmt.Sscanf(version, "%d.%d", &major, &minor)
 	level := OK
 	if err != nil || major < minRedisMajor || major == minRedisMajor && minor < minRedisMinor {
 		level = Unsafe
 	}
-	return about("redis", level, "Redis is version "+version,
-		fmt.Sprintf("%d.%d or later is needed", minRedisMajor, minRedisMinor), "upgrade it, or take Valkey", Streamer, Consumer)
+	return about("redis", level, server+" is version "+version,
+		fmt.Sprintf("Redis %d.%d or later, or Valkey, is needed", minRedisMajor, minRedisMinor), "upgrade it, or take Valkey", Streamer, Consumer)
 }
 
 // judgeEviction goes by what claim.lua refuses. The log never expires, so that
@@ -103,4 +126,45 @@ func judgeAppendFsync(value string) Finding {
 		level = Advice
 	}
 	return about("appendfsync", level, "appendfsync is "+value, whyPersistence, "set appendfsync everysec, or always", Streamer)
+}
+
+const (
+	bulkLimit  = "proto-max-bulk-len"
+	queryLimit = "client-query-buffer-limit"
+	replyLimit = "client-output-buffer-limit"
+)
+
+// judgeCommandLimit is about what a client may send.
+func judgeCommandLimit(name, value string) Finding {
+	level := OK
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil && n < redislog.CommandBytes {
+		level = Unsafe
+	}
+	return about(name, level, name+" is "+value, "what a streamer sends at once must fit, or else its partition stops",
+		fmt.Sprintf("set it to %d or more", redislog.CommandBytes), Streamer)
+}
+
+// judgeReplyLimit is about what a client may be sent. The value is class, hard limit,
+// soft limit and seconds, for each class.
+func judgeReplyLimit(value string) Finding {
+	level, found := OK, ""
+	words := strings.Fields(value)
+	for i := 0; i+3 < len(words); i += 4 {
+		if words[i] != "normal" {
+			continue
+		}
+		found = strings.Join(words[i:i+4], " ")
+		for _, limit := range words[i+1 : i+3] {
+			switch n, err := strconv.ParseInt(limit, 10, 64); {
+			case err != nil || n == 0:
+			case n < redislog.EntryBytes:
+				level = Unsafe
+			case n < redislog.ReplyBytes && level == OK:
+				level = Advice
+			}
+		}
+	}
+	return about(replyLimit, level, replyLimit+" is "+found,
+		"Redis ends the connection of a reader in place of a reply that is larger, and the reader then asks for less, or reads the archive",
+		"set "+replyLimit+" normal 0 0 0", Streamer, Consumer)
 }

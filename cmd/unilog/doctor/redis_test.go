@@ -25,6 +25,12 @@ func TestRedisSettings(t *testing.T) {
 		"forbids CONFIG":            {[]string{"--rename-command", "CONFIG", ""}, "appendfsync", Advice},
 		"forbids CONFIG, tells all": {[]string{"--rename-command", "CONFIG", "", "--appendonly", "no"}, "appendonly", Advice},
 		"forbids INFO":              {[]string{"--rename-command", "INFO", ""}, "redis", Advice},
+		"takes too little":          {[]string{"--proto-max-bulk-len", "2mb"}, "proto-max-bulk-len", Unsafe},
+		"reads too little":          {[]string{"--client-query-buffer-limit", "2mb"}, "client-query-buffer-limit", Unsafe},
+		"gives no large record":     {[]string{"--client-output-buffer-limit", "normal 2mb 0 0"}, "client-output-buffer-limit", Unsafe},
+		"gives none for long":       {[]string{"--client-output-buffer-limit", "normal 0 2mb 10"}, "client-output-buffer-limit", Unsafe},
+		"gives few at once":         {[]string{"--client-output-buffer-limit", "normal 16mb 0 0"}, "client-output-buffer-limit", Advice},
+		"gives replicas less":       {[]string{"--client-output-buffer-limit", "replica 1mb 1mb 1"}, "client-output-buffer-limit", OK},
 		"forbids TIME":              {[]string{"--rename-command", "TIME", ""}, "clock of Redis", Advice},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -53,5 +59,14 @@ func TestRedisVersion(t *testing.T) {
 			t.Parallel()
 			want(t, judgeRedis(info)[0], level)
 		})
+	}
+}
+
+// What a Valkey 8.1 tells of itself.
+func TestValkeyVersion(t *testing.T) {
+	t.Parallel()
+	f := judgeRedis(parseInfo("# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\nvalkey_release_stage:ga\r\n"))[0]
+	if want(t, f, OK); f.Found != "Valkey is version 8.1.1" {
+		t.Errorf("it says %q", f.Found)
 	}
 }

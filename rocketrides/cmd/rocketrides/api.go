@@ -78,7 +78,8 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) erro
 		return err
 	}
 	defer cli.ClosePool(pool)
-	if err := c.Examine(ctx, log, p, doctor.API, pool, c.Schema, nil); err != nil {
+	safety, err := c.Examine(ctx, log, p, doctor.API, pool, c.Schema, nil)
+	if err != nil {
 		return err
 	}
 	// A small heap that fills up fast: a tenth of the processor's time at full
@@ -87,7 +88,7 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) erro
 		debug.SetGCPercent(400)
 	}
 	cfg := c.config(ctx, log, pool)
-	cfg.Traces = traces
+	cfg.Traces, cfg.Safe = traces, safety.Ready
 	reg := c.Registry()
 	if reg != nil {
 		cfg.Metrics = rides.NewAPIMetrics(reg, pool)
@@ -110,7 +111,7 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) erro
 			}
 		}
 	})
-	return c.Serve(ctx, log, reg, api.Ready, api.Run)
+	return c.Serve(ctx, log, reg, api.Ready, safety.Beside(api.Run))
 }
 
 func (c *apiCmd) config(ctx context.Context, log *slog.Logger, pool *pgxpool.Pool) rides.APIConfig {

@@ -58,7 +58,8 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 		return err
 	}
 	defer stream.Close()
-	if err := c.Examine(ctx, log, p, doctor.Consumer, db, c.Schema, stream); err != nil {
+	safety, err := c.Examine(ctx, log, p, doctor.Consumer, db, c.Schema, stream)
+	if err != nil {
 		return err
 	}
 
@@ -86,7 +87,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 	if err != nil {
 		return err
 	}
-	return c.RunWorker(ctx, log, reg, consumer)
+	return c.RunWorker(ctx, log, reg, safety, consumer)
 }
 
 // register makes the rows of a consumer that is new. It returns nil if ctx ends.

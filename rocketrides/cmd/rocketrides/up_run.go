@@ -127,7 +127,7 @@ func (c *upRun) emptyLog(ctx context.Context) error {
 		return err
 	}
 	defer stream.Close()
-	redis := cli.RedisOf(stream)
+	redis := cli.ServerOf(stream).Redis
 	var errs []error
 	for partition := range partitions {
 		name := c.StreamName

@@ -62,6 +62,8 @@ type APIConfig struct {
 	// ShutdownTimeout bounds the wait for requests in hand when the api stops.
 	// Default 3 s.
 	ShutdownTimeout time.Duration
+	// Safe says why what is booked may be lost, or nil. By default it is safe.
+	Safe func() error
 	// Metrics counts what the api does; nothing does by default.
 	Metrics *APIMetrics
 	// Log takes what the api has to say. Default [slog.Default].
@@ -280,6 +282,11 @@ func (a *API) showRide(w http.ResponseWriter, r *http.Request) {
 // its clients get, or nil. Who asks meanwhile gets the same answer: everyone may
 // ask, as often as he likes, and all together take no more than one connection.
 func (a *API) Ready(ctx context.Context) error {
+	if a.cfg.Safe != nil {
+		if err := a.cfg.Safe(); err != nil {
+			return err
+		}
+	}
 	var err error
 	for again := true; again; again = errors.Is(err, context.Canceled) && ctx.Err() == nil { // another one left
 		_, err, _ = a.looks.Do("", func() (any, error) { return nil, a.lookAtDatabase(ctx) })

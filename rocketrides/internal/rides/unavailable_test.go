@@ -87,6 +87,15 @@ func TestDatabaseDown(t *testing.T) {
 	}
 }
 
+func TestUnsafeIsNotReady(t *testing.T) {
+	t.Parallel()
+	var unsafe error
+	api, _ := newAPI(t, newDatabase(t), func(cfg *APIConfig) { cfg.Safe = func() error { return unsafe } })
+	wantReadyz(t, api, http.StatusOK, `{"ready":true}`)
+	unsafe = errors.New("fsync is off")
+	wantReadyz(t, api, http.StatusServiceUnavailable, `{"ready":false,"reason":"fsync is off"}`)
+}
+
 // TestDatabaseReadOnly makes a server read only, as the old primary of a switchover, under an
 // open connection, and then lets new ones reach a server that takes writes.
 func TestDatabaseReadOnly(t *testing.T) {
