@@ -123,7 +123,7 @@ func (a Equation) Check(ctx context.Context, db Batcher) (balances []Balance, er
 		return nil, fmt.Errorf("audit: Equation.Schema: %w", err)
 	}
 	var batch pgx.Batch
-	batch.Queue(postgres.SQLNoJIT)
+	batch.Queue(postgres.SQLSettings)
 	batch.Queue(a.sql()).Query(func(rows pgx.Rows) (err error) {
 		balances, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Balance])
 		return err
@@ -133,7 +133,7 @@ func (a Equation) Check(ctx context.Context, db Batcher) (balances []Balance, er
 	case strings.HasPrefix(postgres.SQLState(err), "22"):
 		return nil, fmt.Errorf("audit: no record may make the amount fail, also none that a consumer has rejected: count what is malformed as it was applied, or as 0: %w", err)
 	case err != nil:
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, fmt.Errorf("audit: %w", postgres.Explain(err))
 	}
 	return balances, nil
 }

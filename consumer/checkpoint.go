@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/reader"
 )
 
@@ -46,16 +47,26 @@ var _ reader.Checkpoint = (*checkpoint)(nil)
 func (c *checkpoint) Load(ctx context.Context) (unilog.Cursor, error) {
 	at, err := c.read(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
-		if _, err = c.db.Exec(ctx, c.schema.SQL(sqlRegister), c.name, c.partition+1); err == nil {
-			if at, err = c.read(ctx); errors.Is(err, pgx.ErrNoRows) {
-				err = unilog.ErrDeliverersName
-			}
-		}
+		at, err = c.register(ctx)
 	}
 	if err != nil {
 		return at, fmt.Errorf("read the checkpoint: %w", err)
 	}
 	return at, nil
+}
+
+// register makes a checkpoint, unless there is one that is hidden.
+func (c *checkpoint) register(ctx context.Context) (at unilog.Cursor, err error) {
+	if err := postgres.CheckVisible(ctx, c.db, c.schema.Name(), "checkpoints"); err != nil {
+		return at, err
+	}
+	if _, err := c.db.Exec(ctx, c.schema.SQL(sqlRegister), c.name, c.partition+1); err != nil {
+		return at, err
+	}
+	if at, err = c.read(ctx); errors.Is(err, pgx.ErrNoRows) {
+		err = unilog.ErrDeliverersName
+	}
+	return at, err
 }
 
 func (c *checkpoint) read(ctx context.Context) (at unilog.Cursor, err error) {
@@ -93,7 +104,7 @@ func (c *Consumer) register(ctx context.Context, number int) error {
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
 	if _, err := c.cfg.DB.Exec(ctx, c.cfg.Schema.SQL(sqlRegister), c.cfg.Name, number); err != nil {
-		return fmt.Errorf("register the consumer: %w", err)
+		return fmt.Errorf("register the consumer: %w", postgres.Explain(err))
 	}
 	c.registered = number
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // DeadLetter is a record that a consumer's handler rejected and that the
@@ -74,6 +75,9 @@ func (in In) DeadLetters(ctx context.Context, db Querier, consumer string) ([]De
 }
 
 func (in In) deadLetters(ctx context.Context, db Querier, consumer string, partition int, offset int64) ([]DeadLetter, error) {
+	if err := postgres.CheckVisible(ctx, db, unilog.Schema(in).Name(), "dead_letters"); err != nil {
+		return nil, fmt.Errorf("read dead_letters: %w", err)
+	}
 	rows, err := db.Query(ctx, unilog.Schema(in).SQL(sqlDeadLetters), consumer, partition, offset)
 	if err != nil {
 		return nil, fmt.Errorf("read dead_letters: %w", err)

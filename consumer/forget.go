@@ -55,6 +55,10 @@ func Forget(ctx context.Context, db postgres.Beginner, name string) error {
 func (in In) Forget(ctx context.Context, db postgres.Beginner, name string) error {
 	sql := unilog.Schema(in).SQL
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		// A process that runs and is not seen would apply everything again.
+		if err := postgres.CheckVisible(ctx, tx, unilog.Schema(in).Name(), "checkpoints", "members", "leases", "dead_letters"); err != nil {
+			return err
+		}
 		held, err := tx.Exec(ctx, sql(sqlHoldAll), name)
 		if err != nil {
 			return err

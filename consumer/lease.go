@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 const (
@@ -101,7 +102,7 @@ func (m *membership) renew(ctx context.Context, number int, takes func(partition
 	for {
 		d, dead, err := m.look(ctx, number)
 		if err != nil {
-			return d, fmt.Errorf("renew the leases: %w", err)
+			return d, fmt.Errorf("renew the leases: %w", postgres.Explain(err))
 		}
 		if dead {
 			if _, err := m.db.Exec(ctx, m.schema.SQL(sqlBury), m.name); err != nil {
@@ -116,7 +117,7 @@ func (m *membership) renew(ctx context.Context, number int, takes func(partition
 		}
 		taken, err := m.take(ctx, d.free[:want])
 		if err != nil {
-			return d, fmt.Errorf("take leases: %w", err)
+			return d, fmt.Errorf("take leases: %w", postgres.Explain(err))
 		}
 		if taken == want {
 			d.mine = append(d.mine, d.free[:want]...)

@@ -179,9 +179,9 @@ func (r *crew) renew(ctx context.Context) {
 	defer cancel()
 	d, err := r.member.renew(bounded, len(r.partitions), r.takes)
 	if err = postgres.Reconnect(r.cfg.DB, err); err != nil {
-		// Workers that have nothing to apply would not notice.
-		notPrimary := errors.Is(err, postgres.ErrNotPrimary)
-		if (len(r.workers) == 0 || notPrimary) && ctx.Err() == nil {
+		// Workers that have nothing to apply would not notice, and no time changes a refusal.
+		told := errors.Is(err, postgres.ErrNotPrimary) || postgres.SQLState(err) == noRight
+		if (len(r.workers) == 0 || told) && ctx.Err() == nil {
 			r.log.Warn("consuming failed: trying again", "err", err)
 			r.cfg.Observer.failed(err)
 			r.readiness.Note(ctx, err)
@@ -214,6 +214,9 @@ func (r *crew) renew(ctx context.Context) {
 	}
 	r.report()
 }
+
+// noRight is the SQLSTATE of what a role may not do, or see.
+const noRight = "42501"
 
 func (w *worker) end() {
 	w.stopping = true

@@ -91,6 +91,9 @@ type postgresCheckpoints struct {
 func (c postgresCheckpoints) Load(ctx context.Context, key CheckpointKey) (at unilog.Cursor, err error) {
 	at, theirs, err := c.load(ctx, key)
 	if errors.Is(err, pgx.ErrNoRows) {
+		if err = postgres.CheckVisible(ctx, c.db, c.schema.Name(), "checkpoints"); err != nil {
+			return unilog.Cursor{}, fmt.Errorf("read the checkpoint: %w", err)
+		}
 		if _, err = c.db.Exec(ctx, c.schema.SQL(sqlRegisterDeliverer), key.Name, key.Partition, key.LogID); err == nil {
 			at, theirs, err = c.load(ctx, key)
 		}

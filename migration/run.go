@@ -147,6 +147,9 @@ func (in In) versions(ctx context.Context, db querier) (map[string]int64, error)
 		has[set] = version
 		return nil
 	})
+	if err == nil && len(has) == 0 {
+		err = postgres.CheckVisible(ctx, db, unilog.Schema(in).Name(), "migrations")
+	}
 	return has, err
 }
 

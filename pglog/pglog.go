@@ -113,6 +113,7 @@ func (l *Log) Close() { l.ears.close() }
 // active or not.
 func (l *Log) Head(ctx context.Context, partition int) (unilog.Head, error) {
 	h, err := l.head(ctx, partition)
+	err = l.missing(ctx, err)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return unilog.Head{}, nil
@@ -122,6 +123,11 @@ func (l *Log) Head(ctx context.Context, partition int) (unilog.Head, error) {
 		h.LogID, h.Partitions = "", 0
 	}
 	return h, nil
+}
+
+// missing tells a partition that is not there from one that is hidden.
+func (l *Log) missing(ctx context.Context, err error) error {
+	return postgres.Missing(ctx, l.pool, l.schema.Name(), err, "partitions", "log")
 }
 
 func (l *Log) head(ctx context.Context, partition int) (h unilog.Head, err error) {

@@ -65,6 +65,7 @@ func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limi
 func (l *Log) look(ctx context.Context, partition int, after int64, limit int) ([]unilog.Entry, error) {
 	var published int64
 	err := l.pool.QueryRow(ctx, l.schema.SQL(sqlPublished), partition).Scan(&published)
+	err = l.missing(ctx, err)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -100,6 +101,9 @@ type Beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
+// tables are the log's, of which a reader must see each row.
+var tables = strings.Fields(`staged_records log partitions batches places checkpoints members leases dead_letters`)
+
 // source is a transaction that reads the tables of a schema.
 type source struct {
 	pgx.Tx
@@ -129,7 +133,7 @@ func Read(ctx context.Context, db Beginner, schema unilog.Schema, log unilog.Log
 		return s.read(ctx, source{tx, schema})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the status: %w", err)
+		return nil, fmt.Errorf("read the status: %w", postgres.Explain(err))
 	}
 	if log != nil {
 		s.asked = true
@@ -143,7 +147,10 @@ func Read(ctx context.Context, db Beginner, schema unilog.Schema, log unilog.Log
 }
 
 func (s *Status) read(ctx context.Context, tx source) error {
-	if _, err := tx.Exec(ctx, postgres.SQLNoJIT); err != nil {
+	if _, err := tx.Exec(ctx, postgres.SQLSettings); err != nil {
+		return err
+	}
+	if err := postgres.CheckVisible(ctx, tx.Tx, tx.schema.Name(), tables...); err != nil {
 		return err
 	}
 	if err := tx.QueryRow(ctx, sqlServer).Scan(&s.ReadOnly, &s.Unconfirmed, &s.UnconfirmedFor, &s.Unlogged); err != nil {

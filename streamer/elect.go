@@ -211,8 +211,11 @@ func (e *elector) report(ctx context.Context, saw seen) {
 	}
 	e.standby = standby
 	for p := range saw.partitions {
-		if e.workers[p] == nil {
-			e.streamer.part(p).readiness.Note(ctx, unilog.ErrStandby)
+		part := e.streamer.part(p)
+		failed := part.readiness.Ready()
+		pending := failed != nil && !errors.Is(failed, loop.ErrNotLooked) && !slices.Contains(saw.led, int64(p))
+		if e.workers[p] == nil && !pending { // what failed here is not mended as long as nobody leads
+			part.readiness.Note(ctx, unilog.ErrStandby)
 		}
 	}
 	if len(saw.led) > e.leads() || saw.numbers && e.workers[theNumberer] == nil {

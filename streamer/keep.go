@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/retention"
 )
 
@@ -20,6 +21,7 @@ type upkeep struct {
 	looked    time.Time       // when the database was last asked what is needed
 	published int64           // by all leaders together, then
 	complaint string          // the last failure, reported
+	refused   error           // by Postgres, at the last look: nothing is trimmed until it is mended
 	expired   map[string]bool // consumers that nothing is kept for, reported
 	trimmed   map[int]trimmed
 }
@@ -78,8 +80,8 @@ func (s *Streamer) keepReady(ctx context.Context) {
 // keepOnce trims the log of what nobody needs there, if it is time. What fails is
 // reported and tried again: records are published all the same.
 func (s *Streamer) keepOnce(ctx context.Context, r *reign) {
-	s.standing.Note(ctx, nil)
 	u := &s.upkeep
+	s.standing.Note(ctx, u.refused)
 	if time.Since(u.at) < s.cfg.upkeepPause {
 		return
 	}
@@ -87,13 +89,22 @@ func (s *Streamer) keepOnce(ctx context.Context, r *reign) {
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
 	complaint := ""
+	u.refused = nil
 	if err := s.trim(ctx, r); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		u.looked = time.Time{}
+		if hidden := new(postgres.HiddenError); postgres.SQLState(err) == noRight || errors.As(err, &hidden) {
+			u.refused = err
+		}
 		if complaint = loop.OneLine(err).Error(); complaint != u.complaint {
 			s.log.Warn("upkeep failed: records are published all the same", "err", complaint)
 		}
 	}
 	u.complaint = complaint
+	s.standing.Note(ctx, u.refused)
 }
+
+// noRight is the SQLSTATE of what a role may not do, or see.
+const noRight = "42501"
 
 // trim seldom asks what is needed while nothing is published.
 func (s *Streamer) trim(ctx context.Context, r *reign) error {

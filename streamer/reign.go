@@ -115,7 +115,11 @@ func (r *reign) look(ctx context.Context) (seen, error) {
 	var epoch int64
 	var readOnly bool
 	err := r.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, r.cfg.Schema.SQL(sqlLook)).Scan(&epoch, &s.partitions, &s.led, &s.members, &s.numbers, &readOnly)
+		err := conn.QueryRow(ctx, r.cfg.Schema.SQL(sqlLook)).Scan(&epoch, &s.partitions, &s.led, &s.members, &s.numbers, &readOnly)
+		if err == nil && s.partitions == 0 {
+			err = fmt.Errorf("the table partitions has none: %w", pgx.ErrNoRows)
+		}
+		return postgres.Missing(ctx, conn, r.cfg.Schema.Name(), err, "log", "partitions")
 	})
 	if err == nil && readOnly {
 		err = postgres.ErrNotPrimary

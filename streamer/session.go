@@ -114,7 +114,7 @@ func (s *session) use(ctx context.Context, f func(ctx context.Context, conn *pgx
 	defer s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	return f(ctx, s.conn)
+	return postgres.Explain(f(ctx, s.conn))
 }
 
 // commit is use for statements of which it must be known that they are committed, on

@@ -29,6 +29,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 var _ unilog.Log = (*Log)(nil)
@@ -108,7 +109,7 @@ func (l *Log) look(ctx context.Context) error {
 	var generation int
 	var url string
 	if err := l.db.QueryRow(ctx, l.schema.SQL(sqlPlace)).Scan(&generation, &url); err != nil {
-		return fmt.Errorf("switchlog: look where the log is: %w", err)
+		return fmt.Errorf("switchlog: look where the log is: %w", postgres.Missing(ctx, l.db, l.schema.Name(), err, "places"))
 	}
 	l.mu.Lock()
 	before := l.at

@@ -38,14 +38,8 @@ FROM (
 WHERE so_far <= $4 OR so_far = bytes
 ORDER BY last_offset`
 
-// sqlSettings sets what sqlRead relies on, whatever the database has set, until the end
-// of the transaction, which a batch of statements is.
-const sqlSettings = `
-SELECT set_config('client_encoding', 'UTF8', true), set_config('DateStyle', 'ISO', true), set_config('jit', 'off', true)`
-
 // Reader is a pgxpool.Pool, a pgx.Conn or a pgx.Tx.
 type Reader interface {
-	postgres.Querier
 	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
 }
 
@@ -79,14 +73,14 @@ func Read(ctx context.Context, db Reader, schema unilog.Schema, partition int, a
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the archive: %w", err)
+		return nil, fmt.Errorf("read the archive: %w", postgres.Explain(err))
 	}
 	return entries, nil
 }
 
 func read(ctx context.Context, db Reader, schema unilog.Schema, partition int, after, upTo int64) (entries []unilog.Entry, err error) {
 	batch := &pgx.Batch{}
-	batch.Queue(sqlSettings)
+	batch.Queue(postgres.SQLSettings)
 	batch.Queue(schema.SQL(sqlRead), partition, after, upTo, BatchBytes).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			more, err := decodeSound(entries, rows, partition)
@@ -156,13 +150,12 @@ SELECT coalesce(
 
 // First returns the first offset that the archive has of a partition, or the next one
 // if it has none.
-func First(ctx context.Context, db postgres.Querier, schema unilog.Schema, partition int) (first int64, err error) {
-	rows, err := db.Query(ctx, schema.SQL(sqlFirst), partition)
-	if err == nil {
-		first, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read where the archive begins: %w", err)
+func First(ctx context.Context, db Reader, schema unilog.Schema, partition int) (first int64, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(postgres.SQLSettings)
+	batch.Queue(schema.SQL(sqlFirst), partition).QueryRow(func(row pgx.Row) error { return row.Scan(&first) })
+	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+		return 0, fmt.Errorf("read where the archive begins: %w", postgres.Explain(err))
 	}
 	return first, nil
 }

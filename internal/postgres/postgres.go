@@ -23,11 +23,6 @@ type Beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// SQLNoJIT goes before statements whose estimates may make Postgres compile
-// them, which takes far longer than running them. It lasts for the transaction,
-// which a batch is.
-const SQLNoJIT = `SELECT set_config('jit', 'off', true)`
-
 // IsLockTimeout says whether a lock was not to be had within lock_timeout.
 func IsLockTimeout(err error) bool { return SQLState(err) == "55P03" }
 

@@ -13,8 +13,8 @@ import (
 
 // Index: partitions_pkey.
 const sqlSource = `
-SELECT next_offset - 1, published_offset, (SELECT log_id::text FROM unilog.log), ` + postgres.SQLReadOnly + `
-FROM unilog.partitions WHERE partition = $1`
+SELECT next_offset - 1, published_offset, log_id::text, ` + postgres.SQLReadOnly + `
+FROM unilog.partitions CROSS JOIN unilog.log WHERE partition = $1`
 
 // sourceHead is how far the source is. One that takes no writes is a standby, or the old
 // primary of a switchover: what it lacks it may get, or another server has it.
@@ -158,7 +158,7 @@ func (r *Reader) source(ctx context.Context) (source sourceHead, err error) {
 	err = r.cfg.Archive.QueryRow(ctx, r.cfg.Schema.SQL(sqlSource), r.cfg.Partition).
 		Scan(&source.numbered, &source.published, &logID, &source.readOnly)
 	if err != nil {
-		return source, fmt.Errorf("read the source's head: %w", err)
+		return source, fmt.Errorf("read the source's head: %w", postgres.Missing(ctx, r.cfg.Archive, r.cfg.Schema.Name(), err, "partitions", "log"))
 	}
 	if err := r.cfg.Checkpoint.CheckSource(logID); err != nil {
 		return source, err

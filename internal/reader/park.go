@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // mostInARow is how many records in a row are parked at the most.
@@ -36,7 +37,7 @@ func Park(ctx context.Context, db unilog.Execer, schema unilog.Schema, consumer 
 	tag, err := db.Exec(ctx, schema.SQL(sqlPark), consumer, e.Partition, e.Offset, e.StagedAt, e.Action, e.Object, e.Key,
 		string(e.Data), string(headers), strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"), mostInARow)
 	if err != nil {
-		return fmt.Errorf("park a rejected record: %w", err)
+		return fmt.Errorf("park a rejected record: %w", postgres.Explain(err))
 	}
 	if tag.RowsAffected() == 0 {
 		return &RunError{why}

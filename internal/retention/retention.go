@@ -14,6 +14,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/archive"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // The defaults of a streamer's configuration.
@@ -33,8 +34,13 @@ type Rule struct {
 
 const (
 	// Whether consumers keep checkpoints in this database is asked each time: one may
-	// have come, and its tables with it.
-	sqlHasConsumers = `SELECT to_regclass('unilog.checkpoints') IS NOT NULL`
+	// have come, and its tables with it. So is whether a view has come in the place of a
+	// table, of which nobody knows what it hides. Index: pg_class_relname_nsp_index.
+	sqlTables = `
+SELECT coalesce(bool_or(c.relname = 'checkpoints'), false),
+    coalesce(array_agg(c.relname::text) FILTER (WHERE c.relkind NOT IN ('r', 'p')), '{}')
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname IN ('staged_records', 'log', 'partitions', 'batches', 'places', 'checkpoints')`
 
 	// sqlNeeds lists how far each partition is published, and how far every consumer of
 	// this database has come in it that was not silent for longer than $1 seconds. One
@@ -95,28 +101,36 @@ func (r Rule) Look(ctx context.Context, db *pgxpool.Pool) (Needs, error) {
 	found := Needs{Partitions: map[int]Need{}, Expired: map[string]int64{}}
 	expiry := r.ConsumerExpiry.Seconds()
 	var consumers bool
-	if err := db.QueryRow(ctx, r.Schema.SQL(sqlHasConsumers)).Scan(&consumers); err != nil {
+	var replaced []string
+	if err := db.QueryRow(ctx, sqlTables, r.Schema.Name()).Scan(&consumers, &replaced); err != nil {
 		return found, fmt.Errorf("look for consumers: %w", err)
 	}
+	if len(replaced) > 0 {
+		return found, &postgres.HiddenError{Schema: r.Schema.Name(), Replaced: replaced}
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(postgres.SQLSettings) // a consumer that is not seen is not one that is gone
 	sql := sqlNeedsAlone
 	if consumers {
 		sql = sqlNeeds
+		batch.Queue(r.Schema.SQL(sqlExpired), expiry).Query(func(rows pgx.Rows) error {
+			var name string
+			var offset int64
+			_, err := pgx.ForEachRow(rows, []any{&name, &offset}, func() error { found.Expired[name] = offset; return nil })
+			return err
+		})
 	}
-	rows, _ := db.Query(ctx, r.Schema.SQL(sql), expiry)
-	var partition int
-	var n Need
-	_, err := pgx.ForEachRow(rows, []any{&partition, &n.Published, &n.Applied}, func() error {
-		found.Partitions[partition] = n
-		return nil
+	batch.Queue(r.Schema.SQL(sql), expiry).Query(func(rows pgx.Rows) error {
+		var partition int
+		var n Need
+		_, err := pgx.ForEachRow(rows, []any{&partition, &n.Published, &n.Applied}, func() error {
+			found.Partitions[partition] = n
+			return nil
+		})
+		return err
 	})
-	if err == nil && consumers {
-		var name string
-		var offset int64
-		rows, _ = db.Query(ctx, r.Schema.SQL(sqlExpired), expiry)
-		_, err = pgx.ForEachRow(rows, []any{&name, &offset}, func() error { found.Expired[name] = offset; return nil })
-	}
-	if err != nil {
-		return found, fmt.Errorf("read the checkpoints: %w", err)
+	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+		return found, fmt.Errorf("read the checkpoints: %w", postgres.Explain(err))
 	}
 	return found, nil
 }
@@ -134,9 +148,11 @@ func (r Rule) Archived(n Need) int64 {
 func (r Rule) Logged(ctx context.Context, db *pgxpool.Pool, partition int, n Need) (upTo int64, err error) {
 	upTo = max(r.Archived(n)-1, n.Published-logExcess*max(r.KeepRecords, 1), 0)
 	// What follows may be too much all the same.
-	err = db.QueryRow(ctx, r.Schema.SQL(SQLFit), partition, upTo, n.Published, r.KeepBytes).Scan(&upTo)
-	if err != nil {
-		return 0, fmt.Errorf("reckon what the log is to keep: %w", err)
+	batch := &pgx.Batch{}
+	batch.Queue(postgres.SQLSettings)
+	batch.Queue(r.Schema.SQL(SQLFit), partition, upTo, n.Published, r.KeepBytes).QueryRow(func(row pgx.Row) error { return row.Scan(&upTo) })
+	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+		return 0, fmt.Errorf("reckon what the log is to keep: %w", postgres.Explain(err))
 	}
 	first, err := archive.First(ctx, db, r.Schema, partition)
 	if err != nil {

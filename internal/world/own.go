@@ -74,3 +74,18 @@ func SetupOn(t testing.TB, db *pgxpool.Pool, redisURL string) *World {
 	t.Cleanup(w.Redis.Close)
 	return w
 }
+
+// Bound returns a pool of a role that row level security binds, and that has all other
+// rights to the tables.
+func (w *World) Bound() *pgxpool.Pool {
+	w.Helper()
+	w.Exec(`GRANT ALL ON SCHEMA unilog, public TO pg_monitor;
+		GRANT ALL ON ALL TABLES IN SCHEMA unilog, public TO pg_monitor;
+		GRANT ALL ON ALL SEQUENCES IN SCHEMA unilog, public TO pg_monitor`)
+	config := w.DB.Config()
+	config.ConnConfig.RuntimeParams["role"] = "pg_monitor" // which every server has
+	bound, err := pgxpool.NewWithConfig(w.Ctx, config)
+	w.Must(err)
+	w.Cleanup(bound.Close)
+	return bound
+}

@@ -13,7 +13,7 @@ func (w *World) Explain(sql string, args ...any) string {
 	w.Helper()
 	tx := w.Begin()
 	defer func() { w.Must(tx.Rollback(w.Ctx)) }()
-	_, err := tx.Exec(w.Ctx, postgres.SQLNoJIT)
+	_, err := tx.Exec(w.Ctx, postgres.SQLSettings)
 	w.Must(err)
 	rows, err := tx.Query(w.Ctx, `EXPLAIN (ANALYZE, TIMING off, COSTS off) `+sql, args...)
 	w.Must(err)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog/internal/locks"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/status"
 )
 
@@ -95,10 +96,6 @@ var (
 
 const sqlHasConsumers = `SELECT to_regclass('unilog.checkpoints') IS NOT NULL`
 
-// sqlNoJIT keeps Postgres from compiling the statement, which takes longer than to run
-// it. It lasts for the transaction.
-const sqlNoJIT = `SELECT set_config('jit', 'off', true)`
-
 // readPostgres reads all of a sample but the log's head. What it cannot read it
 // leaves as it was.
 func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
@@ -106,7 +103,7 @@ func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
 	defer cancel()
 	var r sample
 	err := pgx.BeginFunc(ctx, d.cfg.DB, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sqlNoJIT); err != nil {
+		if _, err := tx.Exec(ctx, postgres.SQLSettings); err != nil {
 			return err
 		}
 		var consumers bool

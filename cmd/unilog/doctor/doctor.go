@@ -13,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/kafkalog"
 	"github.com/rocketrides/unilog/migration"
 )
@@ -88,11 +89,15 @@ func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log Lo
 	if err != nil {
 		return nil, fmt.Errorf("examine Postgres: %w", err)
 	}
+	rows, err := examineRows(ctx, conn.Conn(), schema)
+	if err != nil {
+		return nil, fmt.Errorf("examine Postgres: %w", err)
+	}
 	clock, err := readPostgresClock(ctx, conn.Conn())
 	if err != nil {
 		return nil, fmt.Errorf("read the clock of Postgres: %w", err)
 	}
-	findings = append(append(findings, pooler...), judgeProcessClock(clock))
+	findings = append(slices.Concat(findings, rows, pooler), judgeProcessClock(clock))
 	if log.Redis == nil {
 		return findings, nil
 	}
@@ -136,7 +141,10 @@ func Tables(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, program
 	err := migration.In(schema).Check(ctx, db, sets...)
 	var outdated *migration.OutdatedError
 	var refused *pgconn.PgError
+	var hidden *postgres.HiddenError
 	switch {
+	case errors.As(err, &hidden):
+		return about(check, Unsafe, hidden.Found(), why, hidden.Change()), nil
 	case errors.As(err, &outdated):
 		change := "run `" + program + " migrate`"
 		if outdated.Has > outdated.Want {

@@ -14,9 +14,9 @@ const (
 	// Index: staged_records_pkey twice, above the low-water mark, below which there
 	// are only dead rows; partitions are some rows.
 	sqlBacklog = `
-SELECT (SELECT sum(next_offset - 1 - published_offset)::bigint FROM unilog.partitions) + coalesce(
+SELECT CASE WHEN NOT row_security_active('unilog.staged_records') THEN (SELECT sum(next_offset - 1 - published_offset)::bigint FROM unilog.partitions) + coalesce(
     (SELECT id FROM unilog.staged_records WHERE id > low_water ORDER BY id DESC LIMIT 1)
-    - (SELECT id FROM unilog.staged_records WHERE id > low_water ORDER BY id LIMIT 1) + 1, 0)
+    - (SELECT id FROM unilog.staged_records WHERE id > low_water ORDER BY id LIMIT 1) + 1, 0) END
 FROM unilog.log`
 
 	// backlogPause is the time between two looks.
