@@ -2,6 +2,7 @@ package unilog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,13 +20,23 @@ const (
 	sqlStage = `
 INSERT INTO unilog.staged_records (action, object, key, data)
 SELECT action, object, key, data::jsonb
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS r (action, object, key, data)`
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS r (action, object, key, data)
+WHERE ` + sqlIsUTF8
 
 	sqlStageWithHeaders = `
 INSERT INTO unilog.staged_records (action, object, key, data, headers)
 SELECT action, object, key, data::jsonb, nullif(headers, '')::jsonb
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS r (action, object, key, data, headers)`
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS r (action, object, key, data, headers)
+WHERE ` + sqlIsUTF8
+
+	// In a session of another encoding, other characters come than were sent.
+	sqlIsUTF8 = `(pg_client_encoding() = 'UTF8' OR pg_client_encoding() = 'SQL_ASCII' AND getdatabaseencoding() = 'UTF8')`
 )
+
+// ErrNotStaged says that Postgres has not taken the records. The transaction is to be
+// rolled back.
+var ErrNotStaged = errors.New("unilog: the records were not staged: client_encoding must be UTF8 in the session that stages, " +
+	"and no rule or trigger of the table staged_records may drop rows")
 
 // Stage writes records on the caller's transaction, in one round trip. They
 // reach the log if and only if that transaction commits.
@@ -37,7 +48,8 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS r (ac
 //
 // A record that breaks a limit gives a [RecordError] before anything is sent,
 // and none of the records is staged. After any other error the transaction is
-// no longer usable, as after every failed statement.
+// no longer usable, as after every failed statement. Where Postgres would change the
+// text of records, or drops them, Stage returns [ErrNotStaged].
 //
 // Given something that is not a transaction, a connection or a pool, Stage
 // commits at once and promises nothing about the caller's other writes.
@@ -69,13 +81,17 @@ func (s Schema) stage(ctx context.Context, tx Execer, records []Record) error {
 		}
 	}
 	var err error
+	var tag pgconn.CommandTag
 	if hasHeaders {
-		_, err = tx.Exec(ctx, s.SQL(sqlStageWithHeaders), columns[0], columns[1], columns[2], columns[3], columns[4])
+		tag, err = tx.Exec(ctx, s.SQL(sqlStageWithHeaders), columns[0], columns[1], columns[2], columns[3], columns[4])
 	} else {
-		_, err = tx.Exec(ctx, s.SQL(sqlStage), columns[0], columns[1], columns[2], columns[3])
+		tag, err = tx.Exec(ctx, s.SQL(sqlStage), columns[0], columns[1], columns[2], columns[3])
 	}
 	if err != nil {
 		return fmt.Errorf("stage %d records: %w", len(records), err)
+	}
+	if tag.RowsAffected() != int64(len(records)) {
+		return ErrNotStaged
 	}
 	return nil
 }

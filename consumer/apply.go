@@ -128,6 +128,10 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
+	if err := postgres.CheckEncoding(conn.Conn()); err != nil {
+		conn.Release()
+		return err
+	}
 	tx, before, err := c.begin(bounded, conn, last)
 	if err == nil && before == nil {
 		err = errOvertaken

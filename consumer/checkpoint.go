@@ -70,8 +70,16 @@ func (c *checkpoint) register(ctx context.Context) (at unilog.Cursor, err error)
 }
 
 func (c *checkpoint) read(ctx context.Context) (at unilog.Cursor, err error) {
+	conn, err := c.db.Acquire(ctx)
+	if err != nil {
+		return at, err
+	}
+	defer conn.Release()
+	if err := postgres.CheckEncoding(conn.Conn()); err != nil { // its name, for one, would be another
+		return at, err
+	}
 	outside := false
-	err = c.db.QueryRow(ctx, c.schema.SQL(sqlCheckpoint), c.name, c.partition).Scan(&at.Offset, &at.Position, &c.logID, &outside)
+	err = conn.QueryRow(ctx, c.schema.SQL(sqlCheckpoint), c.name, c.partition).Scan(&at.Offset, &at.Position, &c.logID, &outside)
 	if err == nil && outside {
 		err = unilog.ErrDeliverersName
 	}

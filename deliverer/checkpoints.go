@@ -108,7 +108,15 @@ func (c postgresCheckpoints) Load(ctx context.Context, key CheckpointKey) (at un
 }
 
 func (c postgresCheckpoints) load(ctx context.Context, key CheckpointKey) (at unilog.Cursor, logID string, err error) {
-	err = c.db.QueryRow(ctx, c.schema.SQL(sqlDelivered), key.Name, key.Partition).Scan(&at.Offset, &at.Position, &logID)
+	conn, err := c.db.Acquire(ctx)
+	if err != nil {
+		return at, "", err
+	}
+	defer conn.Release()
+	if err := postgres.CheckEncoding(conn.Conn()); err != nil { // its name, for one, would be another
+		return at, "", err
+	}
+	err = conn.QueryRow(ctx, c.schema.SQL(sqlDelivered), key.Name, key.Partition).Scan(&at.Offset, &at.Position, &logID)
 	return at, logID, err
 }
 

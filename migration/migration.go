@@ -31,7 +31,8 @@ type In unilog.Schema
 // process dies, the files before stay done, and the next Up goes on from there.
 // Any number of processes may call it at once: they take turns, and none waits
 // for another longer than a minute, after which Up fails. Nothing but ctx bounds
-// the time of the files themselves. A database that is up to date is only read.
+// the time of the files themselves. A database that is up to date is only read. One of
+// the encoding SQL_ASCII, which lets any byte into a record, is refused.
 func Up(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
 	return In("").Up(ctx, pool, sets...)
 }

@@ -59,6 +59,9 @@ func (in In) up(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, set
 		return err
 	}
 	next, err := in.pending(ctx, pool, all)
+	if err == nil && next != nil {
+		err = pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return postgres.CheckServerEncoding(c.Conn()) })
+	}
 	for err == nil && next != nil {
 		next, err = in.step(ctx, pool, wait, all)
 	}

@@ -83,6 +83,10 @@ func connect(ctx context.Context, cfg *Config) (*session, error) {
 	if s.conn, err = pgx.ConnectConfig(ctx, config.ConnConfig); err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
+	if err := postgres.CheckServerEncoding(s.conn); err != nil {
+		s.close()
+		return nil, err
+	}
 	bound := fmt.Sprint(loop.CallTimeout.Milliseconds())
 	if _, err := s.conn.Exec(ctx, sqlSession, fmt.Sprint(cfg.SessionTimeout.Milliseconds()), bound); err != nil {
 		s.close()

@@ -35,6 +35,9 @@ var hostile = []string{
 	`TimeZone = 'Asia/Kathmandu'`,
 	`extra_float_digits = -15`,
 	`synchronous_commit = off`,
+	`lc_numeric = 'C'`,
+	`quote_all_identifiers = on`,
+	`default_transaction_deferrable = on`,
 }
 
 // TestDatabaseOfOtherSettings streams and consumes, from the log and from the archive,
@@ -50,6 +53,11 @@ func TestDatabaseOfOtherSettings(t *testing.T) {
 	db, err := pgxpool.NewWithConfig(w.Ctx, w.DB.Config()) // which the settings are for
 	w.Must(err)
 	t.Cleanup(db.Close)
+	config := w.DB.Config()
+	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8" // which consumers ask for
+	readers, err := pgxpool.NewWithConfig(w.Ctx, config)
+	w.Must(err)
+	t.Cleanup(readers.Close)
 
 	var staged []unilog.Record
 	for i := range 20 {
@@ -69,7 +77,7 @@ func TestDatabaseOfOtherSettings(t *testing.T) {
 	var processes errgroup.Group
 	consume := func(name string) {
 		c := w.Consumer(name, func(cfg *consumer.Config) {
-			cfg.DB, cfg.Archive = db, db
+			cfg.DB, cfg.Archive = readers, readers
 			cfg.Handler = func(_ context.Context, _ pgx.Tx, entries []unilog.Entry) error {
 				mu.Lock()
 				defer mu.Unlock()

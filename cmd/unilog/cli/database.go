@@ -42,6 +42,7 @@ func (f *DatabaseFlags) Open(ctx context.Context, p *Program) (*pgxpool.Pool, er
 	config.ConnConfig.ConnectTimeout = cmp.Or(config.ConnConfig.ConnectTimeout, p.connectTimeout())
 	postgres.KeepToPrimary(config)
 	postgres.NoteUnconfirmed(config.ConnConfig)
+	postgres.Speak(&config.ConnConfig.Config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)

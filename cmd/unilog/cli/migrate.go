@@ -9,6 +9,10 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/cmd/unilog/doctor"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -19,6 +23,7 @@ const MigrateTimeout = 10 * time.Minute
 // Migrate creates or upgrades the tables: the library's and the program's own.
 type Migrate struct {
 	DatabaseFlags `embed:""`
+	AllowUnsafe   bool          `env:"ALLOW_UNSAFE" help:"Also make the tables in a database whose encoding is not UTF8; see ${program} doctor."`
 	SQL           bool          `name:"sql" help:"Print the statements instead of running them."`
 	Roles         bool          `help:"Also create or update the roles with what each process needs."`
 	Partitions    int           `default:"0" help:"Also give the log so many partitions, from 1 to 1,024, while everything runs; 0 keeps those that it has."`
@@ -81,6 +86,9 @@ func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side
 	if !c.Roles {
 		roles = ""
 	}
+	if err := c.checkEncoding(ctx, p); err != nil {
+		return err
+	}
 	if err := c.up(ctx, p, c.Timeout, of, roles); err != nil {
 		return err
 	}
@@ -89,6 +97,26 @@ func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side
 		log.Info("the roles are up to date")
 	}
 	return c.Repartition(ctx, log, p, c.Timeout, c.Partitions)
+}
+
+// checkEncoding refuses a database that lacks characters which records may have.
+func (c *Migrate) checkEncoding(ctx context.Context, p *Program) error {
+	pool, err := c.Open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer ClosePool(pool)
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	return Unanswered(pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		if err := postgres.CheckServerEncoding(conn.Conn()); err != nil {
+			return err
+		}
+		if f := doctor.Encoding(conn.Conn()); f.Level == doctor.Unsafe && !c.AllowUnsafe {
+			return errors.New("unsafe: " + f.String() + "; or run it with --allow-unsafe (ALLOW_UNSAFE=true)")
+		}
+		return nil
+	}), MoreTime)
 }
 
 // Up brings the tables to their newest versions.

@@ -97,7 +97,7 @@ func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log Lo
 	if err != nil {
 		return nil, fmt.Errorf("read the clock of Postgres: %w", err)
 	}
-	findings = append(slices.Concat(findings, rows, pooler), judgeProcessClock(clock))
+	findings = append(slices.Concat(findings, rows, pooler), Encoding(conn.Conn()), judgeProcessClock(clock))
 	if log.Redis == nil {
 		return findings, nil
 	}

@@ -111,3 +111,18 @@ func (s postgresSettings) judgePrimary() Finding {
 	}
 	return about("primary", level, found, "writers, streamers and consumers write; where they cannot, they are not ready and connect anew", change)
 }
+
+// Encoding is the finding about the encoding of a connection's database.
+func Encoding(conn *pgx.Conn) Finding {
+	encoding := conn.PgConn().ParameterStatus("server_encoding")
+	level, why := OK, "records may have any character"
+	switch encoding {
+	case postgres.UTF8:
+	case "SQL_ASCII":
+		level, why = Unsafe, "it takes any byte for text: one that is no UTF-8 would hold up all records behind it"
+	default:
+		level, why = Unsafe, "it lacks most characters: records with others are refused, and dead letters may not be kept"
+	}
+	return about("encoding", level, "the encoding of the database is "+encoding, why,
+		"create a database of encoding UTF8, and load a dump of this one", API, Streamer, Consumer)
+}

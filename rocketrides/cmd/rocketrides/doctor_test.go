@@ -15,7 +15,7 @@ func TestDoctor(t *testing.T) {
 	_, env := database(t) // on a server that syncs nothing
 	env = append(env, "REDIS_URL="+testenv.Redis(t).URL())
 	r := execute(t, env, "doctor")
-	r.fails(t, 1, "2 of 23 findings are unsafe")
+	r.fails(t, 1, "2 of 24 findings are unsafe")
 	for _, line := range []string{
 		"unsafe  fsync is off: ", ": set fsync = on and reload\n", "ok      appendfsync is always: ",
 		"ok      the tables are up to date: ",
@@ -26,7 +26,7 @@ func TestDoctor(t *testing.T) {
 	}
 	r = execute(t, env, "doctor", "--json")
 	var findings []doctor.Finding
-	if err := json.Unmarshal([]byte(r.out), &findings); err != nil || len(findings) != 23 || r.code != 1 {
+	if err := json.Unmarshal([]byte(r.out), &findings); err != nil || len(findings) != 24 || r.code != 1 {
 		t.Errorf("doctor --json: %v, %+v", err, r)
 	}
 }
@@ -48,7 +48,7 @@ func TestDoctorOnSafeServers(t *testing.T) {
 		<-postgres.Done()
 	})
 	env := []string{"DATABASE_URL=" + postgres.URL(), "REDIS_URL=" + testenv.Redis(t).URL(), "ALLOW_UNSAFE="}
-	execute(t, env, "doctor").fails(t, 1, "1 of 23 findings are unsafe") // no tables yet
+	execute(t, env, "doctor").fails(t, 1, "1 of 24 findings are unsafe") // no tables yet
 	if r := execute(t, env, "migrate"); r.code != 0 {
 		t.Fatalf("migrate: %+v", r)
 	}
