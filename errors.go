@@ -76,6 +76,16 @@ func (e *LogSettingError) Error() string {
 		e.Partition, e.Setting, e.Value, e.Want)
 }
 
+// SequenceSettingError says that the ids of staged records are in no order, so that
+// records would be numbered in another order than they were committed in, or late.
+type SequenceSettingError struct {
+	Found, Change string
+}
+
+func (e *SequenceSettingError) Error() string {
+	return fmt.Sprintf("unilog: the ids of staged records are in no order: %s: %s; what is staged waits until then", e.Found, e.Change)
+}
+
 // DivergedError says that the log holds another record at an offset than its
 // database, as after the loss of commits that the log had already got: an
 // asynchronous standby was promoted, or two copies of a database write to one

@@ -33,7 +33,7 @@ FROM (
 	// Index: staged_records_pkey for the oldest one; they are counted by reading
 	// them all.
 	sqlStagedStatus = `
-SELECT count(*), coalesce(
+SELECT count(*), count(*) FILTER (WHERE id <= (SELECT low_water FROM unilog.log)), coalesce(
     (SELECT extract(epoch FROM clock_timestamp() - staged_at) FROM unilog.staged_records ORDER BY id LIMIT 1), 0)::float8
 FROM unilog.staged_records`
 
@@ -156,7 +156,13 @@ func (s *Status) read(ctx context.Context, tx source) error {
 	if err := tx.QueryRow(ctx, sqlServer).Scan(&s.ReadOnly, &s.Unconfirmed, &s.UnconfirmedFor, &s.Unlogged); err != nil {
 		return err
 	}
-	if err := tx.QueryRow(ctx, sqlStagedStatus).Scan(&s.Staged, &s.StagedFor); err != nil {
+	if err := tx.QueryRow(ctx, sqlStagedStatus).Scan(&s.Staged, &s.Passed, &s.StagedFor); err != nil {
+		return err
+	}
+	var sequence *unilog.SequenceSettingError
+	if err := postgres.CheckSequence(ctx, tx.Tx, tx.schema); errors.As(err, &sequence) {
+		s.NoOrder = sequence.Error()
+	} else if err != nil {
 		return err
 	}
 	if err := s.readPartitions(ctx, tx); err != nil {

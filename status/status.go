@@ -32,6 +32,10 @@ type Status struct {
 	// seconds.
 	Staged    int64   `json:"staged"`
 	StagedFor float64 `json:"staged_for"`
+	// Passed are those of them whose ids had been passed when they were staged, and
+	// NoOrder says why ids are in no order, if they are not.
+	Passed  int64  `json:"passed,omitempty"`
+	NoOrder string `json:"no_order,omitempty"`
 	// Numbered and Published are the last offsets that were; First is the first
 	// that the archive holds: the archive has Numbered-First+1 records.
 	Numbered  int64 `json:"numbered"`
@@ -198,6 +202,12 @@ func (s *Status) streamerTroubles() (out []string) {
 		default:
 			out = append(out, in+fmt.Sprintf("no streamer leads: %d records wait; start one with `%s streamer`", waiting, s.command()))
 		}
+	}
+	if s.NoOrder != "" {
+		out = append(out, s.NoOrder)
+	}
+	if s.Passed > 0 {
+		out = append(out, fmt.Sprintf("%d staged records have ids that were passed: somebody writes ids of his own, or has set their sequence back", s.Passed))
 	}
 	if s.StagedFor > slow && s.Leaders() > 0 && s.Partitions[0].Trouble == "" {
 		says := fmt.Sprintf("staged records wait for %.0f s to be numbered: ", s.StagedFor)

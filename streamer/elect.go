@@ -269,5 +269,6 @@ func needsDecision(err error) bool {
 	var diverged *unilog.DivergedError
 	var foreign *unilog.ForeignLogError
 	var setting *unilog.LogSettingError
-	return errors.As(err, &ahead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting)
+	var sequence *unilog.SequenceSettingError
+	return errors.As(err, &ahead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting) || errors.As(err, &sequence)
 }

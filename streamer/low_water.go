@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -44,8 +45,9 @@ UPDATE unilog.log SET low_water = $2 FROM relaxed WHERE epoch = $1`
 )
 
 const (
-	// sweepPause is the time between looks for records below the mark.
-	sweepPause = time.Minute
+	// sweepPause is the time between looks for records below the mark, up to sweepMost
+	// where one takes long, since many ids are gone that are not yet removed.
+	sweepPause, sweepMost = 10 * time.Second, time.Minute
 	// sweepTimeout bounds one.
 	sweepTimeout = time.Second
 	// lookRecords is after how many numbered records the writers are looked at again.
@@ -85,7 +87,10 @@ type lowWater struct {
 	looked    time.Time
 	numbered  int // records since then
 	swept     time.Time
-	straggles time.Time // since when there are segments
+	sweeping  time.Duration // what the last sweep took
+	suspect   bool          // a writer said that it had staged something, which was not found
+	strays    string        // why ids may have been passed, to be reported
+	straggles time.Time     // since when there are segments
 	saved     int64
 }
 
@@ -96,15 +101,20 @@ type segment struct {
 	ended bool // one of its transactions has, since it was searched
 }
 
-// forget begins anew after an id.
+// forget begins anew after an id. What has been passed is looked for soon.
 func (w *lowWater) forget(low int64) {
-	*w = lowWater{low: low, high: low, saved: low, swept: time.Now()}
+	*w = lowWater{low: low, high: low, saved: low}
+}
+
+// restart begins anew from the first id there can be, since some may have been passed.
+func (w *lowWater) restart(why string) {
+	*w = lowWater{low: math.MinInt64, high: math.MinInt64, saved: w.saved, swept: w.swept, sweeping: w.sweeping, strays: why}
 }
 
 // start returns the id after which a step begins: low, unless that is more ids to walk
 // over than it is worth.
 func (w *lowWater) start(walk int64) (after int64) {
-	if w.high-w.low <= walk {
+	if uint64(w.high-w.low) <= uint64(walk) { // high is not below low, but may be far from it
 		return w.low
 	}
 	return w.high
@@ -211,6 +221,9 @@ func (w *lowWater) look(ctx context.Context, conn *pgx.Conn, schema unilog.Schem
 
 // saw notes the last id drawn, and the transactions that were at work after that.
 func (w *lowWater) saw(last int64, open []string) {
+	if last < max(w.last, w.low) {
+		w.restart(fmt.Sprintf("the sequence of the ids was set back to %d, and ids up to %d were numbered", last, max(w.last, w.low)))
+	}
 	w.last, w.open = last, open
 	slices.Sort(w.open)
 	w.looked, w.numbered = time.Now(), 0
@@ -245,21 +258,26 @@ func (w *lowWater) save(ctx context.Context, conn *pgx.Conn, schema unilog.Schem
 // sweep looks for rows that were passed. There can be none, unless somebody
 // writes ids of his own or has set the sequence back.
 func (w *lowWater) sweep(ctx context.Context, db rower, schema unilog.Schema) error {
-	if time.Since(w.swept) < sweepPause {
+	pause := min(max(sweepPause, 100*w.sweeping), sweepMost)
+	if w.suspect {
+		pause = 10 * w.sweeping
+	}
+	if time.Since(w.swept) < pause {
 		return nil
 	}
-	w.swept = time.Now()
+	w.swept, w.suspect = time.Now(), false
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	var id int64
 	err := db.QueryRow(ctx, schema.SQL(sqlStray), w.low).Scan(&id)
+	w.sweeping = time.Since(w.swept)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("look for staged records below the low-water mark: %w", err)
 	}
-	w.forget(0)
+	w.restart(fmt.Sprintf("a record was staged with the id %d, and all up to %d were numbered: somebody writes ids of his own", id, w.low))
 	return nil
 }
 

@@ -2,6 +2,7 @@ package streamer_test
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"regexp"
 	"strconv"
@@ -127,7 +128,15 @@ func wantFewPages(w *world.World, after int64) {
 	}
 }
 
-// Ids of somebody's own are found in the end, wherever they are.
+// insertStray stages a record with an id of somebody's own.
+func insertStray(w *world.World, id int) {
+	w.Helper()
+	w.Exec(`INSERT INTO amounts (amount) VALUES (5)`)
+	w.Exec(fmt.Sprintf(`INSERT INTO unilog.staged_records (id, action, object, data) OVERRIDING SYSTEM VALUE VALUES (%d, 'note', 'amount', '{"amount": 5}')`, id))
+}
+
+// Ids of somebody's own below those that were numbered are found in the end, and at once
+// by the next streamer.
 func TestStrayIDIsFound(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOnRedis(t)
@@ -136,13 +145,63 @@ func TestStrayIDIsFound(t *testing.T) {
 	if mark := tidied(w, s); mark < 3 {
 		t.Fatalf("the mark is %d", mark)
 	}
-	w.Exec(`INSERT INTO amounts (amount) VALUES (5)`)
-	w.Exec(`INSERT INTO unilog.staged_records (id, action, object, data) OVERRIDING SYSTEM VALUE VALUES (1, 'note', 'amount', '{"amount": 5}')`)
+	insertStray(w, 1)
+	if says := strings.Join(w.Status().Troubles(), "\n"); !strings.Contains(says, "1 staged records have ids that were passed") {
+		t.Errorf("status says %s", says)
+	}
 	w.Await("the record to be published", func() string {
 		s.SweepSoon() // which may not have the time to find it
 		w.Must(s.Upkeep(w.Ctx))
 		return cmp.Or(strings.Repeat("nothing is found", 4-w.LogLength()), "")
 	})
+	w.WantCount("published by a streamer that stays", w.LogLength(), 4)
+	tidied(w, s)
+	insertStray(w, 2)
+	s.Close()
+	w.WantCount("published by the next streamer", w.Drain(w.Streamer()), 1)
+	w.Consume(w.Consumer("sum"))
+}
+
+// Who wakes a streamer which then finds nothing has staged what was passed. Ids below 0,
+// of records without a key, have their partition, too.
+func TestStrayIDThatWakesTheStreamer(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(2, 1)
+	w.Commit("1", "1", "1")
+	asleep(w) // and never looks by the clock
+	id := 0
+	w.Await("a record to be published", func() string {
+		id-- // the last look may have been a moment ago
+		insertStray(w, id)
+		if world.Query[int](w, `SELECT count(*) FROM unilog.records`) > 3 {
+			return ""
+		}
+		return "nothing is found"
+	})
+	w.AwaitTrue("all to be numbered", `SELECT NOT EXISTS (SELECT FROM unilog.staged_records)`)
+	w.WantCount("records", world.Query[int](w, `SELECT count(*) FROM unilog.records`), 3-id)
+}
+
+// The sequence of the ids may be behind what was numbered, as after a logical
+// replication, or be set back.
+func TestSequenceThatIsSetBack(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	s := w.Streamer()
+	w.CommitMany(500)
+	tidied(w, s)
+	const setBack = `ALTER SEQUENCE unilog.staged_records_id_seq RESTART`
+	w.Exec(setBack)
+	w.Commit("1", "2")
+	w.Must(s.Upkeep(w.Ctx))
+	w.Drain(s)
+	w.WantCount("records, set back while it runs", world.Query[int](w, `SELECT count(*) FROM unilog.records`), 502)
+	tidied(w, s)
+	s.Close()
+	w.Exec(setBack)
+	w.Commit("3")
+	w.WantCount("published by the next streamer", w.Drain(w.Streamer()), 1)
 	w.Consume(w.Consumer("sum"))
 }
 

@@ -84,8 +84,8 @@ func (n *numberer) alter(ctx context.Context, f func(ctx context.Context, tx pgx
 
 // upkeep looks after what no record asks for: the low-water mark, small batches, and
 // those that nobody needs. What fails is reported and tried again: records are numbered
-// all the same.
-func (n *numberer) upkeep(ctx context.Context) {
+// all the same, unless their ids are no longer in order.
+func (n *numberer) upkeep(ctx context.Context) error {
 	n.upkeptAt = time.Now()
 	complaint := ""
 	note := func(err error) {
@@ -100,15 +100,23 @@ func (n *numberer) upkeep(ctx context.Context) {
 		return n.low.save(ctx, conn, n.cfg.Schema, n.epoch)
 	}))
 	note(n.low.sweep(ctx, n.cfg.DB, n.cfg.Schema))
+	if n.low.strays != "" {
+		n.log.Warn(n.low.strays + ": what is staged is looked for from the first id, and may be numbered after what was staged later")
+		n.low.strays = ""
+	}
 	note(n.merge(ctx))
 	if time.Since(n.deletedAt) >= seldom*n.cfg.upkeepPause {
 		n.deletedAt = time.Now()
 		note(n.deleteOld(ctx))
+		if err := n.checkSequence(ctx); needsDecision(err) {
+			return err
+		}
 	}
 	if complaint != "" && complaint != n.complaint {
 		n.log.Warn("upkeep failed: records are numbered all the same", "err", complaint)
 	}
 	n.complaint = complaint
+	return nil
 }
 
 // deleteOld deletes what nobody needs of the archive and is past its retention.

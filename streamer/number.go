@@ -9,7 +9,7 @@ import (
 // their number; a record without a key goes by its id.
 const sqlPartition = `
         CASE WHEN (SELECT n FROM status) = 1 THEN 0
-            WHEN r.key = '' THEN r.id
+            WHEN r.key = '' THEN abs(r.id)
             ELSE ('x' || encode(substr(sha256(convert_to(r.key, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint
         END % (SELECT n FROM status)`
 

@@ -61,6 +61,7 @@ type numberer struct {
 	asleep  bool // it has the lock that makes them do so
 	idle    bool // there was nothing at the last look
 	movedAt time.Time
+	woken   bool // by a writer, since the last step
 
 	limit   int  // records of the next step: fewer after a failure
 	partial bool // the last step left out partitions that were not compared
@@ -93,6 +94,9 @@ func (r *reign) beginNumbering(ctx context.Context, part *part) (*numberer, erro
 }
 
 func (n *numberer) begin(ctx context.Context, elected uint32) error {
+	if err := n.checkSequence(ctx); err != nil {
+		return err
+	}
 	var low int64
 	err := n.session.commit(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, n.cfg.Schema.SQL(sqlListenStaged)); err != nil {
@@ -115,6 +119,13 @@ func (n *numberer) begin(ctx context.Context, elected uint32) error {
 	n.low.forget(low)
 	return n.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		return n.low.look(ctx, conn, n.cfg.Schema)
+	})
+}
+
+// checkSequence returns an error if ids are in no order.
+func (n *numberer) checkSequence(ctx context.Context) error {
+	return n.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		return postgres.CheckSequence(ctx, conn, n.cfg.Schema)
 	})
 }
 
@@ -151,7 +162,9 @@ func (n *numberer) run(ctx, work context.Context) error {
 // offsets, if there are any. It returns how many that were.
 func (n *numberer) step(ctx context.Context, sleeps bool) (moved int, err error) {
 	if time.Since(n.upkeptAt) >= n.cfg.upkeepPause {
-		n.upkeep(ctx)
+		if err := n.upkeep(ctx); err != nil {
+			return 0, err
+		}
 	}
 	for {
 		moved, err = n.stepOnce(ctx, sleeps)
@@ -198,6 +211,10 @@ func (n *numberer) stepOnce(ctx context.Context, sleeps bool) (moved int, err er
 	if err != nil {
 		return 0, err
 	}
+	if n.woken && moved == 0 {
+		n.low.suspect, n.upkeptAt = true, time.Time{}
+	}
+	n.woken = false
 	if moved > 0 {
 		n.movedAt = time.Now()
 	}

@@ -52,6 +52,6 @@ func (n *numberer) rest(ctx context.Context, idle *loop.Backoff) {
 	}
 	most := min(n.cfg.SessionTimeout/2, max(0, n.cfg.upkeepPause-time.Since(n.upkeptAt)))
 	if len(n.session.wait(ctx, most, func() bool { return false })) > 0 {
-		n.idle = false
+		n.idle, n.woken = false, true
 	}
 }

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -56,7 +57,25 @@ func examinePostgres(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema
 	if err != nil {
 		return nil, err
 	}
-	return s.judge(schema, program), nil
+	findings := s.judge(schema, program)
+	sequence, err := examineSequence(ctx, db, schema)
+	return append(findings, sequence...), err
+}
+
+// examineSequence finds nothing where no records are staged.
+func examineSequence(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema) ([]Finding, error) {
+	level, found, change := OK, "the ids of staged records are in order", ""
+	var bad *unilog.SequenceSettingError
+	switch err := postgres.CheckSequence(ctx, db, schema); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case errors.As(err, &bad):
+		level, found, change = Unsafe, bad.Found, bad.Change
+	case err != nil:
+		return nil, err
+	}
+	return []Finding{about("ids", level, found,
+		"records are numbered in the order of their ids, which must be that in which they are staged, or nothing is numbered", change, API, Streamer)}, nil
 }
 
 func (s postgresSettings) judge(schema unilog.Schema, program string) []Finding {

@@ -39,6 +39,8 @@ func TestPostgresSettings(t *testing.T) {
 		"trigger disabled":      {`ALTER TABLE unilog.staged_records DISABLE TRIGGER staged_records_wake`, "wake-up trigger", Advice},
 		"trigger for a replica": {`ALTER TABLE unilog.staged_records ENABLE REPLICA TRIGGER staged_records_wake`, "wake-up trigger", Advice},
 		"trigger gone":          {`DROP FUNCTION unilog.wake_streamer CASCADE`, "wake-up trigger", Advice},
+		"ids in order":          {`ALTER SEQUENCE unilog.staged_records_id_seq INCREMENT 2`, "ids", OK},
+		"ids in blocks":         {`ALTER SEQUENCE unilog.staged_records_id_seq CACHE 50`, "ids", Unsafe},
 		"no tables":             {`DROP TABLE unilog.staged_records`, "wake-up trigger", Advice},
 		"superuser":             {`SELECT`, "role", Advice},
 		"common role":           {set("role = pg_monitor"), "role", OK},

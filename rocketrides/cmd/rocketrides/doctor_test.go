@@ -15,7 +15,7 @@ func TestDoctor(t *testing.T) {
 	_, env := database(t) // on a server that syncs nothing
 	env = append(env, "REDIS_URL="+testenv.Redis(t).URL())
 	r := execute(t, env, "doctor")
-	r.fails(t, 1, "2 of 24 findings are unsafe")
+	r.fails(t, 1, "2 of 25 findings are unsafe")
 	for _, line := range []string{
 		"unsafe  fsync is off: ", ": set fsync = on and reload\n", "ok      appendfsync is always: ",
 		"ok      the tables are up to date: ",
@@ -26,7 +26,7 @@ func TestDoctor(t *testing.T) {
 	}
 	r = execute(t, env, "doctor", "--json")
 	var findings []doctor.Finding
-	if err := json.Unmarshal([]byte(r.out), &findings); err != nil || len(findings) != 24 || r.code != 1 {
+	if err := json.Unmarshal([]byte(r.out), &findings); err != nil || len(findings) != 25 || r.code != 1 {
 		t.Errorf("doctor --json: %v, %+v", err, r)
 	}
 }
@@ -69,6 +69,7 @@ func TestStartOnUnsafeServers(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t) // on a server that syncs nothing
 	exec1(t, pool, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`)
+	exec1(t, pool, `ALTER SEQUENCE unilog.staged_records_id_seq CACHE 10`)
 	redis := testenv.Redis(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru", "--appendonly", "no")
 	env = append(env, "REDIS_URL="+redis.URL(), "ALLOW_UNSAFE=")
 	if r := execute(t, env, "status"); !strings.Contains(r.out, "- unsafe: fsync is off: ") || !strings.Contains(r.out, "- unsafe: maxmemory-policy is allkeys-lru") {
@@ -78,8 +79,8 @@ func TestStartOnUnsafeServers(t *testing.T) {
 		t.Errorf("status, though that is allowed: %+v", r)
 	}
 	for process, says := range map[string][]string{
-		"api --port=0": {"fsync is off", "full_page_writes is off", "synchronous_commit is off"},
-		"streamer":     {"fsync is off", "full_page_writes is off", "maxmemory-policy is allkeys-lru", "advice: appendonly is no"},
+		"api --port=0": {"fsync is off", "full_page_writes is off", "synchronous_commit is off", "CACHE 10"},
+		"streamer":     {"fsync is off", "full_page_writes is off", "CACHE 10", "maxmemory-policy is allkeys-lru", "advice: appendonly is no"},
 		"consumer c":   {"fsync is off", "full_page_writes is off"},
 	} {
 		t.Run(process, func(t *testing.T) {
