@@ -129,7 +129,7 @@ func TestLargestRecordsGoThrough(t *testing.T) {
 // fewer bytes than it writes.
 func TestTableTakesWhatEveryLogCarries(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Exec(`CREATE TABLE kept AS SELECT jsonb_agg(10::numeric ^ 131071) AS data FROM generate_series(1, 200)`) // compressed
 	for _, c := range []struct {
 		name, values string

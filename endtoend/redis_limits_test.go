@@ -1,8 +1,11 @@
 package endtoend_test
 
 import (
+	"context"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
@@ -11,7 +14,7 @@ import (
 )
 
 // TestRecordThatRedisDoesNotGive has records that are more than Redis lets a client wait
-// for: a consumer takes them from the archive, and the others from the log.
+// for: consumers take them from the archive, and the others from the log.
 func TestRecordThatRedisDoesNotGive(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOn(t, testenv.Database(t, "world", world.MigrateWorld), testenv.Redis(t).URL())
@@ -33,6 +36,11 @@ func TestRecordThatRedisDoesNotGive(t *testing.T) {
 		t.Error("nothing was read from the archive")
 	}
 	w.Must(c.Ready())
+	w.Consume(w.Consumer("parking", func(cfg *consumer.Config) {
+		cfg.ParkRejected = true
+		cfg.Handler = consumer.Each(func(context.Context, pgx.Tx, unilog.Entry) error { return world.ErrPoison })
+	}))
+	w.WantCount("parked", world.Query[int](w, `SELECT count(*) FROM unilog.dead_letters WHERE data::text = $1`, large), 2)
 
 	w.Exec(`INSERT INTO unilog.staged_records (action, object, data) VALUES ('note', 'size', $1)`, large)
 	s := w.Streamer()

@@ -38,10 +38,14 @@
 // Open makes the topic if it does not exist, with as many replicas as the
 // parameter replication says, by default three. Brokers that are away count, but not
 // for Kafka with ZooKeeper. Where there are fewer, the brokers'
-// default.replication.factor and min.insync.replicas hold. Of a topic that exists already, cleanup.policy must be delete,
-// retention.ms and retention.bytes must be -1, or else no streamer leads: what
-// is not needed any more is trimmed. The settings cannot be checked without the
-// permission to describe them.
+// default.replication.factor and min.insync.replicas hold.
+//
+// Of a topic that exists already, cleanup.policy must be delete, retention.ms and
+// retention.bytes must be -1, or else no streamer leads: what is not needed any more
+// is trimmed. Its max.message.bytes and segment.bytes must be 4259840 or more, and the
+// brokers' socket.request.max.bytes 4325376: a record of [unilog.MaxStoredBytes] has to
+// fit. See [Log.Settings]. What else limits messages and fetches in Kafka lets single
+// batches pass. The settings cannot be checked without the permission to describe them.
 //
 // Nothing else may write to the topic: a record that is not of this package
 // stops the log's readers and its leader.
@@ -54,6 +58,6 @@
 // Streamers need the permissions Read, Write, Describe and Delete (which is for
 // trimming records) on the topic, Write and Describe on the transactional ids
 // <topic>-*, and, if they are to make and extend it, Create and Alter;
-// DescribeConfigs lets them check its settings. Consumers need Read and Describe
+// DescribeConfigs on the topic and the cluster lets them check the settings. Consumers need Read and Describe
 // on the topic, which must exist before them, or else Create.
 package kafkalog

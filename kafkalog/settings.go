@@ -11,8 +11,10 @@ import (
 	"github.com/rocketrides/unilog"
 )
 
-// Setting is what a topic has of a setting, next to what it has to have.
+// Setting is what a topic, or a broker, has of a setting, next to what it has to have.
 type Setting struct {
+	// Of is "the topic's" or "a broker's".
+	Of          string
 	Name, Value string
 	// Want is the value, or the least one of a limit.
 	Want string
@@ -31,10 +33,15 @@ func (s Setting) OK() bool {
 	return err != nil || has >= want
 }
 
-// The settings that bound a batch.
+// String says it in words.
+func (s Setting) String() string { return s.Of + " " + s.Name + " is " + s.Value }
+
+// The settings that bound a batch, and, of brokers, a request with one.
 const (
 	maxMessageBytes = "max.message.bytes"
 	segmentBytes    = "segment.bytes"
+	requestLimit    = "socket.request.max.bytes"
+	requestBytes    = batchBytes + 1<<16
 )
 
 // wanted are the settings with which a topic loses nothing that was not trimmed,
@@ -50,8 +57,9 @@ var wanted = []struct {
 	{segmentBytes, strconv.Itoa(batchBytes), true},
 }
 
-// Settings returns the topic's settings that a log depends on. There are none if the
-// user lacks the permission DescribeConfigs, or if the topic does not exist yet.
+// Settings returns the settings that a log depends on: those of the topic, and the
+// brokers' least limit of a request. They are left out where the user lacks the
+// permission DescribeConfigs, and if the topic does not exist yet.
 func (l *Log) Settings(ctx context.Context) ([]Setting, error) {
 	found, err := l.settings(ctx)
 	if err != nil {
@@ -78,11 +86,32 @@ func (l *Log) settings(ctx context.Context) (found []Setting, err error) {
 	for _, w := range wanted {
 		for _, c := range topic.Configs {
 			if c.Key == w.name {
-				found = append(found, Setting{Name: w.name, Value: c.MaybeValue(), Want: w.value, Limit: w.limit})
+				found = append(found, Setting{Of: "the topic's", Name: w.name, Value: c.MaybeValue(), Want: w.value, Limit: w.limit})
 			}
 		}
 	}
-	return found, nil
+	return append(found, l.requestLimit(ctx)...), nil
+}
+
+// requestLimit returns the least of the brokers' limits, if they may be seen.
+func (l *Log) requestLimit(ctx context.Context) (least []Setting) {
+	brokers, _ := l.admin.ListBrokers(ctx)
+	all, _ := l.admin.DescribeBrokerConfigs(ctx, brokers.NodeIDs()...)
+	for _, broker := range all {
+		for _, c := range broker.Configs {
+			n, err := strconv.ParseInt(c.MaybeValue(), 10, 64)
+			if c.Key != requestLimit || err != nil {
+				continue
+			}
+			s := Setting{Of: "a broker's", Name: requestLimit, Value: c.MaybeValue(), Want: strconv.Itoa(requestBytes), Limit: true}
+			if least == nil {
+				least = []Setting{s}
+			} else if before, _ := strconv.ParseInt(least[0].Value, 10, 64); n < before {
+				least[0] = s
+			}
+		}
+	}
+	return least
 }
 
 // limitError says that the topic does not take the largest record. It passes when the
@@ -102,9 +131,9 @@ func (l *Log) checkSettings(ctx context.Context, partition int) error {
 		switch {
 		case s.OK():
 		case s.Limit:
-			return &limitError{fmt.Sprintf("the topic's %s is %s: set it to %s or more, for the largest record", s.Name, s.Value, s.Want)}
+			return &limitError{fmt.Sprintf("%v: set it to %s or more, for the largest record", s, s.Want)}
 		default:
-			return &unilog.LogSettingError{Partition: partition, Setting: "the topic's " + s.Name, Value: s.Value, Want: s.Want}
+			return &unilog.LogSettingError{Partition: partition, Setting: s.Of + " " + s.Name, Value: s.Value, Want: s.Want}
 		}
 	}
 	return nil

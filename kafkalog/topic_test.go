@@ -95,6 +95,9 @@ func TestKafkaClaimRefusesRetention(t *testing.T) {
 			}
 			settings, err := f.log.Settings(t.Context())
 			f.must(err)
+			if len(settings) != 6 {
+				t.Errorf("these settings are known: %+v", settings)
+			}
 			for _, s := range settings {
 				if s.OK() != (s.Name != c.name || value == c.good) {
 					t.Errorf("%s = %s: %+v is all right: %v", c.name, value, s, s.OK())

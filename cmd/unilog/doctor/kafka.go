@@ -29,7 +29,7 @@ func judgeKafka(settings []kafkalog.Setting) (findings []Finding) {
 		if !s.OK() {
 			level = Unsafe
 		}
-		findings = append(findings, about(s.Name, level, "the topic's "+s.Name+" is "+s.Value, why, change, Streamer))
+		findings = append(findings, about(s.Name, level, s.String(), why, change, Streamer))
 	}
 	return findings
 }
