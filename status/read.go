@@ -34,7 +34,7 @@ FROM (
 	// them all.
 	sqlStagedStatus = `
 SELECT count(*), count(*) FILTER (WHERE id <= (SELECT low_water FROM unilog.log)), coalesce(
-    (SELECT extract(epoch FROM clock_timestamp() - staged_at) FROM unilog.staged_records ORDER BY id LIMIT 1), 0)::float8
+    (SELECT extract(epoch FROM clock_timestamp() - least(greatest(staged_at, '1970-01-01'), '9999-01-01')) FROM unilog.staged_records ORDER BY id LIMIT 1), 0)::float8
 FROM unilog.staged_records`
 
 	// Index: batches_pkey, once for each of a handful of rows.

@@ -26,6 +26,8 @@ const sqlPartition = `
 // a division by zero. At most about $2 rows and $3 bytes, as they are written out: where all
 // together have less, as they nearly always have, they need not be added up one by one.
 //
+// A time that no clock shows, as infinity, becomes one that everybody can read.
+//
 // It returns a row for each batch, with the entries of those partitions that are in $6,
 // or one row if there is none. On the way it records how far the log goes ($7, $8),
 // which saves a transaction. Who listens hears of it when it is committed, if $9 says so.
@@ -43,7 +45,8 @@ WITH status AS MATERIALIZED (
     FROM unilog.partitions AS p CROSS JOIN status
     WHERE p.partition < status.n AND p.compared = $1
 ), oldest AS MATERIALIZED (
-    SELECT o.ctid AS place, o.id, o.staged_at, o.action, o.object, o.key, o.data::text AS data,
+    SELECT o.ctid AS place, o.id, least(greatest(o.staged_at, '1970-01-01 00:00+00'), '9999-01-01 00:00+00') AS staged_at,
+        o.action, o.object, o.key, o.data::text AS data,
         coalesce(o.headers::text, '{}') AS headers, {partition} AS partition
     FROM unilog.staged_records AS o
     WHERE o.id > $4 AND o.id <= $5 AND (

@@ -43,7 +43,7 @@ SELECT p.epoch, number, numbered, published,
     (SELECT count(*) FROM (
         SELECT FROM unilog.staged_records WHERE id > g.low_water ORDER BY id LIMIT $1 + 1
     ) AS counted),
-    coalesce((SELECT extract(epoch FROM clock_timestamp() - staged_at)
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - least(greatest(staged_at, '1970-01-01'), '9999-01-01'))
         FROM unilog.staged_records WHERE id > g.low_water ORDER BY id LIMIT 1), 0)::float8,
     first, (SELECT count(DISTINCT objid) FROM leaders),
     (SELECT json_build_object('pid', pid, 'application', coalesce(application_name, ''),
