@@ -200,26 +200,34 @@ func TestConsumerThatCannotReadShowsThatItIsAlive(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Consume(w.Consumer("sum", change))
-			w.Memory.Intercept(func(context.Context, logtest.Call, func(context.Context) error) error { return errDeaf })
+			deaf := func(cfg *consumer.Config) { cfg.Log = deafLog{cfg.Log} }
 			alive := func() bool { return world.Query[bool](w, `SELECT updated_at > 'epoch' FROM unilog.checkpoints`) }
 			w.Exec(`UPDATE unilog.checkpoints SET updated_at = 'epoch'`)
-			if n, err := w.Consumer("sum", change).RunOnce(w.Ctx); err == nil {
+			if n, err := w.Consumer("sum", change, deaf).RunOnce(w.Ctx); err == nil {
 				t.Fatalf("it applied %d", n)
 			}
 			if !alive() {
 				t.Error("RunOnce does not show that it is alive")
 			}
 			w.Exec(`UPDATE unilog.checkpoints SET updated_at = 'epoch'`)
-			c := w.Consumer("sum", change)
+			c := w.Consumer("sum", change, deaf)
 			stop := w.Consumes(c)
 			await.True(t, "the consumer to show that it is alive", alive)
 			await.True(t, "that it is not ready", func() bool { return c.Ready() != nil })
 			stop()
-			w.Memory.Intercept(nil)
 		})
 	}
+}
+
+// deafLog answers nothing.
+type deafLog struct{ unilog.Log }
+
+func (deafLog) Head(context.Context, int) (unilog.Head, error) { return unilog.Head{}, errDeaf }
+
+func (deafLog) Read(context.Context, int, unilog.Cursor, int, time.Duration) ([]unilog.Entry, error) {
+	return nil, errDeaf
 }
 
 // TestConsumerRegistersForAllPartitions has another process read all of them, as far

@@ -47,7 +47,7 @@ func TestPieceOfTheArchiveIsGone(t *testing.T) {
 			w.CommitMany(10)
 			w.WantCount("published", w.Drain(s), 10)
 			w.WantCount("applied", w.Consume(w.Consumer("ahead", counts)), 10)
-			if _, err := switchlog.Copy(w.Ctx, w.DB, "", logtest.NewMemory(), 100); err == nil || !strings.Contains(err.Error(), "lost offsets 11 to 20, or they are damaged there, and a consumer is only at 10") {
+			if _, err := switchlog.Copy(w.Ctx, w.DB, "", logtest.NewMemory(), switchlog.Keep{Records: 100}); err == nil || !strings.Contains(err.Error(), "lost offsets 11 to 20, or they are damaged there, and a consumer is only at 10") {
 				t.Errorf("the switch says %v", err)
 			}
 
@@ -81,7 +81,7 @@ func TestPieceOfTheArchiveIsGone(t *testing.T) {
 			w.Exec(harm)
 			w.Exec(`DELETE FROM unilog.checkpoints WHERE name = 'hook'`)
 			next := logtest.NewMemory()
-			n, err := switchlog.Copy(w.Ctx, w.DB, "", next, 100)
+			n, err := switchlog.Copy(w.Ctx, w.DB, "", next, switchlog.Keep{Records: 100})
 			if all := next.Entries(0); n != 40 || err != nil || len(all) != 30 || all[0].Offset != 21 {
 				t.Errorf("copied %d: %v", n, err)
 			}

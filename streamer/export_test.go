@@ -28,6 +28,12 @@ func WithUpkeepPause(cfg Config, d time.Duration) Config {
 	return cfg
 }
 
+// WithConfirm lets a consumer expire that a streamer has seen silent for another time.
+func WithConfirm(cfg Config, d time.Duration) Config {
+	cfg.confirm = d
+	return cfg
+}
+
 // WithoutClock makes a numberer that sleeps do so until a writer wakes it.
 func WithoutClock(cfg Config) Config {
 	cfg.SessionTimeout, cfg.upkeepPause = time.Hour, time.Hour

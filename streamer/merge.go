@@ -126,6 +126,9 @@ func (n *numberer) deleteOld(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if n.rests(needs.Now) {
+		return nil
+	}
 	needed := map[int]int64{}
 	for p, need := range needs.Partitions {
 		if first := n.cfg.rule().Archived(need); first > 1 {
@@ -142,4 +145,14 @@ func (n *numberer) deleteOld(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// rests says whether nothing is to be deleted yet, since the database's clock has jumped.
+func (n *numberer) rests(now time.Time) bool {
+	rest, jumped := n.cfg.watch.Rests(now, time.Now(), n.cfg.Retention)
+	if jumped > 0 {
+		n.log.Warn("the database's clock has jumped ahead: nothing is deleted from the archive until the retention is over by this process's clock",
+			"jump", jumped, "wait", rest)
+	}
+	return rest > 0
 }

@@ -66,6 +66,10 @@ type Config struct {
 	walkIDs int64
 	// upkeepPause is the constant of this name, but for tests.
 	upkeepPause time.Duration
+	// confirm is how long a consumer must have been seen silent that expires. It is
+	// retention's, except in tests.
+	confirm time.Duration
+	watch   *retention.Watch
 }
 
 // Streamer moves staged records to the log: it numbers them, publishes them,
@@ -112,6 +116,7 @@ func New(cfg Config) (*Streamer, error) {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.SessionTimeout = cmp.Or(cfg.SessionTimeout, 1500*time.Millisecond)
 	cfg.upkeepPause = cmp.Or(cfg.upkeepPause, upkeepPause)
+	cfg.watch = &retention.Watch{Confirm: cfg.confirm}
 	cfg.walkIDs = cmp.Or(cfg.walkIDs, 1000)
 	cfg.appendRecords = cmp.Or(cfg.appendRecords, 2500)
 	if err := cfg.Schema.Check(); err != nil {
@@ -136,7 +141,7 @@ func New(cfg Config) (*Streamer, error) {
 
 // rule is what of the configuration says how much is kept.
 func (c *Config) rule() retention.Rule {
-	return retention.Rule{Schema: c.Schema, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry}
+	return retention.Rule{Schema: c.Schema, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry, Watch: c.watch}
 }
 
 // Run streams until ctx ends. Then it finishes the batches in hand, within

@@ -1,10 +1,12 @@
 package switchlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -52,16 +54,43 @@ const (
 	compareRecords = 1000
 )
 
-// Copy brings a log up to what is published where it is now: the last keep records
-// of each partition, and what consumers of this database have not applied that were heard
-// of in the last 7 days, as far as a streamer that keeps so many would. It may be called again, and then
+// Keep says how much a new log gets. Its fields are those of the streamers' configuration,
+// and so are their defaults, but for Records.
+type Keep struct {
+	// Records is how many of the last records of each partition it gets at least.
+	Records int64
+	// Bytes bounds what it gets of a partition.
+	Bytes int64
+	// ConsumerExpiry is how long a consumer may have been silent for which more is copied.
+	ConsumerExpiry time.Duration
+}
+
+func (k Keep) rule(schema unilog.Schema) (retention.Rule, error) {
+	switch {
+	case k.Records < 0:
+		return retention.Rule{}, fmt.Errorf("switchlog: the number of records to keep is %d: it must not be negative", k.Records)
+	case k.Bytes < 0:
+		return retention.Rule{}, fmt.Errorf("switchlog: the number of bytes to keep is %d: it must not be negative", k.Bytes)
+	case k.ConsumerExpiry < 0:
+		return retention.Rule{}, fmt.Errorf("switchlog: the consumers' expiry is %v: it must not be negative", k.ConsumerExpiry)
+	}
+	return retention.Rule{
+		Schema: schema, KeepRecords: k.Records, KeepBytes: cmp.Or(k.Bytes, retention.KeepBytes),
+		ConsumerExpiry: cmp.Or(k.ConsumerExpiry, retention.ConsumerExpiry),
+	}, nil
+}
+
+// Copy brings a log up to what is published where it is now: the last records of each
+// partition, and what consumers of this database have not applied that have not expired,
+// as far as a streamer that keeps so many would. It may be called again, and then
 // copies what is new. It returns how many records it appended, and is to be called
-// until that is little. A negative number is an error.
+// until that is little.
 //
 // Nobody else may write to the log meanwhile; who reads it does no harm.
-func Copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, to unilog.Log, keep int64) (int64, error) {
-	if keep < 0 {
-		return 0, fmt.Errorf("switchlog: the number of records to keep is %d: it must not be negative", keep)
+func Copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, to unilog.Log, keep Keep) (int64, error) {
+	rule, err := keep.rule(schema)
+	if err != nil {
+		return 0, err
 	}
 	partitions, err := source(ctx, db, schema)
 	if err != nil {
@@ -72,7 +101,7 @@ func Copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, to unilog
 	for i, p := range partitions {
 		group.Go(func() (err error) {
 			term := unilog.Term{Partition: p.Partition, Partitions: len(partitions), LogID: p.LogID, Epoch: p.Epoch}
-			copied[i], err = p.copy(ctx, db, schema, to, term, keep)
+			copied[i], err = p.copy(ctx, db, rule, to, term)
 			return err
 		})
 	}
@@ -96,12 +125,11 @@ func source(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema) ([]part
 	return partitions, nil
 }
 
-func (p partition) copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, to unilog.Log, term unilog.Term, keep int64) (copied int64, err error) {
+func (p partition) copy(ctx context.Context, db *pgxpool.Pool, rule retention.Rule, to unilog.Log, term unilog.Term) (copied int64, err error) {
 	head, err := to.Claim(ctx, term)
 	if err != nil {
 		return 0, fmt.Errorf("switchlog: claim the new log: %w", err)
 	}
-	rule := retention.Rule{Schema: schema, KeepRecords: keep, KeepBytes: retention.KeepBytes, ConsumerExpiry: retention.ConsumerExpiry}
 	needs, err := rule.Look(ctx, db)
 	if err != nil {
 		return 0, fmt.Errorf("switchlog: %w", err)
@@ -123,7 +151,7 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Sch
 		head = begin
 	}
 	for head < p.Published {
-		entries, hole, err := read(ctx, db, schema, p.Partition, head, p.Published)
+		entries, hole, err := read(ctx, db, rule.Schema, p.Partition, head, p.Published)
 		switch {
 		case err != nil:
 			return copied, err

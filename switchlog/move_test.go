@@ -115,7 +115,7 @@ func TestCompareOfAShortCopy(t *testing.T) {
 	await.Equal(w, "the published offset", 50, func() int { return query[int](w, `SELECT published_offset FROM unilog.partitions`) })
 	stop()
 	next := w.engine("b")
-	if n, err := switchlog.Copy(w.ctx, w.db, "", next, 10); n != 10 || err != nil {
+	if n, err := switchlog.Copy(w.ctx, w.db, "", next, switchlog.Keep{Records: 10}); n != 10 || err != nil {
 		t.Errorf("copied %d: %v", n, err)
 	}
 	if n, err := switchlog.Compare(w.ctx, w.db, "", next); n != 10 || err != nil {
@@ -135,13 +135,13 @@ func TestCopyRefusesALogThatIsAhead(t *testing.T) {
 	next := w.engine("b")
 	logID := query[string](w, `SELECT log_id::text FROM unilog.log`)
 	w.must(next.Reset(w.ctx, unilog.Term{LogID: logID, Epoch: 1}, 100))
-	if _, err := switchlog.Copy(w.ctx, w.db, "", next, 10); err == nil {
+	if _, err := switchlog.Copy(w.ctx, w.db, "", next, switchlog.Keep{Records: 10}); err == nil {
 		t.Error("copied behind another writer")
 	}
 	foreign := w.engine("c")
 	w.must(foreign.Reset(w.ctx, unilog.Term{LogID: "0196f0c4-0000-7000-8000-000000000002", Epoch: 1}, 0))
 	var theirs *unilog.ForeignLogError
-	if _, err := switchlog.Copy(w.ctx, w.db, "", foreign, 10); !errors.As(err, &theirs) {
+	if _, err := switchlog.Copy(w.ctx, w.db, "", foreign, switchlog.Keep{Records: 10}); !errors.As(err, &theirs) {
 		t.Errorf("copied into another database's log: %v", err)
 	}
 }
@@ -152,6 +152,26 @@ func entry(n int) unilog.Entry {
 
 // TestCopyOfWhatIsPublished numbers records that are not published, and may be lost
 // yet.
+// TestCopyHeedsTheExpiry copies for a consumer that was silent for two days.
+func TestCopyHeedsTheExpiry(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.exec(`UPDATE unilog.partitions SET next_offset = 5, published_offset = 4`)
+	w.exec(`INSERT INTO unilog.checkpoints (name, partition, updated_at) VALUES ('silent', 0, now() - interval '2 days')`)
+	w.must(pgx.BeginFunc(w.ctx, w.db, func(tx pgx.Tx) error {
+		return fixtures.Archive(w.ctx, tx, []unilog.Entry{entry(1), entry(2), entry(3), entry(4)})
+	}))
+	for name, test := range map[string]struct {
+		expiry time.Duration
+		want   int64
+	}{"d": {0, 4}, "e": {72 * time.Hour, 4}, "f": {24 * time.Hour, 1}} {
+		n, err := switchlog.Copy(w.ctx, w.db, "", w.engine(name), switchlog.Keep{Records: 1, ConsumerExpiry: test.expiry})
+		if n != test.want || err != nil {
+			t.Errorf("with an expiry of %v it copied %d: %v", test.expiry, n, err)
+		}
+	}
+}
+
 func TestCopyOfWhatIsPublished(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -160,14 +180,14 @@ func TestCopyOfWhatIsPublished(t *testing.T) {
 		return fixtures.Archive(w.ctx, tx, []unilog.Entry{entry(1), entry(2), entry(3), entry(4), entry(5)})
 	}))
 	next := w.engine("b")
-	if n, err := switchlog.Copy(w.ctx, w.db, "", next, -1); n != 0 || err == nil || !strings.Contains(err.Error(), "records to keep is -1: it must not be negative") {
+	if n, err := switchlog.Copy(w.ctx, w.db, "", next, switchlog.Keep{Records: -1}); n != 0 || err == nil || !strings.Contains(err.Error(), "records to keep is -1: it must not be negative") {
 		t.Errorf("copied %d: %v", n, err)
 	}
 	if head, err := next.Head(w.ctx, 0); err != nil || head != (unilog.Head{}) {
 		t.Errorf("what was refused wrote to the log: %+v, %v", head, err)
 	}
 	for _, want := range []int64{3, 0} {
-		if n, err := switchlog.Copy(w.ctx, w.db, "", next, 3); n != want || err != nil {
+		if n, err := switchlog.Copy(w.ctx, w.db, "", next, switchlog.Keep{Records: 3}); n != want || err != nil {
 			t.Errorf("copied %d of %d: %v", n, want, err)
 		}
 	}

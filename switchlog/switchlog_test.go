@@ -178,7 +178,7 @@ func (w *world) checkApplied(name string, records int) {
 func (w *world) copyAll(to unilog.Log) {
 	w.Helper()
 	for {
-		n, err := switchlog.Copy(w.ctx, w.db, "", to, 10_000)
+		n, err := switchlog.Copy(w.ctx, w.db, "", to, switchlog.Keep{Records: 10_000})
 		w.must(err)
 		if n < 100 {
 			return

@@ -30,6 +30,9 @@ type Rule struct {
 	KeepRecords    int64
 	KeepBytes      int64
 	ConsumerExpiry time.Duration
+	// Watch sees to it that no consumer expires by the database's clock alone. Without it,
+	// as for a single look that deletes nothing, one does.
+	Watch *Watch
 }
 
 const (
@@ -43,25 +46,25 @@ FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname IN ('staged_records', 'log', 'partitions', 'batches', 'places', 'checkpoints')`
 
 	// sqlNeeds lists how far each partition is published, and how far every consumer of
-	// this database has come in it that was not silent for longer than $1 seconds. One
-	// that has no row for a partition has not begun it. Index: a handful of rows, read
-	// whole.
+	// this database has come in it, but for those of $2 that are silent for longer than
+	// $1 seconds. One that has no row for a partition has not begun it. Index: a handful
+	// of rows, read whole.
 	sqlNeeds = `
 SELECT p.partition, p.published_offset, (
     SELECT min(coalesce(c."offset", 0))
     FROM (
         SELECT name FROM unilog.checkpoints GROUP BY name
-        HAVING max(updated_at) > clock_timestamp() - make_interval(secs => $1)
+        HAVING max(updated_at) > clock_timestamp() - make_interval(secs => $1) OR name <> ALL ($2::text[])
     ) AS n LEFT JOIN unilog.checkpoints AS c ON c.name = n.name AND c.partition = p.partition
-)
+), clock_timestamp()
 FROM unilog.partitions AS p
 ORDER BY p.partition`
 
-	sqlNeedsAlone = `SELECT partition, published_offset, NULL::bigint FROM unilog.partitions WHERE $1::float8 > 0 ORDER BY partition`
+	sqlNeedsAlone = `SELECT partition, published_offset, NULL::bigint, clock_timestamp() FROM unilog.partitions WHERE $1::float8 > 0 AND $2::text[] IS NOT NULL ORDER BY partition`
 
 	// Index: a handful of rows, read whole.
-	sqlExpired = `
-SELECT name, min("offset") FROM unilog.checkpoints GROUP BY name
+	sqlSilent = `
+SELECT name, min("offset"), max(updated_at) FROM unilog.checkpoints GROUP BY name
 HAVING max(updated_at) <= clock_timestamp() - make_interval(secs => $1)`
 
 	// SQLFit returns the last offset of a partition, after $2 and up to $3, after which
@@ -84,6 +87,8 @@ type Needs struct {
 	Partitions map[int]Need
 	// Expired are consumers that nothing is kept for, and where they are.
 	Expired map[string]int64
+	// Now is the database's clock.
+	Now time.Time
 }
 
 // Need is that of a partition.
@@ -108,31 +113,53 @@ func (r Rule) Look(ctx context.Context, db *pgxpool.Pool) (Needs, error) {
 	if len(replaced) > 0 {
 		return found, &postgres.HiddenError{Schema: r.Schema.Name(), Replaced: replaced}
 	}
-	batch := &pgx.Batch{}
-	batch.Queue(postgres.SQLSettings) // a consumer that is not seen is not one that is gone
-	sql := sqlNeedsAlone
+	sql, names := sqlNeedsAlone, []string{}
 	if consumers {
 		sql = sqlNeeds
-		batch.Queue(r.Schema.SQL(sqlExpired), expiry).Query(func(rows pgx.Rows) error {
-			var name string
-			var offset int64
-			_, err := pgx.ForEachRow(rows, []any{&name, &offset}, func() error { found.Expired[name] = offset; return nil })
-			return err
-		})
+		silent, err := r.silent(ctx, db)
+		if err != nil {
+			return found, err
+		}
+		for name, c := range r.Watch.expired(silent, time.Now()) {
+			found.Expired[name], names = c.offset, append(names, name)
+		}
 	}
-	batch.Queue(r.Schema.SQL(sql), expiry).Query(func(rows pgx.Rows) error {
-		var partition int
-		var n Need
-		_, err := pgx.ForEachRow(rows, []any{&partition, &n.Published, &n.Applied}, func() error {
-			found.Partitions[partition] = n
-			return nil
-		})
-		return err
+	var partition int
+	var n Need
+	err := all(ctx, db, r.Schema.SQL(sql), []any{expiry, names}, []any{&partition, &n.Published, &n.Applied, &found.Now}, func() error {
+		found.Partitions[partition] = n
+		return nil
 	})
-	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+	if err != nil {
 		return found, fmt.Errorf("read the checkpoints: %w", postgres.Explain(err))
 	}
 	return found, nil
+}
+
+// silent returns the consumers that were silent for longer than the expiry, by the
+// database's clock.
+func (r Rule) silent(ctx context.Context, db *pgxpool.Pool) (map[string]silence, error) {
+	found := map[string]silence{}
+	var name string
+	var c silence
+	args := []any{r.ConsumerExpiry.Seconds()}
+	err := all(ctx, db, r.Schema.SQL(sqlSilent), args, []any{&name, &c.offset, &c.heard}, func() error { found[name] = c; return nil })
+	if err != nil {
+		return nil, fmt.Errorf("read who is silent: %w", postgres.Explain(err))
+	}
+	return found, nil
+}
+
+// all reads a query's rows, and fails if some are hidden: a consumer that is not seen is
+// not one that is gone.
+func all(ctx context.Context, db *pgxpool.Pool, sql string, args, into []any, each func() error) error {
+	batch := &pgx.Batch{}
+	batch.Queue(postgres.SQLSettings)
+	batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, into, each)
+		return err
+	})
+	return db.SendBatch(ctx, batch).Close()
 }
 
 // Archived returns the first offset that the archive has to keep, however old it is.

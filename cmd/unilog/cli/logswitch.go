@@ -24,10 +24,12 @@ type Log struct {
 type LogSwitch struct {
 	DatabaseFlags `embed:""`
 	LogFlags      `embed:""`
-	To            string        `xor:"what" required:"" placeholder:"URL" help:"Copy the log to this URL, and move there when the copy has caught up."`
-	Undo          bool          `xor:"what" required:"" help:"Move back to where the log was before the last move, if that is not finished."`
-	Finish        bool          `xor:"what" required:"" help:"Make the last move final."`
-	KeepRecords   int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the new log gets at least, besides what consumers still need."`
+	To            string `xor:"what" required:"" placeholder:"URL" help:"Copy the log to this URL, and move there when the copy has caught up."`
+	Undo          bool   `xor:"what" required:"" help:"Move back to where the log was before the last move, if that is not finished."`
+	Finish        bool   `xor:"what" required:"" help:"Make the last move final."`
+	KeepRecords   int64  `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the new log gets at least, besides what consumers still need."`
+	KeepBytes     int64  `env:"KEEP_BYTES" default:"268435456" help:"How many bytes of records the new log gets of a partition at the most."`
+	ExpiryFlag    `embed:""`
 	Timeout       time.Duration `default:"1h" help:"Give up the copy when it takes longer; nothing has changed then. The move itself is waited for as long again."`
 }
 
@@ -40,10 +42,13 @@ The URL is kept in the database, for all processes: write a password as ${NAME},
 
 // Validate refuses what the copy could not keep.
 func (c *LogSwitch) Validate() error {
-	if c.KeepRecords < 0 {
+	switch {
+	case c.KeepRecords < 0:
 		return fmt.Errorf("--keep-records is %d: it must be 0 or more", c.KeepRecords)
+	case c.KeepBytes < 1:
+		return fmt.Errorf("--keep-bytes is %d: it must be 1 or more", c.KeepBytes)
 	}
-	return nil
+	return c.ExpiryFlag.Validate()
 }
 
 // few is how many records the copy may be behind when the log moves: what is
@@ -121,7 +126,7 @@ func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *
 	}
 	defer to.Close()
 	for {
-		copied, err := switchlog.Copy(ctx, db, c.Schema, to, c.KeepRecords)
+		copied, err := switchlog.Copy(ctx, db, c.Schema, to, switchlog.Keep{Records: c.KeepRecords, Bytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry})
 		if err != nil {
 			return 0, fmt.Errorf("copy the log; nothing has changed: %w", err)
 		}

@@ -53,7 +53,7 @@ func TestLogHasArrivedWhenItIsLed(t *testing.T) {
 	}
 	before, after := open(""), open("b")
 	run(before)()
-	_, err := switchlog.Copy(ctx, db, "", after, 10)
+	_, err := switchlog.Copy(ctx, db, "", after, switchlog.Keep{Records: 10})
 	must(err)
 	_, err = switchlog.Move(ctx, db, "", "b")
 	must(err)

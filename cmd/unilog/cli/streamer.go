@@ -23,6 +23,7 @@ type Streamer struct {
 	Retention     time.Duration `env:"RETENTION" default:"24h" help:"How long the archive keeps records at least."`
 	KeepRecords   int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the log keeps at least."`
 	KeepBytes     int64         `env:"KEEP_BYTES" default:"268435456" help:"How many bytes of records the log keeps of a partition at the most."`
+	ExpiryFlag    `embed:""`
 
 	// AfterAppend is the streamer's hook of that name, see streamer.Hooks.
 	AfterAppend func(ctx context.Context, entries []unilog.Entry) error `kong:"-"`
@@ -37,6 +38,19 @@ func (c *Streamer) Validate() error {
 		return fmt.Errorf("--keep-records is %d: it must be 1 or more", c.KeepRecords)
 	case c.KeepBytes < 1:
 		return fmt.Errorf("--keep-bytes is %d: it must be 1 or more", c.KeepBytes)
+	}
+	return c.ExpiryFlag.Validate()
+}
+
+// ExpiryFlag says for how long records are kept for a consumer that is silent.
+type ExpiryFlag struct {
+	ConsumerExpiry time.Duration `env:"CONSUMER_EXPIRY" default:"168h" help:"How long a consumer may be silent until nothing is kept for it any more: the same for all streamers and log switch."`
+}
+
+// Validate refuses what the library would refuse.
+func (c *ExpiryFlag) Validate() error {
+	if c.ConsumerExpiry < time.Minute {
+		return fmt.Errorf("--consumer-expiry is %v: it must be 1m or more", c.ConsumerExpiry)
 	}
 	return nil
 }
@@ -65,7 +79,7 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 
 	cfg := streamer.Config{
 		DB: db, Log: stream, Schema: c.Schema, Logger: log,
-		Retention: c.Retention, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes,
+		Retention: c.Retention, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry,
 	}
 	report := reportPublished(log)
 	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {

@@ -163,6 +163,7 @@ func TestWrongFlags(t *testing.T) {
 	for says, args := range map[string][]string{
 		"--retention is 0s":                         {"streamer", "--retention=0s"},
 		"--keep-records is 0":                       {"streamer", "--keep-records=0"},
+		"--consumer-expiry is 1s":                   {"streamer", "--consumer-expiry=1s"},
 		"--simulate-failures is 1":                  {"streamer", "--simulate-failures=1"},
 		"--simulate-failures is -1":                 {"consumer", "c", "--simulate-failures=-1"},
 		"expected \"<name>\"":                       {"consumer"},
