@@ -56,8 +56,10 @@ type Balance struct {
 }
 
 // sqlAudit reads everything in one statement and so in one snapshot. Each part
-// is read once. It is not for a loop without a pause: the truth is as long as
-// the source's table. Entries of the log's own count nothing.
+// is read once, whatever the number of consumers: the archive in stretches from one
+// checkpoint to the next, of which those after a consumer's are what is ahead of it. It is
+// not for a loop without a pause: the truth is as long as the source's table. Entries of
+// the log's own count nothing.
 //
 // Index: batches_pkey for what is ahead; the rest is read whole. What is ahead is not
 // sorted, as records_between would: a consumer may be far behind.
@@ -70,11 +72,22 @@ WITH truth (amount) AS MATERIALIZED (
     SELECT name, coalesce(t.total, 0) AS total
     FROM totals AS t
     FULL JOIN (SELECT DISTINCT name FROM unilog.checkpoints WHERE NOT outside) AS c USING (name)
-), ahead AS MATERIALIZED (
-    SELECT c.name, sum(r.amount) AS amount, sum(p.next_offset - 1 - coalesce(k."offset", 0))::bigint AS lag
+), place AS MATERIALIZED (
+    SELECT c.name, p.partition, coalesce(k."offset", 0) AS "offset", p.next_offset - 1 - coalesce(k."offset", 0) AS lag
     FROM consumer AS c
     CROSS JOIN unilog.partitions AS p
     LEFT JOIN unilog.checkpoints AS k ON k.name = c.name AND k.partition = p.partition
+), stretch AS MATERIALIZED (
+    SELECT partition, after, up_to, coalesce((
+        SELECT last_offset FROM unilog.batches AS e WHERE e.partition = s.partition AND e.last_offset >= s.up_to ORDER BY e.last_offset LIMIT 1
+    ), up_to) AS last
+    FROM (
+        SELECT partition, "offset" AS after, lead("offset", 1, 9223372036854775807) OVER (PARTITION BY partition ORDER BY "offset") AS up_to
+        FROM (SELECT DISTINCT partition, "offset" FROM place) AS places
+    ) AS s
+), behind AS MATERIALIZED (
+    SELECT s.partition, s.after, sum(r.amount) OVER (PARTITION BY s.partition ORDER BY s.after DESC) AS amount
+    FROM stretch AS s
     CROSS JOIN LATERAL (
         SELECT coalesce(sum({amount}
 ), 0) AS amount
@@ -83,11 +96,15 @@ WITH truth (amount) AS MATERIALIZED (
             FROM unilog.batches AS b
             CROSS JOIN LATERAL unnest(b.action, b.object, b.key, b.data, b.headers)
                 WITH ORDINALITY AS r (action, object, key, data, headers, n)
-            WHERE b.partition = p.partition AND b.last_offset > coalesce(k."offset", 0)
-                AND b.first_offset + r.n - 1 > coalesce(k."offset", 0) AND r.object <> '` + unilog.ReservedObject + `'
+            WHERE b.partition = s.partition AND b.last_offset > s.after AND b.last_offset <= s.last
+                AND b.first_offset + r.n - 1 > s.after AND b.first_offset + r.n - 1 <= s.up_to
+                AND r.object <> '` + unilog.ReservedObject + `'
         ) AS records
     ) AS r
-    GROUP BY c.name
+), ahead AS MATERIALIZED (
+    SELECT p.name, sum(b.amount) AS amount, sum(p.lag)::bigint AS lag
+    FROM place AS p JOIN behind AS b ON b.partition = p.partition AND b.after = p."offset"
+    GROUP BY p.name
 ), staged AS MATERIALIZED (
     SELECT coalesce(sum({amount}
 ), 0) AS amount, count(*) AS backlog FROM unilog.staged_records
