@@ -21,6 +21,10 @@ var ErrDeliverersName = errors.New("unilog: this is the name of a deliverer, whi
 // saved together with the checkpoint, or not at all.
 var ErrTransactionSpoiled = errors.New("unilog: the handler must leave its transaction to the consumer: it has ended it, by a commit or a rollback, or has ignored that a statement failed: mend it")
 
+// ErrCheckpointGone is why a consumer does not begin anew when its checkpoint is no longer
+// there while it runs: its state would get everything a second time.
+var ErrCheckpointGone = errors.New("unilog: the consumer's checkpoint is no longer there: was the table checkpoints emptied? Restore it along with the consumer's state; or, to begin anew, empty that state, too, and start the consumer again")
+
 // LogError says that a call to the log failed, as the log tells it.
 type LogError struct {
 	// Call is what was asked of it.

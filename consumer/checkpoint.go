@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,19 +40,30 @@ type checkpoint struct {
 	// logID names the log that the checkpoint belongs to; it is empty until that is
 	// known, and saved when the checkpoint moves on.
 	logID string
+	// registered is for how many partitions there were checkpoints, and loaded says that
+	// this one was.
+	registered *atomic.Int64
+	loaded     bool
 }
 
 var _ reader.Checkpoint = (*checkpoint)(nil)
 
-// Load reads the checkpoint, and registers a consumer that has none.
+// Load reads the checkpoint, and registers a consumer that has had none.
 func (c *checkpoint) Load(ctx context.Context) (unilog.Cursor, error) {
 	at, err := c.read(ctx)
-	if errors.Is(err, pgx.ErrNoRows) {
+	switch {
+	case !errors.Is(err, pgx.ErrNoRows):
+	case c.loaded || c.registered != nil && int64(c.partition) < c.registered.Load():
+		if err = postgres.CheckVisible(ctx, c.db, c.schema.Name(), "checkpoints"); err == nil {
+			err = unilog.ErrCheckpointGone
+		}
+	default:
 		at, err = c.register(ctx)
 	}
 	if err != nil {
 		return at, fmt.Errorf("read the checkpoint: %w", err)
 	}
+	c.loaded = true
 	return at, nil
 }
 
@@ -106,7 +118,7 @@ func (c *checkpoint) CheckSource(logID string) error { return c.CheckLog(logID) 
 // register registers the consumer for so many partitions, so that the archive is kept
 // for it from now on in all of them, also in those that are not read yet.
 func (c *Consumer) register(ctx context.Context, number int) error {
-	if number <= c.registered {
+	if int64(number) <= c.registered.Load() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
@@ -114,7 +126,7 @@ func (c *Consumer) register(ctx context.Context, number int) error {
 	if _, err := c.cfg.DB.Exec(ctx, c.cfg.Schema.SQL(sqlRegister), c.cfg.Name, number); err != nil {
 		return fmt.Errorf("register the consumer: %w", postgres.Explain(err))
 	}
-	c.registered = number
+	c.registered.Store(int64(number))
 	return nil
 }
 

@@ -271,6 +271,36 @@ func TestConsumerRefusesADeliverersName(t *testing.T) {
 	w.WantTotal("hook", "0")
 }
 
+// A consumer whose checkpoint goes while it runs does not begin anew, nor does another
+// process of it that has run: its state has all of that already.
+func TestCheckpointThatGoes(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Publish(3)
+	ctx, stop := context.WithCancel(w.Ctx)
+	defer stop()
+	ended := make(chan error, 2)
+	all := []*consumer.Consumer{w.Consumer("sum"), w.Consumer("sum")}
+	for _, c := range all {
+		go func() { ended <- c.Run(ctx) }()
+	}
+	w.AwaitTotal("sum", "3")
+	w.AwaitTrue("both to share the work", `SELECT count(*) = 2 FROM unilog.members`)
+	w.Exec(`TRUNCATE unilog.checkpoints`)
+	w.Publish(1)
+	for range all {
+		if err := world.Receive(w, "a process to end", ended); !errors.Is(err, unilog.ErrCheckpointGone) {
+			t.Errorf("Run returned %v", err)
+		}
+	}
+	if err := w.EndOf(w.Ctx, all[0].Run); !errors.Is(err, unilog.ErrCheckpointGone) {
+		t.Errorf("once more, Run returned %v", err)
+	}
+	w.WantTotal("sum", "3")
+	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('sum', 0, 3)`) // as a restore would
+	w.Consume(w.Consumer("sum"))
+}
+
 // TestConsumerForgetsWhatAFailureOutlives replaces the log, by that of a restored
 // source, while the first batch fails.
 func TestConsumerForgetsWhatAFailureOutlives(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -127,7 +128,7 @@ type Consumer struct {
 	log *slog.Logger
 	// partitions are those that are known, by number. They only become more.
 	partitions []*partitionConsumer
-	registered int // for how many partitions there are checkpoints
+	registered atomic.Int64 // for how many partitions there are checkpoints
 	heartbeat  time.Time
 
 	readiness loop.Readiness // of everything but the partitions
@@ -230,6 +231,7 @@ func (c *Consumer) know(number int) {
 			log = log.With("partition", p)
 		}
 		c.partitions = append(c.partitions, newPartitionConsumer(&c.cfg, p, log))
+		c.partitions[p].checkpoint.registered = &c.registered
 	}
 }
 

@@ -39,7 +39,8 @@
 // [Consumer.Run] goes on through the loss of Postgres and of the log. It returns an
 // error only where a person must decide: a [unilog.RejectedError], a
 // [unilog.GapError], a [unilog.CheckpointAheadError], a [unilog.ForeignLogError],
-// [unilog.ErrTransactionSpoiled] or [unilog.ErrDeliverersName]. Each says what to do.
+// [unilog.ErrTransactionSpoiled], [unilog.ErrDeliverersName] or
+// [unilog.ErrCheckpointGone]. Each says what to do.
 //
 // For effects outside Postgres, see package deliverer.
 package consumer

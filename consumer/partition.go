@@ -65,7 +65,8 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 			c.log.Error("halted in this partition until this is mended: trying again from time to time", "every", reader.GapPause, "err", err)
 			loop.Sleep(ctx, reader.GapPause)
 		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead), errors.As(err, &foreign),
-			errors.Is(err, unilog.ErrDeliverersName), errors.Is(err, unilog.ErrTransactionSpoiled), errors.Is(err, loop.ErrExit):
+			errors.Is(err, unilog.ErrDeliverersName), errors.Is(err, unilog.ErrCheckpointGone),
+			errors.Is(err, unilog.ErrTransactionSpoiled), errors.Is(err, loop.ErrExit):
 			return err
 		case errors.Is(err, errHung):
 			c.log.Error("consuming stands still until the handler returns", "err", err)

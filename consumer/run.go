@@ -63,7 +63,8 @@ const countPause = time.Second
 // It goes on through the loss of Postgres and of the log, and returns an error
 // only where a person must decide: a [unilog.RejectedError], a [unilog.GapError], a
 // [unilog.CheckpointAheadError], a [unilog.ForeignLogError],
-// [unilog.ErrTransactionSpoiled] or [unilog.ErrDeliverersName]. Such an error in one partition ends Run for all. Other
+// [unilog.ErrTransactionSpoiled], [unilog.ErrDeliverersName] or
+// [unilog.ErrCheckpointGone]. Such an error in one partition ends Run for all. Other
 // processes of the consumer take that partition over, and end likewise; see
 // [Config.ParkRejected]. A GapError of one partition of several holds up that one alone:
 // Run is not ready, and tries again every 10 seconds. While the log is ahead of its

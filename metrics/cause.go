@@ -65,7 +65,7 @@ func halts(err error) bool {
 	return errors.As(err, &logAhead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting) ||
 		errors.As(err, &gap) || errors.As(err, &rejected) || errors.As(err, &checkpointAhead) ||
 		errors.As(err, &foreignDelivery) || errors.Is(err, unilog.ErrDeliverersName) ||
-		errors.Is(err, unilog.ErrTransactionSpoiled)
+		errors.Is(err, unilog.ErrTransactionSpoiled) || errors.Is(err, unilog.ErrCheckpointGone)
 }
 
 // isPostgres is for errors that did not come from the log.

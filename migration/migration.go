@@ -31,8 +31,9 @@ type In unilog.Schema
 // process dies, the files before stay done, and the next Up goes on from there.
 // Any number of processes may call it at once: they take turns, and none waits
 // for another longer than a minute, after which Up fails. Nothing but ctx bounds
-// the time of the files themselves. A database that is up to date is only read. One of
-// the encoding SQL_ASCII, which lets any byte into a record, is refused.
+// the time of the files themselves. A database of the encoding SQL_ASCII, which lets any
+// byte into a record, is refused. One that is up to date is only read; if something is
+// missing there, Up returns an [IncompleteError], and [Mend] may help.
 func Up(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
 	return In("").Up(ctx, pool, sets...)
 }
@@ -56,8 +57,8 @@ func (e *OutdatedError) Error() string {
 	return fmt.Sprintf("the database's tables (%s version %d) are older than this program needs (%d): migrate it first", e.Set, e.Has, e.Want)
 }
 
-// Check returns an [OutdatedError] unless every set is at its newest version.
-// It changes nothing.
+// Check returns an [OutdatedError] unless every set is at its newest version, and an
+// [IncompleteError] unless what it leaves is there. It changes nothing.
 func Check(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
 	return In("").Check(ctx, pool, sets...)
 }
@@ -80,7 +81,8 @@ func (in In) Check(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
 			return &OutdatedError{Set: set, Has: has[set], Want: want}
 		}
 	}
-	return nil
+	_, err = in.incomplete(ctx, pool, sets, false)
+	return err
 }
 
 // SQL returns what [Up] would do to a database that has none of the sets, as one

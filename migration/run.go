@@ -72,6 +72,9 @@ func (in In) up(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, set
 		err = fmt.Errorf("the user needs the right to make what is missing, such as CREATE on the database for the schema %s, unless that is there and his: %w",
 			unilog.Schema(in).Name(), err)
 	}
+	if err == nil {
+		_, err = in.incomplete(ctx, pool, sets, false)
+	}
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
@@ -97,6 +100,10 @@ func (in In) step(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, a
 			return err
 		}
 		_, err = tx.Exec(ctx, unilog.Schema(in).SQL(next.sql()))
+		if postgres.SQLState(err) == duplicateTable {
+			err = fmt.Errorf("its tables are there, and the table %s does not know of it: if they are of this version, run %s: %w",
+				unilog.Schema(in).SQL("unilog.migrations"), unilog.Schema(in).SQL(next.ledger()), err)
+		}
 		if postgres.SQLState(err) == lockNotAvailable {
 			err = fmt.Errorf("another transaction holds what it changes: wait for it to end and try again: %w", err)
 		}
@@ -160,4 +167,5 @@ const (
 	lockNotAvailable = "55P03"
 	noRight          = "42501"
 	readOnly         = "25006"
+	duplicateTable   = "42P07"
 )

@@ -23,6 +23,10 @@ type Set struct {
 	// A file is UTF-8 and runs in one transaction, so it has no BEGIN and no
 	// COMMIT, and nothing that Postgres refuses in a transaction.
 	FS fs.FS
+	// Needs are the tables and columns that the newest file leaves and that the program
+	// cannot do without, for [Check] to look at: a line for each table, such as
+	// "table orders id amount". They may be left out.
+	Needs string
 }
 
 // The library's sets.
@@ -56,7 +60,12 @@ func (f *file) sql() string {
 	if !strings.HasSuffix(text, ";") {
 		text += "\n;"
 	}
-	return fmt.Sprintf("%s\n\nINSERT INTO unilog.migrations (set_name, version, name) VALUES ('%s', %d, '%s');\n", text, f.set, f.version, f.name)
+	return fmt.Sprintf("%s\n\n%s;\n", text, f.ledger())
+}
+
+// ledger is the statement that notes that the file was run.
+func (f *file) ledger() string {
+	return fmt.Sprintf("INSERT INTO unilog.migrations (set_name, version, name) VALUES ('%s', %d, '%s')", f.set, f.version, f.name)
 }
 
 var (

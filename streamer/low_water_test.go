@@ -166,7 +166,7 @@ func TestStrayIDIsFound(t *testing.T) {
 // of records without a key, have their partition, too.
 func TestStrayIDThatWakesTheStreamer(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(2, 1)
 	w.Commit("1", "1", "1")
 	asleep(w) // and never looks by the clock
@@ -187,7 +187,7 @@ func TestStrayIDThatWakesTheStreamer(t *testing.T) {
 // replication, or be set back.
 func TestSequenceThatIsSetBack(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	s := w.Streamer()
 	w.CommitMany(500)
 	tidied(w, s)

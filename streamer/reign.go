@@ -2,6 +2,7 @@ package streamer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -117,11 +118,14 @@ func (r *reign) look(ctx context.Context) (seen, error) {
 	err := r.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		err := conn.QueryRow(ctx, r.cfg.Schema.SQL(sqlLook)).Scan(&epoch, &s.partitions, &s.led, &s.members, &s.numbers, &readOnly)
 		if err == nil && s.partitions == 0 {
-			err = fmt.Errorf("the table partitions has none: %w", pgx.ErrNoRows)
+			err = pgx.ErrNoRows
 		}
 		return postgres.Missing(ctx, conn, r.cfg.Schema.Name(), err, "log", "partitions")
 	})
-	if err == nil && readOnly {
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return s, errors.New(r.cfg.Schema.SQL("unilog: the table unilog.log or unilog.partitions has no row: was it emptied? migrate says what to do"))
+	case err == nil && readOnly:
 		err = postgres.ErrNotPrimary
 	}
 	if err != nil {

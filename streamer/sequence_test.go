@@ -22,7 +22,7 @@ func TestIDsThatAreNoOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			s := w.Streamer()
 			w.Commit("1")
 			w.Drain(s)
@@ -58,7 +58,7 @@ func TestIDsThatAreNoOrder(t *testing.T) {
 // Gaps between ids are no harm.
 func TestIDsInSteps(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Exec(`ALTER SEQUENCE unilog.staged_records_id_seq INCREMENT 7`)
 	s := w.Streamer()
 	w.Commit("1", "2")

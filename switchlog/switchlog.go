@@ -26,6 +26,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
@@ -108,8 +109,15 @@ func (l *Log) look(ctx context.Context) error {
 	defer cancel()
 	var generation int
 	var url string
-	if err := l.db.QueryRow(ctx, l.schema.SQL(sqlPlace)).Scan(&generation, &url); err != nil {
-		return fmt.Errorf("switchlog: look where the log is: %w", postgres.Missing(ctx, l.db, l.schema.Name(), err, "places"))
+	err := l.db.QueryRow(ctx, l.schema.SQL(sqlPlace)).Scan(&generation, &url)
+	if err != nil {
+		err = postgres.Missing(ctx, l.db, l.schema.Name(), err, "places")
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errors.New(l.schema.SQL("switchlog: the table unilog.places has no row: was it emptied? migrate says what to do"))
+	}
+	if err != nil {
+		return fmt.Errorf("switchlog: look where the log is: %w", err)
 	}
 	l.mu.Lock()
 	before := l.at

@@ -89,7 +89,11 @@ func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side
 	if err := c.checkEncoding(ctx, p); err != nil {
 		return err
 	}
-	if err := c.up(ctx, p, c.Timeout, of, roles); err != nil {
+	mended, err := c.up(ctx, p, c.Timeout, of, roles, true)
+	for _, what := range mended {
+		log.Warn(what)
+	}
+	if err != nil {
 		return err
 	}
 	log.Info("the database's tables are up to date")
@@ -121,24 +125,30 @@ func (c *Migrate) checkEncoding(ctx context.Context, p *Program) error {
 
 // Up brings the tables to their newest versions.
 func (f *DatabaseFlags) Up(ctx context.Context, p *Program, timeout time.Duration) error {
-	return f.up(ctx, p, timeout, both, "")
+	_, err := f.up(ctx, p, timeout, both, "", false)
+	return err
 }
 
-func (f *DatabaseFlags) up(ctx context.Context, p *Program, timeout time.Duration, of side, roles string) error {
+// up returns what was missing and is put back, if it mends.
+func (f *DatabaseFlags) up(ctx context.Context, p *Program, timeout time.Duration, of side, roles string, mends bool) (mended []string, err error) {
 	pool, err := f.Open(ctx, p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer ClosePool(pool)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err = f.in().Up(ctx, pool, p.tables(of)...)
+	var incomplete *migration.IncompleteError
+	if mends && (err == nil || errors.As(err, &incomplete)) {
+		mended, err = f.in().Mend(ctx, pool, p.tables(of)...)
+	}
 	if err == nil && roles != "" {
 		if _, err = pool.Exec(ctx, roles); err != nil {
 			err = fmt.Errorf("roles: %w", err)
 		}
 	}
-	return Unanswered(confirmed(ctx, pool, err), MoreTime)
+	return mended, Unanswered(confirmed(ctx, pool, err), MoreTime)
 }
 
 // Repartition gives the log so many partitions, unless that is 0, and says what it

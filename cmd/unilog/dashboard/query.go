@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -119,6 +120,9 @@ func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
 		return tx.QueryRow(ctx, d.cfg.Schema.SQL(sql), pgx.QueryExecModeCacheDescribe, countAtMost).
 			Scan(&r.Epoch, &r.Partitions, &r.Numbered, &r.Published, &r.Staged, &r.StagedFor, &r.First, &r.Leaders, &r.Leader, &r.Consumers)
 	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errors.New(d.cfg.Schema.SQL("unilog.log or unilog.partitions has no row: was it emptied? migrate says what to do"))
+	}
 	if err != nil {
 		return said("Postgres", err)
 	}

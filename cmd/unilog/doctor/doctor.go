@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -140,11 +141,15 @@ func Tables(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, program
 	const check, why = "schema", "each process refuses tables of another version"
 	err := migration.In(schema).Check(ctx, db, sets...)
 	var outdated *migration.OutdatedError
+	var incomplete *migration.IncompleteError
 	var refused *pgconn.PgError
 	var hidden *postgres.HiddenError
 	switch {
 	case errors.As(err, &hidden):
 		return about(check, Unsafe, hidden.Found(), why, hidden.Change()), nil
+	case errors.As(err, &incomplete):
+		found, change, _ := strings.Cut(incomplete.Error(), ": ")
+		return about(check, Unsafe, found, "without it nothing works, or not for long", change), nil
 	case errors.As(err, &outdated):
 		change := "run `" + program + " migrate`"
 		if outdated.Has > outdated.Want {

@@ -106,6 +106,33 @@ func TestMigratePartitions(t *testing.T) {
 	execute(t, env, "migrate", "--partitions=2", "--sql").fails(t, 2, "--partitions is not for --sql")
 }
 
+// What a test's cleaner leaves, each command names, and migrate mends.
+func TestEmptiedTables(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	flags := []string{"--database-url=" + pool.Config().ConnString(), "--redis-url=" + testenv.SharedRedis(t)}
+	exec1(t, pool, `TRUNCATE unilog.log, unilog.partitions, unilog.places, unilog.batches, unilog.staged_records, unilog.checkpoints`)
+	for code, commands := range map[int][]string{1: {"status", "api", "streamer", "consumer c", "dashboard", "consumers list", "log switch --to=redis://x"}, 2: {"verify"}} {
+		for _, c := range commands {
+			args := strings.Fields(c)
+			has := flags
+			if args[0] == "api" || args[0] == "verify" || args[0] == "consumers" {
+				has = flags[:1]
+			}
+			here(t.Context(), t, append(args, has...)...).fails(t, code, "the table unilog.log has no row")
+		}
+	}
+	if r := execute(t, append(env, "REDIS_URL="+testenv.SharedRedis(t)), "doctor"); !strings.Contains(r.out, "unsafe  the table unilog.log has no row") {
+		t.Errorf("doctor: %+v", r)
+	}
+	if r := execute(t, env, "migrate"); r.code != 0 || !strings.Contains(r.out, "a new log begins") {
+		t.Errorf("migrate: %+v", r)
+	}
+	if r := here(t.Context(), t, append([]string{"status"}, flags...)...); r.code != 0 {
+		t.Errorf("status: %+v", r)
+	}
+}
+
 func TestProcessesSayWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	_, env := database(t)

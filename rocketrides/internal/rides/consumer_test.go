@@ -140,6 +140,21 @@ func TestConsumerRejectsRidesThatAreNone(t *testing.T) {
 	}
 }
 
+// A total without a checkpoint would get everything a second time.
+func TestTotalWithoutACheckpoint(t *testing.T) {
+	t.Parallel()
+	pool := newDatabase(t)
+	if err := Register(t.Context(), pool, "", "c"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE consumer_states SET total_distance = 5`); err != nil {
+		t.Fatal(err)
+	}
+	if err := Register(t.Context(), pool, "", "c"); err == nil || !strings.Contains(err.Error(), "c has a total and no checkpoint") {
+		t.Errorf("Register returned %v", err)
+	}
+}
+
 func TestPace(t *testing.T) {
 	t.Parallel()
 	var p pace

@@ -19,17 +19,29 @@ const (
 INSERT INTO consumer_states (name, total_distance)
 SELECT $1, 0 WHERE NOT EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1)
 ON CONFLICT DO NOTHING`
-	sqlIsOwn       = `SELECT EXISTS (SELECT FROM consumer_states WHERE name = $1), EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1)`
+	sqlIsOwn  = `SELECT EXISTS (SELECT FROM consumer_states WHERE name = $1), EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1)`
+	sqlIsHalf = `
+SELECT EXISTS (SELECT FROM consumer_states WHERE name = $1 AND total_distance <> 0)
+    AND NOT EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1)`
 	sqlForgetState = `DELETE FROM consumer_states WHERE name = $1`
 )
 
 // Register notes that a new consumer is one of Rocket Rides, even if it never applies
-// a record. For another program's it returns the error of [OwnConsumer].
+// a record. For another program's it returns the error of [OwnConsumer]. One that has a
+// total and no checkpoint it refuses: everything would be added a second time.
 func Register(ctx context.Context, db interface {
 	Querier
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }, schema unilog.Schema, name string,
 ) error {
+	var half bool
+	if err := db.QueryRow(ctx, schema.SQL(sqlIsHalf), name).Scan(&half); err != nil {
+		return fmt.Errorf("register consumer %s: %w", name, err)
+	}
+	if half {
+		return fmt.Errorf("%s has a total and no checkpoint: was the table %s emptied? Restore both, or delete its rows of consumer_states to begin anew",
+			name, schema.SQL("unilog.checkpoints"))
+	}
 	if _, err := db.Exec(ctx, schema.SQL(sqlRegister), name); err != nil {
 		return fmt.Errorf("register consumer %s: %w", name, err)
 	}

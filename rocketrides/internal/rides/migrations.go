@@ -14,7 +14,10 @@ var Migrations embed.FS
 
 // MigrationSet is [Migrations] as the library runs them, along with its own
 // sets and versioned apart from those.
-var MigrationSet = migration.Set{Name: "rides", FS: migrationsRoot()}
+var MigrationSet = migration.Set{Name: "rides", FS: migrationsRoot(), Needs: `
+	table rides id created_at distance
+	table consumer_states name partition total_distance
+	table idempotency_keys slot key fingerprint ride_id created_at distance`}
 
 func migrationsRoot() fs.FS {
 	root, err := fs.Sub(Migrations, "migrations")
