@@ -210,13 +210,14 @@ func (e *elector) report(ctx context.Context, saw seen) {
 		e.log.Info("standing by: another streamer leads")
 	}
 	e.standby = standby
-	for p := range saw.partitions {
-		part := e.streamer.part(p)
-		failed := part.readiness.Ready()
-		pending := failed != nil && !errors.Is(failed, loop.ErrNotLooked) && !slices.Contains(saw.led, int64(p))
-		if e.workers[p] == nil && !pending { // what failed here is not mended as long as nobody leads
-			part.readiness.Note(ctx, unilog.ErrStandby)
+	// What nobody does is this one's to answer for, if it has tried.
+	for _, p := range saw.led {
+		if e.workers[int(p)] == nil {
+			e.streamer.part(int(p)).readiness.Note(ctx, unilog.ErrStandby)
 		}
+	}
+	if saw.numbers && e.workers[theNumberer] == nil {
+		e.streamer.part(theNumberer).readiness.Note(ctx, unilog.ErrStandby)
 	}
 	if len(saw.led) > e.leads() || saw.numbers && e.workers[theNumberer] == nil {
 		e.oust(ctx)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -284,6 +285,50 @@ func TestStreamerIsReady(t *testing.T) {
 	w.Wipe()
 	w.Drain(s)
 	w.WantReady(s.Ready, "")
+}
+
+// refusing is a log that takes nothing as long as it is told so.
+type refusing struct {
+	unilog.Log
+	refuses         atomic.Bool
+	attempts, ready atomic.Int32
+	isReady         func() error
+}
+
+func (r *refusing) Append(ctx context.Context, term unilog.Term, entries []unilog.Entry) (int64, error) {
+	if r.refuses.Load() {
+		r.attempts.Add(1)
+		return 0, errors.New("it takes nothing")
+	}
+	return r.Log.Append(ctx, term, entries)
+}
+
+func (r *refusing) Head(ctx context.Context, partition int) (unilog.Head, error) { // how an attempt begins
+	if r.attempts.Load() > 0 && r.refuses.Load() && r.isReady() == nil {
+		r.ready.Add(1)
+	}
+	return r.Log.Head(ctx, partition)
+}
+
+// TestFailingStreamerIsNotReady has a log that takes nothing, and nobody else who leads:
+// the streamer is not ready between its attempts either.
+func TestFailingStreamerIsNotReady(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	log := &refusing{Log: w.Log}
+	s := w.Streamer(func(cfg *streamer.Config) { cfg.Log = log })
+	log.isReady = s.Ready
+	log.refuses.Store(true)
+	stop := running(w, s)
+	w.Commit("1")
+	w.AwaitThat("some attempts", func() bool { return log.attempts.Load() > 4 })
+	if n := log.ready.Load(); n > 0 {
+		t.Errorf("it was ready before %d attempts", n)
+	}
+	log.refuses.Store(false)
+	w.AwaitPublished(1)
+	w.AwaitThat("the streamer to be ready", func() bool { return s.Ready() == nil })
+	stop()
 }
 
 // TestReadyIsConcurrent is for the race detector.
