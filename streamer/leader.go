@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 const (
@@ -110,7 +111,7 @@ func (r *reign) begin(ctx context.Context, partition int, part *part) (*leader, 
 func (l *leader) call(ctx context.Context, what string, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	if err := f(ctx); err != nil {
+	if err := postgres.Patiently(ctx, f); err != nil { // the log may be in Postgres, or its place
 		return &unilog.LogError{Call: what, Err: err}
 	}
 	return nil
@@ -299,7 +300,11 @@ func (l *leader) next(ctx context.Context) ([]unilog.Entry, error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	entries, err := l.archived(ctx, published, upTo)
+	var entries []unilog.Entry
+	err := postgres.Patiently(ctx, func(ctx context.Context) (err error) {
+		entries, err = l.archived(ctx, published, upTo)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

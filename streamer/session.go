@@ -79,8 +79,14 @@ func connect(ctx context.Context, cfg *Config) (*session, error) {
 			return nil, fmt.Errorf("connect to Postgres: %w", err)
 		}
 	}
-	var err error
-	if s.conn, err = pgx.ConnectConfig(ctx, config.ConnConfig); err != nil {
+	err := postgres.Patiently(ctx, func(ctx context.Context) (err error) {
+		s.conn, err = pgx.ConnectConfig(ctx, config.ConnConfig)
+		if postgres.HasTooFewConnections(err) {
+			cfg.DB.Reset() // one of the pool's may do for the session, without which all the others are in vain
+		}
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	if err := postgres.CheckServerEncoding(s.conn); err != nil {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,6 +21,24 @@ import (
 const SQLSettings = `
 SELECT set_config('row_security', 'off', true), set_config('client_encoding', 'UTF8', true),
     set_config('DateStyle', 'ISO', true), set_config('jit', 'off', true)`
+
+// sqlBound sets how long statements may take, in milliseconds, and takes back what ends
+// transactions. Not every Postgres has all of these settings.
+const sqlBound = `
+SELECT set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE $1 END, true)
+FROM pg_settings
+WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`
+
+// Bound gives what a batch, or a transaction, does next the time that ctx has, whatever
+// the server, the database or the role has set: what takes long on a large database is
+// bounded by who waits for it.
+func Bound(ctx context.Context, batch *pgx.Batch) {
+	left := int64(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		left = max(time.Until(deadline).Milliseconds(), 1)
+	}
+	batch.Queue(sqlBound, strconv.FormatInt(left, 10))
+}
 
 // sqlHidden lists those of the tables $2 in the schema $1 that are no tables, or of which
 // this role does not see each row. Index: pg_class_relname_nsp_index.
@@ -110,11 +130,11 @@ func Missing(ctx context.Context, db Querier, schema string, err error, tables .
 	return err
 }
 
-// Explain says what to do about a statement that row level security has refused. Other
-// errors it returns as they are.
+// Explain says what to do about a statement that row level security has refused, and what
+// to set on a server that has too little of something. Other errors it returns as they are.
 func Explain(err error) error {
 	if !IsSecured(err) {
-		return err
+		return scarcity(err)
 	}
 	return fmt.Errorf("%w: ALTER TABLE … DISABLE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS for the user that connects", err)
 }

@@ -37,10 +37,11 @@ func NotPrimary(err error) error {
 	return fmt.Errorf("%w: %w", ErrNotPrimary, err)
 }
 
-// Reconnect is [NotPrimary], and then closes the pool's connections: the address may lead
-// to another server by now, and open connections would never get there.
+// Reconnect is [NotPrimary] and [Explain]. It closes the pool's connections if the server
+// takes no writes: the address may lead to another one by now, and open connections would
+// never get there.
 func Reconnect(db *pgxpool.Pool, err error) error {
-	err = NotPrimary(err)
+	err = Explain(NotPrimary(err))
 	if errors.Is(err, ErrNotPrimary) {
 		db.Reset()
 	}
