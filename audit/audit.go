@@ -134,12 +134,14 @@ type Batcher interface {
 // Check evaluates the equation for every consumer that has a total or a
 // checkpoint. It writes nothing and takes no locks that anyone waits for. An
 // error means that it could not look, not that a consumer disagrees. Deliverers
-// have no total, and it leaves them out.
+// have no total, and it leaves them out. Only ctx bounds its time: no timeout that is
+// set for the role or the database.
 func (a Equation) Check(ctx context.Context, db Batcher) (balances []Balance, err error) {
 	if err := a.Schema.Check(); err != nil {
 		return nil, fmt.Errorf("audit: Equation.Schema: %w", err)
 	}
 	var batch pgx.Batch
+	postgres.Bound(ctx, &batch)
 	batch.Queue(postgres.SQLSettings)
 	batch.Queue(a.sql()).Query(func(rows pgx.Rows) (err error) {
 		balances, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Balance])

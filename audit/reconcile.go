@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // ErrUnknownConsumer is returned for a consumer that has no checkpoint.
@@ -48,6 +50,9 @@ func (a Equation) Reconcile(ctx context.Context, db Beginner, name string) (Bala
 	}
 	var was Balance
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+		if err := bound(ctx, tx); err != nil {
+			return err
+		}
 		was, err = a.reconcile(ctx, tx, name)
 		return err
 	})
@@ -63,6 +68,9 @@ func (a Equation) Bootstrap(ctx context.Context, db Beginner, name string) (bool
 		return false, fmt.Errorf("bootstrap: Equation.Schema: %w", err)
 	}
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if err := bound(ctx, tx); err != nil {
+			return err
+		}
 		created := false
 		if err := tx.QueryRow(ctx, a.Schema.SQL(sqlRegisterAtHead), name).Scan(&created); err != nil {
 			return fmt.Errorf("bootstrap %s: %w", name, err)
@@ -77,6 +85,13 @@ func (a Equation) Bootstrap(ctx context.Context, db Beginner, name string) (bool
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// bound gives a transaction the time that ctx has.
+func bound(ctx context.Context, tx pgx.Tx) error {
+	batch := new(pgx.Batch)
+	postgres.Bound(ctx, batch)
+	return tx.SendBatch(ctx, batch).Close()
 }
 
 // errRegistered takes back what was registered of a consumer that is not new.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -99,4 +101,41 @@ func TestReconcileAndBootstrapUnderLoad(t *testing.T) {
 	})
 	stop()
 	w.Must(processes.Wait())
+}
+
+// TestTimeoutsOfTheRole looks, repairs and starts consumers in a database that bounds
+// statements, as hosted ones do. Its truth cannot be had within that bound.
+func TestTimeoutsOfTheRole(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Commit("1", "2")
+	w.StreamAll()
+	w.Consume(w.Consumer("sum"))
+	w.Exec(`UPDATE sums SET total = 5`)
+	config := w.DB.Config()
+	for _, setting := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+		config.ConnConfig.RuntimeParams[setting] = "20min"
+	}
+	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "serializable"
+	db, err := pgxpool.NewWithConfig(w.Ctx, config)
+	w.Must(err)
+	t.Cleanup(db.Close)
+	slow := world.Audit
+	slow.Truth = `SELECT sum(amount) / ('20min' NOT IN (
+		current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')
+	))::integer FROM amounts`
+	ctx, cancel := context.WithTimeout(w.Ctx, await.Patience)
+	defer cancel()
+	for _, ctx := range []context.Context{w.Ctx, ctx} {
+		if balances, err := slow.Check(ctx, db); err != nil || len(balances) == 0 || balances[0].Difference != "-2" {
+			t.Errorf("check: %+v, %v", balances, err)
+		}
+	}
+	if was, err := slow.Reconcile(ctx, db, "sum"); err != nil || was.Difference != "-2" {
+		t.Errorf("reconcile: %+v, %v", was, err)
+	}
+	if created, err := slow.Bootstrap(w.Ctx, db, "late"); err != nil || !created {
+		t.Errorf("bootstrap: %t, %v", created, err)
+	}
+	w.WantTotal("late", "3")
 }

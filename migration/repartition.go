@@ -88,6 +88,8 @@ func repartition(ctx context.Context, tx pgx.Tx, schema unilog.Schema, partition
 			_, err = tx.Exec(ctx, schema.SQL(sql), args...)
 		}
 	}
+	exec(`SET LOCAL statement_timeout = 0`)
+	exec(`SET LOCAL idle_in_transaction_session_timeout = 0`)
 	exec(`SET LOCAL lock_timeout = '` + lockPatience + `'`)
 	exec(locks.SQLNumbering)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 const lockWait = time.Minute
 
 // sqlBegin begins each transaction: with the settings that files rely on, with
-// the lock, for which neither a statement_timeout nor a lock_timeout of the
-// database's own counts, and with the ledger.
+// the lock, for which no lock_timeout of the database's own counts, and with the
+// ledger. No timeout but the caller's bounds statements.
 //
 // Who may not create a schema must find it: IF NOT EXISTS asks for the right all the
 // same. What was committed while this session waited to_regclass may not see yet,
@@ -27,9 +27,11 @@ func (in In) sqlBegin(wait time.Duration) string {
 	return unilog.Schema(in).SQL(fmt.Sprintf(`SET LOCAL client_encoding = 'UTF8';
 SET LOCAL standard_conforming_strings = on;
 SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
 SET LOCAL lock_timeout = %[1]d; -- ms
 DO $$
 BEGIN
+    PERFORM set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'; -- since Postgres 17
     PERFORM pg_advisory_xact_lock(%[2]d, 0); -- one process at a time
     IF to_regnamespace('%[3]s') IS NULL THEN
         CREATE SCHEMA IF NOT EXISTS %[3]s;
@@ -45,7 +47,6 @@ BEGIN
     END IF;
 END
 $$;
-SET LOCAL statement_timeout TO DEFAULT;
 SET LOCAL lock_timeout TO DEFAULT;
 `, wait.Milliseconds(), locks.Migration, pgx.Identifier{unilog.Schema(in).Name()}.Sanitize()))
 }

@@ -71,11 +71,19 @@ GROUP BY name`
 	sqlSessionOf = `a.pid, coalesce(a.usename, ''), a.application_name, coalesce(host(a.client_addr), 'local'),
     coalesce(extract(epoch FROM clock_timestamp() - %s), 0)::float8`
 
+	// Where a hosted server does not show sessions, less is known of them.
+	sqlSessionsReadable = `
+SELECT has_table_privilege('pg_catalog.pg_stat_activity', 'SELECT')
+    AND has_function_privilege('pg_catalog.pg_stat_get_activity(integer)', 'EXECUTE')`
+
+	sqlNoSessions = `(SELECT DISTINCT pid, 'unknown' AS usename, ''::text AS application_name, NULL::inet AS client_addr, NULL::timestamptz AS backend_start FROM pg_locks)`
+
 	// Who leads which partition, and, as that of number -1, who numbers.
 	sqlLeaders = `
 SELECT CASE l.classid::integer WHEN ` + locks.Leader + ` THEN l.objid::bigint ELSE -1 END, ` + sqlSessionOf + `
-FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database() AND l.objsubid = 2
+FROM pg_locks AS l JOIN %s AS a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND (l.classid::integer = ` + locks.Leader + ` OR l.classid::integer = ` + locks.Staged + ` AND l.objid = $1)`
 
 	sqlOld = `
@@ -147,7 +155,10 @@ func Read(ctx context.Context, db Beginner, schema unilog.Schema, log unilog.Log
 }
 
 func (s *Status) read(ctx context.Context, tx source) error {
-	if _, err := tx.Exec(ctx, postgres.SQLSettings); err != nil {
+	batch := new(pgx.Batch)
+	postgres.Bound(ctx, batch)
+	batch.Queue(postgres.SQLSettings)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}
 	if err := postgres.CheckVisible(ctx, tx.Tx, tx.schema.Name(), tables...); err != nil {
@@ -170,6 +181,10 @@ func (s *Status) read(ctx context.Context, tx source) error {
 	}
 	if err := s.readConsumers(ctx, tx); err != nil {
 		return err
+	}
+	if !s.seesSessions {
+		s.Old = []Session{}
+		return nil
 	}
 	rows, err := tx.Query(ctx, fmt.Sprintf(sqlOld, "a.xact_start"), oldTransaction.Seconds())
 	if err != nil {
@@ -198,13 +213,23 @@ func (s *Status) readPartitions(ctx context.Context, tx source) error {
 	if len(s.Partitions) == 0 {
 		return errors.New("the table partitions has no row for partition 0")
 	}
-	if rows, err = tx.Query(ctx, fmt.Sprintf(sqlLeaders, "a.backend_start"), locks.Numberer); err != nil {
+	if err = tx.QueryRow(ctx, sqlSessionsReadable).Scan(&s.seesSessions); err != nil {
+		return err
+	}
+	sessions := "pg_stat_activity"
+	if !s.seesSessions {
+		sessions = sqlNoSessions
+	}
+	if rows, err = tx.Query(ctx, fmt.Sprintf(sqlLeaders, "a.backend_start", sessions), locks.Numberer); err != nil {
 		return err
 	}
 	var partition int
 	var l Session
 	_, err = pgx.ForEachRow(rows, []any{&partition, &l.PID, &l.User, &l.Application, &l.Address, &l.Seconds}, func() error {
 		session := l
+		if !s.seesSessions {
+			session.Address = "unknown"
+		}
 		switch {
 		case partition < 0:
 			s.Numberer = &session

@@ -53,6 +53,8 @@ type Status struct {
 	Log      unilog.Head `json:"log"`
 	LogError string      `json:"log_error,omitempty"`
 	asked    bool        // the log was, and so were its partitions
+
+	seesSessions bool
 	// Partitions are all that the log has, in their order.
 	Partitions []Partition `json:"partitions"`
 
@@ -84,7 +86,8 @@ type Session struct {
 	Application string `json:"application"`
 	Address     string `json:"address"`
 	// Seconds is how long it has led, or been in its transaction; 0 where the
-	// reader may not know, who needs the role pg_read_all_stats.
+	// reader may not know, who needs the role pg_read_all_stats. Where he may not see
+	// pg_stat_activity, user and address are "unknown".
 	Seconds float64 `json:"seconds"`
 }
 

@@ -112,3 +112,20 @@ func TestHeadsThatCannotBeSeen(t *testing.T) {
 		w.Exec(`DROP VIEW unilog.` + table + `; ALTER TABLE unilog.hidden RENAME TO ` + table)
 	}
 }
+
+// TestSequenceThatCannotBeSeen takes the right to see which id was drawn last. Newer
+// versions of Postgres then say that none was.
+func TestSequenceThatCannotBeSeen(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	bound := w.Bound()
+	s := w.Streamer(func(cfg *streamer.Config) { cfg.DB = bound })
+	w.Exec(`REVOKE ALL ON SEQUENCE unilog.staged_records_id_seq FROM pg_monitor`)
+	w.Commit("1")
+	if n, err := s.RunOnce(w.Ctx); n > 0 || err == nil {
+		t.Errorf("it numbers %d records, %v", n, err)
+	}
+	w.WantReady(s.Ready, "GRANT SELECT ON SEQUENCE unilog.staged_records_id_seq")
+	w.Exec(`GRANT USAGE ON SEQUENCE unilog.staged_records_id_seq TO pg_monitor`)
+	w.WantCount("records that are streamed", w.Drain(s), 1)
+}

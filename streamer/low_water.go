@@ -15,7 +15,11 @@ import (
 )
 
 const (
-	sqlLastStaged = `SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('unilog.staged_records', 'id')::regclass), 0)`
+	// Null if this role may not see it: newer versions of Postgres then take the sequence
+	// for one that was never used.
+	sqlLastStaged = `
+SELECT CASE WHEN has_sequence_privilege(s, 'SELECT, USAGE') THEN coalesce(pg_sequence_last_value(s), 0) END
+FROM CAST(pg_get_serial_sequence('unilog.staged_records', 'id') AS regclass) AS s`
 
 	// A writer has this lock from before it draws an id until the end of its
 	// transaction, prepared ones included. Index: none; a view of what is in memory.
@@ -204,7 +208,7 @@ func (w *lowWater) wantsLook() bool {
 func (w *lowWater) look(ctx context.Context, conn *pgx.Conn, schema unilog.Schema) error {
 	// Two statements: an id that is drawn between them belongs to a transaction
 	// that the second one sees, or that has ended.
-	var last int64
+	var last *int64
 	var open []string
 	batch := &pgx.Batch{}
 	batch.Queue(schema.SQL(sqlLastStaged)).QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
@@ -215,7 +219,10 @@ func (w *lowWater) look(ctx context.Context, conn *pgx.Conn, schema unilog.Schem
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("look who stages records: %w", err)
 	}
-	w.saw(last, open)
+	if last == nil {
+		return fmt.Errorf("look which id was drawn last: it is hidden from this role: GRANT SELECT ON SEQUENCE %s.staged_records_id_seq", schema.Name())
+	}
+	w.saw(*last, open)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
@@ -43,7 +44,7 @@ None of them may make or drop a table. What they may do with the application's o
 
 For example: CREATE USER writer PASSWORD '…' IN ROLE ${service}_${writer}
 
-Give all streamers one user, so that a standby may end the session of a leader that is frozen. Repairs (dead letters, "consumers forget") and migrations are for the user who runs this: a superuser, or the database's owner with CREATEROLE and the right to grant pg_read_all_stats.`
+Give all streamers one user, so that a standby may end the session of a leader that is frozen. Repairs (dead letters, "consumers forget") and migrations are for the user who runs this: a superuser, or the database's owner with CREATEROLE, or for whom the roles are there already. What sees others' sessions, pg_read_all_stats or pg_monitor, is granted if that user may; it is said if not.`
 }
 
 // Validate refuses what the library would refuse, before anything is done.
@@ -83,13 +84,10 @@ func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side
 		}
 		return nil
 	}
-	if !c.Roles {
-		roles = ""
-	}
 	if err := c.checkEncoding(ctx, p); err != nil {
 		return err
 	}
-	mended, err := c.up(ctx, p, c.Timeout, of, roles, true)
+	mended, err := c.up(ctx, p, c.Timeout, of, true)
 	for _, what := range mended {
 		log.Warn(what)
 	}
@@ -98,6 +96,9 @@ func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side
 	}
 	log.Info("the database's tables are up to date")
 	if c.Roles {
+		if err := c.makeRoles(ctx, log, p, roles); err != nil {
+			return err
+		}
 		log.Info("the roles are up to date")
 	}
 	return c.Repartition(ctx, log, p, c.Timeout, c.Partitions)
@@ -125,12 +126,12 @@ func (c *Migrate) checkEncoding(ctx context.Context, p *Program) error {
 
 // Up brings the tables to their newest versions.
 func (f *DatabaseFlags) Up(ctx context.Context, p *Program, timeout time.Duration) error {
-	_, err := f.up(ctx, p, timeout, both, "", false)
+	_, err := f.up(ctx, p, timeout, both, false)
 	return err
 }
 
 // up returns what was missing and is put back, if it mends.
-func (f *DatabaseFlags) up(ctx context.Context, p *Program, timeout time.Duration, of side, roles string, mends bool) (mended []string, err error) {
+func (f *DatabaseFlags) up(ctx context.Context, p *Program, timeout time.Duration, of side, mends bool) (mended []string, err error) {
 	pool, err := f.Open(ctx, p)
 	if err != nil {
 		return nil, err
@@ -143,12 +144,35 @@ func (f *DatabaseFlags) up(ctx context.Context, p *Program, timeout time.Duratio
 	if mends && (err == nil || errors.As(err, &incomplete)) {
 		mended, err = f.in().Mend(ctx, pool, p.tables(of)...)
 	}
-	if err == nil && roles != "" {
-		if _, err = pool.Exec(ctx, roles); err != nil {
-			err = fmt.Errorf("roles: %w", err)
-		}
-	}
 	return mended, Unanswered(confirmed(ctx, pool, err), MoreTime)
+}
+
+// sqlWithoutStats lists those of the roles $1 that do not see others' sessions.
+const sqlWithoutStats = `SELECT r FROM unnest($1::text[]) AS r WHERE to_regrole(r) IS NOT NULL AND NOT pg_has_role(r, 'pg_read_all_stats', 'USAGE') ORDER BY r`
+
+// makeRoles creates or updates the roles, and says what it could not grant.
+func (c *Migrate) makeRoles(ctx context.Context, log *slog.Logger, p *Program, roles string) error {
+	pool, err := c.Open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer ClosePool(pool)
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	var without []string
+	_, err = pool.Exec(ctx, roles)
+	if err == nil {
+		rows, _ := pool.Query(ctx, sqlWithoutStats, []string{p.service() + "_reader", p.service() + "_streamer"})
+		without, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if err != nil {
+		return Unanswered(fmt.Errorf("roles: %w", err), MoreTime)
+	}
+	for _, role := range without {
+		log.Warn("this user may not grant pg_read_all_stats or pg_monitor: it sees less of others' sessions, in status for one",
+			"role", role, "change", "GRANT pg_read_all_stats TO "+role)
+	}
+	return Unanswered(confirmed(ctx, pool, nil), MoreTime)
 }
 
 // Repartition gives the log so many partitions, unless that is 0, and says what it

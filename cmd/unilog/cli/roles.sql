@@ -1,12 +1,15 @@
 -- The group roles of {{.Service}}: what each process needs, and nothing else. To
 -- run it again brings them up to date. The owner of the database can run it who
--- has CREATEROLE and may grant pg_read_all_stats, or a superuser.
+-- has CREATEROLE, or a superuser. Where pg_read_all_stats and pg_monitor are not his to
+-- grant, roles go without, and know less of others' sessions.
 
 BEGIN;
+SET LOCAL statement_timeout = 0;
 
 DO $$
 DECLARE
     name text;
+    stats text;
     roles constant text := '{{.All}}';
 BEGIN
     PERFORM pg_advisory_xact_lock(1970040681, 0); -- one at a time
@@ -20,9 +23,14 @@ BEGIN
     END LOOP;
     -- Who leads, since when, and who is in an old transaction.
     FOREACH name IN ARRAY ARRAY['{{.Reader}}'{{if .Log}}, '{{.Streamer}}'{{end}}] LOOP
-        IF NOT pg_has_role(name, 'pg_read_all_stats', 'USAGE') THEN
-            EXECUTE format('GRANT pg_read_all_stats TO %I', name);
-        END IF;
+        FOREACH stats IN ARRAY ARRAY['pg_read_all_stats', 'pg_monitor'] LOOP
+            EXIT WHEN pg_has_role(name, 'pg_read_all_stats', 'USAGE');
+            BEGIN
+                EXECUTE format('GRANT %I TO %I', stats, name);
+            EXCEPTION WHEN insufficient_privilege THEN
+                RAISE WARNING 'could not grant % to %', stats, name;
+            END;
+        END LOOP;
     END LOOP;
 
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO %s', current_database(), roles);
