@@ -37,6 +37,7 @@ type elector struct {
 	workers  map[int]*worker
 	ended    chan ended
 	standby  bool
+	tooMany  bool // partitions for the server's locks, which was said
 }
 
 // worker leads a partition, or numbers.
@@ -114,6 +115,7 @@ func (e *elector) tick(ctx context.Context) error {
 		members := max(saw.members, 1)
 		share = (saw.partitions + members - 1) / members
 	}
+	share = max(0, min(share, saw.ledAtMost()-(len(saw.led)-e.leading())))
 	if err := e.number(ctx, saw); err != nil {
 		return err
 	}
@@ -124,7 +126,12 @@ func (e *elector) tick(ctx context.Context) error {
 	if err := e.record(ctx); err != nil {
 		return err
 	}
-	e.streamer.readiness.Note(ctx, nil)
+	tooMany := saw.tooMany()
+	if tooMany != nil && !e.tooMany {
+		e.log.Warn("not all partitions are led", "err", tooMany)
+	}
+	e.tooMany = tooMany != nil
+	e.streamer.readiness.Note(ctx, tooMany)
 	e.report(ctx, saw)
 	return nil
 }

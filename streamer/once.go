@@ -163,6 +163,7 @@ func (s *Streamer) takeLeads(ctx context.Context, saw seen) error {
 			free = append(free, int32(p))
 		}
 	}
+	free = free[:max(0, min(len(free), saw.ledAtMost()-len(saw.led)))]
 	got, err := s.reign.tryLead(ctx, free)
 	if err != nil {
 		return fmt.Errorf("take the lead: %w", err)

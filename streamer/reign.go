@@ -21,7 +21,8 @@ const (
 	// one look, and whether the server takes no writes any more.
 	// Index: none; a view of what is in memory, and a row per partition.
 	sqlLook = `
-SELECT l.epoch, (SELECT count(*) FROM unilog.partitions), k.led, k.members, k.numbers, ` + postgres.SQLReadOnly + `
+SELECT l.epoch, (SELECT count(*) FROM unilog.partitions), k.led, k.members, k.numbers, ` + postgres.SQLReadOnly + `,
+    current_setting('max_locks_per_transaction')::int * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)
 FROM unilog.log AS l CROSS JOIN (
     SELECT coalesce(array_agg(objid::bigint) FILTER (WHERE classid = 'unilog.partitions'::regclass), '{}') AS led,
         count(*) FILTER (WHERE classid = 'unilog.staged_records'::regclass AND objid = 1) AS members,
@@ -87,6 +88,20 @@ type seen struct {
 	led        []int64 // partitions that a streamer leads, this one included
 	members    int
 	numbers    bool // a streamer numbers
+	locks      int  // that the server has room for
+}
+
+// ledAtMost is how many partitions all streamers lead: their locks leave half of the
+// server's to others. Without any to spare nobody could do anything there.
+func (s *seen) ledAtMost() int { return min(s.partitions, s.locks/2) }
+
+// tooMany says that there are more partitions than that.
+func (s *seen) tooMany() error {
+	if s.ledAtMost() == s.partitions {
+		return nil
+	}
+	return fmt.Errorf("unilog: only %d of %d partitions are led, as Postgres has room for %d locks: make its max_locks_per_transaction %d times as large, and restart it",
+		s.ledAtMost(), s.partitions, s.locks, 2*s.partitions/s.locks+1)
 }
 
 // newReign makes a session.
@@ -116,7 +131,7 @@ func (r *reign) look(ctx context.Context) (seen, error) {
 	var epoch int64
 	var readOnly bool
 	err := r.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		err := conn.QueryRow(ctx, r.cfg.Schema.SQL(sqlLook)).Scan(&epoch, &s.partitions, &s.led, &s.members, &s.numbers, &readOnly)
+		err := conn.QueryRow(ctx, r.cfg.Schema.SQL(sqlLook)).Scan(&epoch, &s.partitions, &s.led, &s.members, &s.numbers, &readOnly, &s.locks)
 		if err == nil && s.partitions == 0 {
 			err = pgx.ErrNoRows
 		}
