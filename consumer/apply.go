@@ -28,8 +28,7 @@ WITH bounded AS MATERIALIZED (
 UPDATE unilog.checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp(),
     log_id = nullif($8, '')
 FROM bounded
-WHERE name = $1 AND partition = $2 AND "offset" = $3
-RETURNING ` + settings
+WHERE name = $1 AND partition = $2 AND "offset" = $3`
 
 // errOvertaken says that another instance of the consumer has applied the batch.
 var errOvertaken = errors.New("another instance of this consumer was faster")
@@ -132,8 +131,14 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 		conn.Release()
 		return err
 	}
-	tx, before, err := c.begin(bounded, conn, last)
-	if err == nil && before == nil {
+	session, err := sessionOf(bounded, conn)
+	if err != nil {
+		drop(conn)
+		return fmt.Errorf("begin: %w", err)
+	}
+	c.sets = false
+	tx, advanced, err := c.begin(bounded, conn, last)
+	if err == nil && !advanced {
 		err = errOvertaken
 	}
 	if err == nil {
@@ -143,8 +148,8 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 	case errors.Is(err, errHung):
 		cut(conn)
 		return err
-	case err != nil && conn.Conn().PgConn().TxStatus() == idle: // who knows what was done since
-		drop(conn)
+	case err != nil && (conn.Conn().PgConn().TxStatus() == idle || postgres.IsSetup(err)):
+		drop(conn) // who knows what was done since, or whether another one would do
 		return err
 	case err != nil:
 		postgres.Rollback(tx)
@@ -153,26 +158,25 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 	}
 	bounded, cancel = context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	after, err := c.end(bounded, conn)
+	after, err := c.end(bounded, conn, session)
 	if err != nil {
 		postgres.Rollback(tx)
 		conn.Release()
 		return err
 	}
 	c.reader.Advance(last.Cursor())
-	if slices.Equal(before, after) {
+	if slices.Equal(session.settings, after) {
 		conn.Release()
 	} else {
-		c.left(before, after)
+		c.left(session.settings, after)
 		drop(conn)
 	}
 	return nil
 }
 
 // begin begins a transaction and advances the checkpoint in it, in one round
-// trip. It returns the session's settings, or none if the checkpoint was not where the
-// batch began. The caller must roll the transaction back, also after an error.
-func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, last unilog.Entry) (tx pgx.Tx, before []string, err error) {
+// trip. The caller must roll the transaction back, also after an error.
+func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, last unilog.Entry) (tx pgx.Tx, advanced bool, err error) {
 	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
@@ -180,31 +184,36 @@ func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, last 
 	results := conn.SendBatch(ctx, &batch)
 	if _, err = results.Exec(); err != nil {
 		err = fmt.Errorf("begin: %w", err)
-	} else if err = results.QueryRow().Scan(&before); errors.Is(err, pgx.ErrNoRows) {
-		err = nil
-	} else if err != nil {
-		err = fmt.Errorf("advance the checkpoint: %w", err)
+	} else if tag, execErr := results.Exec(); execErr != nil {
+		err = fmt.Errorf("advance the checkpoint: %w", execErr)
+	} else {
+		advanced = tag.RowsAffected() > 0
 	}
 	if closeErr := results.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("advance the checkpoint: %w", closeErr)
 	}
-	return results.Tx(), before, err
+	return results.Tx(), advanced, err
 }
 
-// end commits, and returns the session's settings as they are then.
-func (c *partitionConsumer) end(ctx context.Context, conn *pgxpool.Conn) (after []string, err error) {
+// end commits, and returns the session's settings as they are then, which it asks for
+// where they may have changed, and else from time to time.
+func (c *partitionConsumer) end(ctx context.Context, conn *pgxpool.Conn, session *session) (after []string, err error) {
 	var batch pgx.Batch
 	batch.Queue(`COMMIT`)
-	batch.Queue(sqlSettings)
+	looks := c.sets || time.Since(session.looked) > settingsPause
+	if looks {
+		batch.Queue(sqlSettings)
+	}
 	results := conn.SendBatch(ctx, &batch)
-	tag, err := results.Exec()
+	_, err = results.Exec()
 	switch {
-	case err == nil && tag.String() == "ROLLBACK":
-		err = unilog.ErrTransactionSpoiled
-	case err == nil: // what comes after that changes nothing
-		if scanErr := results.QueryRow().Scan(&after); scanErr != nil {
-			after = nil
-		}
+	case err != nil:
+	case !looks:
+		after = session.settings
+	case results.QueryRow().Scan(&after) != nil: // which changes nothing any more
+		after = nil
+	default:
+		session.looked = time.Now()
 	}
 	_ = results.Close()
 	if err == nil {
@@ -233,7 +242,9 @@ func (r *rejection) Error() string { return r.err.Error() }
 func (c *partitionConsumer) handle(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 	bounded, cancel := context.WithTimeout(ctx, c.cfg.HandlerTimeout)
 	defer cancel()
-	err := callHandler(bounded, c.cfg.Handler, c.log, tx, entries)
+	given := &handlersTx{Tx: tx}
+	err := callHandler(bounded, c.cfg.Handler, c.log, given, entries)
+	c.sets = given.sets
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
 		return fmt.Errorf("%w: the handler had %v for %d records from offset %d: %w",
 			bounded.Err(), c.cfg.HandlerTimeout, len(entries), entries[0].Offset, err)

@@ -127,7 +127,7 @@ func (in In) RetryDeadLetter(ctx context.Context, db Beginner, consumer string, 
 		if len(letters) != 1 || tag.RowsAffected() != 1 {
 			return ErrNoDeadLetter
 		}
-		return callHandler(ctx, handler, slog.Default(), tx, []unilog.Entry{letters[0].Entry})
+		return callHandler(ctx, handler, slog.Default(), &handlersTx{Tx: tx}, []unilog.Entry{letters[0].Entry})
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -24,6 +25,13 @@ const (
 type handlersTx struct {
 	pgx.Tx
 	spoilt bool
+	// sets says that the session's settings may not be what they were.
+	sets bool
+}
+
+func (tx *handlersTx) Conn() *pgx.Conn {
+	tx.sets = true // who knows
+	return tx.Tx.Conn()
 }
 
 func (tx *handlersTx) Commit(context.Context) error {
@@ -36,22 +44,36 @@ func (tx *handlersTx) Rollback(context.Context) error {
 	return unilog.ErrTransactionSpoiled
 }
 
+// Exec also sees that the statement neither ends the transaction nor begins another one in
+// its place, which the session's state would not show.
+func (tx *handlersTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	tag, err := tx.Tx.Exec(ctx, sql, args...)
+	switch tag.String() {
+	case "SET", "RESET", "DISCARD ALL", "LISTEN", "UNLISTEN", "DO", "CALL":
+		tx.sets = true
+	case "COMMIT", "BEGIN", "START TRANSACTION":
+		tx.spoilt = true
+	case "ROLLBACK": // to a savepoint is fine
+		tx.spoilt = tx.spoilt || !strings.Contains(strings.ToUpper(sql), "TO")
+	}
+	return tag, err
+}
+
 // callHandler calls a handler and tells its rejections, which it marks, from failures
 // that the records are not to blame for.
-func callHandler(ctx context.Context, handler Handler, log *slog.Logger, tx pgx.Tx, entries []unilog.Entry) (err error) {
+func callHandler(ctx context.Context, handler Handler, log *slog.Logger, tx *handlersTx, entries []unilog.Entry) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("handler panicked", "first", entries[0].Offset, "panic", p, "stack", string(debug.Stack()))
 			err = &rejection{fmt.Errorf("panic: %v", p)}
 		}
 	}()
-	given := &handlersTx{Tx: tx}
-	err = handler(ctx, given, entries)
-	code := postgres.SQLState(err)
+	err = handler(ctx, tx, entries)
+	code, conn := postgres.SQLState(err), tx.Tx.Conn()
 	switch {
-	case tx.Conn().IsClosed():
+	case conn.IsClosed():
 		return err // the commit fails, if nothing has
-	case err == nil && !given.spoilt && tx.Conn().PgConn().TxStatus() == inTransaction:
+	case err == nil && !tx.spoilt && conn.PgConn().TxStatus() == inTransaction:
 		return nil
 	case err == nil,
 		errors.Is(err, unilog.ErrTransactionSpoiled), errors.Is(err, pgx.ErrTxClosed),

@@ -27,7 +27,8 @@ type partitionConsumer struct {
 	// limit is how many entries the next transaction gets: fewer after a failure.
 	limit      int
 	readsAhead bool // in Run; RunOnce must not go on reading when it has returned
-	leaves     bool // the handler has left settings behind, which was said
+	sets       bool // the handler may have changed the session's settings
+	leaves     bool // it has left some behind, which was said
 	several    bool // there are other partitions, which go on while this one cannot
 }
 

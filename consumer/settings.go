@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -10,23 +11,42 @@ import (
 )
 
 // settings are those of a session that decide what a statement means, or may do, and so
-// must not be left changed to the next user of a connection. What it listens to is one.
-const settings = `ARRAY[
-    'search_path ' || current_setting('search_path'),
-    'role ' || current_user,
-    'session_authorization ' || session_user,
-    'statement_timeout ' || current_setting('statement_timeout'),
-    'lock_timeout ' || current_setting('lock_timeout'),
-    'default_transaction_isolation ' || current_setting('default_transaction_isolation'),
-    'default_transaction_read_only ' || current_setting('default_transaction_read_only'),
-    'session_replication_role ' || current_setting('session_replication_role'),
-    'row_security ' || current_setting('row_security'),
-    'TimeZone ' || current_setting('TimeZone'),
-    'DateStyle ' || current_setting('DateStyle'),
-    'LISTEN ' || (SELECT count(*) FROM pg_listening_channels())
-]`
+// must not be left changed to the next user of a connection.
+var settings = []string{
+	"search_path", "role", "session_authorization", "statement_timeout", "lock_timeout",
+	"default_transaction_isolation", "default_transaction_read_only", "session_replication_role", "row_security",
+	"client_encoding", "standard_conforming_strings", "bytea_output", "TimeZone", "DateStyle", "IntervalStyle",
+}
 
-const sqlSettings = `SELECT ` + settings
+// sqlSettings also counts what the session listens to.
+var sqlSettings = `SELECT ARRAY[current_setting('` + strings.Join(settings, `'), current_setting('`) + `'),
+    (SELECT count(*) FROM pg_listening_channels())::text]`
+
+// settingsPause is the time between looks at a session's settings where nothing says that
+// they may have changed.
+const settingsPause = 10 * time.Second
+
+// session is what is remembered of a connection.
+type session struct {
+	settings []string // as they were when it was first used
+	looked   time.Time
+}
+
+const sessionKey = "unilog session"
+
+// sessionOf returns what is remembered of a connection, after a first look at it.
+func sessionOf(ctx context.Context, conn *pgxpool.Conn) (*session, error) {
+	data := conn.Conn().PgConn().CustomData()
+	if s, ok := data[sessionKey].(*session); ok {
+		return s, nil
+	}
+	s := new(session)
+	if err := conn.QueryRow(ctx, sqlSettings).Scan(&s.settings); err != nil {
+		return nil, err
+	}
+	data[sessionKey] = s
+	return s, nil
+}
 
 // left says once which settings a handler has left changed.
 func (c *partitionConsumer) left(before, after []string) {
@@ -35,9 +55,13 @@ func (c *partitionConsumer) left(before, after []string) {
 	}
 	c.leaves = true
 	var changed []string
-	for i := range after {
-		if i < len(before) && before[i] != after[i] {
-			changed = append(changed, after[i])
+	for i, value := range after {
+		switch {
+		case before[i] == value:
+		case i < len(settings):
+			changed = append(changed, settings[i])
+		default:
+			changed = append(changed, "LISTEN")
 		}
 	}
 	c.log.Warn("the handler leaves settings of its connection changed, which is therefore closed, each time: use SET LOCAL, and no LISTEN",

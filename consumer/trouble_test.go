@@ -70,7 +70,8 @@ func TestTroubleOfTheHandlersOwnIsNoRejection(t *testing.T) {
 			_, err := tx.Exec(ctx, `ROLLBACK`)
 			return errors.Join(err, fails(`SAVEPOINT s`)(ctx, tx))
 		}, spoilt, true},
-		"VACUUM": {fails(`VACUUM narrow`), "cannot run inside a transaction block", false},
+		"a COMMIT in a DO": {fails(`DO $$ BEGIN COMMIT; END $$`), "invalid transaction termination", false},
+		"VACUUM":           {fails(`VACUUM narrow`), "cannot run inside a transaction block", false},
 	} {
 		mended := false
 		c1 := w.Consumer(name, func(cfg *consumer.Config) {
@@ -107,6 +108,15 @@ func TestTroubleOfTheHandlersOwnIsNoRejection(t *testing.T) {
 // and the consumer halts.
 func TestHandlerThatCommitsBySQL(t *testing.T) {
 	t.Parallel()
+	for _, sql := range []string{`COMMIT`, `COMMIT AND CHAIN`, `COMMIT; BEGIN`} {
+		t.Run(sql, func(t *testing.T) {
+			t.Parallel()
+			commitsBySQL(t, sql)
+		})
+	}
+}
+
+func commitsBySQL(t *testing.T, sql string) {
 	w := world.SetupOnRedis(t)
 	w.Commit("1", "2")
 	w.Drain(w.Streamer())
@@ -117,7 +127,7 @@ func TestHandlerThatCommitsBySQL(t *testing.T) {
 		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 			err := add(ctx, tx, entries)
 			if err == nil && commits {
-				_, err = tx.Exec(ctx, `COMMIT`)
+				_, err = tx.Exec(ctx, sql)
 			}
 			return err
 		}
@@ -135,7 +145,7 @@ func TestHandlerThatCommitsBySQL(t *testing.T) {
 func TestHandlerLeavesNoSettingsBehind(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOnRedis(t)
-	w.Commit("1")
+	w.Commit("1", "2")
 	w.Drain(w.Streamer())
 	own, err := pgxpool.NewWithConfig(w.Ctx, oneConnection(w.DB))
 	w.Must(err)
@@ -158,24 +168,54 @@ func TestHandlerLeavesNoSettingsBehind(t *testing.T) {
 		`SET ROLE pg_monitor`:                                  false,
 		`SET statement_timeout = 1`:                            false,
 		`SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY`: false,
+		`SET client_encoding = 'LATIN1'`:                       false,
 		`LISTEN something`:                                     false,
 		`ROLLBACK; SET statement_timeout = 1`:                  false,
 	} {
 		before, _ := session()
 		c := w.Consumer(sql, func(cfg *consumer.Config) {
-			cfg.DB = own
-			cfg.Handler = func(ctx context.Context, tx pgx.Tx, _ []unilog.Entry) error {
+			cfg.DB, cfg.BatchRecords = own, 1
+			cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+				if entries[0].Offset == 1 { // it begins well
+					return nil
+				}
 				_, err := tx.Exec(ctx, sql)
 				return err
 			}
 		})
 		_, err := c.RunOnce(w.Ctx)
+		w.Must(err)
+		_, err = c.RunOnce(w.Ctx)
 		after, settings := session()
 		if settings != want || (before == after) != lasts {
 			t.Errorf("after %s (%v) the pool has session %d with %s, before it was %d with %s", sql, err, after, settings, before, want)
 		}
 	}
 	w.Exec(`TRUNCATE unilog.checkpoints`) // these add nothing up
+}
+
+// TestConnectionThatIsOfNoUseIsReplaced leaves something on a connection that the handler
+// itself stumbles over, which no setting shows.
+func TestConnectionThatIsOfNoUseIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Commit("1", "2", "3")
+	w.Drain(w.Streamer())
+	own, err := pgxpool.NewWithConfig(w.Ctx, oneConnection(w.DB))
+	w.Must(err)
+	t.Cleanup(own.Close)
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		add := cfg.Handler
+		cfg.DB, cfg.BatchRecords = own, 1
+		cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+			if _, err := tx.Exec(ctx, `DECLARE held CURSOR WITH HOLD FOR SELECT 1`); err != nil {
+				return err
+			}
+			return add(ctx, tx, entries)
+		}
+	})
+	w.Consumes(c)
+	w.AwaitThat("all to be applied", func() bool { return w.Total("sum") == "6" })
 }
 
 func oneConnection(db *pgxpool.Pool) *pgxpool.Config {

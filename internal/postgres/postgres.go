@@ -57,7 +57,8 @@ func IsSetup(err error) bool {
 		return true
 	}
 	for _, class := range [...]string{
-		"25", // not in the right state of a transaction
+		"25", "2D", // not in the right state of a transaction, or not to be ended there
+		"26", "34", // no such prepared statement, no such cursor
 		"28", // who may not connect
 		"3D", // no such database
 		"3F", // no such schema
