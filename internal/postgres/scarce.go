@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// HasTooFewConnections says whether a server, or a limit of the role or of the database,
-// has let nobody in any more.
-func HasTooFewConnections(err error) bool { return SQLState(err) == "53300" }
+// HasTooFewConnections says whether a server, a limit of the role or of the database, or
+// that of this process's open files, allows no further connection.
+func HasTooFewConnections(err error) bool {
+	return SQLState(err) == "53300" || errors.Is(err, syscall.EMFILE)
+}
 
 // fewPause is the time between attempts to have a connection.
 const fewPause = 20 * time.Millisecond
@@ -33,10 +36,12 @@ func Patiently(ctx context.Context, f func(ctx context.Context) error) error {
 	}
 }
 
-// scarcity adds to the error of a server that has too little of something what to set.
+// scarcity adds to an error for want of something what to set.
 func scarcity(err error) error {
 	var refused *pgconn.PgError
 	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return fmt.Errorf("%w: raise this process's limit of open files, by ulimit -n or systemd's LimitNOFILE", err)
 	case !errors.As(err, &refused) || !strings.HasPrefix(refused.Code, "53"):
 		return err
 	case HasTooFewConnections(err):
