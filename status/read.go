@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -109,9 +108,6 @@ type Beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// tables are the log's, of which a reader must see each row.
-var tables = strings.Fields(`staged_records log partitions batches places checkpoints members leases dead_letters`)
-
 // source is a transaction that reads the tables of a schema.
 type source struct {
 	pgx.Tx
@@ -161,7 +157,10 @@ func (s *Status) read(ctx context.Context, tx source) error {
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}
-	if err := postgres.CheckVisible(ctx, tx.Tx, tx.schema.Name(), tables...); err != nil {
+	if err := tx.QueryRow(ctx, sqlSessionsReadable).Scan(&s.seesSessions); err != nil {
+		return err
+	}
+	if err := s.readHidden(ctx, tx); err != nil {
 		return err
 	}
 	if err := tx.QueryRow(ctx, sqlServer).Scan(&s.ReadOnly, &s.Unconfirmed, &s.UnconfirmedFor, &s.Unlogged); err != nil {
@@ -212,9 +211,6 @@ func (s *Status) readPartitions(ctx context.Context, tx source) error {
 	}
 	if len(s.Partitions) == 0 {
 		return errors.New("the table partitions has no row for partition 0")
-	}
-	if err = tx.QueryRow(ctx, sqlSessionsReadable).Scan(&s.seesSessions); err != nil {
-		return err
 	}
 	sessions := "pg_stat_activity"
 	if !s.seesSessions {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/locks"
 	"github.com/rocketrides/unilog/internal/world"
@@ -238,5 +240,37 @@ func TestStatusWithoutTheRightToSeeSessions(t *testing.T) {
 	w.Must(err)
 	if s.Leader == nil || s.Leader.PID != seen || s.Leader.User != "unknown" || s.Leader.Address != "unknown" || s.Numberer == nil || len(s.Old) > 0 {
 		t.Errorf("without a view of sessions, the leader is %+v, who numbers %+v", s.Leader, s.Numberer)
+	}
+}
+
+// TestStatusSaysFromWhomRowsAreHidden reads it as the owner, who sees all of them.
+func TestStatusSaysFromWhomRowsAreHidden(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	user := "bound_" + world.Query[string](w, `SELECT current_database()`) // a role is the whole server's
+	w.Exec(`CREATE ROLE ` + user + ` LOGIN; GRANT USAGE ON SCHEMA unilog TO ` + user + `; GRANT SELECT ON unilog.members TO ` + user)
+	w.Exec(`ALTER TABLE unilog.members ENABLE ROW LEVEL SECURITY; ALTER TABLE unilog.places ENABLE ROW LEVEL SECURITY`)
+	w.Cleanup(func() {
+		_, err := w.DB.Exec(context.Background(), `DROP OWNED BY `+user+`; DROP ROLE `+user)
+		w.Must(err)
+	})
+	hidden := func() string { return fmt.Sprint(w.Status().Hidden) }
+	if got := hidden(); got != "[]" {
+		t.Errorf("hidden from nobody who is connected: %s", got)
+	}
+	config := w.DB.Config().ConnConfig.Copy()
+	config.User = user
+	conn, err := pgx.ConnectConfig(w.Ctx, config)
+	w.Must(err)
+	t.Cleanup(func() { w.Must(conn.Close(context.Background())) }) // before the role is dropped
+	if got := hidden(); got != "[{members "+user+"}]" {
+		t.Errorf("hidden: %s", got)
+	}
+	if says := strings.Join(w.Status().Troubles(), "\n"); !strings.Contains(says, "row level security hides rows of members from user "+user) {
+		t.Errorf("the troubles are %q", says)
+	}
+	w.Exec(`ALTER ROLE ` + user + ` BYPASSRLS`)
+	if got := hidden(); got != "[]" {
+		t.Errorf("hidden from nobody whom it binds: %s", got)
 	}
 }

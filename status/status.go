@@ -3,6 +3,7 @@ package status
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
@@ -49,6 +50,8 @@ type Status struct {
 	Consumers   []Consumer `json:"consumers"`
 	// Old are the transactions that have been open for over a minute.
 	Old []Session `json:"old_transactions"`
+	// Hidden are tables whose rows somebody who is connected does not see.
+	Hidden []Hidden `json:"hidden,omitempty"`
 	// Log is the log's head, unless LogError says why it cannot be had.
 	Log      unilog.Head `json:"log"`
 	LogError string      `json:"log_error,omitempty"`
@@ -163,7 +166,7 @@ func (s *Status) Troubles() []string {
 	for _, table := range s.Unlogged {
 		out = append(out, fmt.Sprintf("a crash of Postgres would empty %s, which is unlogged: ALTER TABLE it SET LOGGED", table))
 	}
-	out = append(append(out, s.streamerTroubles()...), s.logTroubles()...)
+	out = slices.Concat(out, s.streamerTroubles(), s.hiddenTroubles(), s.logTroubles())
 	most := map[int]int64{} // by partition, the lag of who is furthest behind
 	for _, c := range s.Consumers {
 		for _, p := range c.Behind {
