@@ -100,7 +100,7 @@ func TestAuditThatCannotLook(t *testing.T) {
 // however many they are.
 func TestAuditOfALargeArchive(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(3, 1)
 	w.FillArchive(10_000)
 	w.Exec(`INSERT INTO amounts (amount) VALUES (30000)`)
