@@ -158,7 +158,7 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 	}
 	bounded, cancel = context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	after, err := c.end(bounded, conn, session)
+	after, err := c.end(bounded, conn, tx, session)
 	if err != nil {
 		postgres.Rollback(tx)
 		conn.Release()
@@ -197,25 +197,20 @@ func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, last 
 
 // end commits, and returns the session's settings as they are then, which it asks for
 // where they may have changed, and else from time to time.
-func (c *partitionConsumer) end(ctx context.Context, conn *pgxpool.Conn, session *session) (after []string, err error) {
-	var batch pgx.Batch
-	batch.Queue(`COMMIT`)
-	looks := c.sets || time.Since(session.looked) > settingsPause
-	if looks {
+func (c *partitionConsumer) end(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx, session *session) (after []string, err error) {
+	if c.sets || time.Since(session.looked) > settingsPause {
+		var batch pgx.Batch
+		batch.Queue(`commit`)
 		batch.Queue(sqlSettings)
-	}
-	results := conn.SendBatch(ctx, &batch)
-	_, err = results.Exec()
-	switch {
-	case err != nil:
-	case !looks:
-		after = session.settings
-	case results.QueryRow().Scan(&after) != nil: // which changes nothing any more
-		after = nil
-	default:
+		results := conn.SendBatch(ctx, &batch)
+		if _, err = results.Exec(); err == nil && results.QueryRow().Scan(&after) != nil {
+			after = nil // it is committed all the same
+		}
+		_ = results.Close()
 		session.looked = time.Now()
+	} else {
+		after, err = session.settings, tx.Commit(ctx)
 	}
-	_ = results.Close()
 	if err == nil {
 		return after, nil
 	}
