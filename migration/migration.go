@@ -14,9 +14,11 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // In is the schema that the log's tables are in; "" is [unilog.DefaultSchema]. Its
@@ -83,6 +85,23 @@ func (in In) Check(ctx context.Context, pool *pgxpool.Pool, sets ...Set) error {
 	}
 	_, err = in.incomplete(ctx, pool, sets, false)
 	return err
+}
+
+// Index: those of the catalogs.
+const sqlSchemas = `
+SELECT n.nspname FROM pg_namespace AS n
+WHERE EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = n.oid AND c.relname = 'migrations' AND c.relkind = 'r')
+    AND EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = n.oid AND c.relname IN ('staged_records', 'checkpoints') AND c.relkind = 'r')
+ORDER BY n.nspname`
+
+// Schemas returns those of a database that have tables of unilog.
+func Schemas(ctx context.Context, db postgres.Querier) ([]unilog.Schema, error) {
+	rows, _ := db.Query(ctx, sqlSchemas, pgx.QueryExecModeExec)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[unilog.Schema])
+	if err != nil {
+		return nil, fmt.Errorf("look for the tables of unilog in all schemas: %w", err)
+	}
+	return all, nil
 }
 
 // SQL returns what [Up] would do to a database that has none of the sets, as one

@@ -102,7 +102,7 @@ func (in In) step(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, a
 		}
 		_, err = tx.Exec(ctx, unilog.Schema(in).SQL(next.sql()))
 		if postgres.SQLState(err) == duplicateTable {
-			err = fmt.Errorf("its tables are there, and the table %s does not know of it: if they are of this version, run %s: %w",
+			err = fmt.Errorf("its tables are there, and the table %s does not know of it: if they are of this version, run %s; if they are another log's, set another search_path: %w",
 				unilog.Schema(in).SQL("unilog.migrations"), unilog.Schema(in).SQL(next.ledger()), err)
 		}
 		if postgres.SQLState(err) == lockNotAvailable {

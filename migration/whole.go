@@ -24,12 +24,15 @@ type IncompleteError struct {
 	// Emptied says that nothing is left of the log, so that [Mend] begins a new one.
 	Emptied bool
 
-	ofLog bool // something is missing that a new log would have
+	ofLog     bool // something is missing that a new log would have
+	elsewhere bool // all of it is in another schema
 }
 
 func (e *IncompleteError) Error() string {
 	missing := strings.Join(e.Missing, ", ")
 	switch {
+	case e.elsewhere:
+		return missing + ": set search_path for the role, or in DATABASE_URL, to what it was when they were made"
 	case e.Emptied:
 		return missing + ": the log's tables were emptied: keep whatever did it away from them; " +
 			"then migrate, which begins a new log, and delete the stream, or give the new log another name"
@@ -152,6 +155,12 @@ WHERE NOT CASE n.kind
 END
 ORDER BY n.i`
 
+	// Index: pg_class_relname_nsp_index.
+	sqlElsewhere = `
+SELECT coalesce(string_agg(n.nspname, ', ' ORDER BY n.nspname), '')
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relname = $1 AND c.relkind IN ('r', 'p')`
+
 	// Who only writes may see that there are rows, and not all that is in them.
 	sqlMaySeeRows = `
 SELECT has_column_privilege('unilog.log', 'low_water', 'SELECT') AND has_column_privilege('unilog.partitions', 'partition', 'SELECT'),
@@ -181,9 +190,19 @@ func (in In) incomplete(ctx context.Context, db querier, sets []Set, alsoSoft bo
 	if !alsoSoft {
 		missing = slices.DeleteFunc(missing, func(n need) bool { return n.soft })
 	}
-	e := &IncompleteError{Mends: len(missing) > 0}
+	e := &IncompleteError{Mends: len(missing) > 0, elsewhere: len(missing) > 0}
 	for _, n := range missing {
-		e.Missing = append(e.Missing, unilog.Schema(in).SQL(n.String()))
+		what, elsewhere := unilog.Schema(in).SQL(n.String()), ""
+		if n.kind == "table" && !strings.Contains(n.name, ".") {
+			if err := db.QueryRow(ctx, sqlElsewhere, pgx.QueryExecModeExec, n.name).Scan(&elsewhere); err != nil {
+				return nil, fmt.Errorf("look for the table %s: %w", n.name, err)
+			}
+		}
+		if elsewhere != "" {
+			what += " in the search_path, and is in " + elsewhere
+		}
+		e.elsewhere = e.elsewhere && elsewhere != ""
+		e.Missing = append(e.Missing, what)
 		e.Mends = e.Mends && n.mend() != ""
 		e.ofLog = e.ofLog || n.ofLog
 	}

@@ -108,7 +108,7 @@ func TestLedgerThatWasEmptied(t *testing.T) {
 		t.Fatal("it was migrated again")
 	}
 	_, after, _ := strings.Cut(err.Error(), "if they are of this version, run ")
-	insert, _, _ := strings.Cut(after, ": ERROR")
+	insert, _, _ := strings.Cut(after, "; if")
 	exec(t, pool, insert)
 	migrate(t, pool, Log)
 }

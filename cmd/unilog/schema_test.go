@@ -14,7 +14,7 @@ func TestTwoSchemas(t *testing.T) {
 	t.Parallel()
 	pool, first := database(t)
 	second := append(first[:2:2], "STREAM_NAME="+testenv.StreamName(t), "UNILOG_SCHEMA=order")
-	fails(t, second, []string{"status"}, 1, `the tables are not there (unilog_log, in schema order): run`)
+	fails(t, second, []string{"status"}, 1, `the tables are not there (unilog_log, in schema order), but in unilog: run`)
 	says(t, second, []string{"migrate", "--partitions=2"}, "up to date", "the log has 2 partitions now")
 	start(t, first, "streamer")("leading")
 	start(t, second, "streamer")("leading")

@@ -22,8 +22,9 @@ const closeTimeout = time.Second
 
 // DatabaseFlags are for commands that ask Postgres.
 type DatabaseFlags struct {
-	DatabaseURL string        `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres, such as postgres://user:password@host:5432/database; for TLS with sslmode=verify-full and sslrootcert, sslcert, sslkey."`
-	Schema      unilog.Schema `env:"UNILOG_SCHEMA" default:"unilog" placeholder:"NAME" help:"The schema of Postgres that the log's tables are in: ${default}, if not set. Each log in a database has one of its own."`
+	DatabaseURL string `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres, such as postgres://user:password@host:5432/database; for TLS with sslmode=verify-full and sslrootcert, sslcert, sslkey."`
+	// Schema is empty unless somebody has asked for one.
+	Schema unilog.Schema `env:"UNILOG_SCHEMA" placeholder:"NAME" help:"The schema of Postgres that the log's tables are in: unilog, if not set. Each log in a database has one of its own."`
 }
 
 // Open connects to the database, which must answer, whatever its tables are. Close
@@ -107,7 +108,8 @@ func (f *DatabaseFlags) connect(ctx context.Context, p *Program, needs side) (*p
 	case errors.As(err, &outdated) && outdated.Has == 0 && p.hasOtherSide(bounded, pool, f.in(), outdated.Set):
 		err = fmt.Errorf("schema %s of this database has one side of the tables alone (not %s): set DATABASE_URL to the database of the other, or run `%s migrate` to have both in this one", f.Schema.Name(), outdated.Set, p.Name)
 	case errors.As(err, &outdated) && outdated.Has == 0:
-		err = fmt.Errorf("the tables are not there (%s, in schema %s): run `%s migrate` on this database, or check DATABASE_URL and --schema", outdated.Set, f.Schema.Name(), p.Name)
+		err = fmt.Errorf("the tables are not there (%s, in schema %s)%s: run `%s migrate` on this database, or check DATABASE_URL and --schema",
+			outdated.Set, f.Schema.Name(), f.butIn(bounded, pool), p.Name)
 	case errors.As(err, &outdated) && outdated.Has < outdated.Want:
 		err = fmt.Errorf("%w, by `%s migrate`", err, p.Name)
 	}
@@ -116,6 +118,30 @@ func (f *DatabaseFlags) connect(ctx context.Context, p *Program, needs side) (*p
 		return nil, err
 	}
 	return pool, nil
+}
+
+// others are the schemas that other logs of the database are in, and there says whether
+// this one's has tables.
+func (f *DatabaseFlags) others(ctx context.Context, pool *pgxpool.Pool) (others string, there bool, err error) {
+	all, err := migration.Schemas(ctx, pool)
+	var names []string
+	for _, s := range all {
+		if s.Name() == f.Schema.Name() {
+			there = true
+		} else {
+			names = append(names, s.Name())
+		}
+	}
+	return strings.Join(names, ", "), there, err
+}
+
+// butIn says which other schemas have tables, for who found none.
+func (f *DatabaseFlags) butIn(ctx context.Context, pool *pgxpool.Pool) string {
+	others, _, err := f.others(ctx, pool)
+	if err != nil || others == "" {
+		return ""
+	}
+	return ", but in " + others
 }
 
 // in is where the tables are.

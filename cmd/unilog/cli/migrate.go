@@ -139,6 +139,9 @@ func (f *DatabaseFlags) up(ctx context.Context, p *Program, timeout time.Duratio
 	defer ClosePool(pool)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if err := f.refuseSecond(ctx, pool); err != nil {
+		return nil, Unanswered(err, MoreTime)
+	}
 	err = f.in().Up(ctx, pool, p.tables(of)...)
 	var incomplete *migration.IncompleteError
 	if mends && (err == nil || errors.As(err, &incomplete)) {
@@ -173,6 +176,17 @@ func (c *Migrate) makeRoles(ctx context.Context, log *slog.Logger, p *Program, r
 			"role", role, "change", "GRANT pg_read_all_stats TO "+role)
 	}
 	return Unanswered(confirmed(ctx, pool, nil), MoreTime)
+}
+
+// refuseSecond refuses to make a log beside another one in the database, unless its schema
+// was asked for.
+func (f *DatabaseFlags) refuseSecond(ctx context.Context, pool *pgxpool.Pool) error {
+	others, there, err := f.others(ctx, pool)
+	if err != nil || there || others == "" || f.Schema != "" {
+		return err
+	}
+	return fmt.Errorf("the database has its tables in the schema %s, and none in %s: name it by --schema (UNILOG_SCHEMA), or add --schema=%s to make one more log",
+		others, f.Schema.Name(), f.Schema.Name())
 }
 
 // Repartition gives the log so many partitions, unless that is 0, and says what it

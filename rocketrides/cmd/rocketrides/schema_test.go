@@ -39,5 +39,29 @@ func TestAnotherSchema(t *testing.T) {
 	does("is discarded", "deadletters", "discard", "c", "2")
 	consumer.stop()
 	does("c is forgotten: its total", "consumers", "forget", "c")
-	execute(t, env[:3], "status").fails(t, 1, "in schema unilog")
+	execute(t, env[:3], "status").fails(t, 1, "in schema unilog), but in trips: ")
+	execute(t, env[:3], "migrate").fails(t, 1, "the database has its tables in the schema trips, and none in unilog: name it by --schema")
+}
+
+// Another search_path than when the tables were made makes no second ones, and is named.
+func TestAnotherSearchPath(t *testing.T) {
+	t.Parallel()
+	pool, _ := database(t)
+	exec1(t, pool, `CREATE SCHEMA elsewhere`)
+	url := pool.Config().ConnString()
+	separator := "?"
+	if strings.Contains(url, "?") {
+		separator = "&"
+	}
+	for _, command := range []string{"migrate", "api"} {
+		here(t.Context(), t, command, "--database-url="+url+separator+"search_path=elsewhere").
+			fails(t, 1, "the table rides is missing in the search_path, and is in public, ")
+	}
+	var there bool
+	if err := pool.QueryRow(t.Context(), `SELECT to_regclass('elsewhere.rides') IS NOT NULL`).Scan(&there); err != nil || there {
+		t.Errorf("a second table: %v, %v", there, err)
+	}
+	if r := here(t.Context(), t, "migrate", "--database-url="+url, "--schema=unilog"); r.code != 0 {
+		t.Errorf("migrate: %+v", r)
+	}
 }

@@ -22,7 +22,7 @@ const simulatedFailures = 0.1
 // upCmd runs the whole system.
 type upCmd struct {
 	DatabaseURL string        `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"Postgres to use; without it, a private one is started."`
-	Schema      unilog.Schema `env:"UNILOG_SCHEMA" default:"unilog" placeholder:"NAME" help:"The schema of Postgres that the log's tables are in."`
+	Schema      unilog.Schema `env:"UNILOG_SCHEMA" placeholder:"NAME" help:"The schema of Postgres that the log's tables are in: unilog, if not set."`
 	RedisURL    string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis to use; without it, a private one is started."`
 	LogURL      string        `name:"log-url" env:"LOG_URL" placeholder:"URL" help:"Where the log is, if not in Redis: kafka://host:9092/topic, redis+cluster://, redis+sentinel://, or postgres: for the database itself. No Redis is started then."`
 	StreamName  string        `name:"stream-name" env:"STREAM_NAME" default:"rocket-rides-log" help:"The Redis stream that is the log."`
