@@ -65,7 +65,7 @@ func TestCheckpointsAreGuarded(t *testing.T) {
 // there is nothing to deliver.
 func TestIdleDelivererSeesThatItCannotSave(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Publish(1)
 	db, err := pgxpool.NewWithConfig(w.Ctx, w.DB.Config())
 	w.Must(err)

@@ -23,7 +23,7 @@ import (
 // one waits, and nobody steps down.
 func TestFewConnections(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(8, 1)
 	limited := limitedRole(w)
 	limited(3)
