@@ -20,6 +20,8 @@ type AdminFlags struct {
 	AdminListen string `env:"ADMIN_LISTEN" placeholder:"HOST:PORT" help:"Answer GET /healthz, /readyz, /metrics and /debug/pprof/ there, such as 127.0.0.1:9090; not at all if not set. For operators alone."`
 }
 
+func (*AdminFlags) runsUntilTold() bool { return true }
+
 // haltedPause is the time between the attempts of a process that has halted.
 const haltedPause = 10 * time.Second
 

@@ -50,6 +50,8 @@ func (c *Dashboard) Run(ctx context.Context, log *slog.Logger, p *Program) error
 	return dashboard.New(cfg).Run(ctx)
 }
 
+func (*Dashboard) runsUntilTold() bool { return true }
+
 // dashboard is what a page or a terminal shows of this program.
 func (p *Program) dashboard(db *pgxpool.Pool, schema unilog.Schema, log switchlog.Engine) dashboard.Config {
 	return dashboard.Config{DB: db, Schema: schema, Log: log, Engine: engineName(log), Audit: p.Audit, Words: p.Words, Program: p.Name}

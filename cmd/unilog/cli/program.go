@@ -112,7 +112,26 @@ func (p *Program) run(ctx context.Context, grammar Grammar, args []string) int {
 	}
 	slog.SetDefault(log)
 	p.Bind(ctx, command, log, grammar)
-	return p.fail(command.Run())
+	return p.fail(told(ctx, command, command.Run()))
+}
+
+// untilTold is a command that runs until it is told to end, and then has done what it
+// was to do, however far it had come.
+type untilTold interface{ runsUntilTold() bool }
+
+// told returns what is wrong with a command that has ended, which may have been told to.
+func told(ctx context.Context, command *kong.Context, err error) error {
+	if ctx.Err() == nil || !errors.Is(err, context.Canceled) {
+		return err
+	}
+	if c, ok := command.Selected().Target.Addr().Interface().(untilTold); ok && c.runsUntilTold() {
+		return nil
+	}
+	interrupted := errors.New("interrupted before it was done: run it again")
+	if exit := new(ExitError); errors.As(err, &exit) {
+		return &ExitError{exit.Code, interrupted}
+	}
+	return interrupted
 }
 
 // Bind gives a command what the Run methods of this package take.

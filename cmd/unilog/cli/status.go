@@ -59,6 +59,8 @@ func (c *Status) Run(ctx context.Context, p *Program) error {
 	}
 }
 
+func (c *Status) runsUntilTold() bool { return c.Watch }
+
 // drawn says whether it is shown live on a terminal.
 func (c *Status) drawn() bool { return c.Watch && !c.JSON && isScreen(os.Stdout) }
 
