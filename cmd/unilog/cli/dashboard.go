@@ -34,12 +34,21 @@ func (Dashboard) Help() string {
 
 // Run serves until ctx ends.
 func (c *Dashboard) Run(ctx context.Context, log *slog.Logger, p *Program) error {
-	db, err := c.connect(ctx, p, writers)
+	var waits AdminFlags // it tells nobody of its health
+	var db *pgxpool.Pool
+	err := waits.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		db, err = c.connect(ctx, p, writers)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	defer ClosePool(db)
-	stream, err := c.LogFlags.Open(ctx, p, db, c.Schema)
+	var stream switchlog.Engine
+	err = waits.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		stream, err = c.LogFlags.Open(ctx, p, db, c.Schema)
+		return err
+	})
 	if err != nil {
 		return err
 	}

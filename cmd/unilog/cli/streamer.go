@@ -7,10 +7,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/metrics"
 	"github.com/rocketrides/unilog/streamer"
+	"github.com/rocketrides/unilog/switchlog"
 	"github.com/rocketrides/unilog/tracing"
 )
 
@@ -62,12 +65,20 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 		return err
 	}
 	defer flush()
-	db, err := c.DatabaseFlags.connect(ctx, p, writers)
+	var db *pgxpool.Pool
+	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		db, err = c.DatabaseFlags.connect(ctx, p, writers)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	defer ClosePool(db)
-	stream, err := c.LogFlags.Open(ctx, p, db, c.Schema)
+	var stream switchlog.Engine
+	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		stream, err = c.LogFlags.Open(ctx, p, db, c.Schema)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,11 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) erro
 		return err
 	}
 	defer flush()
-	pool, err := c.Connect(ctx, p)
+	var pool *pgxpool.Pool
+	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		pool, err = c.Connect(ctx, p)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/metrics"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
+	"github.com/rocketrides/unilog/switchlog"
 	"github.com/rocketrides/unilog/tracing"
 )
 
@@ -48,12 +49,20 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 		return err
 	}
 	defer flush()
-	db, err := c.DatabaseFlags.Connect(ctx, p)
+	var db *pgxpool.Pool
+	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		db, err = c.DatabaseFlags.Connect(ctx, p)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	defer cli.ClosePool(db)
-	stream, err := c.LogFlags.Open(ctx, p, db, c.Schema)
+	var stream switchlog.Engine
+	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		stream, err = c.LogFlags.Open(ctx, p, db, c.Schema)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,5 +43,82 @@ func TestToldToEndAtTheStart(t *testing.T) {
 	}
 	if said := process.rest(); said != "rocketrides: interrupted before it was done: run it again\n" {
 		t.Errorf("verify said %s", said)
+	}
+}
+
+// later is the URL of a server that comes up when up is called.
+func later(t *testing.T, server string) (address string, up func()) {
+	t.Helper()
+	port := freePort(t)
+	_, through := hole(t, server)
+	u, err := url.Parse(through)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := u.Host
+	u.Host = fmt.Sprintf("127.0.0.1:%d", port)
+	return u.String(), func() {
+		ln, err := net.Listen("tcp", u.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ln.Close() })
+		go func() {
+			for {
+				from, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				to, err := net.Dial("tcp", there)
+				if err != nil {
+					_ = from.Close()
+					return
+				}
+				go func() { _, _ = io.Copy(to, from); _ = to.Close() }()
+				go func() { _, _ = io.Copy(from, to); _ = from.Close() }()
+			}
+		}()
+	}
+}
+
+// A process waits for servers that come up after it, and says so: it is alive and not
+// ready.
+func TestServersThatComeUpLater(t *testing.T) {
+	t.Parallel()
+	pool, _ := database(t)
+	for command, says := range map[string]string{"api --port=0": "api listens", "streamer": "leading", "consumer c": "admin listens", "dashboard": "dashboard listens"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			postgres, postgresUp := later(t, pool.Config().ConnString())
+			redis, redisUp := later(t, testenv.SharedRedis(t))
+			admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+			env := []string{"DATABASE_URL=" + postgres, "REDIS_URL=" + redis, "STREAM_NAME=" + testenv.StreamName(t)}
+			if command != "dashboard" {
+				env = append(env, "ADMIN_LISTEN="+admin)
+			}
+			p := start(t, env, strings.Fields(command)...)
+			const waits = "waiting for a server that is not up yet"
+			p.says(waits, "Postgres")
+			if command != "dashboard" {
+				p.says("admin listens")
+				for path, code := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusServiceUnavailable} {
+					r, err := http.Get("http://" + admin + path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_ = r.Body.Close()
+					if r.StatusCode != code {
+						t.Errorf("%s answers %s", path, r.Status)
+					}
+				}
+			}
+			postgresUp()
+			if command != "api --port=0" { // which needs no Redis
+				p.says(waits, "Redis")
+			}
+			redisUp()
+			p.says(says)
+			p.stop()
+		})
 	}
 }

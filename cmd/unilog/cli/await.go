@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rocketrides/unilog/internal/httpserver"
+	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
+)
+
+// awaitMost bounds the pause between two attempts to reach a server that is not up yet.
+const awaitMost = 5 * time.Second
+
+// AwaitServer opens what a process needs of a server, again and again as long as the server
+// is not up yet, until ctx ends. It says what it waits for, less and less often; meanwhile
+// the process is alive and not ready. Any other error it returns at once.
+func (f *AdminFlags) AwaitServer(ctx context.Context, log *slog.Logger, open func(ctx context.Context) error) error {
+	err := open(ctx)
+	if err == nil || !isNotUp(err) {
+		return err
+	}
+	var reason atomic.Value // an error
+	reason.Store(waiting{err})
+	stop, listenErr := f.serveUnready(ctx, log, func(context.Context) error { return reason.Load().(error) })
+	if listenErr != nil {
+		return listenErr
+	}
+	defer stop()
+	retry := loop.Backoff{First: 100 * time.Millisecond, Most: awaitMost}
+	began, said := time.Now(), time.Duration(-1)
+	for isNotUp(err) {
+		reason.Store(waiting{err})
+		if waits := time.Since(began); waits > 2*said {
+			log.Warn("waiting for a server that is not up yet", "err", err)
+			said = max(waits, time.Second)
+		}
+		retry.Wait(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		err = open(ctx)
+	}
+	return err
+}
+
+// waiting is why a process is not ready.
+type waiting struct{ err error }
+
+func (w waiting) Error() string { return "waiting for a server that is not up yet: " + oneLine(w.err) }
+
+// serveUnready tells of a process that waits, if it is to tell of its health.
+func (f *AdminFlags) serveUnready(ctx context.Context, log *slog.Logger, ready func(context.Context) error) (stop func(), err error) {
+	if f.AdminListen == "" {
+		return func() {}, nil
+	}
+	health := &httpserver.Health{Addr: f.AdminListen, Ready: ready, Metrics: prometheus.NewRegistry(), Log: log}
+	ln, err := health.Listen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := health.Serve(ctx, ln); err != nil {
+			log.Warn("cannot tell of the process's health", "err", err)
+		}
+	}()
+	return func() { cancel(); <-ended }, nil
+}
+
+// isNotUp says whether nobody listens where a server is to be, or the server starts.
+func isNotUp(err error) bool {
+	var name *net.DNSError
+	var dial *net.OpError
+	if errors.As(err, &name) || errors.As(err, &dial) && dial.Op == "dial" && (errors.Is(dial, syscall.ECONNREFUSED) || errors.Is(dial, syscall.ENOENT)) {
+		return true
+	}
+	const startingUp = "57P03"
+	return postgres.SQLState(err) == startingUp || redisLoads(err)
+}
+
+// redisLoads says whether a Redis reads its data. The prefix is the kind of its errors.
+func redisLoads(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if strings.HasPrefix(err.Error(), "LOADING ") {
+			return true
+		}
+	}
+	return false
+}
