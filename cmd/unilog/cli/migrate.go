@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"regexp"
 	"time"
 
@@ -78,11 +79,11 @@ func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side
 		if err != nil {
 			return err
 		}
-		fmt.Print(text)
 		if c.Roles {
-			fmt.Print("\n", roles)
+			text += "\n" + roles
 		}
-		return nil
+		_, err = os.Stdout.WriteString(text)
+		return err
 	}
 	if err := c.checkEncoding(ctx, p); err != nil {
 		return err
