@@ -171,15 +171,14 @@ func TestStrayIDThatWakesTheStreamer(t *testing.T) {
 	w.Commit("1", "1", "1")
 	asleep(w) // and never looks by the clock
 	id := 0
-	w.Await("a record to be published", func() string {
-		id-- // the last look may have been a moment ago
-		insertStray(w, id)
-		if world.Query[int](w, `SELECT count(*) FROM unilog.records`) > 3 {
+	w.Await("all to be numbered", func() string {
+		if id < 0 && world.Query[bool](w, `SELECT NOT EXISTS (SELECT FROM unilog.staged_records)`) {
 			return ""
 		}
-		return "nothing is found"
+		id-- // the last look may have been a moment ago: wake it again
+		insertStray(w, id)
+		return fmt.Sprintf("of %d records some are staged", -id)
 	})
-	w.AwaitTrue("all to be numbered", `SELECT NOT EXISTS (SELECT FROM unilog.staged_records)`)
 	w.WantCount("records", world.Query[int](w, `SELECT count(*) FROM unilog.records`), 3-id)
 }
 

@@ -44,9 +44,9 @@ var silences = []struct {
 	says    string
 	code    int
 }{
-	{"status", "staged_records", tooLong + "read the status", 1},
+	{"status", "FROM unilog.staged_records", tooLong + "read the status", 1},
 	{"status --watch --json", "pg_stat_activity", tooLong + "read the status", 1},
-	{"consumers list", "dead_letters", tooLong + "read the status", 1},
+	{"consumers list", "FROM unilog.dead_letters", tooLong + "read the status", 1},
 	{"consumers forget c", "FOR UPDATE", tooLong + "forget consumer c", 1},
 	{"deadletters list", "FROM unilog.dead_letters", tooLong + "read dead_letters", 1},
 	{"deadletters retry c 1", "FOR UPDATE", tooLong + "offset 1: retry", 1},
