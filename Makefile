@@ -12,7 +12,7 @@ TESTFLAGS ?= -shuffle=on -timeout 30m
 # time. The race detector, which needs cgo, is for where our concurrency is: what only
 # the tests of the others need takes longest to compile, and would be compiled twice.
 # Without what a debugger needs, linking takes half as long.
-GOTEST := go test -ldflags=-w -parallel 8 $(TESTFLAGS)
+GOTEST := go test -ldflags=-w -parallel 16 $(TESTFLAGS)
 GOTEST_RACE := CGO_ENABLED=1 $(GOTEST) -race
 NO_RACE := /cmd/unilog$$|/rocketrides/cmd/rocketrides$$|/openapitest$$|/internal/version$$|/internal/stress$$
 # What needs a browser, Kafka or several Redis servers runs apart. A test of those has

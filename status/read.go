@@ -17,17 +17,18 @@ import (
 )
 
 const (
-	// Index: none; sessions, and the tables that there are.
+	// Index: none; the tables that there are.
 	sqlServer = `
-SELECT ` + postgres.SQLReadOnly + `, w.commits, w.seconds, ARRAY(
+SELECT ` + postgres.SQLReadOnly + `, ARRAY(
     SELECT oid::regclass::text FROM pg_class
     WHERE relpersistence = 'u' AND relkind = 'r'
         AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'unilog.staged_records'::regclass)
-    ORDER BY oid)
-FROM (
-    SELECT count(*) AS commits, coalesce(max(extract(epoch FROM clock_timestamp() - query_start)), 0)::float8 AS seconds
-    FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'
-) AS w`
+    ORDER BY oid)`
+
+	// Index: none; sessions.
+	sqlUnconfirmed = `
+SELECT count(*), coalesce(max(extract(epoch FROM clock_timestamp() - query_start)), 0)::float8
+FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'`
 
 	// Index: staged_records_pkey for the oldest one; they are counted by reading
 	// them all.
@@ -163,8 +164,13 @@ func (s *Status) read(ctx context.Context, tx source) error {
 	if err := s.readHidden(ctx, tx); err != nil {
 		return err
 	}
-	if err := tx.QueryRow(ctx, sqlServer).Scan(&s.ReadOnly, &s.Unconfirmed, &s.UnconfirmedFor, &s.Unlogged); err != nil {
+	if err := tx.QueryRow(ctx, sqlServer).Scan(&s.ReadOnly, &s.Unlogged); err != nil {
 		return err
+	}
+	if s.seesSessions {
+		if err := tx.QueryRow(ctx, sqlUnconfirmed).Scan(&s.Unconfirmed, &s.UnconfirmedFor); err != nil {
+			return err
+		}
 	}
 	if err := tx.QueryRow(ctx, sqlStagedStatus).Scan(&s.Staged, &s.Passed, &s.StagedFor); err != nil {
 		return err

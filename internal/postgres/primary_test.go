@@ -52,7 +52,7 @@ func TestKeepToPrimary(t *testing.T) {
 	const setDefault = `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = %L', current_database(), '`
 	must(exec(writable, setDefault+`on'); END $$`))
 	db.Reset()
-	first = session() // one can still look at it
+	session() // one can still look at it
 	err = postgres.Reconnect(db, exec(db, `DROP TABLE written`))
 	if !errors.Is(err, postgres.ErrNotPrimary) || !postgres.IsTransient(err) {
 		t.Errorf("a write ends with %v", err)
