@@ -82,10 +82,10 @@ func TestRowsThatCannotBeSeen(t *testing.T) {
 	bound := w.Bound()
 	for table, names := range map[string]string{
 		"staged_records": "streamer, status, audit",
-		"log":            "streamer, consumer, Postgres alone, status",
-		"partitions":     "streamer, consumer, Postgres alone, status, audit",
-		"batches":        "streamer, Postgres alone, status, audit",
-		"places":         "switchlog, status",
+		"log":            "streamer, consumer, Postgres alone, status, migrations",
+		"partitions":     "streamer, consumer, Postgres alone, status, audit, migrations",
+		"batches":        "streamer, Postgres alone, status, audit, migrations",
+		"places":         "switchlog, status, migrations",
 		"checkpoints":    "consumer, deliverer, status, audit, forget",
 		"members":        "status, forget",
 		"leases":         "status, forget",

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // IncompleteError says what is missing of a database's tables although their versions
@@ -248,6 +249,10 @@ func (in In) missingRows(ctx context.Context, db querier) (missing []string, emp
 	var some, all, archived bool
 	var logs, partitions, places, active, last, behind int
 	if row(sqlMaySeeRows, &some, &all); err != nil || !some {
+		return nil, false, err
+	}
+	// What is hidden from the user is not missing.
+	if err := postgres.CheckVisible(ctx, db, unilog.Schema(in).Name(), "log", "partitions", "places", "batches"); err != nil {
 		return nil, false, err
 	}
 	row(sqlRows, &logs, &partitions)
