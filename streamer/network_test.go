@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,46 +30,52 @@ func TestFaultAtEveryMessage(t *testing.T) {
 	t.Parallel()
 	for _, who := range []string{"streamer", "consumer"} {
 		for _, server := range []string{"Postgres", "Redis"} {
-			for _, what := range []string{"cut", "hole"} {
-				for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
-					t.Run(strings.Join([]string{who, server, what, d.String()}, " "), func(t *testing.T) {
-						t.Parallel()
-						n := world.SetupNetwork(t)
-						p := n.Proxy(server)
-						begin := map[string]func(*world.Network) (world.Once, func()){"streamer": beginStreaming, "consumer": beginConsuming}[who]
-						met := 0
-						for ; ; met++ {
-							n.Commit("1", "1")
-							f, end := begin(n)
-							var sprung, hole <-chan struct{}
-							if what == "cut" {
-								sprung = p.CutAt(d, proxy.Nth(met+1))
-							} else {
-								hole = p.BlackholeAt(d, proxy.Nth(met+1), d)
-								sprung = hole
-							}
-							n.InsistThrough(hole, f, func() { world.Heal(p) })
-							// By these themselves: others would make up for what they skip.
-							if who == "streamer" {
-								n.WantCount("stream entries", len(n.Offsets()), 2*(met+1))
-							} else {
-								n.WantTotal("sum", fmt.Sprint(2*(met+1)))
-							}
-							end()
-							world.Heal(p)
-							if !world.Happened(sprung) {
-								break
-							}
-						}
-						if met < 3 {
-							t.Errorf("only %d faults were met", met)
-						}
-						n.Check(2 * (met + 1))
-					})
+			for _, d := range []proxy.Direction{proxy.ToServer, proxy.ToClient} {
+				name := strings.Join([]string{who, server, d.String()}, " ")
+				t.Run(name+" cut", func(t *testing.T) { t.Parallel(); faultAtEach(t, who, server, "cut", d, 1, 1) })
+				// Each hole takes its second: four go side by side.
+				for first := 1; first <= 4; first++ {
+					t.Run(name+" hole from "+strconv.Itoa(first), func(t *testing.T) { t.Parallel(); faultAtEach(t, who, server, "hole", d, first, 4) })
 				}
 			}
 		}
 	}
+}
+
+// faultAtEach meets a fault at the first message, and at each that comes so many later.
+func faultAtEach(t *testing.T, who, server, what string, d proxy.Direction, first, step int) {
+	t.Helper()
+	n := world.SetupNetwork(t)
+	p := n.Proxy(server)
+	begin := map[string]func(*world.Network) (world.Once, func()){"streamer": beginStreaming, "consumer": beginConsuming}[who]
+	met := 0
+	for ; ; met++ {
+		n.Commit("1", "1")
+		f, end := begin(n)
+		var sprung, hole <-chan struct{}
+		if at := proxy.Nth(first + met*step); what == "cut" {
+			sprung = p.CutAt(d, at)
+		} else {
+			hole = p.BlackholeAt(d, at, d)
+			sprung = hole
+		}
+		n.InsistThrough(hole, f, func() { world.Heal(p) })
+		// By these themselves: others would make up for what they skip.
+		if who == "streamer" {
+			n.WantCount("stream entries", len(n.Offsets()), 2*(met+1))
+		} else {
+			n.WantTotal("sum", fmt.Sprint(2*(met+1)))
+		}
+		end()
+		world.Heal(p)
+		if !world.Happened(sprung) {
+			break
+		}
+	}
+	if met*step+first < 4 {
+		t.Errorf("only %d faults were met", met)
+	}
+	n.Check(2 * (met + 1))
 }
 
 // The answer is lost, and what it answers is done: which nobody knows.

@@ -198,10 +198,10 @@ func TestLeaderInABlackHoleIsReplaced(t *testing.T) {
 func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 	t.Parallel()
 	met := 0
-	for wave := 8; met == wave-8; wave += 8 {
+	for wave := 16; met == wave-16; wave += 16 {
 		var silent atomic.Int64
 		t.Run("up to "+strconv.Itoa(wave), func(t *testing.T) {
-			for message := wave - 7; message <= wave; message++ {
+			for message := wave - 15; message <= wave; message++ {
 				t.Run(strconv.Itoa(message), func(t *testing.T) {
 					t.Parallel()
 					n := world.SetupNetwork(t)
