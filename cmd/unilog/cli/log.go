@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -88,7 +89,9 @@ func ServerOf(log switchlog.Engine) doctor.Log {
 
 // engineName is what people call what holds a log now.
 func engineName(log switchlog.Engine) string {
-	switch held(log).(type) {
+	switch log := held(log).(type) {
+	case *lateLog:
+		return log.flags.engineName()
 	case *redislog.Log:
 		return "Redis"
 	case *kafkalog.Log:
@@ -97,6 +100,17 @@ func engineName(log switchlog.Engine) string {
 		return "The log in Postgres"
 	}
 	return "The log"
+}
+
+// engineName is what it is at the URL, whether or not that answers.
+func (f *LogFlags) engineName() string {
+	switch scheme, _, _ := strings.Cut(cmp.Or(f.LogURL, f.RedisURL), ":"); scheme {
+	case "kafka":
+		return "Kafka"
+	case "postgres", "postgresql":
+		return "The log in Postgres"
+	}
+	return "Redis"
 }
 
 // held is the log where it is now.

@@ -76,7 +76,7 @@ func rideEndToEnd(t *testing.T, env []string) {
 		t.Errorf("status: %+v", r)
 	}
 	r := here(t.Context(), t, append([]string{"doctor"}, flagsOf(env)...)...)
-	r.fails(t, 1, "2 of 18 findings are unsafe") // the shared server syncs nothing
+	r.fails(t, 1, "2 of 25 findings are unsafe") // the shared server syncs nothing
 	run("reconcile", "bücher")
 }
 
