@@ -60,6 +60,7 @@ type numberer struct {
 	wakes   bool // writers wake it
 	asleep  bool // it has the lock that makes them do so
 	idle    bool // there was nothing at the last look
+	large   bool // the last step was a large one
 	movedAt time.Time
 	woken   bool // by a writer, since the last step
 
@@ -142,6 +143,9 @@ func (n *numberer) run(ctx, work context.Context) error {
 	idle := loop.Backoff{First: idleFirst, Most: idleMost}
 	for ctx.Err() == nil {
 		n.ring.wait(ctx)
+		if !n.large {
+			n.ring.settle(ctx, settlePause)
+		}
 		moved, err := n.step(work, true)
 		if err != nil {
 			return err
@@ -214,7 +218,7 @@ func (n *numberer) stepOnce(ctx context.Context, sleeps bool) (moved int, err er
 	if n.woken && moved == 0 {
 		n.low.suspect, n.upkeptAt = true, time.Time{}
 	}
-	n.woken = false
+	n.woken, n.large = false, moved >= n.limit/2
 	if moved > 0 {
 		n.movedAt = time.Now()
 	}

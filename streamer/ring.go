@@ -14,6 +14,8 @@ const (
 	ringBatches = 8
 	// ringPatience is how long the numberer waits for a lane that makes no progress.
 	ringPatience = time.Second
+	// settlePause bounds how long a step waits until what was numbered is published.
+	settlePause = 2 * time.Millisecond
 )
 
 // ring hands what was numbered, and is known to be committed, to the leaders of the
@@ -40,6 +42,7 @@ type lane struct {
 	// lane when it has nearly caught up.
 	isOpen   bool
 	batches  []batch // they follow each other
+	busy     bool    // its leader is publishing one that it has taken
 	numbered int64   // the last offset that was given and committed, as far as was told
 	stale    bool    // what was numbered is to be asked of the database
 	moved    time.Time
@@ -135,6 +138,36 @@ func (r *ring) wait(ctx context.Context) {
 	}
 }
 
+// settle waits until the leaders have published what they were handed, or so long. What
+// is staged meanwhile is then numbered together: steps of single records cost as much as
+// those of many, which everybody behind them pays.
+func (r *ring) settle(ctx context.Context, most time.Duration) {
+	var late <-chan time.Time
+	for ctx.Err() == nil {
+		r.mu.Lock()
+		settled := true
+		for _, l := range r.lanes {
+			settled = settled && !l.busy && len(l.batches) == 0
+		}
+		room := r.room
+		r.mu.Unlock()
+		if settled {
+			return
+		}
+		if late == nil {
+			timer := time.NewTimer(most)
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case <-room:
+		case <-late:
+			return
+		case <-ctx.Done():
+		}
+	}
+}
+
 // look makes all leaders ask the database what was numbered.
 func (r *ring) look() {
 	r.mu.Lock()
@@ -192,6 +225,10 @@ func (l *lane) take(next int64) (b batch, t told) {
 	l.ring.mu.Lock()
 	defer l.ring.mu.Unlock()
 	l.moved = time.Now()
+	if l.busy {
+		l.busy = false
+		l.ring.freed()
+	}
 	for len(l.batches) > 0 && l.batches[0].last() < next {
 		l.remove()
 	}
@@ -203,7 +240,7 @@ func (l *lane) take(next int64) (b batch, t told) {
 	switch {
 	case len(l.batches) == 0:
 	case l.batches[0].first() == next:
-		b = l.remove()
+		b, l.busy = l.remove(), true
 	default:
 		t.before = l.batches[0].first() - 1
 	}

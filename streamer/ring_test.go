@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -247,5 +248,36 @@ func TestRingSkipsNothing(t *testing.T) {
 		if published != told {
 			t.Fatalf("published up to %d, and told of %d", published, told)
 		}
+	})
+}
+
+// TestRingSettlesWhenAllIsPublished goes by a clock of its own.
+func TestRingSettlesWhenAllIsPublished(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRing()
+		l := openLane(r, 0)
+		wantSettled := func(what string, most, want time.Duration) {
+			t.Helper()
+			began := time.Now()
+			r.settle(t.Context(), most)
+			if took := time.Since(began); took != want {
+				t.Errorf("%s: it settles after %v, want %v", what, took, want)
+			}
+		}
+		wantSettled("with nothing in it", time.Second, 0)
+		r.push(0, 1, batchOf(1, 1, 10))
+		go func() {
+			time.Sleep(3 * time.Millisecond)
+			l.take(1)
+			time.Sleep(4 * time.Millisecond)
+			l.take(2)
+		}()
+		wantSettled("with a batch", time.Second, 7*time.Millisecond)
+		r.push(0, 2, batchOf(2, 2, 10))
+		l.take(2)
+		wantSettled("with a leader that hangs", 5*time.Millisecond, 5*time.Millisecond)
+		r.leave(0, l)
+		wantSettled("with a leader that has gone", time.Second, 0)
 	})
 }
