@@ -14,6 +14,9 @@ const (
 	// idleFirst and idleMost bound the pause between looks at an empty staging table of a
 	// numberer that cannot sleep, since a writer is at work.
 	idleFirst, idleMost = time.Millisecond, 20 * time.Millisecond
+	// belated is how long after it lay down the numberer mostly hears of records that its
+	// last step has numbered.
+	belated = time.Millisecond
 
 	sqlLieDown = `SELECT pg_try_advisory_lock('unilog.staged_records'::regclass::oid::integer, 0)`
 	sqlGetUp   = `SELECT pg_advisory_unlock('unilog.staged_records'::regclass::oid::integer, 0)`
@@ -51,7 +54,9 @@ func (n *numberer) rest(ctx context.Context, idle *loop.Backoff) {
 		return
 	}
 	most := min(n.cfg.SessionTimeout/2, max(0, n.cfg.upkeepPause-time.Since(n.upkeptAt)))
+	began := time.Now()
 	if len(n.session.wait(ctx, most, func() bool { return false })) > 0 {
-		n.idle, n.woken = false, true
+		n.woken = time.Since(began) > belated
+		n.idle = !n.woken // a look is enough
 	}
 }
