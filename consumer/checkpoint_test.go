@@ -67,8 +67,8 @@ func TestArchiveThatLags(t *testing.T) {
 	w.WantReady(c.Ready, "waiting until it has that")
 	archiveAt(9)
 	await.True(t, "that it is ready", func() bool { return c.Ready() == nil })
-	archiveAt(10)
 	w.Publish(1)
+	archiveAt(10)
 	w.AwaitTotal("sum", "10")
 	stop()
 }

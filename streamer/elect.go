@@ -255,20 +255,28 @@ func (s *Streamer) over(ctx context.Context, r *reign, over ended) error {
 		s.fail(over.err)
 		r.noteTrouble(ctx, max(over.part, 0), over.err)
 	}
-	sql, args := sqlEndLead, []any{over.part}
-	if over.part == theNumberer {
-		sql, args = sqlEndNumberer, nil
-	}
 	// However the caller's time is over: or else the session would keep the lock unused.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loop.FarewellTimeout)
 	defer cancel()
-	if err := r.exec(ctx, sql, args...); err != nil {
-		s.log.Debug("the session was lost, and its locks with it", "err", err)
-	}
+	r.giveBack(ctx, over.part)
 	if needsDecision(over.err) {
 		return over.err
 	}
 	return nil
+}
+
+// giveBack gives a part's lock back. If that cannot be done in time, as when another part's
+// call has the session meanwhile and waits itself, the session ends: a lock without work
+// would keep everybody out for good.
+func (r *reign) giveBack(ctx context.Context, part int) {
+	sql, args := sqlEndLead, []any{part}
+	if part == theNumberer {
+		sql, args = sqlEndNumberer, nil
+	}
+	if err := r.exec(ctx, sql, args...); err != nil {
+		r.log.Debug("ending the session, and its locks with it", "err", err)
+		r.session.abandon()
+	}
 }
 
 // needsDecision says whether trying again is of no use.

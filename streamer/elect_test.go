@@ -140,3 +140,21 @@ func TestStreamerThatCannotReachTheLog(t *testing.T) {
 	stopOne()
 	wantKeys(n.World, 4, 10, all...)
 }
+
+// TestLockIsNotKeptWithoutWork lets a streamer have no time to give a partition's lock back.
+func TestLockIsNotKeptWithoutWork(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	s := w.Streamer()
+	w.Commit("1")
+	w.Drain(s)
+	const held = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+	if world.Query[int](w, held) == 0 {
+		t.Fatal("the streamer leads without a lock")
+	}
+	s.GiveBackTooLate(0)
+	world.AwaitQuery(w, "the locks that are held", 0, held)
+	next := w.Streamer()
+	w.Commit("2")
+	w.WantCount("published by the next", w.Drain(next), 1)
+}

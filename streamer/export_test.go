@@ -88,3 +88,10 @@ const (
 
 // High returns the id after which a step searches for what is new.
 func (s *Streamer) High() int64 { return s.numberer.low.high }
+
+// GiveBackTooLate gives a partition's lock back when the time for it is over.
+func (s *Streamer) GiveBackTooLate(partition int) {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.reign.giveBack(over, partition)
+}

@@ -116,6 +116,10 @@ func (s *session) close() {
 	_ = s.conn.Close(ctx) // it ends, whoever ends it
 }
 
+// abandon ends the connection, whoever uses it. The server gives its locks back, and the
+// next who uses it meets the loss.
+func (s *session) abandon() { _ = s.conn.PgConn().Conn().Close() }
+
 // use lets f use the connection alone, for no longer than a call may take.
 func (s *session) use(ctx context.Context, f func(ctx context.Context, conn *pgx.Conn) error) error {
 	s.users.Add(1)
