@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
@@ -120,8 +121,7 @@ func TestKafkaLeadersInTurn(t *testing.T) {
 	var group errgroup.Group
 	for epoch := range int64(6) {
 		log := f.another()
-		head, err := log.Claim(t.Context(), term(epoch+1))
-		f.must(err)
+		head := claimAgain(f, log, epoch+1)
 		passed := make(chan struct{})
 		group.Go(func() error {
 			for n := head + 1; ; n++ {
@@ -141,13 +141,25 @@ func TestKafkaLeadersInTurn(t *testing.T) {
 		})
 		await.Receive(t, "a leader to append", passed)
 	}
-	head, err := f.log.Claim(t.Context(), term(100))
-	f.must(err)
+	head := claimAgain(f, f.log, 100)
 	f.must(group.Wait())
 	if n := fenced.Load(); n != 6 {
 		t.Errorf("%d of 6 leaders were fenced", n)
 	}
 	f.wantCommitted(int(head))
+}
+
+// claimAgain claims as a streamer does, which tries again when a leader of before has begun
+// its producer anew between the steps of a claim.
+func claimAgain(f *fixture, log *kafkalog.Log, epoch int64) int64 {
+	f.Helper()
+	for {
+		head, err := log.Claim(f.Context(), term(epoch))
+		if !errors.Is(err, kerr.InvalidProducerEpoch) && !errors.Is(err, kerr.ProducerFenced) {
+			f.must(err)
+			return head
+		}
+	}
 }
 
 // TestKafkaBrokersDie kills brokers of three, once each, with SIGKILL.
