@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -54,7 +55,7 @@ func (tx *handlersTx) Exec(ctx context.Context, sql string, args ...any) (pgconn
 	case "COMMIT", "BEGIN", "START TRANSACTION":
 		tx.spoilt = true
 	case "ROLLBACK": // to a savepoint is fine
-		tx.spoilt = tx.spoilt || !strings.Contains(strings.ToUpper(sql), "TO")
+		tx.spoilt = tx.spoilt || !slices.Contains(strings.Fields(strings.ToUpper(sql)), "TO")
 	}
 	return tag, err
 }

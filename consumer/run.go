@@ -181,7 +181,7 @@ func (r *crew) renew(ctx context.Context) {
 	d, err := r.member.renew(bounded, len(r.partitions), r.takes)
 	if err = postgres.Reconnect(r.cfg.DB, err); err != nil {
 		// Workers that have nothing to apply would not notice, and no time changes a refusal.
-		told := errors.Is(err, postgres.ErrNotPrimary) || postgres.SQLState(err) == noRight
+		told := errors.Is(err, postgres.ErrNotPrimary) || postgres.HasNoRight(err)
 		if (len(r.workers) == 0 || told) && ctx.Err() == nil {
 			r.log.Warn("consuming failed: trying again", "err", err)
 			r.cfg.Observer.failed(err)
@@ -215,9 +215,6 @@ func (r *crew) renew(ctx context.Context) {
 	}
 	r.report()
 }
-
-// noRight is the SQLSTATE of what a role may not do, or see.
-const noRight = "42501"
 
 func (w *worker) end() {
 	w.stopping = true

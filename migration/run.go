@@ -69,7 +69,7 @@ func (in In) up(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, set
 	if postgres.SQLState(err) == readOnly {
 		err = fmt.Errorf("the database takes no writes: connect to the primary, and see default_transaction_read_only: %w", err)
 	}
-	if postgres.SQLState(err) == noRight {
+	if postgres.HasNoRight(err) {
 		err = fmt.Errorf("the user needs the right to make what is missing, such as CREATE on the database for the schema %s, unless that is there and his: %w",
 			unilog.Schema(in).Name(), err)
 	}
@@ -166,7 +166,6 @@ func (in In) versions(ctx context.Context, db querier) (map[string]int64, error)
 
 const (
 	lockNotAvailable = "55P03"
-	noRight          = "42501"
 	readOnly         = "25006"
 	duplicateTable   = "42P07"
 )

@@ -23,7 +23,7 @@ func (l *leader) archived(ctx context.Context, published, upTo int64) ([]unilog.
 		return entries, nil
 	}
 	last, _, err := archive.Lacks(ctx, l.cfg.DB, l.cfg.Schema, l.partition, published+1, upTo)
-	if err != nil {
+	if err != nil || last <= published { // it was put back meanwhile
 		return nil, err
 	}
 	return nil, l.passHole(ctx, published+1, last)

@@ -92,7 +92,7 @@ func (s *Streamer) keepOnce(ctx context.Context, r *reign) {
 	u.refused = nil
 	if err := s.trim(ctx, r); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		u.looked = time.Time{}
-		if hidden := new(postgres.HiddenError); postgres.SQLState(err) == noRight || errors.As(err, &hidden) {
+		if hidden := new(postgres.HiddenError); postgres.HasNoRight(err) || errors.As(err, &hidden) {
 			u.refused = err
 		}
 		if complaint = loop.OneLine(err).Error(); complaint != u.complaint {
@@ -102,9 +102,6 @@ func (s *Streamer) keepOnce(ctx context.Context, r *reign) {
 	u.complaint = complaint
 	s.standing.Note(ctx, u.refused)
 }
-
-// noRight is the SQLSTATE of what a role may not do, or see.
-const noRight = "42501"
 
 // trim seldom asks what is needed while nothing is published.
 func (s *Streamer) trim(ctx context.Context, r *reign) error {

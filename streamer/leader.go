@@ -305,7 +305,7 @@ func (l *leader) next(ctx context.Context) ([]unilog.Entry, error) {
 		entries, err = l.archived(ctx, published, upTo)
 		return err
 	})
-	if err != nil {
+	if err != nil || len(entries) == 0 {
 		return nil, err
 	}
 	return entries, l.notice(ctx, entries, time.Since(began))

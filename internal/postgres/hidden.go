@@ -143,7 +143,7 @@ func Explain(err error) error {
 // hide rows from it, or because of what it writes.
 func IsSecured(err error) bool {
 	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || refused.Code != "42501" {
+	if !errors.As(err, &refused) || !HasNoRight(err) {
 		return false
 	}
 	// The source's names, since the text comes in the server's language.

@@ -26,6 +26,9 @@ type Beginner interface {
 // IsLockTimeout says whether a lock was not to be had within lock_timeout.
 func IsLockTimeout(err error) bool { return SQLState(err) == "55P03" }
 
+// HasNoRight says whether the role may not do something, or not see it.
+func HasNoRight(err error) bool { return SQLState(err) == "42501" }
+
 // SQLState returns the SQLSTATE of an error from the server, or "".
 func SQLState(err error) string {
 	var e interface{ SQLState() string }

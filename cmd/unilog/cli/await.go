@@ -5,12 +5,12 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog/internal/httpserver"
 	"github.com/rocketrides/unilog/internal/loop"
@@ -86,15 +86,6 @@ func isNotUp(err error) bool {
 		return true
 	}
 	const startingUp = "57P03"
-	return postgres.SQLState(err) == startingUp || redisLoads(err)
-}
-
-// redisLoads says whether a Redis reads its data. The prefix is the kind of its errors.
-func redisLoads(err error) bool {
-	for ; err != nil; err = errors.Unwrap(err) {
-		if strings.HasPrefix(err.Error(), "LOADING ") {
-			return true
-		}
-	}
-	return false
+	var redis *rueidis.RedisError
+	return postgres.SQLState(err) == startingUp || errors.As(err, &redis) && redis.IsLoading()
 }

@@ -240,7 +240,7 @@ func (p *Program) Verdict(err error) (code int, line string) {
 		return 0, ""
 	}
 	line = p.Name + ": " + oneLine(err)
-	if postgres.SQLState(err) == insufficientPrivilege && !postgres.IsSecured(err) {
+	if postgres.HasNoRight(err) && !postgres.IsSecured(err) {
 		line += fmt.Sprintf(": grant the user of DATABASE_URL the role that this needs, of those that `%[1]s migrate --roles` makes (see `%[1]s migrate --help`), or run it as the owner of the tables", p.Name)
 	}
 	if exit := new(ExitError); errors.As(err, &exit) {
@@ -248,9 +248,6 @@ func (p *Program) Verdict(err error) (code int, line string) {
 	}
 	return 1, line
 }
-
-// insufficientPrivilege is a SQLSTATE.
-const insufficientPrivilege = "42501"
 
 // oneLine writes an error in one line, what it says twice once, and no passwords.
 func oneLine(err error) string {
