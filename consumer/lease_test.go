@@ -91,7 +91,7 @@ func TestStandbyTakesOver(t *testing.T) {
 			first.AwaitReads(0)
 			second := p.Run(patient)
 			second.AwaitReads()
-			p.WantReady(second.Consumer.Ready, "")
+			p.AwaitReady(second.Consumer.Ready)
 			renewals(p, 2)
 			if n := second.Changes.Load(); n != 1 {
 				t.Errorf("the standby's leases changed %d times", n)
@@ -256,7 +256,7 @@ func TestWorkersGoOnWithoutLeases(t *testing.T) {
 	})
 	p.WriteAll()
 	p.AwaitApplied("sum")
-	p.WantReady(m.Consumer.Ready, "")
+	p.AwaitReady(m.Consumer.Ready)
 	p.Must(locked.Rollback(p.Ctx))
 	renewals(p, 1)
 	if n := m.Changes.Load(); n != 1 {

@@ -286,7 +286,7 @@ func TestDeliveryThatHangs(t *testing.T) {
 	stop, ended = run()
 	close(enough)
 	await.Equal(t, "the checkpoint", 3, w.Delivered)
-	w.WantReady(d.Ready, "")
+	w.AwaitReady(d.Ready)
 	stop()
 	w.Must(await.Receive(t, "Run to end", ended))
 	outside.Want(w, 1, 1, 2, 3) // what came late counts as not arrived

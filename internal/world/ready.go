@@ -14,3 +14,15 @@ func (w *World) WantReady(ready func() error, reason string) {
 		w.Errorf("Ready says %v, want one line with %q", err, reason)
 	}
 }
+
+// AwaitReady waits for a process that runs beside the test: one that has just taken a
+// partition is not ready before it has looked at it.
+func (w *World) AwaitReady(ready func() error) {
+	w.Helper()
+	w.Await("it to be ready", func() string {
+		if err := ready(); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+}
