@@ -45,5 +45,27 @@ func (s Schema) SQL(statement string) string {
 
 // Stage is [Stage] for the log in this schema.
 func (s Schema) Stage(ctx context.Context, tx Execer, records ...Record) error {
-	return s.stage(ctx, tx, records)
+	return s.stage(records, func(statement string, columns [][]string) (int64, error) {
+		args := make([]any, len(columns))
+		for i, values := range columns {
+			args[i] = values
+		}
+		tag, err := tx.Exec(ctx, statement, args...)
+		return tag.RowsAffected(), err
+	})
+}
+
+// StageSQL is [StageSQL] for the log in this schema.
+func (s Schema) StageSQL(ctx context.Context, tx SQLExecer, records ...Record) error {
+	return s.stage(records, func(statement string, columns [][]string) (int64, error) {
+		args := make([]any, len(columns))
+		for i, values := range columns {
+			args[i] = textArray(values)
+		}
+		result, err := tx.ExecContext(ctx, statement, args...)
+		if err != nil {
+			return 0, err
+		}
+		return result.RowsAffected()
+	})
 }

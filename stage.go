@@ -54,12 +54,16 @@ var ErrNotStaged = errors.New("unilog: the records were not staged: client_encod
 // Given something that is not a transaction, a connection or a pool, Stage
 // commits at once and promises nothing about the caller's other writes.
 //
-// The log is the one in [DefaultSchema]; see [Schema.Stage] for another.
+// The log is the one in [DefaultSchema]; see [Schema.Stage] for another. [StageSQL] is
+// for other drivers than pgx.
 func Stage(ctx context.Context, tx Execer, records ...Record) error {
 	return DefaultSchema.Stage(ctx, tx, records...)
 }
 
-func (s Schema) stage(ctx context.Context, tx Execer, records []Record) error {
+// stage checks records and has exec stage them: it gets the statement and a column of
+// values for each of its parameters, which are arrays of text, and returns how many rows
+// it has inserted.
+func (s Schema) stage(records []Record, exec func(statement string, columns [][]string) (int64, error)) error {
 	if len(records) == 0 {
 		return nil
 	}
@@ -81,16 +85,16 @@ func (s Schema) stage(ctx context.Context, tx Execer, records []Record) error {
 		}
 	}
 	var err error
-	var tag pgconn.CommandTag
+	var inserted int64
 	if hasHeaders {
-		tag, err = tx.Exec(ctx, s.SQL(sqlStageWithHeaders), columns[0], columns[1], columns[2], columns[3], columns[4])
+		inserted, err = exec(s.SQL(sqlStageWithHeaders), columns[:])
 	} else {
-		tag, err = tx.Exec(ctx, s.SQL(sqlStage), columns[0], columns[1], columns[2], columns[3])
+		inserted, err = exec(s.SQL(sqlStage), columns[:4])
 	}
 	if err != nil {
 		return fmt.Errorf("stage %d records: %w", len(records), err)
 	}
-	if tag.RowsAffected() != int64(len(records)) {
+	if inserted != int64(len(records)) {
 		return ErrNotStaged
 	}
 	return nil

@@ -1,6 +1,7 @@
 package unilog_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -214,13 +215,19 @@ func TestBarriersCannotBeStaged(t *testing.T) {
 // BenchmarkStage stages a thousand records in a transaction of their own.
 func BenchmarkStage(b *testing.B) {
 	w := world.Setup(b)
+	benchmarkStage(b, w, func(ctx context.Context, records ...unilog.Record) error {
+		return unilog.Stage(ctx, w.DB, records...)
+	})
+}
+
+func benchmarkStage(b *testing.B, w *world.World, stage func(ctx context.Context, records ...unilog.Record) error) {
 	records := make([]unilog.Record, 1000)
 	for i := range records {
 		records[i] = world.Record("123.45")
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		w.Must(unilog.Stage(w.Ctx, w.DB, records...))
+		w.Must(stage(w.Ctx, records...))
 	}
 	b.ReportMetric(float64(b.N*len(records))/b.Elapsed().Seconds(), "records/s")
 	w.Exec(`TRUNCATE unilog.staged_records`)
