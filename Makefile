@@ -53,6 +53,7 @@ test-core: ## the tests that need Postgres and Redis at the most
 	$(GOTEST_RACE) -skip '$(APART)' $$(go list $(ALL) | grep -vE '$(NO_RACE)')
 	$(GOTEST) -skip '$(APART)' $$(go list $(ALL) | grep -E '$(NO_RACE)')
 	cd examples/receipts && GOWORK=off $(GOTEST_RACE) ./...
+	cd examples/drivers && GOWORK=off $(GOTEST) ./...
 
 test-apart: test-setup ## those that need more, side by side
 	@sh scripts/apart.sh '$(APART)' '$(GOTEST)' '$(GOTEST_RACE)'
@@ -89,7 +90,7 @@ lint: ## check the formatting and the code, what is of the system for macOS too
 	go vet $(ALL)
 	GOOS=darwin go vet $(OF_THE_SYSTEM)
 	$(STATICCHECK) $(ALL)
-	cd examples/receipts && GOWORK=off go vet ./... && GOWORK=off $(STATICCHECK) ./...
+	for dir in receipts drivers; do (cd examples/$$dir && GOWORK=off go vet ./... && GOWORK=off $(STATICCHECK) ./...) || exit 1; done
 	$(ACTIONLINT)
 
 fmt: ## format the code

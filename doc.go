@@ -8,8 +8,8 @@
 //	                                             ┆ gaps               │ read
 //	consumer ◀─ Handler and checkpoint, in one transaction ◀──────────┘
 //
-// A writer calls [Stage] in the transaction that changes its own tables. The other
-// packages do the rest:
+// A writer calls [Stage], or [StageSQL] with another driver than pgx, in the transaction
+// that changes its own tables. The other packages do the rest:
 //
 //   - [github.com/rocketrides/unilog/streamer] moves staged records to the log, in
 //     order.

@@ -14,6 +14,8 @@
 //	…
 //	err = c.Run(ctx)
 //
+// With database/sql, or a library on top of it, [SQL] makes the Handler.
+//
 // # Guarantees
 //
 //   - Each record takes effect once, in order within its partition, as long as the
