@@ -17,6 +17,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/streamer"
@@ -86,6 +87,7 @@ func (w *world) consumer(name string, handler consumer.Handler, hooks consumer.H
 // all, and that its consumer, which fails once just before the commit, applies each record
 // once.
 func TestDrivers(t *testing.T) {
+	t.Parallel()
 	w := setup(t)
 	ctx := t.Context()
 	opened := map[string]service{}
@@ -139,6 +141,7 @@ func TestDrivers(t *testing.T) {
 
 // TestNestedTransactionsOfGORM sees that a transaction within the consumer's is a savepoint.
 func TestNestedTransactionsOfGORM(t *testing.T) {
+	t.Parallel()
 	w := setup(t)
 	s := w.open("gorm", w.url).(*gormService)
 	must(t, s.place(t.Context(), Order{"1", 995}))
@@ -167,6 +170,7 @@ func TestNestedTransactionsOfGORM(t *testing.T) {
 
 // TestStagingInAnotherEncoding sees that lib/pq, too, stages nothing that Postgres would change.
 func TestStagingInAnotherEncoding(t *testing.T) {
+	t.Parallel()
 	w := setup(t)
 	s := w.open("pq", w.url).(*pqService)
 	for _, encoding := range []string{"LATIN1", "GBK", "SJIS"} {
@@ -179,6 +183,21 @@ func TestStagingInAnotherEncoding(t *testing.T) {
 		}
 		must(t, tx.Rollback())
 	}
+}
+
+// TestRun runs the whole service.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, w.url, "sqlc") }()
+	await.True(t, "a revenue", func() bool {
+		return w.number(`SELECT coalesce(sum(cents), 0) FROM revenue`) > 0
+	})
+	stop()
+	must(t, await.Receive(t, "the end", ended))
 }
 
 // TestLines sees that the table of docs/drivers.md says how many lines the services have.
