@@ -21,6 +21,9 @@ const MaxRecordBytes = 1 << 20
 // and twice as much of headers whose text it escapes once more.
 const MaxStoredBytes = 2 * MaxRecordBytes
 
+// MaxContentTypeBytes is how long a [Record]'s ContentType may be.
+const MaxContentTypeBytes = 255
+
 // ReservedObject is the object of entries that the log itself makes. No writer may
 // stage a record of it.
 const ReservedObject = "unilog"
@@ -37,8 +40,17 @@ type Record struct {
 	Key string
 	// Data is a JSON document. Postgres keeps it as jsonb: numbers keep every
 	// digit, while white space, the order of members and all but the last of
-	// members with the same name are not kept. Required.
+	// members with the same name are not kept. Required, unless there is a Body.
 	Data json.RawMessage
+	// Body is any bytes, which are kept as they are, in the place of Data: a message of
+	// Protobuf or Avro, or a document whose every byte counts. With a ContentType, an
+	// empty Body is a body, too.
+	Body []byte
+	// ContentType says what Body is: "application/x-protobuf". It is what HTTP calls a
+	// media type, in up to [MaxContentTypeBytes] characters of printable ASCII. Required
+	// with Body, and refused with Data. So who reads a record looks at it first: where it
+	// is empty, the record has Data.
+	ContentType string
 	// Headers travel with the record beside its data. Optional.
 	Headers map[string]string
 }
@@ -63,9 +75,30 @@ type Entry struct {
 // Cursor is the place after the entry.
 func (e *Entry) Cursor() Cursor { return Cursor{Offset: e.Offset, Position: e.Position} }
 
-// Size is how many bytes the texts of the record take together.
+// Payload is what the record says, in bytes: its Body if it has a ContentType, else its
+// Data. A log has it as it is.
+func (r *Record) Payload() []byte {
+	if r.ContentType != "" {
+		return r.Body
+	}
+	return r.Data
+}
+
+// SetPayload gives the record what a log has of it: JSON where the content type is
+// empty, else a body, which is then not nil.
+func (r *Record) SetPayload(payload []byte, contentType string) {
+	if r.ContentType = contentType; contentType == "" {
+		r.Data = payload
+		return
+	}
+	if r.Body = payload; payload == nil {
+		r.Body = []byte{}
+	}
+}
+
+// Size is how many bytes the fields of the record take together.
 func (r *Record) Size() int {
-	n := len(r.Action) + len(r.Object) + len(r.Key) + len(r.Data)
+	n := len(r.Action) + len(r.Object) + len(r.Key) + len(r.Data) + len(r.Body) + len(r.ContentType)
 	for name, value := range r.Headers {
 		n += len(name) + len(value)
 	}
@@ -92,13 +125,18 @@ var (
 	// surrogate pair, a number beyond its range, or deeper nesting than its
 	// parser takes.
 	ErrUnstorableJSON = errors.New("must be JSON that Postgres can hold")
+	// ErrTwoPayloads is of a record with Data and with Body or ContentType. JSON with a
+	// content type of its own is a Body.
+	ErrTwoPayloads        = errors.New("must not be there beside Data: a record has Data, or Body and ContentType")
+	ErrInvalidContentType = fmt.Errorf("must be at most %d characters of printable ASCII", MaxContentTypeBytes)
 )
 
 // RecordError says which record, and which field of it, cannot be staged.
 type RecordError struct {
 	// Index is the record's place among those given to [Stage], from 0.
 	Index int
-	// Field is the field's name: "Action", "Object", "Key", "Data", "Headers".
+	// Field is the field's name: "Action", "Object", "Key", "Data", "Body",
+	// "ContentType", "Headers".
 	Field string
 	// Err is one of the reasons above.
 	Err error
@@ -127,12 +165,9 @@ func (r *Record) check() (headers string, _ *RecordError) {
 			return "", &RecordError{Field: f.name, Err: ErrTooLarge}
 		}
 	}
-	n, err := storedJSONSize(r.Data)
+	size, err := r.checkPayload(size)
 	if err != nil {
-		return "", &RecordError{Field: "Data", Err: err}
-	}
-	if size += n; size > MaxRecordBytes {
-		return "", &RecordError{Field: "Data", Err: ErrTooLarge}
+		return "", err
 	}
 	for name, value := range r.Headers {
 		if !StorableText(name) || !StorableText(value) {
@@ -147,6 +182,40 @@ func (r *Record) check() (headers string, _ *RecordError) {
 		return "", &RecordError{Field: "Headers", Err: ErrTooLarge}
 	}
 	return string(text), nil
+}
+
+// checkPayload adds the payload's size to that of other fields, or says what is wrong with
+// the payload.
+func (r *Record) checkPayload(size int) (int, *RecordError) {
+	if len(r.Body) == 0 && r.ContentType == "" {
+		n, err := storedJSONSize(r.Data)
+		if size += n; err == nil && size > MaxRecordBytes {
+			err = ErrTooLarge
+		}
+		if err != nil {
+			return 0, &RecordError{Field: "Data", Err: err}
+		}
+		return size, nil
+	}
+	field := "ContentType"
+	if len(r.Body) > 0 {
+		field = "Body"
+	}
+	switch size += len(r.Body) + len(r.ContentType); {
+	case len(r.Data) > 0:
+		return 0, &RecordError{Field: field, Err: ErrTwoPayloads}
+	case r.ContentType == "":
+		return 0, &RecordError{Field: "ContentType", Err: ErrEmpty}
+	case !isContentType(r.ContentType):
+		return 0, &RecordError{Field: "ContentType", Err: ErrInvalidContentType}
+	case size > MaxRecordBytes:
+		return 0, &RecordError{Field: field, Err: ErrTooLarge}
+	}
+	return size, nil
+}
+
+func isContentType(s string) bool {
+	return len(s) <= MaxContentTypeBytes && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }
 
 // StorableText says whether Postgres can hold s as text.

@@ -2,6 +2,7 @@ package unilog
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -13,9 +14,9 @@ type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Both insert records in the order in which they are given, so that their ids follow
-// it. Each is one statement for any number of them. Few records have headers, and
-// without them a record is cheaper.
+// All insert records in the order in which they are given, so that their ids follow
+// it. Each is one statement for any number of them. Few records have headers or bodies,
+// and without them a record is cheaper.
 const (
 	sqlStage = `
 INSERT INTO unilog.staged_records (action, object, key, data)
@@ -27,6 +28,14 @@ WHERE ` + sqlIsUTF8
 INSERT INTO unilog.staged_records (action, object, key, data, headers)
 SELECT action, object, key, data::jsonb, nullif(headers, '')::jsonb
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS r (action, object, key, data, headers)
+WHERE ` + sqlIsUTF8
+
+	sqlStageWithBodies = `
+INSERT INTO unilog.staged_records (action, object, key, data, headers, body, content_type)
+SELECT action, object, key, nullif(data, '')::jsonb, nullif(headers, '')::jsonb,
+    CASE WHEN content_type <> '' THEN decode(body, 'hex') END, nullif(content_type, '')
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+    AS r (action, object, key, data, headers, body, content_type)
 WHERE ` + sqlIsUTF8
 
 	// In a session of another encoding, other characters come than were sent.
@@ -67,30 +76,34 @@ func (s Schema) stage(records []Record, exec func(statement string, columns [][]
 	if len(records) == 0 {
 		return nil
 	}
-	columns := [5][]string{}
-	for i := range columns {
-		columns[i] = make([]string, len(records))
-	}
-	hasHeaders := false
+	headers := make([]string, len(records))
+	statement, width := sqlStage, 4
 	for i := range records {
-		r := &records[i]
-		headers, err := r.check()
+		text, err := records[i].check()
 		if err != nil {
 			err.Index = i
 			return err
 		}
-		hasHeaders = hasHeaders || headers != ""
-		for c, v := range [...]string{r.Action, r.Object, r.Key, string(r.Data), headers} {
-			columns[c][i] = v
+		headers[i] = text
+		switch {
+		case records[i].ContentType != "":
+			statement, width = sqlStageWithBodies, 7
+		case text != "" && width < 5:
+			statement, width = sqlStageWithHeaders, 5
 		}
 	}
-	var err error
-	var inserted int64
-	if hasHeaders {
-		inserted, err = exec(s.SQL(sqlStageWithHeaders), columns[:])
-	} else {
-		inserted, err = exec(s.SQL(sqlStage), columns[:4])
+	columns := make([][]string, width)
+	for c := range columns {
+		columns[c] = make([]string, len(records))
 	}
+	for i := range records {
+		r := &records[i]
+		values := [7]string{r.Action, r.Object, r.Key, string(r.Data), headers[i], hex.EncodeToString(r.Body), r.ContentType}
+		for c := range columns {
+			columns[c][i] = values[c]
+		}
+	}
+	inserted, err := exec(s.SQL(statement), columns)
 	if err != nil {
 		return fmt.Errorf("stage %d records: %w", len(records), err)
 	}

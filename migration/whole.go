@@ -71,16 +71,17 @@ func (n need) String() string {
 // done without.
 var needs = map[string]string{
 	"unilog_log": `
-		table unilog.staged_records id staged_at action object key data headers
+		table unilog.staged_records id staged_at action object key data headers body content_type
 		key unilog.staged_records id
 		table unilog.log one log_id partitions epoch low_water
 		table unilog.partitions partition next_offset published_offset epoch compared trouble troubled_at
 		key unilog.partitions partition
-		table unilog.batches partition first_offset last_offset bytes numbered_at staged_at action object key data headers
+		table unilog.batches partition first_offset last_offset bytes numbered_at staged_at action object key data headers body content_type
 		key unilog.batches partition last_offset
 		table unilog.places generation url since final
-		view unilog.records partition offset numbered_at staged_at action object key data headers
+		view unilog.records partition offset numbered_at staged_at action object key data headers body content_type
 		function unilog.records_between(integer,bigint,bigint)
+		function unilog.is_valid_record(text,text,text,jsonb,jsonb,bytea,text)
 		?function unilog.wake_streamer()
 		?trigger unilog.staged_records staged_records_wake`,
 	"unilog_consumer": `
@@ -90,15 +91,15 @@ var needs = map[string]string{
 		key unilog.members name member
 		table unilog.leases name partition member
 		key unilog.leases name partition
-		table unilog.dead_letters consumer partition offset staged_at action object key data headers error parked_at discarded_at
+		table unilog.dead_letters consumer partition offset staged_at action object key data headers error parked_at discarded_at body content_type
 		key unilog.dead_letters consumer partition offset`,
 }
 
 // mends are the beginnings of the statements by which [Mend] puts back what holds no
 // data, by what is missing. Each one ends before an empty line.
 var mends = map[string]string{
-	"view unilog.records": "CREATE VIEW unilog.records AS",
-	"function unilog.records_between(integer,bigint,bigint)": "CREATE FUNCTION unilog.records_between(",
+	"view unilog.records": "CREATE OR REPLACE VIEW unilog.records AS",
+	"function unilog.records_between(integer,bigint,bigint)": "CREATE OR REPLACE FUNCTION unilog.records_between(",
 	"function unilog.wake_streamer()":                        "CREATE FUNCTION unilog.wake_streamer(",
 	"trigger unilog.staged_records":                          "CREATE TRIGGER staged_records_wake",
 	"table unilog.members":                                   "CREATE TABLE unilog.members (",
