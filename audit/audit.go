@@ -29,7 +29,8 @@ type Equation struct {
 	// Totals is a query for the consumers' totals: rows of a name and a total.
 	Totals string
 	// Amount is an expression for what a record adds to the total, over its
-	// columns action, object, key, data and headers.
+	// columns action, object, key, data, headers, body and content_type. Of data and
+	// body one is null.
 	Amount string
 	// AddToTotal is a statement that adds $2, a decimal as text, to the total of
 	// consumer $1. Only [Equation.Reconcile] and [Equation.Bootstrap] use it.
@@ -92,10 +93,10 @@ WITH truth (amount) AS MATERIALIZED (
         SELECT coalesce(sum({amount}
 ), 0) AS amount
         FROM (
-            SELECT r.action, r.object, r.key, r.data::jsonb AS data, r.headers::jsonb AS headers
+            SELECT r.action, r.object, r.key, r.data::jsonb AS data, r.headers::jsonb AS headers, r.body, r.content_type
             FROM unilog.batches AS b
-            CROSS JOIN LATERAL unnest(b.action, b.object, b.key, b.data, b.headers)
-                WITH ORDINALITY AS r (action, object, key, data, headers, n)
+            CROSS JOIN LATERAL unnest(b.action, b.object, b.key, b.data, b.headers, b.body, b.content_type)
+                WITH ORDINALITY AS r (action, object, key, data, headers, body, content_type, n)
             WHERE b.partition = s.partition AND b.last_offset > s.after AND b.last_offset <= s.last
                 AND b.first_offset + r.n - 1 > s.after AND b.first_offset + r.n - 1 <= s.up_to
                 AND r.object <> '` + unilog.ReservedObject + `'

@@ -31,7 +31,7 @@ var ErrNoDeadLetter = errors.New("unilog: there is no such dead letter")
 // Index: dead_letters_pkey, except where another one is named.
 const (
 	sqlDeadLetters = `
-SELECT partition, "offset", staged_at, action, object, key, data::text, headers::text, consumer, error, parked_at
+SELECT partition, "offset", staged_at, action, object, key, data::text, headers::text, body, coalesce(content_type, ''), consumer, error, parked_at
 FROM unilog.dead_letters
 WHERE discarded_at IS NULL AND ($1 = '' OR consumer = $1) AND ($3 = 0 OR partition = $2 AND "offset" = $3)
 ORDER BY consumer, partition, "offset"`
@@ -84,13 +84,17 @@ func (in In) deadLetters(ctx context.Context, db Querier, consumer string, parti
 	}
 	letters, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (DeadLetter, error) {
 		var l DeadLetter
-		var data, headers []byte
-		err := row.Scan(&l.Partition, &l.Offset, &l.StagedAt, &l.Action, &l.Object, &l.Key, &data, &headers,
+		var data, headers, body []byte
+		var contentType string
+		err := row.Scan(&l.Partition, &l.Offset, &l.StagedAt, &l.Action, &l.Object, &l.Key, &data, &headers, &body, &contentType,
 			&l.Consumer, &l.Reason, &l.ParkedAt)
 		if err != nil {
 			return l, err
 		}
-		l.Data = data
+		if contentType != "" {
+			data = body
+		}
+		l.SetPayload(data, contentType)
 		l.Headers, err = unilog.DecodeHeaders(headers)
 		return l, err
 	})

@@ -22,6 +22,7 @@ const (
 	headerObject     = "object"
 	headerStagedAt   = "staged_at"
 	headerHeaders    = "headers"
+	headerType       = "content_type"
 	headerMarker     = "marker"
 )
 
@@ -76,7 +77,14 @@ func encode(term unilog.Term, entries []unilog.Entry) ([]*kgo.Record, error) {
 		if len(text) > 0 {
 			headers = append(headers, kgo.RecordHeader{Key: headerHeaders, Value: text})
 		}
-		records[i] = &kgo.Record{Value: e.Data, Headers: headers}
+		if e.ContentType != "" {
+			headers = append(headers, header(headerType, e.ContentType))
+		}
+		value := e.Payload()
+		if value == nil {
+			value = []byte{} // null would delete the key, where a topic is compacted
+		}
+		records[i] = &kgo.Record{Value: value, Headers: headers}
 		if e.Key != "" {
 			records[i].Key = []byte(e.Key)
 		}
@@ -151,7 +159,8 @@ func headOf(r *kgo.Record) (head unilog.Head, err error) {
 // decode returns a record's entry; ok is false for markers.
 func decode(r *kgo.Record) (e unilog.Entry, ok bool, err error) {
 	e = unilog.Entry{Partition: int(r.Partition), Position: strconv.FormatInt(r.Offset, 10)}
-	e.Key, e.Data = string(r.Key), r.Value
+	e.Key = string(r.Key)
+	contentType := ""
 	for i := range r.Headers {
 		h := &r.Headers[i]
 		switch h.Key {
@@ -169,12 +178,15 @@ func decode(r *kgo.Record) (e unilog.Entry, ok bool, err error) {
 			e.StagedAt = time.UnixMicro(us).UTC()
 		case headerHeaders:
 			e.Headers, err = unilog.DecodeHeaders(h.Value)
+		case headerType:
+			contentType = string(h.Value)
 		}
 		if err != nil {
 			return e, false, stranger(r, fmt.Errorf("its header %s: %w", h.Key, err))
 		}
 	}
-	if e.Offset == 0 || e.Action == "" || e.Object == "" || len(e.Data) == 0 {
+	e.SetPayload(r.Value, contentType)
+	if e.Offset == 0 || e.Action == "" || e.Object == "" || len(e.Data) == 0 && contentType == "" {
 		return e, false, stranger(r, errors.New("it lacks a value, or the header offset, action or object"))
 	}
 	return e, true, nil

@@ -335,7 +335,7 @@ func (p *partitionLog) wake() {
 }
 
 func same(a, b unilog.Entry) bool {
-	return a.Action == b.Action && a.Object == b.Object && a.Key == b.Key && bytes.Equal(a.Data, b.Data) &&
+	return a.Action == b.Action && a.Object == b.Object && a.Key == b.Key && a.ContentType == b.ContentType && bytes.Equal(a.Payload(), b.Payload()) &&
 		maps.Equal(a.Headers, b.Headers) && a.StagedAt.UnixMicro() == b.StagedAt.UnixMicro()
 }
 
@@ -343,7 +343,7 @@ func copies(entries []unilog.Entry) []unilog.Entry {
 	out := slices.Clone(entries)
 	for i := range out {
 		e := &out[i]
-		e.Data = bytes.Clone(e.Data)
+		e.SetPayload(bytes.Clone(e.Payload()), e.ContentType)
 		e.Headers = maps.Clone(e.Headers)
 		if len(e.Headers) == 0 {
 			e.Headers = nil

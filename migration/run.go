@@ -101,7 +101,7 @@ func (in In) step(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, a
 			return err
 		}
 		_, err = tx.Exec(ctx, unilog.Schema(in).SQL(next.sql()))
-		if postgres.SQLState(err) == duplicateTable {
+		if duplicates[postgres.SQLState(err)] {
 			err = fmt.Errorf("its tables are there, and the table %s does not know of it: if they are of this version, run %s; if they are another log's, set another search_path: %w",
 				unilog.Schema(in).SQL("unilog.migrations"), unilog.Schema(in).SQL(next.ledger()), err)
 		}
@@ -167,5 +167,7 @@ func (in In) versions(ctx context.Context, db querier) (map[string]int64, error)
 const (
 	lockNotAvailable = "55P03"
 	readOnly         = "25006"
-	duplicateTable   = "42P07"
 )
+
+// duplicates say that a table, a column or a function is there already.
+var duplicates = map[string]bool{"42P07": true, "42701": true, "42723": true}

@@ -49,6 +49,16 @@ func set(name string, texts ...string) Set {
 	return Set{Name: name, FS: files}
 }
 
+// newest is the version of a set's last file.
+func newest(t *testing.T, s Set) int64 {
+	t.Helper()
+	files, err := s.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int64(len(files))
+}
+
 func migrate(t *testing.T, pool *pgxpool.Pool, sets ...Set) {
 	t.Helper()
 	if err := Up(t.Context(), pool, sets...); err != nil {

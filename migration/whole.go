@@ -81,7 +81,6 @@ var needs = map[string]string{
 		table unilog.places generation url since final
 		view unilog.records partition offset numbered_at staged_at action object key data headers body content_type
 		function unilog.records_between(integer,bigint,bigint)
-		function unilog.is_valid_record(text,text,text,jsonb,jsonb,bytea,text)
 		?function unilog.wake_streamer()
 		?trigger unilog.staged_records staged_records_wake`,
 	"unilog_consumer": `

@@ -38,7 +38,7 @@ if head >= offset then
   -- both have is the same, so are those before it.
   local run, at, common = nil, nil, offset - 1
   for _, r in ipairs(runs) do
-    for i = 4, #r, sizes[r[3]] do
+    for i = 5, #r, sizes[r[4]] do
       if common < head then
         run, at, common = r, i, common + 1
       end
@@ -47,8 +47,9 @@ if head >= offset then
   local id = string.format('%d-0', common)
   local held = redis.call('XRANGE', KEYS[1], id, id)[1]
   if held then
-    local has = run[3]
+    local has = run[4]
     local sent = {data = run[at + 1], action = run[1], object = run[2], staged_at = run[at + 2]}
+    sent.content_type = run[3] ~= '' and run[3] or nil
     sent.key = (has == 'key' or has == 'both') and run[at + 3] or nil
     sent.headers = (has == 'headers' or has == 'both') and run[at + sizes[has] - 1] or nil
     for j = 1, #held[2], 2 do
@@ -75,10 +76,20 @@ end
 -- carry nothing are left out.
 local call, stream = redis.call, KEYS[1]
 for _, run in ipairs(runs) do
-  local action, object, has = run[1], run[2], run[3]
-  for i = 4, #run, sizes[has] do
+  local action, object, content_type, has = run[1], run[2], run[3], run[4]
+  for i = 5, #run, sizes[has] do
     local id, data, staged_at = run[i], run[i + 1], run[i + 2]
-    if has == 'key' then
+    if content_type ~= '' then
+      local fields = {}
+      if has == 'key' or has == 'both' then
+        fields = {'key', run[i + 3]}
+      end
+      if has == 'headers' or has == 'both' then
+        fields[#fields + 1], fields[#fields + 2] = 'headers', run[i + sizes[has] - 1]
+      end
+      call('XADD', stream, id, 'data', data, 'action', action, 'object', object, 'staged_at', staged_at,
+        'content_type', content_type, unpack(fields))
+    elseif has == 'key' then
       call('XADD', stream, id, 'data', data, 'action', action, 'object', object, 'staged_at', staged_at, 'key', run[i + 3])
     elseif has == '' then
       call('XADD', stream, id, 'data', data, 'action', action, 'object', object, 'staged_at', staged_at)

@@ -75,8 +75,11 @@ func decodeEntry(raw *rueidis.RedisMessage) (e unilog.Entry, err error) {
 			return e, err
 		}
 	}
-	if len(e.Data) == 0 || e.Action == "" || e.Object == "" {
+	if e.Data == nil || len(e.Data) == 0 && e.ContentType == "" || e.Action == "" || e.Object == "" {
 		return e, errors.New("it lacks data, action or object")
+	}
+	if e.ContentType != "" {
+		e.Body, e.Data = e.Data, nil
 	}
 	return e, nil
 }
@@ -92,7 +95,11 @@ func decodeField(e *unilog.Entry, name, value *rueidis.RedisMessage) error {
 	}
 	switch field {
 	case fieldData:
-		e.Data, err = value.AsBytes()
+		if e.Data, err = value.AsBytes(); e.Data == nil {
+			e.Data = []byte{}
+		}
+	case fieldContentType:
+		e.ContentType = text
 	case fieldAction:
 		e.Action = text
 	case fieldObject:

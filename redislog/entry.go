@@ -18,6 +18,8 @@ const (
 	fieldStagedAt = "staged_at"
 	fieldKey      = "key"
 	fieldHeaders  = "headers"
+
+	fieldContentType = "content_type"
 )
 
 // largeEntry is the size from which on an entry is large: readers ask for many
@@ -52,9 +54,9 @@ func appendArgs(term unilog.Term, entries []unilog.Entry) ([]string, error) {
 }
 
 // packRuns appends entries in MessagePack, which a script reads faster than
-// arguments: a list of runs of entries with the same action and object and the
-// same fields. A run is a list of these three, the last one as "", "key", "headers"
-// or "both", and of each entry's id, data, staged_at and, if it has them, key and
+// arguments: a list of runs of entries with the same action, object and content type and
+// the same fields. A run is a list of these four, the last one as "", "key", "headers"
+// or "both", and of each entry's id, payload, staged_at and, if it has them, key and
 // headers.
 func packRuns(b []byte, entries []unilog.Entry, headers []string) []byte {
 	has := func(i int) (fields string, size int) {
@@ -75,15 +77,15 @@ func packRuns(b []byte, entries []unilog.Entry, headers []string) []byte {
 		e, start := &entries[i], len(b)
 		fields, size := has(i)
 		b = packList(b, 0)
-		b = packText(packText(packText(b, e.Action), e.Object), fields)
+		b = packText(packText(packText(packText(b, e.Action), e.Object), e.ContentType), fields)
 		first := i
 		for ; i < len(entries); i++ {
 			next := &entries[i]
-			if more, _ := has(i); more != fields || next.Action != e.Action || next.Object != e.Object {
+			if more, _ := has(i); more != fields || next.Action != e.Action || next.Object != e.Object || next.ContentType != e.ContentType {
 				break
 			}
 			b = packNumber(b, next.Offset, "-0")
-			b = packText(b, rueidis.BinaryString(next.Data))
+			b = packText(b, rueidis.BinaryString(next.Payload()))
 			b = packNumber(b, next.StagedAt.UnixMicro(), "")
 			if next.Key != "" {
 				b = packText(b, next.Key)
@@ -92,7 +94,7 @@ func packRuns(b []byte, entries []unilog.Entry, headers []string) []byte {
 				b = packText(b, headers[i])
 			}
 		}
-		packList(b[:start], 3+size*(i-first))
+		packList(b[:start], 4+size*(i-first))
 	}
 	packList(b[:list], runs)
 	return b

@@ -26,6 +26,8 @@ const sqlPartition = `
 // a division by zero. At most about $2 rows and $3 bytes, as they are written out: where all
 // together have less, as they nearly always have, they need not be added up one by one.
 //
+// Bodies are gathered apart, only where there are any: most logs have none.
+//
 // A time that no clock shows, as infinity, becomes one that everybody can read.
 //
 // It returns a row for each batch, with the entries of those partitions that are in $6,
@@ -34,7 +36,8 @@ const sqlPartition = `
 //
 // Index: staged_records_pkey, partitions_pkey.
 var sqlNumber = strings.NewReplacer("{partition}", strings.ReplaceAll(sqlPartition, "r.", "o."), "{size}",
-	"octet_length(action) + octet_length(object) + octet_length(key) + octet_length(data) + octet_length(headers)").Replace(`
+	"octet_length(action) + octet_length(object) + octet_length(key) + octet_length(headers)"+
+		" + coalesce(octet_length(data), octet_length(body) + octet_length(content_type))").Replace(`
 WITH status AS MATERIALIZED (
     SELECT l.partitions AS n, (
         SELECT count(*) FROM unilog.partitions AS p WHERE p.partition < l.partitions AND p.compared = l.epoch
@@ -47,7 +50,7 @@ WITH status AS MATERIALIZED (
 ), oldest AS MATERIALIZED (
     SELECT o.ctid AS place, o.id, least(greatest(o.staged_at, '1970-01-01 00:00+00'), '9999-01-01 00:00+00') AS staged_at,
         o.action, o.object, o.key, o.data::text AS data,
-        coalesce(o.headers::text, '{}') AS headers, {partition} AS partition
+        coalesce(o.headers::text, '{}') AS headers, o.body, o.content_type, {partition} AS partition
     FROM unilog.staged_records AS o
     WHERE o.id > $4 AND o.id <= $5 AND (
         (SELECT compared = n FROM status)
@@ -64,7 +67,7 @@ WITH status AS MATERIALIZED (
                     FROM oldest
                 ) AS o WHERE coalesce(before, 0) < $3::bigint
             )
-        END AS up_to
+        END AS up_to, count(content_type) AS bodies
     FROM oldest
 ), moved AS (
     DELETE FROM unilog.staged_records AS s
@@ -75,12 +78,18 @@ WITH status AS MATERIALIZED (
         array_agg(object) AS object, array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers
     FROM (SELECT * FROM oldest WHERE id <= (SELECT up_to FROM taken) ORDER BY partition, id) AS m
     GROUP BY partition
+), bodies AS (
+    SELECT partition, array_agg(body) AS body, array_agg(content_type) AS content_type
+    FROM (SELECT * FROM oldest WHERE id <= (SELECT up_to FROM taken) AND (SELECT bodies > 0 FROM taken) ORDER BY partition, id) AS m
+    GROUP BY partition
+    HAVING count(content_type) > 0
 ), placed AS (
-    INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers)
+    INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers, body, content_type)
     SELECT h.partition, h.next_offset, h.next_offset + records - 1,
-        pg_column_size(action) + pg_column_size(object) + pg_column_size(key) + pg_column_size(data) + pg_column_size(headers),
-        staged_at, action, object, key, data, headers
-    FROM gathered AS g JOIN heads AS h ON h.partition = g.partition
+        pg_column_size(action) + pg_column_size(object) + pg_column_size(key) + pg_column_size(data) + pg_column_size(headers)
+            + coalesce(pg_column_size(body) + pg_column_size(content_type), 0),
+        staged_at, action, object, key, data, headers, body, content_type
+    FROM gathered AS g JOIN heads AS h ON h.partition = g.partition LEFT JOIN bodies AS b ON b.partition = g.partition
     RETURNING *
 ), advanced AS (
     UPDATE unilog.partitions AS p
@@ -96,7 +105,7 @@ SELECT status.n, status.compared, coalesce((SELECT up_to FROM taken), 0),
 FROM status
 LEFT JOIN placed AS b ON true
 LEFT JOIN LATERAL (
-    SELECT b.staged_at, b.action, b.object, b.key, b.data, b.headers WHERE b.partition = ANY ($6::integer[])
+    SELECT b.staged_at, b.action, b.object, b.key, b.data, b.headers, b.body, b.content_type WHERE b.partition = ANY ($6::integer[])
 ) AS w ON true`)
 
 const (

@@ -358,7 +358,7 @@ func (n *numberer) collect(rows pgx.Rows) (all []numbered, moved int, last int64
 		var active, compared, bytes int
 		var first *int64 // none in the row without a batch
 		var b numbered
-		if err := rows.Scan(&active, &compared, &last, &moved, &b.partition, &b.last, &bytes, &first, nil, nil, nil, nil, nil, nil); err != nil {
+		if err := rows.Scan(&active, &compared, &last, &moved, &b.partition, &b.last, &bytes, &first, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
 			return nil, 0, 0, err
 		}
 		n.partial = compared < active

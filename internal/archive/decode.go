@@ -15,8 +15,8 @@ import (
 )
 
 // Columns are those that [Append] decodes: the offset of the first record, and the
-// arrays of what all of them hold.
-const Columns = `first_offset, staged_at, action, object, key, data, headers`
+// arrays of what all of them hold. The last two are null where no record has a body.
+const Columns = `first_offset, staged_at, action, object, key, data, headers, body, content_type`
 
 var errColumns = errors.New("the columns of unilog's tables have other types than those of its migrations")
 
@@ -27,7 +27,7 @@ var errDamaged = errors.New("a batch of the archive is damaged")
 // and appends its records to entries. What it returns does not depend on rows.
 func Append(entries []unilog.Entry, rows pgx.Rows, from, partition int) ([]unilog.Entry, error) {
 	fields, values := rows.FieldDescriptions()[from:], rows.RawValues()[from:]
-	for i := range fields[:7] {
+	for i := range fields[:9] {
 		if fields[i].Format != pgx.BinaryFormatCode {
 			return appendText(entries, rows, from, partition)
 		}
@@ -36,19 +36,22 @@ func Append(entries []unilog.Entry, rows pgx.Rows, from, partition int) ([]unilo
 		return nil, errColumns
 	}
 	first := int64(binary.BigEndian.Uint64(values[0]))
-	var columns columns
-	for i, v := range values[1:7] {
+	arrays := make(columns, 8)
+	if values[7] == nil && values[8] == nil {
+		arrays = arrays[:6]
+	}
+	for i := range arrays {
 		var err error
-		if columns[i], err = parseArray(v); err != nil {
+		if arrays[i], err = parseArray(values[1+i]); err != nil {
 			return nil, err
 		}
-		if columns[i].n != columns[0].n {
+		if arrays[i].n != arrays[0].n {
 			return nil, errDamaged
 		}
 	}
-	for n := range columns[0].n {
+	for n := range arrays[0].n {
 		entries = append(entries, unilog.Entry{Partition: partition, Offset: first + int64(n)})
-		if err := columns.decode(&entries[len(entries)-1]); err != nil {
+		if err := arrays.decode(&entries[len(entries)-1]); err != nil {
 			return nil, err
 		}
 	}
@@ -59,57 +62,96 @@ func Append(entries []unilog.Entry, rows pgx.Rows, from, partition int) ([]unilo
 func appendText(entries []unilog.Entry, rows pgx.Rows, from, partition int) ([]unilog.Entry, error) {
 	var first int64
 	var stagedAt []*time.Time
-	var columns [5][]*string
-	to := make([]any, from, from+7)
-	to = append(to, &first, &stagedAt)
-	for i := range columns {
-		to = append(to, &columns[i])
+	var texts [5][]*string // action, object, key, data, headers
+	var bodies [][]byte
+	var types []*string
+	to := append(make([]any, from, from+9), &first, &stagedAt)
+	for i := range texts {
+		to = append(to, &texts[i])
 	}
-	if err := rows.Scan(to...); err != nil {
+	if err := rows.Scan(append(to, &bodies, &types)...); err != nil {
 		return nil, err
 	}
-	for _, c := range columns {
-		if len(c) != len(stagedAt) || slices.Contains(c, nil) {
-			return nil, errDamaged
-		}
+	if bodies == nil && types == nil {
+		bodies, types = make([][]byte, len(stagedAt)), make([]*string, len(stagedAt))
+	}
+	lengths := []int{len(bodies), len(types)}
+	for _, c := range texts {
+		lengths = append(lengths, len(c))
+	}
+	if slices.ContainsFunc(lengths, func(n int) bool { return n != len(stagedAt) }) {
+		return nil, errDamaged
 	}
 	for n, at := range stagedAt {
-		if at == nil {
+		action, object, key, data, headers := texts[0][n], texts[1][n], texts[2][n], texts[3][n], texts[4][n]
+		if at == nil || action == nil || object == nil || key == nil || headers == nil {
 			return nil, errDamaged
 		}
 		e := unilog.Entry{Partition: partition, Offset: first + int64(n), StagedAt: at.UTC()}
-		e.Action, e.Object, e.Key, e.Data = *columns[0][n], *columns[1][n], *columns[2][n], []byte(*columns[3][n])
-		var err error
-		if e.Headers, err = unilog.DecodeHeaders([]byte(*columns[4][n])); err != nil {
-			return nil, fmt.Errorf("%w: %w", errDamaged, err)
+		e.Action, e.Object, e.Key = *action, *object, *key
+		if err := setHeaders(&e, []byte(*headers)); err != nil {
+			return nil, err
+		}
+		if err := setPayload(&e, bytesOf(data), bodies[n], bytesOf(types[n])); err != nil {
+			return nil, err
 		}
 		entries = append(entries, e)
 	}
 	return entries, nil
 }
 
+// bytesOf is nil for null, and only then.
+func bytesOf(text *string) []byte {
+	if text == nil {
+		return nil
+	}
+	return append([]byte{}, *text...)
+}
+
+// setPayload takes data, or a body of a content type. What is nil is null.
+func setPayload(e *unilog.Entry, data, body, contentType []byte) error {
+	isBody := contentType != nil
+	if (body != nil) != isBody || (data == nil) != isBody || isBody && len(contentType) == 0 {
+		return errDamaged
+	}
+	if isBody {
+		data = body
+	}
+	e.SetPayload(data, text(contentType))
+	return nil
+}
+
+func setHeaders(e *unilog.Entry, text []byte) (err error) {
+	if e.Headers, err = unilog.DecodeHeaders(text); err != nil {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return nil
+}
+
 // columns are the arrays of a batch: when its records were staged, their actions,
-// objects, keys, data and headers.
-type columns [6]array
+// objects, keys, data and headers; and, if any has one, bodies and content types.
+type columns []array
 
 // decode reads what the next record holds.
-func (c *columns) decode(e *unilog.Entry) (err error) {
-	var values [6][]byte
+func (c columns) decode(e *unilog.Entry) (err error) {
+	var values [8][]byte // nil where null
 	for i := range c {
 		if values[i], err = c[i].next(); err != nil {
 			return err
 		}
+	}
+	if values[0] == nil || values[1] == nil || values[2] == nil || values[3] == nil || values[5] == nil {
+		return errDamaged
 	}
 	if len(values[0]) != 8 {
 		return errColumns
 	}
 	e.StagedAt = timeOf(int64(binary.BigEndian.Uint64(values[0])))
 	e.Action, e.Object, e.Key = text(values[1]), text(values[2]), text(values[3])
-	e.Data = values[4]
-	if e.Headers, err = unilog.DecodeHeaders(values[5]); err != nil {
-		return fmt.Errorf("%w: %w", errDamaged, err)
+	if err := setHeaders(e, values[5]); err != nil {
+		return err
 	}
-	return nil
+	return setPayload(e, values[4], values[6], values[7])
 }
 
 // text is what the bytes of an array hold, which nobody changes.
@@ -135,13 +177,15 @@ func parseArray(v []byte) (array, error) {
 	return array{n: int(binary.BigEndian.Uint32(v[12:])), rest: append([]byte(nil), v[20:]...)}, nil
 }
 
+// next returns nil for null, and only then.
 func (a *array) next() ([]byte, error) {
 	if len(a.rest) < 4 {
 		return nil, errColumns
 	}
 	n := int(int32(binary.BigEndian.Uint32(a.rest)))
-	if n < 0 { // null
-		return nil, errDamaged
+	if n < 0 {
+		a.rest = a.rest[4:]
+		return nil, nil
 	}
 	if len(a.rest)-4 < n {
 		return nil, errColumns

@@ -50,22 +50,25 @@ WITH whole AS (
     SELECT FROM unilog.batches WHERE partition = $1 AND last_offset > $2 AND last_offset <= $3
     HAVING sum(last_offset - first_offset + 1) = max(last_offset) - min(first_offset) + 1
         AND bool_and(cardinality(staged_at) = cardinality(data) AND cardinality(action) = cardinality(data)
-            AND cardinality(object) = cardinality(data) AND cardinality(key) = cardinality(data) AND cardinality(headers) = cardinality(data))
+            AND cardinality(object) = cardinality(data) AND cardinality(key) = cardinality(data) AND cardinality(headers) = cardinality(data)
+            AND coalesce(cardinality(body) = cardinality(data) AND cardinality(content_type) = cardinality(data), body IS NULL AND content_type IS NULL))
 ), parts AS (
     DELETE FROM unilog.batches WHERE partition = $1 AND last_offset > $2 AND last_offset <= $3 AND EXISTS (SELECT FROM whole)
     RETURNING *
 ), records AS (
     SELECT array_agg(staged_at) AS staged_at, array_agg(action) AS action, array_agg(object) AS object,
-        array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers
+        array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers,
+        CASE WHEN count(content_type) > 0 THEN array_agg(body) END AS body,
+        CASE WHEN count(content_type) > 0 THEN array_agg(content_type) END AS content_type
     FROM (
         SELECT r.*
         FROM parts AS p
-        CROSS JOIN LATERAL unnest(p.staged_at, p.action, p.object, p.key, p.data, p.headers)
-            WITH ORDINALITY AS r (staged_at, action, object, key, data, headers, n)
+        CROSS JOIN LATERAL unnest(p.staged_at, p.action, p.object, p.key, p.data, p.headers, p.body, p.content_type)
+            WITH ORDINALITY AS r (staged_at, action, object, key, data, headers, body, content_type, n)
         ORDER BY p.first_offset, r.n
     ) AS r
 )
-INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, numbered_at, staged_at, action, object, key, data, headers)
+INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, numbered_at, staged_at, action, object, key, data, headers, body, content_type)
 SELECT $1, p.first_offset, p.last_offset, p.bytes, p.numbered_at, r.*
 FROM (
     SELECT min(first_offset) AS first_offset, max(last_offset) AS last_offset, sum(bytes) AS bytes, max(numbered_at) AS numbered_at

@@ -17,14 +17,17 @@ import (
 // that is larger. Index: batches_pkey.
 const sqlRead = `
 SELECT first_offset, last_offset, whole OR (cardinality(staged_at) = cardinality(data) AND cardinality(action) = cardinality(data)
-        AND cardinality(object) = cardinality(data) AND cardinality(key) = cardinality(data) AND cardinality(headers) = cardinality(data)),
+        AND cardinality(object) = cardinality(data) AND cardinality(key) = cardinality(data) AND cardinality(headers) = cardinality(data)
+        AND coalesce(cardinality(body) = cardinality(data) AND cardinality(content_type) = cardinality(data), body IS NULL AND content_type IS NULL)),
     greatest(first_offset, $2 + 1),
     CASE WHEN whole THEN staged_at ELSE staged_at[lo:hi] END,
     CASE WHEN whole THEN action ELSE action[lo:hi] END,
     CASE WHEN whole THEN object ELSE object[lo:hi] END,
     CASE WHEN whole THEN key ELSE key[lo:hi] END,
     CASE WHEN whole THEN data ELSE data[lo:hi] END,
-    CASE WHEN whole THEN headers ELSE headers[lo:hi] END
+    CASE WHEN whole THEN headers ELSE headers[lo:hi] END,
+    CASE WHEN whole THEN body ELSE body[lo:hi] END,
+    CASE WHEN whole THEN content_type ELSE content_type[lo:hi] END
 FROM (
     SELECT *, first_offset > $2 AND last_offset <= $3 AS whole,
         (greatest($2 + 1 - first_offset, 0) + 1)::integer AS lo,
@@ -105,7 +108,7 @@ func read(ctx context.Context, db Reader, schema unilog.Schema, partition int, a
 func decodeSound(entries []unilog.Entry, rows pgx.Rows, partition int) ([]unilog.Entry, error) {
 	damaged := &DamagedError{Partition: partition}
 	var sound bool
-	if err := rows.Scan(&damaged.First, &damaged.Last, &sound, nil, nil, nil, nil, nil, nil, nil); err != nil {
+	if err := rows.Scan(&damaged.First, &damaged.Last, &sound, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
 		return nil, err
 	}
 	if !sound {

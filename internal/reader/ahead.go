@@ -33,7 +33,7 @@ func (r *Reader) ReadAhead(ctx context.Context, batch []unilog.Entry) {
 func (r *Reader) full(batch []unilog.Entry) bool {
 	size := 0
 	for i := range batch {
-		size += len(batch[i].Data)
+		size += len(batch[i].Payload())
 	}
 	return len(batch) >= r.cfg.Limit || size >= archive.BatchBytes/2
 }

@@ -34,8 +34,15 @@ func Park(ctx context.Context, db unilog.Execer, schema unilog.Schema, consumer 
 	if headers == nil {
 		headers = []byte("{}")
 	}
+	var data, contentType *string
+	var body []byte
+	if text := string(e.Data); e.ContentType == "" {
+		data = &text
+	} else {
+		body, contentType = append([]byte{}, e.Body...), &e.ContentType
+	}
 	tag, err := db.Exec(ctx, schema.SQL(sqlPark), consumer, e.Partition, e.Offset, e.StagedAt, e.Action, e.Object, e.Key,
-		string(e.Data), string(headers), strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"), mostInARow)
+		data, string(headers), body, contentType, strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"), mostInARow)
 	if err != nil {
 		return fmt.Errorf("park a rejected record: %w", postgres.Explain(err))
 	}
@@ -47,10 +54,10 @@ func Park(ctx context.Context, db unilog.Execer, schema unilog.Schema, consumer 
 
 // Index: dead_letters_pkey.
 const sqlPark = `
-INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
-SELECT $1::text, $2::integer, $3::bigint, $4::timestamptz, $5::text, $6::text, $7::text, $8::text::jsonb, $9::text::jsonb, $10::text
-WHERE $11::bigint > (
+INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, body, content_type, error)
+SELECT $1::text, $2::integer, $3::bigint, $4::timestamptz, $5::text, $6::text, $7::text, $8::text::jsonb, $9::text::jsonb, $10::bytea, $11::text, $12::text
+WHERE $13::bigint > (
     SELECT count(*) FROM unilog.dead_letters
-    WHERE consumer = $1 AND partition = $2 AND "offset" >= $3 - $11 AND "offset" < $3 AND discarded_at IS NULL
+    WHERE consumer = $1 AND partition = $2 AND "offset" >= $3 - $13 AND "offset" < $3 AND discarded_at IS NULL
 )
 ON CONFLICT (consumer, partition, "offset") DO UPDATE SET error = excluded.error, parked_at = clock_timestamp()`

@@ -21,7 +21,7 @@ type AuditFlags struct {
 	Audit  string `group:"Audit:" env:"UNILOG_AUDIT" placeholder:"FILE" help:"A file that has the SQL, and more; see the help of verify."`
 	Truth  string `group:"Audit:" env:"AUDIT_TRUTH" placeholder:"SQL" help:"A query for the true total: SELECT sum(amount) FROM orders."`
 	Totals string `group:"Audit:" env:"AUDIT_TOTALS" placeholder:"SQL" help:"A query for the consumers' totals: SELECT consumer, total FROM order_totals."`
-	Amount string `group:"Audit:" env:"AUDIT_AMOUNT" placeholder:"SQL" help:"An expression for what a record adds to the total, over its columns action, object, key, data and headers: (data ->> 'amount')::numeric."`
+	Amount string `group:"Audit:" env:"AUDIT_AMOUNT" placeholder:"SQL" help:"An expression for what a record adds to the total, over its columns action, object, key, data, headers, body and content_type: (data ->> 'amount')::numeric."`
 }
 
 // helpAudit is for the help of commands that have the flags.

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/postgres"
 )
@@ -55,9 +56,17 @@ func (c *DeadLettersList) Run(ctx context.Context, p *Program) error {
 	fmt.Fprintln(w, "consumer\tpartition\toffset\tparked\trecord\treason")
 	for _, l := range letters {
 		reason, _, _ := strings.Cut(l.Reason, "\n")
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s %s %.60s\t%s\n", l.Consumer, l.Partition, l.Offset, l.ParkedAt.Format(time.DateTime), l.Action, l.Object, l.Data, reason)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s %s %.60s\t%s\n", l.Consumer, l.Partition, l.Offset, l.ParkedAt.Format(time.DateTime), l.Action, l.Object, payload(&l.Record), reason)
 	}
 	return w.Flush()
+}
+
+// payload is what a record says, as a person can read it: of a body only what it is.
+func payload(r *unilog.Record) string {
+	if r.ContentType == "" {
+		return string(r.Data)
+	}
+	return fmt.Sprintf("%s, %d bytes", r.ContentType, len(r.Body))
 }
 
 // Parked names records by consumer, partition and offset, or all of a consumer.

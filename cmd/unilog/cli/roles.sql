@@ -64,7 +64,7 @@ $$;
 
 -- By column, so that no writer can give a record an id that was passed already. The
 -- function of the trigger needs no right.
-GRANT INSERT (action, object, key, data, headers) ON unilog.staged_records TO {{.Writer}};
+GRANT INSERT (action, object, key, data, headers, body, content_type) ON unilog.staged_records TO {{.Writer}};
 -- To count what waits to be published, and nothing of what it says.
 GRANT SELECT (id) ON unilog.staged_records TO {{.Writer}};
 GRANT SELECT (partition, next_offset, published_offset) ON unilog.partitions TO {{.Writer}};
