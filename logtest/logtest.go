@@ -5,8 +5,6 @@ package logtest
 import (
 	"encoding/json"
 	"errors"
-	"reflect"
-	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +44,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 		"a batch with a hole before it is refused":    testBehind,
 		"a claim fences at once":                      testClaim,
 		"another record at an offset is refused":      testDiverged,
+		"a body sent again is known":                  testBodySentAgain,
 		"an earlier epoch is fenced":                  testFenced,
 		"another database is refused":                 testForeign,
 		"of concurrent sends one is taken":            testConcurrentSends,
@@ -151,50 +150,6 @@ func testEmpty(_ *testing.T, h *harness) {
 	h.wantOffsets(h.read(0, 10), 1, 0)
 }
 
-func testRoundTrip(t *testing.T, h *harness) {
-	want := entries(1, 50)
-	want[3].Key = "k-3"
-	want[4].Headers = map[string]string{"traceparent": "00-1-2-03", "": "\n\"ü"}
-	if _, err := h.Log.Append(t.Context(), term(1), want); err != nil {
-		t.Fatal(err)
-	}
-	got := h.read(0, 100)
-	h.wantOffsets(got, 1, 50)
-	for i := range got {
-		got[i].Position = "" // the log's own
-		if !reflect.DeepEqual(got[i], want[i]) {
-			t.Fatalf("read %+v, appended %+v", got[i], want[i])
-		}
-	}
-	h.wantHead(50, 1)
-}
-
-func testContents(t *testing.T, h *harness) {
-	const most = unilog.MaxStoredBytes - 200
-	var records []unilog.Record
-	for _, data := range []string{
-		`1`, `"` + strings.Repeat("x", most) + `"`, `{"n": 0.000000000000000000000000000001, "ü": "🚀\n\u0001"}`,
-		`[[[[]]]]`, `null`, `"-0"`, `123456789012345678901234567890.5`,
-	} {
-		records = append(records, unilog.Record{Data: json.RawMessage(data)})
-	}
-	for _, text := range []string{"<", "\u2028", `\"`} { // which encoders write longer than they are
-		records = append(records, unilog.Record{Data: json.RawMessage(`1`), Headers: map[string]string{"h": strings.Repeat(text, most/len(text))}})
-	}
-	records = append(records, unilog.Record{Data: json.RawMessage(`1`), Key: strings.Repeat("k", most)})
-	for i, r := range records {
-		e := entries(int64(i+1), int64(i+1))
-		e[0].Data, e[0].Headers, e[0].Key = r.Data, r.Headers, r.Key
-		if _, err := h.Log.Append(t.Context(), term(1), e); err != nil {
-			t.Fatalf("%.40q: %v", r, err)
-		}
-		got := h.read(int64(i), 1)
-		if len(got) != 1 || !reflect.DeepEqual(got[0].Record, e[0].Record) {
-			t.Fatalf("%.40q came back as %.40q", r, got)
-		}
-	}
-}
-
 func testSentAgain(_ *testing.T, h *harness) {
 	h.append(1, 1, 10)
 	h.wantRefused(1, 1, 10, unilog.ErrAlreadyAppended, 10)
@@ -255,27 +210,6 @@ func testClaim(t *testing.T, h *harness) {
 		t.Fatalf("claim of a wiped log: head %d, %v", head, err)
 	}
 	h.wantHead(0, 2)
-}
-
-func testDiverged(t *testing.T, h *harness) {
-	h.needsOwnEntries()
-	h.append(1, 1, 10)
-	for name, change := range map[string]func(e *unilog.Entry){
-		"action":  func(e *unilog.Entry) { e.Action = "delete" },
-		"object":  func(e *unilog.Entry) { e.Object = "pilot" },
-		"data":    func(e *unilog.Entry) { e.Data = json.RawMessage(`{"id": 2}`) },
-		"time":    func(e *unilog.Entry) { e.StagedAt = e.StagedAt.Add(time.Microsecond) },
-		"a key":   func(e *unilog.Entry) { e.Key = "k" },
-		"headers": func(e *unilog.Entry) { e.Headers = map[string]string{"h": "v"} },
-	} {
-		other := entries(8, 12)
-		change(&other[2]) // at 10, the last that both have
-		var diverged *unilog.DivergedError
-		if _, err := h.Log.Append(t.Context(), term(1), other); !errors.As(err, &diverged) || diverged.Offset != 10 {
-			t.Errorf("with another %s: %v, want it refused at offset 10", name, err)
-		}
-	}
-	h.wantRefused(1, 8, 12, unilog.ErrAlreadyAppended, 10)
 }
 
 func testFenced(t *testing.T, h *harness) {

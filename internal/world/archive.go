@@ -13,8 +13,10 @@ import (
 // archive as one batch, as numbering them would.
 func Archive(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 	var stagedAt []time.Time
-	var columns [5][]string // action, object, key, data, headers
-	bytes := 0
+	var columns [4][]string // action, object, key, headers
+	var data, types []*string
+	var bodies [][]byte
+	bytes, hasBodies := 0, false
 	for _, e := range entries {
 		headers, err := unilog.EncodeHeaders(e.Headers)
 		if err != nil {
@@ -24,16 +26,26 @@ func Archive(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 			headers = []byte("{}")
 		}
 		stagedAt = append(stagedAt, e.StagedAt)
-		for i, value := range []string{e.Action, e.Object, e.Key, string(e.Data), string(headers)} {
+		for i, value := range []string{e.Action, e.Object, e.Key, string(headers)} {
 			columns[i] = append(columns[i], value)
 			bytes += len(value)
 		}
+		bytes += len(e.Payload())
+		if text := string(e.Data); e.ContentType == "" {
+			data, bodies, types = append(data, &text), append(bodies, nil), append(types, nil)
+		} else {
+			data, bodies, types = append(data, nil), append(bodies, e.Body), append(types, &e.ContentType)
+			hasBodies = true
+		}
+	}
+	if !hasBodies {
+		bodies, types = nil, nil
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers, body, content_type)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 		entries[0].Partition, entries[0].Offset, entries[len(entries)-1].Offset, bytes,
-		stagedAt, columns[0], columns[1], columns[2], columns[3], columns[4])
+		stagedAt, columns[0], columns[1], columns[2], data, columns[3], bodies, types)
 	return err
 }
 
@@ -43,7 +55,7 @@ func (w *World) LoseArchive(partition int, upTo int64) {
 	w.Exec(`DELETE FROM unilog.batches WHERE partition = $1 AND last_offset <= $2`, partition, upTo)
 	w.Exec(`
 		UPDATE unilog.batches SET first_offset = $2 + 1, staged_at = staged_at[n + 1:], action = action[n + 1:], object = object[n + 1:],
-			key = key[n + 1:], data = data[n + 1:], headers = headers[n + 1:]
+			key = key[n + 1:], data = data[n + 1:], headers = headers[n + 1:], body = body[n + 1:], content_type = content_type[n + 1:]
 		FROM (SELECT partition, last_offset, ($2 - first_offset + 1)::integer AS n FROM unilog.batches) AS cut
 		WHERE batches.partition = cut.partition AND batches.last_offset = cut.last_offset
 			AND batches.partition = $1 AND first_offset <= $2::bigint`, partition, upTo)
