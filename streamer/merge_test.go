@@ -23,13 +23,13 @@ func readAll(ctx context.Context, db archive.Reader) (entries string, err error)
 		if e.Offset != int64(i+1) {
 			return "", fmt.Errorf("entry number %d has offset %d", i+1, e.Offset)
 		}
-		entries += fmt.Sprintf("%d %s %s %v %s %s %v\n", e.Offset, e.Action, e.Object, e.StagedAt, e.Key, e.Data, e.Headers)
+		entries += fmt.Sprintf("%d %s %s %v %s %s %q %v\n", e.Offset, e.Action, e.Object, e.StagedAt, e.Key, e.ContentType, e.Payload(), e.Headers)
 	}
 	return entries, nil
 }
 
 const sqlView = `SELECT string_agg(r::text, E'\n' ORDER BY "offset") FROM (
-	SELECT partition, "offset", staged_at, action, object, key, data, headers FROM unilog.records) AS r`
+	SELECT partition, "offset", staged_at, action, object, key, data, headers, body, content_type FROM unilog.records) AS r`
 
 // TestSmallBatchesAreMerged numbers records one by one. Whoever reads meanwhile sees what
 // there was, or what became of it.
@@ -47,7 +47,12 @@ func TestSmallBatchesAreMerged(t *testing.T) {
 		t.Helper()
 		w.WantCount("batches", world.Query[int](w, `SELECT count(*) FROM unilog.batches`), want)
 	}
-	one(199)
+	one(196)
+	w.CommitBodies("1", "2")
+	w.Drain(s)
+	one(1)
+	w.CommitBodies("-1")
+	w.Drain(s)
 	w.Must(s.Upkeep(w.Ctx))
 	batches(199)
 	one(1)

@@ -187,7 +187,11 @@ func (m *model) noteOne(rt *rapid.T) {
 		m.amounts++
 		amount := strconv.Itoa(m.amounts) // names the record, too
 		tx.amounts = append(tx.amounts, amount)
-		m.Note(tx, amount)
+		if rapid.Bool().Draw(rt, "as bytes") {
+			m.NoteBodies(tx, amount)
+		} else {
+			m.Note(tx, amount)
+		}
 	}
 }
 
@@ -266,7 +270,7 @@ func (m *model) finish() {
 // respects commits before begins.
 func (m *model) checkLog() {
 	at := map[string]int{}
-	for i, amount := range m.column(`SELECT data ->> 'amount' FROM unilog.records ORDER BY "offset"`) {
+	for i, amount := range m.column(`SELECT ` + world.SQLAmount + ` FROM unilog.records ORDER BY "offset"`) {
 		if _, ok := at[amount]; ok {
 			m.Errorf("record %s is in the log twice", amount)
 		}
@@ -304,7 +308,7 @@ func (m *model) checkAfter(at map[string]int, amount string, tx *transaction) {
 }
 
 func (m *model) checkApplied(name string) {
-	log := m.column(`SELECT data ->> 'amount' FROM unilog.records ORDER BY "offset"`)
+	log := m.column(`SELECT ` + world.SQLAmount + ` FROM unilog.records ORDER BY "offset"`)
 	if applied := m.column(`SELECT data ->> 'amount' FROM applied WHERE name = $1 ORDER BY n`, name); !slices.Equal(applied, log) {
 		m.Errorf("%s applied %v, the log holds %v", name, applied, log)
 	}

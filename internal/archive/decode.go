@@ -165,6 +165,9 @@ type array struct {
 
 // parseArray copies the array: the records that come of it share one piece of memory.
 func parseArray(v []byte) (array, error) {
+	if v == nil { // null, as only one of two bodies' columns
+		return array{}, errDamaged
+	}
 	if len(v) < 12 {
 		return array{}, errColumns
 	}

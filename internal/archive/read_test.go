@@ -24,6 +24,10 @@ func entries(first, last int64) (all []unilog.Entry) {
 		if o%4 == 0 {
 			e.Headers = map[string]string{"tracé": fmt.Sprint(o), "x": `"`}
 		}
+		if o > 20 && o%5 == 1 { // the first batch has none, the second one nothing else
+			e.Data = nil
+			e.SetPayload([]byte("\x00\x80\\,{}\"" + strings.Repeat("\xff", int(o)))[:o%7*5], "application/x-"+strings.Repeat("x", int(o)))
+		}
 		all = append(all, e)
 	}
 	return all
@@ -127,6 +131,12 @@ func TestMergeKeepsAllRecords(t *testing.T) {
 	merge(0, 100)
 	batches("11-40")
 	w.WantCount("bytes", world.Query[int](w, `SELECT sum(bytes)::int FROM unilog.batches`), bytes)
+	of := func(sql string) string {
+		return world.Query[string](w, `SELECT string_agg(r::text, E'\n' ORDER BY "offset") FROM `+sql+` AS r WHERE content_type IS NOT NULL`)
+	}
+	if view, function := of(`unilog.records`), of(`unilog.records_between(1, 0, 50)`); view != function || strings.Count(view, "\n") != 3 {
+		t.Errorf("the view has the bodies\n%s\nand the function\n%s", view, function)
+	}
 }
 
 // TestMergeLeavesWhatIsNotWhole merges over rows that were deleted or damaged by hand.
@@ -135,6 +145,8 @@ func TestMergeLeavesWhatIsNotWhole(t *testing.T) {
 	for harm, want := range map[string]int{
 		`DELETE FROM unilog.batches WHERE last_offset = 21`:                          2,
 		`UPDATE unilog.batches SET action = action || action WHERE last_offset = 21`: 3,
+		`UPDATE unilog.batches SET body = body || body WHERE last_offset = 21`:       3,
+		`UPDATE unilog.batches SET content_type = NULL WHERE last_offset = 21`:       3,
 	} {
 		w, _ := setup(t)
 		w.Exec(harm)
@@ -154,6 +166,14 @@ func TestReadOfDamage(t *testing.T) {
 		`UPDATE unilog.batches SET staged_at = '{}' WHERE last_offset = 40`,
 		`UPDATE unilog.batches SET headers[15] = 'no JSON' WHERE last_offset = 40`,
 		`UPDATE unilog.batches SET object[15] = NULL WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET body = body || '{x}'::bytea[] WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET body = array_fill(NULL::bytea, ARRAY[19]) WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET content_type = NULL WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET content_type[15] = NULL WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET content_type[15] = '' WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET content_type[14] = 'a/b' WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET data[15] = '1' WHERE last_offset = 40`,
+		`UPDATE unilog.batches SET data[14] = NULL WHERE last_offset = 40`,
 	} {
 		w, all := setup(t)
 		w.Exec(harm)

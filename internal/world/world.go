@@ -56,10 +56,13 @@ CREATE TABLE applied (
     PRIMARY KEY (name, "offset")
 );`
 
+// SQLAmount is the amount of a record, as text, over its columns.
+const SQLAmount = `coalesce(data ->> 'amount', convert_from(substr(body, 3), 'UTF8'))`
+
 var Audit = audit.Equation{
 	Truth:  `SELECT sum(amount) FROM amounts`,
 	Totals: `SELECT name, total FROM sums`,
-	Amount: `(data ->> 'amount')::numeric`,
+	Amount: SQLAmount + `::numeric`,
 	AddToTotal: `
 		INSERT INTO sums AS s (name, total) VALUES ($1, $2::text::numeric)
 		ON CONFLICT (name) DO UPDATE SET total = s.total + excluded.total`,
@@ -138,12 +141,14 @@ func Record(amount string) unilog.Record {
 }
 
 // Note writes amounts and stages their records on a transaction.
-func (w *World) Note(tx pgx.Tx, amounts ...string) {
+func (w *World) Note(tx pgx.Tx, amounts ...string) { w.noteAs(Record, tx, amounts) }
+
+func (w *World) noteAs(record func(amount string) unilog.Record, tx pgx.Tx, amounts []string) {
 	w.Helper()
 	for _, a := range amounts {
 		_, err := tx.Exec(w.Ctx, `INSERT INTO amounts (amount) VALUES ($1::text::numeric)`, a)
 		w.Must(err)
-		w.Must(unilog.Stage(w.Ctx, tx, Record(a)))
+		w.Must(unilog.Stage(w.Ctx, tx, record(a)))
 	}
 }
 
@@ -214,11 +219,11 @@ func (w *World) Consumer(name string, change ...func(*consumer.Config)) *consume
 // Add is the consumers' handler.
 func (w *World) Add(name string) func(context.Context, pgx.Tx, unilog.Entry) error {
 	return func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
-		_, err := tx.Exec(ctx, `INSERT INTO applied (name, "offset", data) VALUES ($1, $2, $3)`, name, e.Offset, e.Data)
+		_, err := tx.Exec(ctx, `INSERT INTO applied (name, "offset", data) VALUES ($1, $2, $3)`, name, e.Offset, data(&e.Record))
 		if err == nil {
 			_, err = tx.Exec(ctx, `
 				INSERT INTO sums AS s VALUES ($1, ($2::jsonb ->> 'amount')::numeric)
-				ON CONFLICT (name) DO UPDATE SET total = s.total + excluded.total`, name, e.Data)
+				ON CONFLICT (name) DO UPDATE SET total = s.total + excluded.total`, name, data(&e.Record))
 		}
 		return err
 	}
