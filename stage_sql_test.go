@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -61,7 +62,11 @@ func TestStageSQLStoresWhatStageStores(t *testing.T) {
 	for i, text := range texts {
 		withHeaders[2*i].Headers = map[string]string{text: text, "h": ""}
 	}
-	sets := [][]unilog.Record{records[:1], records, withHeaders, {{Action: "a", Object: "o", Data: json.RawMessage("null")}}}
+	bodies := append([]unilog.Record{{Action: "a", Object: "o", ContentType: "no/body"}}, withHeaders...)
+	for i, text := range texts {
+		bodies = append(bodies, unilog.Record{Action: "a", Object: "o", Key: text, Body: []byte(text + "\x00\xff" + text), ContentType: fmt.Sprintf(`a/"%d"\`, i)})
+	}
+	sets := [][]unilog.Record{records[:1], records, withHeaders, bodies, bodies[:1], {{Action: "a", Object: "o", Data: json.RawMessage("null")}}}
 	for name, db := range map[string]*sql.DB{
 		"prepared":        openSQL(t, w, pgx.QueryExecModeCacheStatement, nil),
 		"exec":            openSQL(t, w, pgx.QueryExecModeExec, nil),

@@ -40,6 +40,10 @@ func TestStageKeepsOrderAndContents(t *testing.T) {
 			Data:    json.RawMessage(fmt.Sprintf(`{"n":%d,"exact":1.%030d}`, i, i)),
 			Headers: map[string]string{"h": strings.Repeat("ü\"\n", i%3)},
 		})
+		if r := &records[i]; i%10 == 7 {
+			r.Data = nil
+			r.SetPayload([]byte("\x00\x80\\x")[:i%4], fmt.Sprintf(`application/x-%d; charset="\'"`, i))
+		}
 	}
 	w.Must(unilog.Stage(w.Ctx, w.DB, records...))
 	w.Must(unilog.Stage(w.Ctx, w.DB)) // nothing is fine
@@ -49,7 +53,10 @@ func TestStageKeepsOrderAndContents(t *testing.T) {
 	w.WantCount("entries", len(entries), len(records))
 	for i, e := range entries {
 		want := fmt.Sprintf(`{"n": %d, "exact": 1.%030d}`, i, i)
-		if e.Key != records[i].Key || string(e.Data) != want || e.Headers["h"] != records[i].Headers["h"] || e.StagedAt.IsZero() {
+		if e.ContentType != "" {
+			want = string(records[i].Body)
+		}
+		if e.Key != records[i].Key || e.ContentType != records[i].ContentType || string(e.Payload()) != want || e.Headers["h"] != records[i].Headers["h"] || e.StagedAt.IsZero() {
 			t.Fatalf("entry %d is %+v, staged was %+v", i, e, records[i])
 		}
 	}
@@ -66,6 +73,9 @@ func TestStageRefuses(t *testing.T) {
 	}
 	data := func(s string) unilog.Record {
 		return with(func(r *unilog.Record) { r.Data = json.RawMessage(s) })
+	}
+	body := func(body, contentType string) unilog.Record {
+		return with(func(r *unilog.Record) { r.Data, r.Body, r.ContentType = nil, []byte(body), contentType })
 	}
 	for name, c := range map[string]struct {
 		record unilog.Record
@@ -95,7 +105,21 @@ func TestStageRefuses(t *testing.T) {
 		"headers too large": {with(func(r *unilog.Record) {
 			r.Headers = map[string]string{"h": strings.Repeat("\x01", unilog.MaxRecordBytes/5)}
 		}), "Headers", unilog.ErrTooLarge},
-		"NUL in a header": {with(func(r *unilog.Record) { r.Headers = map[string]string{"h": "\x00"} }), "Headers", unilog.ErrInvalidText},
+		"body and data":           {with(func(r *unilog.Record) { r.Body, r.ContentType = []byte("x"), "a/b" }), "Body", unilog.ErrTwoPayloads},
+		"body beside data, alone": {with(func(r *unilog.Record) { r.Body = []byte("x") }), "Body", unilog.ErrTwoPayloads},
+		"content type of data":    {with(func(r *unilog.Record) { r.ContentType = "application/json" }), "ContentType", unilog.ErrTwoPayloads},
+		"body of no type":         {body("x", ""), "ContentType", unilog.ErrEmpty},
+		"body too large":          {body(strings.Repeat("x", unilog.MaxRecordBytes-len("noteamount")-2), "a/b"), "Body", unilog.ErrTooLarge},
+		"key before a body": {with(func(r *unilog.Record) {
+			r.Key, r.Data, r.ContentType = strings.Repeat("k", unilog.MaxRecordBytes-12), nil, "a/b"
+		}), "ContentType", unilog.ErrTooLarge},
+		"content type too long": {body("x", strings.Repeat("a", unilog.MaxContentTypeBytes+1)), "ContentType", unilog.ErrInvalidContentType},
+		"end of a line in it":   {body("x", "a/b\r\n"), "ContentType", unilog.ErrInvalidContentType},
+		"tab in it":             {body("x", "a/b;\tc"), "ContentType", unilog.ErrInvalidContentType},
+		"beyond ASCII":          {body("x", "a/ü"), "ContentType", unilog.ErrInvalidContentType},
+		"not UTF-8 in it":       {body("x", "a/\xff"), "ContentType", unilog.ErrInvalidContentType},
+		"DEL in it":             {body("x", "a/\x7f"), "ContentType", unilog.ErrInvalidContentType},
+		"NUL in a header":       {with(func(r *unilog.Record) { r.Headers = map[string]string{"h": "\x00"} }), "Headers", unilog.ErrInvalidText},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tx := w.Begin()
@@ -118,12 +142,13 @@ func TestLargestRecordsGoThrough(t *testing.T) {
 	for _, data := range []string{`1`, largest, `1e131071`, `[` + strings.Repeat("1e100000,", 10) + `1e-16383]`, `"\ud83d\ude80\\u0000"`} {
 		w.Must(unilog.Stage(w.Ctx, w.DB, unilog.Record{Action: "a", Object: "o", Data: json.RawMessage(data)}))
 	}
-	w.WantCount("published", w.Drain(w.Streamer()), 5)
+	w.Must(unilog.Stage(w.Ctx, w.DB, unilog.Record{Action: "a", Object: "o", ContentType: "b", Body: make([]byte, unilog.MaxRecordBytes-3)}))
+	w.WantCount("published", w.Drain(w.Streamer()), 6)
 	applied := 0
 	w.Consume(w.Consumer("sum", func(cfg *consumer.Config) {
 		cfg.Handler = world.CountEntries(&applied)
 	}))
-	w.WantCount("applied", applied, 5)
+	w.WantCount("applied", applied, 6)
 }
 
 // TestTableTakesWhatEveryLogCarries stages by plain SQL, also what Postgres keeps in far
@@ -132,6 +157,13 @@ func TestTableTakesWhatEveryLogCarries(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOnRedis(t)
 	w.Exec(`CREATE TABLE kept AS SELECT jsonb_agg(10::numeric ^ 131071) AS data FROM generate_series(1, 200)`) // compressed
+	takes := func(name, sql string, fits bool) {
+		t.Helper()
+		_, err := w.DB.Exec(w.Ctx, sql, unilog.MaxStoredBytes)
+		if refused := postgres.SQLState(err) == "23514"; refused == fits || (err == nil) != fits {
+			t.Errorf("%s: %.200v", name, err)
+		}
+	}
 	for _, c := range []struct {
 		name, values string
 		fits         bool
@@ -146,10 +178,32 @@ func TestTableTakesWhatEveryLogCarries(t *testing.T) {
 		{"numbers with zeros after the point", `'a', 'o', '', (SELECT jsonb_agg(round(10::numeric ^ 131071, 16383)) FROM generate_series(1, 15)), NULL`, false},
 		{"numbers from another table", `'a', 'o', '', (SELECT data FROM kept), NULL`, false},
 	} {
-		_, err := w.DB.Exec(w.Ctx, `INSERT INTO unilog.staged_records (action, object, key, data, headers) SELECT `+c.values+` WHERE $1::integer > 0`, unilog.MaxStoredBytes)
-		if refused := postgres.SQLState(err) == "23514"; refused == c.fits || (err == nil) != c.fits {
-			t.Errorf("%s: %.200v", c.name, err)
-		}
+		takes(c.name, `INSERT INTO unilog.staged_records (action, object, key, data, headers) SELECT `+c.values+` WHERE $1::integer > 0`, c.fits)
+	}
+	for _, c := range []struct {
+		name, values string // of data, headers, body and content_type
+		fits         bool
+	}{
+		{"a body", `NULL, NULL, '\x0080', 'a/b'`, true},
+		{"an empty body", `NULL, NULL, '', 'a/b'`, true},
+		{"a body at the limit", `NULL, '{}', convert_to(repeat('x', $1 - 7), 'UTF8'), 'a/b'`, true},
+		{"a body over it", `NULL, '{}', convert_to(repeat('x', $1 - 6), 'UTF8'), 'a/b'`, false},
+		{"a body with headers that are no object", `NULL, '[]', '\x00', 'a/b'`, false},
+		{"nothing at all", `NULL, NULL, NULL, NULL`, false},
+		{"headers alone", `NULL, '{}', NULL, NULL`, false},
+		{"a body of no type", `NULL, NULL, '\x00', NULL`, false},
+		{"a type of no body", `NULL, NULL, NULL, 'a/b'`, false},
+		{"data and a body", `'1', NULL, '\x00', 'a/b'`, false},
+		{"data and a body of no type", `'1', NULL, '\x00', NULL`, false},
+		{"data of a type", `'1', NULL, NULL, 'a/b'`, false},
+		{"an empty type", `NULL, NULL, '\x00', ''`, false},
+		{"a type as long as it may be", `NULL, NULL, '\x00', repeat(' ~', 127) || 'x'`, true},
+		{"a type that is longer", `NULL, NULL, '\x00', repeat('~', 256)`, false},
+		{"a type on two lines", `NULL, NULL, '\x00', E'a/b\nc: d'`, false},
+		{"a type that ends a line", `NULL, NULL, '\x00', E'a/b\n'`, false},
+		{"a type beyond ASCII", `NULL, NULL, '\x00', 'a/ü'`, false},
+	} {
+		takes(c.name, `INSERT INTO unilog.staged_records (action, object, data, headers, body, content_type) SELECT 'a', 'o', `+c.values+` WHERE $1::integer > 0`, c.fits)
 	}
 	w.Exec(`TRUNCATE unilog.staged_records`)
 }

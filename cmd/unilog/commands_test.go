@@ -92,11 +92,12 @@ func TestLookingAfterConsumersAndDeadLetters(t *testing.T) {
 	exec1(t, pool, `UPDATE unilog.partitions SET next_offset = 6, published_offset = 5`)
 	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('billing', 0, 5)`)
 	exec1(t, pool, `
-		INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, error)
-		SELECT 'billing', 0, n, now(), 'create', 'order', '', '{}', '{}', 'no address' FROM generate_series(4, 5) AS n`)
+		INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, headers, body, content_type, error)
+		VALUES ('billing', 0, 4, now(), 'create', 'order', '', '{}', '{}', NULL, NULL, 'no address'),
+			('billing', 0, 5, now(), 'create', 'order', '', NULL, '{}', '\x00808a', 'application/x-protobuf', 'no address')`)
 	says(t, env, []string{"consumers", "list"}, "billing 5 0 0.0 2 ")
 	says(t, env, []string{"status"}, "billing has parked 2 records: see `unilog deadletters list billing`")
-	says(t, env, []string{"deadletters", "list"}, "billing 0 4 ", "create order {} no address")
+	says(t, env, []string{"deadletters", "list"}, "billing 0 4 ", "create order {} no address", "create order application/x-protobuf, 3 bytes no address")
 	says(t, env, []string{"deadletters", "discard", "billing", "4"}, "billing: offset 4 is discarded")
 	fails(t, env, []string{"deadletters", "discard", "billing", "4"}, 1, "billing has parked no record at offset 4 of partition 0: see `unilog deadletters list`")
 	fails(t, env, []string{"deadletters", "discard", "billing", "9", "5", "4", "9"}, 1,

@@ -20,7 +20,7 @@ func Rejecting(h consumer.Handler, how func(), amounts ...string) consumer.Handl
 		}
 		for _, e := range entries {
 			for _, a := range amounts {
-				if string(e.Data) == `{"amount": `+a+`}` {
+				if string(data(&e.Record)) == `{"amount": `+a+`}` {
 					how()
 					return ErrPoison
 				}
