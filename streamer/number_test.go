@@ -1,14 +1,19 @@
 package streamer_test
 
 import (
+	"crypto/rand"
 	"math"
+	"reflect"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -75,6 +80,51 @@ func numberingArgs(w *world.World, after, upTo int64) []any {
 	w.Helper()
 	epoch := world.Query[int64](w, `SELECT epoch FROM unilog.log`)
 	return []any{epoch, 1000, 4 << 20, after, upTo, []int32{0}, []int32{}, []int64{}, true}
+}
+
+// TestBodiesOnlyWhereThereAreAny numbers records of both kinds. A batch that has only JSON
+// has no bodies, whatever was numbered with it; and a step ends where bodies are large.
+func TestBodiesOnlyWhereThereAreAny(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(2, 1)
+	keys := [2]string{}
+	for n := 0; keys[0] == "" || keys[1] == ""; n++ {
+		keys[unilog.PartitionOf(strconv.Itoa(n), 2)] = strconv.Itoa(n)
+	}
+	json, body := world.Record(" 0"), world.BodyRecord("0")
+	json.Key, body.Key = keys[0], keys[1]
+	large, empty := body, body
+	large.Body, empty.Body = make([]byte, unilog.MaxRecordBytes-100), []byte{}
+	_, err := rand.Read(large.Body)
+	w.Must(err)
+	s := w.Streamer()
+	stage := func(records ...unilog.Record) {
+		w.Must(unilog.Stage(w.Ctx, w.DB, records...))
+		w.Drain(s)
+	}
+	sent := []unilog.Record{json, body, empty, json, large, large, large, large, large, large, json}
+	stage(sent...)
+	last := json // without bodies beside it
+	last.Key = keys[1]
+	stage(last)
+
+	batches := world.Query[string](w, `SELECT string_agg(format('%s: %s of %s', partition, cardinality(array_remove(body, NULL)), cardinality(data)), ', '
+		ORDER BY partition, first_offset) FROM unilog.batches WHERE object[1] <> 'unilog'`)
+	if batches != "0:  of 2, 0:  of 1, 1: 7 of 7, 1: 1 of 1, 1:  of 1" {
+		t.Errorf("of the records in each batch, so many are bodies: %s", batches)
+	}
+	sent = append(sent, last)
+	for partition, key := range keys {
+		want := slices.DeleteFunc(slices.Clone(sent), func(r unilog.Record) bool { return r.Key != key })
+		entries := slices.DeleteFunc(w.Memory.Entries(partition), func(e unilog.Entry) bool { return e.Object == unilog.ReservedObject })
+		w.WantCount("entries", len(entries), len(want))
+		for i := range entries {
+			if !reflect.DeepEqual(entries[i].Record, want[i]) {
+				t.Errorf("partition %d, entry %d is %.99q, want %.99q", partition, i+1, entries[i].Record, want[i])
+			}
+		}
+	}
 }
 
 // TestStagedRowsThatAreChangedMeanwhile numbers rows that somebody changes and deletes by

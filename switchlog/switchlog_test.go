@@ -1,6 +1,7 @@
 package switchlog_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -134,7 +135,7 @@ func (w *world) runConsumer(name string) (stop func()) {
 		Name: name, DB: w.db, Archive: w.db, Log: w.log(), Logger: quiet, BatchRecords: 50,
 		Handler: consumer.Each(func(ctx context.Context, tx pgx.Tx, e unilog.Entry) error {
 			_, err := tx.Exec(ctx, `INSERT INTO applied (name, partition, "offset", data) VALUES ($1, $2, $3, $4)`,
-				name, e.Partition, e.Offset, e.Data)
+				name, e.Partition, e.Offset, bytes.TrimPrefix(e.Payload(), notText))
 			return err
 		}),
 		Hooks: consumer.Hooks{BeforeCommit: unilog.SimulateFailures(0.1, 2)},
@@ -143,7 +144,13 @@ func (w *world) runConsumer(name string) (stop func()) {
 	return w.run(c.Run)
 }
 
+// notText is what bodies begin with.
+var notText = []byte("\x00\x80")
+
 func record(n int) unilog.Record {
+	if n%3 == 0 {
+		return unilog.Record{Action: "note", Object: "number", Body: fmt.Appendf(notText[:2:2], `{"n": %d}`, n), ContentType: "application/x-number"}
+	}
 	return unilog.Record{Action: "note", Object: "number", Data: json.RawMessage(fmt.Sprintf(`{"n": %d}`, n))}
 }
 
