@@ -1,6 +1,7 @@
 package endtoend_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"maps"
@@ -45,6 +46,15 @@ func TestRecordsComeBackAsTheyWent(t *testing.T) {
 		}
 		want = append(want, r)
 	}
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	for _, body := range [][]byte{{}, {0}, {0x80}, every, bytes.Repeat(every, unilog.MaxRecordBytes/256-1)} {
+		r := unilog.Record{Action: "a", Object: "o", Key: text, Body: body, ContentType: `application/x-protobuf; messageType="a.B"`}
+		w.Must(unilog.Stage(w.Ctx, w.DB, r))
+		want = append(want, r)
+	}
 	w.Drain(w.Streamer())
 
 	check := func(where string, got []unilog.Record) {
@@ -52,7 +62,7 @@ func TestRecordsComeBackAsTheyWent(t *testing.T) {
 		w.WantCount("records "+where, len(got), len(want))
 		for i, r := range got {
 			if r.Action != want[i].Action || r.Object != want[i].Object || r.Key != want[i].Key ||
-				string(r.Data) != string(want[i].Data) || !maps.Equal(r.Headers, want[i].Headers) {
+				string(r.Data) != string(want[i].Data) || string(r.Body) != string(want[i].Body) || r.ContentType != want[i].ContentType || !maps.Equal(r.Headers, want[i].Headers) {
 				t.Errorf("%s record %d is %.500q, want %.500q", where, i+1, r, want[i])
 			}
 		}
@@ -75,19 +85,18 @@ func TestRecordsComeBackAsTheyWent(t *testing.T) {
 	}
 	check("from the log", consumed("log"))
 	consumed("parking")
-	rows, err := w.DB.Query(w.Ctx, `SELECT action, object, key, data::text, headers::text FROM unilog.dead_letters ORDER BY "offset"`)
+	letters, err := consumer.DeadLetters(w.Ctx, w.DB, "parking")
 	w.Must(err)
-	parked, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r unilog.Record, err error) {
-		var data, headers []byte
-		if err := row.Scan(&r.Action, &r.Object, &r.Key, &data, &headers); err != nil {
-			return r, err
-		}
-		r.Data = data
-		r.Headers, err = unilog.DecodeHeaders(headers)
-		return r, err
-	})
-	w.Must(err)
+	var parked, retried []unilog.Record
+	for _, l := range letters {
+		parked = append(parked, l.Record)
+		w.Must(consumer.RetryDeadLetter(w.Ctx, w.DB, "parking", 0, l.Offset, func(_ context.Context, _ pgx.Tx, entries []unilog.Entry) error {
+			retried = append(retried, entries[0].Record)
+			return nil
+		}))
+	}
 	check("parked", parked)
+	check("retried", retried)
 	w.Command("XTRIM", w.Stream, "MAXLEN", "0")
 	check("from the archive", consumed("archive"))
 }

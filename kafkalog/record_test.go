@@ -33,19 +33,27 @@ func TestKafkaAnyClientCanRead(t *testing.T) {
 	f := setup(t)
 	e := entry(1)
 	e.Key, e.Headers = "k", map[string]string{"h": "v"}
-	f.append(7, e)
+	body := entry(2)
+	body.Data = nil
+	body.SetPayload(nil, "a/b")
+	f.append(7, e, body)
 	client, err := kgo.NewClient(kgo.SeedBrokers(f.brokers), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeTopics(f.topic))
 	f.must(err)
 	defer client.Close()
-	records := client.PollFetches(await.Context(t, "the entry")).Records()
-	if len(records) != 1 || string(records[0].Key) != "k" || string(records[0].Value) != string(e.Data) {
+	records := client.PollFetches(await.Context(t, "the entries")).Records()
+	if len(records) != 2 || string(records[0].Key) != "k" || string(records[0].Value) != string(e.Data) {
 		t.Fatalf("it reads %v", records)
 	}
-	var names []string
-	for _, h := range records[0].Headers {
-		names = append(names, h.Key)
+	for i, want := range []string{"headers", "content_type"} {
+		var names []string
+		for _, h := range records[i].Headers {
+			names = append(names, h.Key)
+		}
+		if got := strings.Join(names, " "); got != "offset log_id epoch partitions action object staged_at "+want {
+			t.Errorf("the headers are %s", got)
+		}
 	}
-	if got := strings.Join(names, " "); got != "offset log_id epoch partitions action object staged_at headers" {
-		t.Errorf("its headers are %s", got)
+	if records[1].Value == nil {
+		t.Error("an empty body is null in Kafka, which deletes")
 	}
 }

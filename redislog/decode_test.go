@@ -26,6 +26,24 @@ func TestEntriesWithoutWhatARecordHas(t *testing.T) {
 	}
 }
 
+// TestEmptyDataIsNoRecord, unless it is an empty body.
+func TestEmptyDataIsNoRecord(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.command("XADD", f.stream, "1-0", "data", "", "action", "a", "object", "o", "staged_at", "1", "content_type", "a/b")
+	f.command("XADD", f.stream, "2-0", "data", "", "action", "a", "object", "o", "staged_at", "1", "content_type", "")
+	f.command("XADD", f.stream, "3-0", "action", "a", "object", "o", "staged_at", "1", "content_type", "a/b")
+	read, err := f.log.Read(t.Context(), 0, unilog.Cursor{}, 10, 0)
+	if err != nil || len(read) != 1 || read[0].ContentType != "a/b" || read[0].Body == nil || read[0].Data != nil {
+		t.Errorf("it reads %+v and says %v", read, err)
+	}
+	for after := range int64(2) {
+		if read, err := f.log.Read(t.Context(), 0, unilog.Cursor{Offset: after + 1}, 10, 0); err == nil {
+			t.Errorf("after %d it reads %+v", after+1, read)
+		}
+	}
+}
+
 func TestEntriesOfStrangers(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -35,8 +35,18 @@ func TestRunsOfEntries(t *testing.T) {
 		{Action: "delete", Object: "pilot", Key: "k", Headers: headers},
 		{Action: "delete", Object: "pilot", Key: "both", Headers: headers},
 		{Action: "both", Object: "key"},
+		{Action: "both", Object: "key", ContentType: "a/b"},
+		{Action: "both", Object: "key", ContentType: "a/b", Body: []byte("\x00\x80\xff")},
+		{Action: "both", Object: "key", ContentType: "a/c", Body: []byte("\x00\x80\xff")},
+		{Action: "both", Object: "key", ContentType: "a/c", Key: "k"},
+		{Action: "both", Object: "key", ContentType: "a/c", Headers: headers},
+		{Action: "both", Object: "key", ContentType: "a/c", Key: "k", Headers: headers},
+		{Action: "both", Object: "key", ContentType: "key", Key: "k", Headers: headers},
+		{Action: "both", Object: "key"},
 	} {
-		r.Data = json.RawMessage(strconv.Itoa(i))
+		if r.ContentType == "" {
+			r.Data = json.RawMessage(strconv.Itoa(i))
+		}
 		sent = append(sent, unilog.Entry{Record: r, Offset: int64(i + 1), StagedAt: time.UnixMicro(1<<53 + int64(i)).UTC()})
 	}
 	term := unilog.Term{LogID: "a", Epoch: 1}
@@ -60,6 +70,8 @@ func TestRunsOfEntries(t *testing.T) {
 			"time":    func(e *unilog.Entry) { e.StagedAt = e.StagedAt.Add(time.Microsecond) },
 			"key":     func(e *unilog.Entry) { e.Key += "x" },
 			"headers": func(e *unilog.Entry) { e.Headers = map[string]string{"other": ""} },
+			"payload": func(e *unilog.Entry) { e.SetPayload(append([]byte("\x00"), e.Payload()...), e.ContentType) },
+			"type":    func(e *unilog.Entry) { e.SetPayload(e.Payload(), e.ContentType+"x") },
 		} {
 			other := append([]unilog.Entry(nil), last...)
 			change(&other[i])
@@ -72,7 +84,7 @@ func TestRunsOfEntries(t *testing.T) {
 }
 
 func same(a, b *unilog.Entry) bool {
-	return a.Action == b.Action && a.Object == b.Object && a.Key == b.Key && string(a.Data) == string(b.Data) &&
+	return a.Action == b.Action && a.Object == b.Object && a.Key == b.Key && a.ContentType == b.ContentType && string(a.Payload()) == string(b.Payload()) &&
 		maps.Equal(a.Headers, b.Headers) && a.StagedAt.Equal(b.StagedAt) && a.Offset == b.Offset
 }
 
