@@ -16,7 +16,7 @@ import (
 	"github.com/rocketrides/unilog/internal/reader"
 )
 
-// sqlAdvance moves a checkpoint from where the batch began ($3). That comparison makes
+// sqlAdvance moves a checkpoint from where it was saved before ($3). That comparison makes
 // two instances of one consumer harmless: the second one finds no row, and rolls
 // back. The timeout ($6) keeps a frozen process from holding the row for ever. For $7
 // see unsynced. Index: checkpoints_pkey.
@@ -33,9 +33,9 @@ WHERE name = $1 AND partition = $2 AND "offset" = $3`
 // errOvertaken says that another instance of the consumer has applied the batch.
 var errOvertaken = errors.New("another instance of this consumer was faster")
 
-// apply applies entries, which follow the checkpoint, and returns how many it
-// applied or parked. If the handler rejects them, apply halves them until it knows
-// which one is rejected. It applies those before that one.
+// apply applies entries, which follow the checkpoint and what was passed over, and
+// returns how many it applied, passed over or parked. If the handler rejects them, apply
+// halves them until it knows which one is rejected. It applies those before that one.
 func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (int, error) {
 	err := c.commit(ctx, entries, c.cfg.HandlerTimeout, c.handle)
 	var rejection *rejection
@@ -88,39 +88,46 @@ func (c *partitionConsumer) unlessOvertaken(err error) error {
 	if !errors.Is(err, errOvertaken) {
 		return err
 	}
-	c.log.Info("another instance was faster: reading the checkpoint again", "offset", c.reader.At().Offset)
+	c.log.Info("another instance was faster: reading the checkpoint again", "offset", c.reader.Saved().Offset)
 	c.reader.Forget()
 	return nil
 }
 
-// commit runs f, which has so long, and advances the checkpoint in one transaction,
-// then calls hooks and observer.
+// commit runs f, which has so long, on those of the entries that were asked for, and
+// advances the checkpoint over all of them in one transaction, then calls hooks and
+// observer.
 func (c *partitionConsumer) commit(ctx context.Context, entries []unilog.Entry, timeout time.Duration, f Handler) error {
-	began := time.Now()
-	err := c.save(ctx, entries, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
-		hung := fmt.Errorf("%w (partition %d, from offset %d)", errHung, c.partition, entries[0].Offset)
+	began, to := time.Now(), entries[len(entries)-1].Cursor()
+	asked := c.askedOf(entries)
+	if len(asked) == 0 { // the half of a batch
+		c.reader.Pass(to)
+		return c.savePassed(ctx)
+	}
+	passed := to.Offset - c.reader.Saved().Offset - int64(len(asked))
+	err := c.save(ctx, to, func(ctx context.Context, tx pgx.Tx) error {
+		hung := fmt.Errorf("%w (partition %d, from offset %d)", errHung, c.partition, asked[0].Offset)
 		return c.condition.hang.Call(ctx, timeout+c.cfg.grace, hung, func() error {
-			if err := f(ctx, tx, entries); err != nil {
+			if err := f(ctx, tx, asked); err != nil {
 				return err
 			}
-			return loop.CallHook(ctx, c.cfg.Hooks.BeforeCommit, entries)
+			return loop.CallHook(ctx, c.cfg.Hooks.BeforeCommit, asked)
 		})
 	})
 	if err != nil {
 		return err
 	}
-	c.cfg.Observer.committed(entries, time.Since(began))
+	c.cfg.Observer.passedOver(passed)
+	c.cfg.Observer.committed(asked, time.Since(began))
 	if c.cfg.Hooks.AfterCommit != nil {
-		c.cfg.Hooks.AfterCommit(ctx, entries)
+		c.cfg.Hooks.AfterCommit(ctx, asked)
 	}
 	return nil
 }
 
-// save advances the checkpoint over the entries and calls f, in one transaction.
-// The checkpoint comes first: the lock on its row makes other instances of the
-// consumer wait before they do any work.
-func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f Handler) error {
-	last := entries[len(entries)-1]
+// save advances the checkpoint and calls f, in one transaction. The checkpoint comes
+// first: the lock on its row makes other instances of the consumer wait before they do
+// any work.
+func (c *partitionConsumer) save(ctx context.Context, to unilog.Cursor, f func(context.Context, pgx.Tx) error) error {
 	bounded, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
 	conn, err := c.cfg.DB.Acquire(bounded)
@@ -137,12 +144,12 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 		return fmt.Errorf("begin: %w", err)
 	}
 	c.sets = false
-	tx, advanced, err := c.begin(bounded, conn, last)
+	tx, advanced, err := c.begin(bounded, conn, to)
 	if err == nil && !advanced {
 		err = errOvertaken
 	}
 	if err == nil {
-		err = f(ctx, tx, entries)
+		err = f(ctx, tx)
 	}
 	switch {
 	case errors.Is(err, errHung):
@@ -164,7 +171,7 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 		conn.Release()
 		return err
 	}
-	c.reader.Advance(last.Cursor())
+	c.reader.Advance(to)
 	if slices.Equal(session.settings, after) {
 		conn.Release()
 	} else {
@@ -176,11 +183,11 @@ func (c *partitionConsumer) save(ctx context.Context, entries []unilog.Entry, f 
 
 // begin begins a transaction and advances the checkpoint in it, in one round
 // trip. The caller must roll the transaction back, also after an error.
-func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, last unilog.Entry) (tx pgx.Tx, advanced bool, err error) {
+func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, to unilog.Cursor) (tx pgx.Tx, advanced bool, err error) {
 	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
-	batch.Queue(c.cfg.Schema.SQL(sqlAdvance), c.cfg.Name, c.partition, c.reader.At().Offset, last.Offset, last.Position, silence, unsynced(c.cfg), c.checkpoint.logID)
+	batch.Queue(c.cfg.Schema.SQL(sqlAdvance), c.cfg.Name, c.partition, c.reader.Saved().Offset, to.Offset, to.Position, silence, unsynced(c.cfg), c.checkpoint.logID)
 	results := conn.SendBatch(ctx, &batch)
 	if _, err = results.Exec(); err != nil {
 		err = fmt.Errorf("begin: %w", err)

@@ -22,6 +22,10 @@ WHERE coalesce(c."offset", 0) < b.barrier - 1`
 // all partitions have come to it. If not, it looks at everything again: a checkpoint
 // that a crash has taken back would wait for itself.
 func (c *partitionConsumer) passBarrier(ctx, work context.Context, b *barrier.Barrier, e unilog.Entry, wait time.Duration) (int, error) {
+	// All partitions look at each other's checkpoints.
+	if err := c.savePassed(work); err != nil {
+		return 0, c.unlessOvertaken(err)
+	}
 	passes, err := b.Await(ctx, c.log, wait, func(ctx context.Context) (behind int, err error) {
 		err = c.cfg.DB.QueryRow(ctx, c.cfg.Schema.SQL(sqlBehind), c.cfg.Name, b.Offsets).Scan(&behind)
 		return behind, err
@@ -30,6 +34,6 @@ func (c *partitionConsumer) passBarrier(ctx, work context.Context, b *barrier.Ba
 		c.reader.Forget()
 		return 0, err
 	}
-	err = c.save(work, []unilog.Entry{e}, func(context.Context, pgx.Tx, []unilog.Entry) error { return nil })
+	err = c.save(work, e.Cursor(), func(context.Context, pgx.Tx) error { return nil })
 	return 1, c.unlessOvertaken(err)
 }

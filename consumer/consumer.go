@@ -77,6 +77,12 @@ type Config struct {
 	Log unilog.Log
 	// Handler applies them.
 	Handler Handler
+	// Only are the kinds of records that Handler gets: all by default. Others are
+	// passed over: the checkpoint moves on without a call of Handler or of a hook, and
+	// without a transaction for each batch, within a second. Entries that a later
+	// version of the log has made for itself are never passed over. To ask for more
+	// kinds later does not bring back what was passed over.
+	Only []unilog.Kind
 	// Archive is the source's database, from which entries are read that the
 	// log no longer holds. Without it, such a gap halts the consumer with a
 	// [unilog.GapError].
@@ -114,6 +120,9 @@ type Config struct {
 	// grace is how long Handler may take to return when its time is over. It is
 	// [loop.Grace], except in tests.
 	grace time.Duration
+	// passedPause is how long the checkpoint may be behind what was passed over. It is
+	// [passedPause], except in tests.
+	passedPause time.Duration
 	// patience is how long a partition may be out of order until this process leaves it
 	// to others. It is [patience], except in tests.
 	patience time.Duration
@@ -143,6 +152,7 @@ func New(cfg Config) (*Consumer, error) {
 	cfg.HandlerTimeout = cmp.Or(cfg.HandlerTimeout, time.Minute)
 	cfg.silence = cmp.Or(cfg.silence, cfg.HandlerTimeout)
 	cfg.grace = cmp.Or(cfg.grace, loop.Grace)
+	cfg.passedPause = cmp.Or(cfg.passedPause, passedPause)
 	cfg.patience = cmp.Or(cfg.patience, patience)
 	if err := cfg.Schema.Check(); err != nil {
 		return nil, fmt.Errorf("consumer: Config.Schema: %w", err)
@@ -163,6 +173,14 @@ func New(cfg Config) (*Consumer, error) {
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
 		return nil, fmt.Errorf("consumer: Config.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
 	}
+	for i, kind := range cfg.Only {
+		switch {
+		case kind.Object == "":
+			return nil, fmt.Errorf("consumer: Config.Only[%d].Object is required", i)
+		case kind.Object == unilog.ReservedObject:
+			return nil, fmt.Errorf("consumer: Config.Only[%d].Object %w", i, unilog.ErrReserved)
+		}
+	}
 	return &Consumer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
 }
 
@@ -171,7 +189,7 @@ const firstPartition = 0
 
 // RunOnce reads one batch of each partition without waiting for it and applies
 // the entries that are new, up to the first one that is missing. It returns how many
-// entries it applied. Called again after an error, it goes on from the checkpoints.
+// entries it applied or passed over. Called again after an error, it goes on from the checkpoints.
 // It ignores leases: entries that other processes apply at the same time are still
 // applied once.
 func (c *Consumer) RunOnce(ctx context.Context) (int, error) { return c.stepAll(ctx, 0) }

@@ -19,6 +19,12 @@ func WithPatience(cfg Config, d time.Duration) Config {
 	return cfg
 }
 
+// WithPassedPause saves the checkpoint of what was passed over after another time.
+func WithPassedPause(cfg Config, d time.Duration) Config {
+	cfg.passedPause = d
+	return cfg
+}
+
 // RunQuiet is RunOnce for a consumer that waits, if not for long: when the log
 // gives it nothing, it looks whether there should be something.
 func (c *Consumer) RunQuiet(ctx context.Context) (int, error) {

@@ -25,11 +25,12 @@ type partitionConsumer struct {
 	reader     *reader.Reader
 
 	// limit is how many entries the next transaction gets: fewer after a failure.
-	limit      int
-	readsAhead bool // in Run; RunOnce must not go on reading when it has returned
-	sets       bool // the handler may have changed the session's settings
-	leaves     bool // it has left some behind, which was said
-	several    bool // there are other partitions, which go on while this one cannot
+	limit   int
+	passed  time.Time // when entries were passed over first, since the checkpoint was saved
+	runs    bool      // in Run; RunOnce must neither go on reading when it has returned, nor leave anything unsaved
+	sets    bool      // the handler may have changed the session's settings
+	leaves  bool      // it has left some behind, which was said
+	several bool      // there are other partitions, which go on while this one cannot
 }
 
 func newPartitionConsumer(cfg *Config, partition int, log *slog.Logger) *partitionConsumer {
@@ -47,9 +48,9 @@ func newPartitionConsumer(cfg *Config, partition int, log *slog.Logger) *partiti
 // run consumes until ctx ends, and then finishes the batch in hand, unless work ends
 // first. It returns the errors of [Consumer.Run].
 func (c *partitionConsumer) run(ctx, work context.Context) error {
-	c.readsAhead = true
+	c.runs = true
 	defer func() {
-		c.readsAhead = false
+		c.runs = false
 		c.reader.Forget() // another process may move the checkpoint until the next run
 	}()
 	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
@@ -80,14 +81,16 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 			retry.Wait(ctx)
 		}
 	}
+	c.keepPassed(work, nil)
 	return nil
 }
 
-// step reads one batch and applies it, and returns how many entries that were. ctx
-// bounds the reading, and work the applying.
+// step reads one batch and applies it, or passes it over, and returns how many entries
+// that were. ctx bounds the reading, and work the applying.
 func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) (n int, err error) {
 	defer func() {
 		if err != nil {
+			c.keepPassed(work, err)
 			c.reader.Forget() // whether the checkpoint has moved is not known
 			err = postgres.Reconnect(c.cfg.DB, err)
 			if ctx.Err() == nil {
@@ -99,14 +102,16 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 	if err := c.condition.hang.Err(); err != nil {
 		return 0, err
 	}
-	entries, b, err := c.read(ctx, wait)
-	if err != nil || len(entries) == 0 {
+	entries, b, err := c.read(ctx, c.untilDue(wait))
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if b != nil {
+	case b != nil:
 		return c.passBarrier(ctx, work, b, entries[0], wait)
+	case c.asksForNone(entries):
+		return c.passOver(work, entries)
 	}
-	if c.readsAhead {
+	if c.runs {
 		c.reader.ReadAhead(ctx, entries)
 	}
 	n, err = c.apply(work, entries)

@@ -103,12 +103,13 @@ func (r *Reader) fromArchive(ctx context.Context, gap *unilog.GapError) (found [
 // confirm returns the gap, unless another instance has passed it: then this one
 // overslept, and goes on from the checkpoint as it is now.
 func (r *Reader) confirm(ctx context.Context, gap *unilog.GapError) error {
-	before := r.at.Offset
+	at, saved := r.at, r.saved
 	r.Forget()
 	if err := r.Load(ctx); err != nil {
 		return err
 	}
-	if r.at.Offset == before {
+	if r.saved.Offset == saved.Offset {
+		r.at = at // so that what was passed over before the gap can be saved
 		return gap
 	}
 	return nil
@@ -122,7 +123,7 @@ func (r *Reader) undone(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	at, err := r.cfg.Checkpoint.Load(ctx)
-	if err != nil || at.Offset == r.at.Offset {
+	if err != nil || at.Offset == r.saved.Offset {
 		return false, err
 	}
 	r.Forget()
@@ -185,6 +186,9 @@ func (r *Reader) isAhead(ctx context.Context, archiveID string, source sourceHea
 		if head.LogID == "" || head.LogID == archiveID && head.Offset >= r.at.Offset {
 			return r.lags(r.at.Offset, source)
 		}
+	}
+	if r.saved.Offset <= source.numbered { // it is only the log that was ahead
+		return &unilog.LogAheadError{Partition: r.cfg.Partition, Log: r.at.Offset, Database: source.numbered}
 	}
 	return &unilog.CheckpointAheadError{Consumer: r.cfg.Name, Partition: r.cfg.Partition, Checkpoint: r.at.Offset, Database: source.numbered}
 }

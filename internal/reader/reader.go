@@ -56,10 +56,12 @@ type Config struct {
 // Reader reads one partition. It is not safe for concurrent use.
 type Reader struct {
 	cfg Config
-	// at is the checkpoint, and nil when it has to be loaded.
+	// at is where the reader has come to, and nil when the checkpoint has to be loaded.
 	at *unilog.Cursor
-	// pending are entries that were read. They directly follow the checkpoint,
-	// and each other.
+	// saved is the checkpoint. It is before at while its owner has passed entries over
+	// and not saved that yet.
+	saved unilog.Cursor
+	// pending are entries that were read. They directly follow at, and each other.
 	pending []unilog.Entry
 	// limit is how many entries the next read asks for: fewer after a failure.
 	limit int
@@ -73,11 +75,25 @@ type Reader struct {
 // New returns a reader that has not loaded its checkpoint.
 func New(cfg Config) *Reader { return &Reader{cfg: cfg, limit: cfg.Limit} }
 
-// At returns the checkpoint. It must be loaded.
+// At returns the place that Next goes on from: the checkpoint, or where Pass was after it.
+// The checkpoint must be loaded.
 func (r *Reader) At() unilog.Cursor { return *r.at }
+
+// Saved returns the checkpoint. It must be loaded.
+func (r *Reader) Saved() unilog.Cursor { return r.saved }
+
+// Unsaved says whether entries were passed over since the checkpoint was saved.
+func (r *Reader) Unsaved() bool { return r.at != nil && r.at.Offset != r.saved.Offset }
 
 // Advance notes that the checkpoint was saved at an entry which Next has returned.
 func (r *Reader) Advance(to unilog.Cursor) {
+	r.saved = to
+	r.Pass(to)
+}
+
+// Pass goes on after an entry which Next has returned, though the checkpoint is saved
+// only later. Forget goes back to the checkpoint.
+func (r *Reader) Pass(to unilog.Cursor) {
 	r.at = &to
 	for len(r.pending) > 0 && r.pending[0].Offset <= to.Offset {
 		r.pending = r.pending[1:]
@@ -104,7 +120,7 @@ func (r *Reader) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.at = &at
+	r.at, r.saved = &at, at
 	if r.cfg.Archive != nil {
 		err = r.checkSource(ctx)
 	}
@@ -134,7 +150,7 @@ func (r *Reader) Try(ctx context.Context) error {
 
 // Next returns up to a number of entries that directly follow the checkpoint, none
 // if there are none within the wait. The checkpoint must be loaded; it moves when
-// the owner calls Advance, and until then Next returns the same entries again.
+// the owner calls Advance or Pass, and until then Next returns the same entries again.
 //
 // It returns nothing beyond a barrier. A barrier that is next is returned alone, as
 // an entry, and as what that says.
