@@ -111,7 +111,9 @@ func (m *Mux[Tx]) Kinds() []unilog.Kind {
 			kinds = append(kinds, unilog.Kind{Object: object})
 		}
 	}
-	slices.SortFunc(kinds, func(a, b unilog.Kind) int { return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Action, b.Action)) })
+	slices.SortFunc(kinds, func(a, b unilog.Kind) int {
+		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Action, b.Action))
+	})
 	return kinds
 }
 

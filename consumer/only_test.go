@@ -89,27 +89,37 @@ func TestOnlyWhatIsAskedFor(t *testing.T) {
 }
 
 // TestPassingOverTakesNoTransactions stops a consumer in a run of records that nobody has
-// asked for.
+// asked for, before a read or in one.
 func TestPassingOverTakesNoTransactions(t *testing.T) {
 	t.Parallel()
-	s := setupSelective(t)
-	s.write(strings.Repeat(".", 30) + "1")
-	ctx, stop := context.WithCancel(s.Ctx)
-	c := s.selects(await.Patience, func(cfg *consumer.Config) {
-		cfg.Log = watched{s.Log, func(_ context.Context, after int64) error {
-			if after == 20 {
-				stop()
-				return context.Canceled
-			}
-			return nil
-		}}
-	})
-	s.Must(s.EndOf(ctx, c.Run))
-	s.wantCheckpoint(20)
-	s.passed.Want(s.World, "20")
-	s.WantCount("applied and passed over later", s.Consume(s.selects(await.Patience)), 11)
-	s.passed.Want(s.World, "20", "5", "5") // one by one, as RunOnce leaves nothing unsaved
-	s.WantTotal("sum", "1")
+	for name, want := range map[string]int64{"before a read": 25, "in a read": 20} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setupSelective(t)
+			s.write(strings.Repeat(".", 30) + "1")
+			ctx, stop := context.WithCancel(s.Ctx)
+			last := false
+			s.Memory.Intercept(func(ctx context.Context, call logtest.Call, do func(context.Context) error) error {
+				if last && want == 20 {
+					stop()
+				}
+				err := do(ctx)
+				if last && call.Method == "Head" { // the end of what a reader does at once
+					stop()
+				}
+				return err
+			})
+			running := s.selects(await.Patience, func(cfg *consumer.Config) {
+				cfg.Log = watched{s.Log, func(_ context.Context, after int64) error { last = after == 20; return nil }}
+			})
+			s.Must(s.EndOf(ctx, running.Run))
+			s.wantCheckpoint(want)
+			s.passed.Want(s.World, fmt.Sprint(want))
+			s.Memory.Intercept(nil)
+			s.WantCount("applied and passed over later", s.Consume(s.selects(await.Patience)), int(31-want))
+			s.WantTotal("sum", "1")
+		})
+	}
 }
 
 // impatient is a log whose reads wait for next to nothing.
