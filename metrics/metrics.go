@@ -86,6 +86,8 @@ func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 			"Records that were applied or delivered, or parked, and saved."))
 		parked = m.NewCounter(counter("unilog_records_parked_total",
 			"Rejected records that were put into dead_letters."))
+		passed = m.NewCounter(counter("unilog_records_passed_over_total",
+			"Records that were passed over because the consumer does not ask for their kind."))
 		gaps = m.NewCounter(counter("unilog_gaps_filled_total",
 			"Reads from the archive of records that the log had lost, or no longer held."))
 		filled = m.NewCounter(counter("unilog_gap_records_filled_total",
@@ -113,8 +115,9 @@ func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 			gaps.Inc()
 			filled.Add(float64(len(entries)))
 		},
-		Parked: func(unilog.Entry, error) { parked.Inc() },
-		Failed: failed,
+		PassedOver: func(entries int64) { passed.Add(float64(entries)) },
+		Parked:     func(unilog.Entry, error) { parked.Inc() },
+		Failed:     failed,
 	}
 }
 

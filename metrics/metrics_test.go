@@ -77,6 +77,14 @@ func TestCounts(t *testing.T) {
 		`unilog_consumer_retries_total{cause="simulated",consumer="c"}`: 1,
 		`unilog_consumer_retries_total{cause="postgres",consumer="c"}`:  0,
 	})
+	w.drain(w.consumer(func(cfg *consumer.Config) {
+		cfg.Name, cfg.Only = "selective", []unilog.Kind{{Object: "nothing"}}
+		cfg.Observer = metrics.Consumer(w.reg, cfg.Name)
+	}).RunOnce)
+	w.want(map[string]float64{
+		`unilog_records_applied_total{consumer="selective"}`: 0, `unilog_records_passed_over_total{consumer="selective"}`: 5,
+		`unilog_records_passed_over_total{consumer="c"}`: 0,
+	})
 }
 
 // Each thing that a deliverer can count happens a known number of times.
