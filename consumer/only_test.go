@@ -196,7 +196,7 @@ func TestCheckpointWhereAPersonMustDecide(t *testing.T) {
 }
 
 // TestBarrierAmongRecordsThatNobodyAskedFor lets two partitions wait for each other's
-// checkpoints.
+// checkpoints. After the barrier there is an entry of a later version of the log.
 func TestBarrierAmongRecordsThatNobodyAskedFor(t *testing.T) {
 	t.Parallel()
 	s := setupSelective(t)
@@ -215,11 +215,17 @@ func TestBarrierAmongRecordsThatNobodyAskedFor(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(s.Ctx)
 	ended := make(chan error, 1)
-	c := s.selects(await.Patience, func(cfg *consumer.Config) { cfg.Log, cfg.Archive = log, nil })
+	later := make(chan unilog.Entry, 1)
+	log.Put(unilog.Entry{Record: unilog.Record{Action: "later", Object: unilog.ReservedObject, Data: []byte(`{}`)}, Offset: 7})
+	c := s.selects(await.Patience, func(cfg *consumer.Config) {
+		cfg.Log, cfg.Archive = log, nil
+		cfg.Handler = consumer.Each(func(_ context.Context, _ pgx.Tx, e unilog.Entry) error { later <- e; return nil })
+	})
 	go func() { ended <- c.Run(ctx) }()
 	s.AwaitThat("both to pass the barrier", func() bool {
 		return world.Query[int](s.World, `SELECT count(*) FROM unilog.checkpoints WHERE "offset" >= 4 - partition`) == 2
 	})
+	await.Receive(t, "the entry of a later version", later)
 	stop()
 	s.Must(await.Receive(t, "Run to end", ended))
 	s.Exec(`DELETE FROM unilog.checkpoints`) // the audit knows nothing of this log

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -10,7 +11,18 @@ import (
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+// TestMain names the server that package unilogtest uses. In a service of your own, an
+// environment variable does, and no TestMain is needed.
+func TestMain(m *testing.M) {
+	server, _, err := testenv.URLs()
+	if err == nil {
+		err = os.Setenv("UNILOG_TEST_DATABASE_URL", server)
+	}
+	if err != nil {
+		panic(err)
+	}
+	testenv.Main(m)
+}
 
 func TestOrdersAreConsumed(t *testing.T) {
 	t.Parallel()
