@@ -257,6 +257,31 @@ func TestOvertakenWhilePassingOver(t *testing.T) {
 	s.wantCheckpoint(12)
 }
 
+// TestSourceIsRestoredWhilePassingOver takes a source back to before what was passed over
+// and not saved: only the log is ahead then, and a checkpoint there would be wrong for ever.
+func TestSourceIsRestoredWhilePassingOver(t *testing.T) {
+	t.Parallel()
+	s := setupSelective(t)
+	s.write(".....")
+	ctx, stop := context.WithCancel(s.Ctx)
+	var failure error
+	c := s.selects(await.Patience, func(cfg *consumer.Config) {
+		cfg.Log = watched{impatient{s.Log}, func(_ context.Context, after int64) error {
+			if after == 5 {
+				s.Exec(`UPDATE unilog.partitions SET next_offset = 4, published_offset = 3`)
+			}
+			return nil
+		}}
+		cfg.Observer.Failed = func(err error) { failure = err; stop() }
+	})
+	s.Must(s.EndOf(ctx, c.Run))
+	if ahead := new(unilog.LogAheadError); !errors.As(failure, &ahead) || ahead.Log != 5 || ahead.Database != 3 {
+		t.Errorf("it says %v", failure)
+	}
+	s.wantCheckpoint(0)
+	s.Exec(`UPDATE unilog.partitions SET next_offset = 6, published_offset = 5`)
+}
+
 func TestOnlyIsChecked(t *testing.T) {
 	t.Parallel()
 	w := world.Setup(t)
