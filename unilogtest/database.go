@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -46,7 +47,7 @@ func Database(t testing.TB) *pgxpool.Pool {
 	}
 	admin, err := pgx.Connect(ctx, server)
 	if err != nil {
-		t.Fatalf("unilogtest: the server of %s: %v", variable, err)
+		t.Fatalf("unilogtest: the server of %s: %v", variable, loop.OneLine(err))
 	}
 	t.Cleanup(func() { _ = admin.Close(context.Background()) })
 	name := "unilogtest_" + strings.ToLower(rand.Text()[:12])

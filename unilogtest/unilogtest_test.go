@@ -216,10 +216,11 @@ func TestDatabaseSaysWhatIsMissing(t *testing.T) {
 	} {
 		t.Setenv("UNILOG_TEST_DATABASE_URL", set[0])
 		t.Setenv("DATABASE_URL", set[1])
-		if got := says(t, func(t testing.TB) { unilogtest.Database(t) }); !strings.Contains(got, want) {
+		if got := says(t, func(t testing.TB) { unilogtest.Database(t) }); !strings.Contains(got, want) || strings.Contains(got, "\n") {
 			t.Errorf("it says %q, want %s", got, want)
 		}
 	}
+	t.Setenv("UNILOG_TEST_DATABASE_URL", "")
 	t.Setenv("DATABASE_URL", server)
 	unilogtest.Drain(t, unilogtest.Database(t))
 }

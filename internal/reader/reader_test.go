@@ -29,6 +29,31 @@ func TestNextGoesOnFromWhereItsOwnerIs(t *testing.T) {
 	f.want(10)
 }
 
+// TestPassGoesOnBeforeTheCheckpoint sees that what was passed over comes again only if it
+// was not saved.
+func TestPassGoesOnBeforeTheCheckpoint(t *testing.T) {
+	t.Parallel()
+	f := setup(t, "ours")
+	f.write("ours", 5)
+	wantSaved := func(saved int64, unsaved bool) {
+		t.Helper()
+		if f.Saved().Offset != saved || f.Unsaved() != unsaved {
+			t.Errorf("saved is %d, unsaved %v; want %d, %v", f.Saved().Offset, f.Unsaved(), saved, unsaved)
+		}
+	}
+	f.want(2, 1, 2)
+	f.Pass(unilog.Cursor{Offset: 2})
+	f.want(2, 3, 4)
+	wantSaved(0, true)
+	f.Forget()
+	f.want(2, 1, 2)
+	wantSaved(0, false)
+	f.Pass(unilog.Cursor{Offset: 2})
+	f.Advance(unilog.Cursor{Offset: 3})
+	wantSaved(3, false)
+	f.want(10, 4, 5)
+}
+
 func TestNextEndsAtABarrier(t *testing.T) {
 	t.Parallel()
 	f := setup(t, "ours")
