@@ -30,8 +30,6 @@ func (p *delivering) passBarrier(ctx, work context.Context, b *barrier.Barrier, 
 		p.reader.Forget()
 		return 0, err
 	}
-	if err := p.save(work, e.Cursor()); err != nil {
-		return 0, err
-	}
-	return 1, nil
+	p.pass(e.Cursor(), 0)
+	return 1, p.flush(work)
 }

@@ -24,7 +24,7 @@ import (
 //
 // An error, or a panic, leaves open what has arrived. The deliverer waits, longer each
 // time, up to 30 seconds, and tries again from the same entry, with fewer entries.
-// [Reject] and [RetryAfter] say more than a plain error. A call must return when its
+// [Reject], [Halt], [Unavailable] and [RetryAfter] say more than a plain error. A call must return when its
 // context ends, after Timeout: otherwise its partition stands still until it does, and the
 // deliverer is not ready. Run leaves it behind when it ends.
 //
@@ -50,13 +50,22 @@ type Config struct {
 	Archive *pgxpool.Pool
 	// Schema is the one of unilog's tables in Archive: default [unilog.DefaultSchema].
 	Schema unilog.Schema
+	// Only names what is delivered: everything by default. Other entries are passed over
+	// without a call.
+	Only []unilog.Kind
 	// BatchRecords bounds how many entries one call of Deliver gets, and so how many
 	// come again after a crash: 1 to 100,000, default 1.
 	BatchRecords int
+	// SaveEvery is how many entries are delivered until the checkpoint is saved, where
+	// more of them wait, and so how many more come again after a crash: 1 to 100,000,
+	// default 1, which is after each call. It is saved after a second in any case,
+	// after an error, and when Run ends.
+	SaveEvery int
 	// Timeout bounds one call of Deliver: default a minute.
 	Timeout time.Duration
 	// Attempts is how often, within one Run, the delivery of an entry alone may fail
-	// until the entry counts as rejected; 0, the default, tries for ever.
+	// until the entry counts as rejected; 0, the default, tries for ever. An error of
+	// [Unavailable] is not counted.
 	Attempts int
 	// ParkRejected puts a rejected entry into dead_letters and goes on after it. It
 	// needs [PostgresCheckpoints]. By default the deliverer halts there,
@@ -65,13 +74,13 @@ type Config struct {
 	ParkRejected bool
 	// Logger is told what happens: default slog.Default().
 	Logger *slog.Logger
-	// Observer is told what happens; nobody by default. Committed means delivered
-	// and saved.
+	// Observer is told what happens; nobody by default.
 	Observer Observer
 
 	retryFirst, retryMost time.Duration // the waits after failed deliveries
 	grace                 time.Duration // for a call to return when its time is over
 	beatPause             time.Duration
+	saveWithin            time.Duration // how long the checkpoint may be behind
 }
 
 // Deliverer reads a log and delivers it to a destination that no transaction reaches:
@@ -93,11 +102,13 @@ type Deliverer struct {
 // New checks the configuration and fills in its defaults.
 func New(cfg Config) (*Deliverer, error) {
 	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, 1)
+	cfg.SaveEvery = cmp.Or(cfg.SaveEvery, 1)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.Timeout = cmp.Or(cfg.Timeout, time.Minute)
 	cfg.retryFirst = cmp.Or(cfg.retryFirst, 100*time.Millisecond)
 	cfg.retryMost = cmp.Or(cfg.retryMost, 30*time.Second)
 	cfg.grace = cmp.Or(cfg.grace, loop.Grace)
+	cfg.saveWithin = cmp.Or(cfg.saveWithin, time.Second)
 	cfg.beatPause = cmp.Or(cfg.beatPause, beatPause)
 	_, parks := cfg.Checkpoints.(parker)
 	if err := cfg.Schema.Check(); err != nil {
@@ -116,6 +127,8 @@ func New(cfg Config) (*Deliverer, error) {
 		return nil, errors.New("deliverer: Config.Checkpoints is required")
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
 		return nil, fmt.Errorf("deliverer: Config.BatchRecords is %d: it must be from 1 to 100,000", cfg.BatchRecords)
+	case cfg.SaveEvery < 1 || cfg.SaveEvery > 100_000:
+		return nil, fmt.Errorf("deliverer: Config.SaveEvery is %d: it must be from 1 to 100,000", cfg.SaveEvery)
 	case cfg.Timeout < time.Millisecond:
 		return nil, fmt.Errorf("deliverer: Config.Timeout is %v: it must be at least 1ms", cfg.Timeout)
 	case cfg.Attempts < 0:
@@ -176,7 +189,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 }
 
 // RunOnce delivers one batch of each partition, without waiting for it, and
-// returns how many entries it delivered. Called again after an error, it goes on
+// returns how many entries it delivered or passed over. Called again after an error, it goes on
 // from the checkpoints.
 func (d *Deliverer) RunOnce(ctx context.Context) (n int, err error) {
 	if time.Since(d.heartbeat) >= loop.Heartbeat {
@@ -187,6 +200,9 @@ func (d *Deliverer) RunOnce(ctx context.Context) (n int, err error) {
 	partitions, err := d.look(ctx)
 	for _, p := range partitions {
 		m, failed := p.step(ctx, ctx, 0)
+		if failed == nil {
+			failed = p.flush(ctx)
+		}
 		n += m
 		err = errors.Join(err, failed)
 	}
@@ -264,25 +280,3 @@ func (d *Deliverer) Ready() error {
 	}
 	return nil
 }
-
-// Reject makes an error of a [Delivery] final: the deliverer does not try again. It
-// finds out which entry was rejected, and parks that one or halts.
-func Reject(err error) error { return &refusal{err} }
-
-// refusal is an error that [Reject] has made final.
-type refusal struct{ err error }
-
-func (r *refusal) Error() string { return r.err.Error() }
-
-// RetryAfter returns an error of a [Delivery] after which the deliverer waits for that
-// long, but for an hour at the most, before it tries again.
-func RetryAfter(err error, wait time.Duration) error { return &postponement{err, wait} }
-
-type postponement struct {
-	err  error
-	wait time.Duration
-}
-
-func (p *postponement) Error() string { return p.err.Error() }
-
-func (p *postponement) Unwrap() error { return p.err }

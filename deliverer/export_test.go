@@ -12,3 +12,6 @@ func Patient(cfg *Config) { cfg.grace = time.Hour }
 
 // Beating lets a deliverer look every millisecond whether its checkpoints can be saved.
 func Beating(cfg *Config) { cfg.beatPause = time.Millisecond }
+
+// SavingSeldom lets no checkpoint be saved just because time has passed.
+func SavingSeldom(cfg *Config) { cfg.saveWithin = time.Hour }

@@ -3,7 +3,6 @@ package deliverer
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/reader"
@@ -27,8 +26,8 @@ func (p *delivering) Load(ctx context.Context) (unilog.Cursor, error) {
 	}
 	p.key.LogID = head.LogID
 	at, err := p.cfg.Checkpoints.Load(ctx, p.key)
-	if err == nil && p.saved.IsZero() {
-		p.saved = time.Now()
+	if err == nil {
+		p.loaded(at)
 	}
 	return at, err
 }

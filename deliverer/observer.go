@@ -10,8 +10,9 @@ import (
 // [github.com/rocketrides/unilog/streamer.Observer]. Entries
 // that come together are of one partition.
 type Observer struct {
-	// Committed is called when entries are delivered, or parked, and saved; it took as
-	// long as that, from the beginning of the call that delivered them.
+	// Committed is called when entries are delivered, or parked, and saved, or are to be
+	// saved with others; it took as long as that, from the beginning of the call that
+	// delivered them.
 	Committed func(entries []unilog.Entry, took time.Duration)
 	// GapFilled is called with entries that the log has lost, or no longer holds,
 	// when they have been read from the archive.

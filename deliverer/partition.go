@@ -31,8 +31,9 @@ type delivering struct {
 	// failures counts the failed deliveries of the entry at offset failing alone.
 	failures int
 	failing  int64
-	saved    time.Time
 	several  bool // there are other partitions, which go on while this one cannot
+
+	progress
 }
 
 const (
@@ -45,20 +46,8 @@ const (
 
 // parker is implemented by Checkpoints that have a table for rejected entries.
 type parker interface {
-	park(ctx context.Context, key CheckpointKey, from unilog.Cursor, e unilog.Entry, why error) error
+	park(ctx context.Context, key CheckpointKey, from unilog.Cursor, e unilog.Entry, since int64, why error) error
 }
-
-// DeliveryError marks an error of the destination, not of the log or of the checkpoint
-// store: a call of [Delivery] has failed with it.
-type DeliveryError struct {
-	// Offset is that of the first entry of the call.
-	Offset int64
-	Err    error
-}
-
-func (e *DeliveryError) Error() string { return fmt.Sprintf("offset %d: %v", e.Offset, e.Err) }
-
-func (e *DeliveryError) Unwrap() error { return e.Err }
 
 func newDelivering(d *Deliverer, partition int) *delivering {
 	p := &delivering{
@@ -80,6 +69,7 @@ func (p *delivering) run(ctx, work context.Context) error {
 	p.failures = 0
 	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
 	outside := loop.Backoff{First: p.cfg.retryFirst, Most: p.cfg.retryMost}
+	defer p.farewell(work)
 	for ctx.Err() == nil {
 		_, err := p.step(ctx, work, reader.ReadWait)
 		var failed *DeliveryError
@@ -126,7 +116,7 @@ func isFinal(err error) bool {
 }
 
 // step reads a batch, if none is pending, and delivers it. It returns how many entries
-// that were. ctx bounds the reading, and work the delivering.
+// it delivered or passed over. ctx bounds the reading, and work the delivering.
 func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int, err error) {
 	defer func() {
 		trouble := err
@@ -146,54 +136,71 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 	if err := p.reader.Load(ctx); err != nil {
 		return 0, err
 	}
-	if _, beats := p.cfg.Checkpoints.(beater); !beats && time.Since(p.saved) >= loop.Heartbeat {
-		if err := p.save(ctx, p.reader.At()); err != nil {
-			return 0, err
-		}
+	if err := p.keepSaved(work); err != nil {
+		return 0, err
 	}
-	entries, barrier, err := p.reader.Next(ctx, wait, p.limit)
+	entries, barrier, err := p.reader.Next(ctx, wait, p.most())
 	if err != nil || len(entries) == 0 {
 		return 0, err
 	}
 	if barrier != nil {
-		return p.passBarrier(ctx, work, barrier, entries[0], wait)
-	}
-	return p.deliver(work, entries)
-}
-
-// deliver delivers entries, which follow the checkpoint, and saves that it did.
-func (p *delivering) deliver(ctx context.Context, entries []unilog.Entry) (int, error) {
-	began := time.Now()
-	err := p.call(ctx, entries)
-	var rejected *refusal
-	switch {
-	case err == nil:
-		last := entries[len(entries)-1]
-		if err := p.save(ctx, last.Cursor()); err != nil {
+		if err := p.flush(work); err != nil {
 			return 0, err
 		}
-		p.limit, p.failures = min(2*p.limit, p.cfg.BatchRecords), 0
+		return p.passBarrier(ctx, work, barrier, entries[0], wait)
+	}
+	wanted, to := p.choose(entries)
+	if len(wanted) == 0 {
+		p.pass(to, 0)
+		return len(entries), nil
+	}
+	return p.deliver(work, wanted, to)
+}
+
+// deliver delivers entries, which follow what is delivered, and notes that everything is
+// up to a place.
+func (p *delivering) deliver(ctx context.Context, entries []unilog.Entry, to unilog.Cursor) (int, error) {
+	began := time.Now()
+	err := p.call(ctx, entries)
+	first, last := entries[0], entries[len(entries)-1]
+	var rejected *refusal
+	var halt *halting
+	switch {
+	case err == nil:
+		p.pass(to, len(entries))
+		if p.unsaved >= p.cfg.SaveEvery || p.reader.Pending() == 0 {
+			if err := p.flush(ctx); err != nil {
+				return 0, err
+			}
+		}
+		p.limit, p.failures, p.arrived = min(2*p.limit, p.cfg.BatchRecords), 0, last.Offset
 		p.cfg.Observer.committed(entries, time.Since(began))
 		return len(entries), nil
 	case ctx.Err() != nil: // this process ends
 		return 0, err
+	case errors.As(err, &halt):
+		return 0, errors.Join(p.flush(ctx), p.halted(first, halt.err))
 	case len(entries) > 1:
 		p.limit = len(entries) / 2
 		if errors.As(err, &rejected) { // one of them is: those before it are still to be delivered
-			return p.deliver(ctx, entries[:p.limit])
+			return p.deliver(ctx, entries[:p.limit], entries[p.limit-1].Cursor())
 		}
 	case errors.As(err, &rejected):
-		return p.reject(ctx, entries[0], rejected.err)
+		return p.reject(ctx, first, rejected.err)
+	case errors.As(err, new(*unavailability)):
 	default:
-		if p.failing != entries[0].Offset {
-			p.failing, p.failures = entries[0].Offset, 0
+		if p.failing != first.Offset {
+			p.failing, p.failures = first.Offset, 0
 		}
 		p.failures++
 		if p.cfg.Attempts > 0 && p.failures >= p.cfg.Attempts {
-			return p.reject(ctx, entries[0], err)
+			return p.reject(ctx, first, err)
 		}
 	}
-	return 0, &DeliveryError{Offset: entries[0].Offset, Err: err}
+	if err := p.flush(ctx); err != nil {
+		return 0, err
+	}
+	return 0, &DeliveryError{Offset: first.Offset, Err: err}
 }
 
 // errHung says that a call of [Delivery] has not returned although its time was over.
@@ -216,23 +223,23 @@ func (p *delivering) call(ctx context.Context, entries []unilog.Entry) error {
 
 // reject parks an entry, or returns the error to halt with.
 func (p *delivering) reject(ctx context.Context, e unilog.Entry, why error) (int, error) {
-	halt := &unilog.RejectedError{Consumer: p.key.Name, Partition: p.key.Partition, Offset: e.Offset, Err: why}
+	halt := p.halted(e, why)
 	if !p.cfg.ParkRejected {
 		p.failures = 0
-		return 0, halt
+		return 0, errors.Join(p.flush(ctx), halt)
 	}
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
 	began := time.Now()
-	err := p.cfg.Checkpoints.(parker).park(ctx, p.key, p.reader.At(), e, why)
+	err := p.cfg.Checkpoints.(parker).park(ctx, p.key, p.checkpoint, e, p.since(e), why)
 	if run := new(reader.RunError); errors.As(err, &run) {
 		p.failures, halt.Err = 0, run
-		return 0, halt
+		return 0, errors.Join(p.flush(ctx), halt)
 	}
 	if err != nil {
 		return 0, err
 	}
-	p.advance(e.Cursor())
+	p.moved(e.Cursor())
 	p.failures = 0
 	p.cfg.Observer.committed([]unilog.Entry{e}, time.Since(began))
 	p.cfg.Observer.parked(e, why)
@@ -240,17 +247,6 @@ func (p *delivering) reject(ctx context.Context, e unilog.Entry, why error) (int
 	return 1, nil
 }
 
-func (p *delivering) save(ctx context.Context, to unilog.Cursor) error {
-	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
-	defer cancel()
-	if err := p.cfg.Checkpoints.Save(ctx, p.key, p.reader.At(), to); err != nil {
-		return err
-	}
-	p.advance(to)
-	return nil
-}
-
-func (p *delivering) advance(to unilog.Cursor) {
-	p.reader.Advance(to)
-	p.saved = time.Now()
+func (p *delivering) halted(e unilog.Entry, why error) *unilog.RejectedError {
+	return &unilog.RejectedError{Consumer: p.key.Name, Partition: p.key.Partition, Offset: e.Offset, Err: why}
 }

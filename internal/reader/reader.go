@@ -100,6 +100,9 @@ func (r *Reader) Pass(to unilog.Cursor) {
 	}
 }
 
+// Pending returns how many entries Next can return without a read.
+func (r *Reader) Pending() int { return len(r.pending) }
+
 // Forget makes Load read the checkpoint again, and drops all entries that were
 // read: when they are wanted again, the log may be another one, or may hold other
 // records at their offsets because its source was restored to an earlier time.

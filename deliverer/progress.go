@@ -1,0 +1,126 @@
+package deliverer
+
+import (
+	"context"
+	"time"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/loop"
+)
+
+// progress is how far a partition has come. What was delivered, or passed over because
+// nobody asks for it, may be ahead of the checkpoint for a while.
+type progress struct {
+	checkpoint  unilog.Cursor // as it is saved
+	saved       time.Time     // when
+	passed      unilog.Cursor // up to here everything is delivered or passed over
+	passedSince time.Time     // since when passed is ahead; zero if it is not
+	unsaved     int           // how many were delivered since
+	// arrived is the offset of the last entry that was delivered, or at first the
+	// checkpoint: what precedes it directly was not all rejected.
+	arrived int64
+}
+
+// most is how many entries to choose from.
+func (p *delivering) most() int {
+	if len(p.cfg.Only) == 0 {
+		return p.limit
+	}
+	return max(deliverRead, p.limit)
+}
+
+// choose returns the next entries to deliver, and the place up to which nothing else is
+// to be delivered. Without any, that is after all of those given.
+func (p *delivering) choose(entries []unilog.Entry) (wanted []unilog.Entry, to unilog.Cursor) {
+	if len(p.cfg.Only) == 0 {
+		return entries, entries[len(entries)-1].Cursor()
+	}
+	for i := range entries {
+		if unilog.IncludedIn(p.cfg.Only, &entries[i].Record) {
+			if len(wanted) == p.limit {
+				break
+			}
+			wanted = append(wanted, entries[i])
+		}
+		to = entries[i].Cursor()
+	}
+	return wanted, to
+}
+
+// loaded notes the checkpoint as it was read.
+func (p *delivering) loaded(at unilog.Cursor) {
+	if p.saved.IsZero() {
+		p.arrived, p.saved = at.Offset, time.Now()
+	}
+	p.settle(at)
+}
+
+// pass notes that everything up to a place is delivered, so many entries, or passed over.
+func (p *delivering) pass(to unilog.Cursor, delivered int) {
+	p.reader.Advance(to)
+	p.passed = to
+	p.unsaved += delivered
+	if p.passedSince.IsZero() {
+		p.passedSince = time.Now()
+	}
+}
+
+// keepSaved saves the checkpoint if it is time to.
+func (p *delivering) keepSaved(ctx context.Context) error {
+	if !p.passedSince.IsZero() && time.Since(p.passedSince) >= p.cfg.saveWithin {
+		return p.flush(ctx)
+	}
+	if _, beats := p.cfg.Checkpoints.(beater); !beats && time.Since(p.saved) >= loop.Heartbeat {
+		return p.save(ctx, p.reader.At())
+	}
+	return nil
+}
+
+// flush saves the checkpoint if something was delivered or passed over since.
+func (p *delivering) flush(ctx context.Context) error {
+	if p.passedSince.IsZero() {
+		return nil
+	}
+	return p.save(ctx, p.passed)
+}
+
+// farewell is the last flush of a run, also when what it called has used up its time.
+func (p *delivering) farewell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loop.FarewellTimeout)
+	defer cancel()
+	if err := p.flush(ctx); err != nil {
+		p.log.Info("could not save the last checkpoint: some records come again", "err", err)
+	}
+}
+
+func (p *delivering) save(ctx context.Context, to unilog.Cursor) error {
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	if err := p.cfg.Checkpoints.Save(ctx, p.key, p.checkpoint, to); err != nil {
+		return err
+	}
+	p.saved = time.Now()
+	p.settle(to)
+	return nil
+}
+
+// moved notes that the checkpoint is saved at an entry which the reader has returned.
+func (p *delivering) moved(to unilog.Cursor) {
+	p.reader.Advance(to)
+	p.saved = time.Now()
+	p.settle(to)
+}
+
+func (p *delivering) settle(at unilog.Cursor) {
+	p.checkpoint, p.passed = at, at
+	p.passedSince, p.unsaved = time.Time{}, 0
+}
+
+// since is for [reader.Park]: where nobody asks for some of the entries, those that were
+// rejected in a row are not side by side.
+func (p *delivering) since(e unilog.Entry) int64 {
+	if len(p.cfg.Only) == 0 {
+		return 0
+	}
+	return p.arrived + 1
+}
