@@ -30,6 +30,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/streamer"
 )
 
@@ -88,11 +89,21 @@ func Streamer(provider trace.TracerProvider) streamer.Observer {
 
 // Consumer returns an observer that makes the spans of the consumer of this name.
 func Consumer(provider trace.TracerProvider, name string) consumer.Observer {
+	return consuming(provider, name, "apply")
+}
+
+// Deliverer returns an observer that makes the spans of the deliverer of this name.
+func Deliverer(provider trace.TracerProvider, name string) deliverer.Observer {
+	o := consuming(provider, name, "deliver")
+	return deliverer.Observer{Committed: o.Committed, Parked: o.Parked}
+}
+
+func consuming(provider trace.TracerProvider, name, operation string) consumer.Observer {
 	tracer := tracer{provider.Tracer(scope)}
 	attributes := []attribute.KeyValue{semconv.MessagingOperationTypeProcess, semconv.MessagingConsumerGroupName(name)}
 	return consumer.Observer{
 		Committed: func(entries []unilog.Entry, took time.Duration) {
-			tracer.spans("apply", trace.SpanKindConsumer, entries, took, nil, attributes...)
+			tracer.spans(operation, trace.SpanKindConsumer, entries, took, nil, attributes...)
 		},
 		Parked: func(entry unilog.Entry, err error) {
 			tracer.spans("park", trace.SpanKindConsumer, []unilog.Entry{entry}, 0, err, attributes...)

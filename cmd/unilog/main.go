@@ -17,6 +17,7 @@ type commands struct {
 	Doctor    cli.Doctor       `cmd:"" help:"Look at the servers' settings for what is unsafe, and say what to change."`
 	Verify    cli.AnyVerify    `cmd:"" help:"Check that every consumer agrees with the database, by an audit that you give."`
 
+	Deliver     cli.Deliver     `cmd:"" help:"Post records to a URL, signed, each until it has arrived."`
 	Consumers   cli.Consumers   `cmd:"" help:"List or forget consumers."`
 	Deadletters cli.DeadLetters `cmd:"" help:"List or discard records that consumers have parked."`
 	Log         cli.Log         `cmd:"" help:"Move the log to another place or engine."`

@@ -34,6 +34,7 @@ type commands struct {
 	Bench     benchCmd     `cmd:"" help:"Measure everything, next to what the servers can do at the most."`
 	Relay     relayCmd     `cmd:"" hidden:"" name:"plain-relay"`
 
+	Deliver     cli.Deliver    `cmd:"" help:"Post records to a URL, signed, each until it has arrived."`
 	Consumers   cli.Consumers  `cmd:"" help:"List or forget consumers."`
 	Log         cli.Log        `cmd:"" help:"Move the log to another place or engine."`
 	Deadletters deadLettersCmd `cmd:"" help:"List, retry or discard records that consumers have parked."`

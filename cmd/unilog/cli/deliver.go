@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/cmd/unilog/doctor"
+	"github.com/rocketrides/unilog/cmd/unilog/webhook"
+	"github.com/rocketrides/unilog/deliverer"
+	"github.com/rocketrides/unilog/metrics"
+	"github.com/rocketrides/unilog/switchlog"
+	"github.com/rocketrides/unilog/tracing"
+)
+
+// Deliver posts records to a URL.
+type Deliver struct {
+	DatabaseFlags `embed:""`
+	LogFlags      `embed:""`
+	AdminFlags    `embed:""`
+	SafetyFlags   `embed:""`
+	ReceiverFlags `embed:""`
+	Name          string   `arg:"" help:"The name that its checkpoints are kept under. One process of a name delivers."`
+	Only          []string `placeholder:"OBJECT[/ACTION]" sep:"none" help:"Deliver these records alone, such as order or order/create; can be given again."`
+	Attempts      int      `env:"DELIVER_ATTEMPTS" placeholder:"N" help:"Count a record as rejected when the receiver has failed at it so often, by its answer; for ever, if not set."`
+	Park          bool     `env:"DELIVER_PARK" help:"Put a rejected record into the dead letters and go on; otherwise the deliverer halts there."`
+	SaveEvery     int      `env:"DELIVER_SAVE_EVERY" default:"100" help:"Save the checkpoint after so many records of a partition, and after a second at the latest: so many come again after a crash."`
+
+	kinds []unilog.Kind
+}
+
+// ReceiverFlags say where to deliver, and how.
+type ReceiverFlags struct {
+	To           string        `env:"DELIVER_TO" required:"" placeholder:"URL" help:"Where to post, such as https://example.com/hook."`
+	Format       string        `env:"DELIVER_FORMAT" enum:"cloudevents-structured,cloudevents,plain" default:"cloudevents-structured" help:"A CloudEvent in JSON, cloudevents-structured; a CloudEvent whose attributes are headers, cloudevents; or the payload with headers of unilog's own, plain."`
+	Source       string        `env:"DELIVER_SOURCE" placeholder:"URI" help:"The source of CloudEvents, such as https://example.com/orders: if not set, urn:uuid: and the log's id."`
+	SecretFile   string        `env:"DELIVER_SECRET_FILE" placeholder:"FILE" help:"The secret that requests are signed with; several, if it changes, each in a line. Or set DELIVER_SECRET to it."`
+	Unsigned     bool          `env:"DELIVER_UNSIGNED" help:"Sign nothing."`
+	Timeout      time.Duration `env:"DELIVER_TIMEOUT" default:"20s" help:"How long the receiver may take to answer."`
+	CAFile       string        `name:"ca-file" env:"DELIVER_CA_FILE" placeholder:"FILE" help:"The authorities to trust in place of the system's, as PEM."`
+	InsecureHTTP bool          `name:"insecure-http" env:"DELIVER_INSECURE_HTTP" help:"Post to an http:// URL that is not on this machine."`
+}
+
+// Validate refuses what the library would refuse.
+func (c *Deliver) Validate() error {
+	for _, text := range c.Only {
+		kind, err := unilog.ParseKind(text)
+		if err != nil {
+			return fmt.Errorf("--only: %w", err)
+		}
+		c.kinds = append(c.kinds, kind)
+	}
+	switch {
+	case c.Attempts < 0:
+		return fmt.Errorf("--attempts is %d: it must be 0, for ever, or more", c.Attempts)
+	case c.SaveEvery < 1 || c.SaveEvery > 100_000:
+		return fmt.Errorf("--save-every is %d: it must be from 1 to 100,000", c.SaveEvery)
+	}
+	return nil
+}
+
+// Run delivers until ctx ends.
+func (c *Deliver) Run(ctx context.Context, log *slog.Logger, p *Program) error {
+	hook, err := c.hook()
+	if err != nil {
+		return &ExitError{ExitUsage, err}
+	}
+	defer hook.Close()
+	traces, flush, err := p.StartTracing(ctx, log, "deliver")
+	if err != nil {
+		return err
+	}
+	defer flush()
+	var db *pgxpool.Pool
+	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		db, err = c.Connect(ctx, p)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer ClosePool(db)
+	var stream switchlog.Engine
+	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		stream, err = c.LogFlags.Open(ctx, p, db, c.Schema)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	safety, err := c.Examine(ctx, log, p, doctor.Consumer, db, c.Schema, stream)
+	if err != nil {
+		return err
+	}
+
+	cfg := deliverer.Config{
+		Name: c.Name, Log: stream, Deliver: hook.Deliver, Archive: db, Schema: c.Schema, Logger: log, Only: c.kinds,
+		Checkpoints: deliverer.PostgresCheckpointsIn(db, c.Schema), SaveEvery: c.SaveEvery,
+		Timeout: hook.CallTimeout(), Attempts: c.Attempts, ParkRejected: c.Park,
+	}
+	reg := c.Registry()
+	if reg != nil {
+		cfg.Observer = cfg.Observer.And(metrics.Deliverer(reg, c.Name))
+	}
+	if traces != nil {
+		cfg.Observer = cfg.Observer.And(tracing.Deliverer(traces, c.Name))
+	}
+	d, err := deliverer.New(cfg)
+	if err != nil {
+		return err
+	}
+	return c.RunWorker(ctx, log, reg, safety, &untilGone{d, log})
+}
+
+// untilGone is a deliverer that leaves its receiver alone once that wants nothing more.
+type untilGone struct {
+	*deliverer.Deliverer
+	log *slog.Logger
+}
+
+// Run returns nil when ctx ends.
+func (g *untilGone) Run(ctx context.Context) error {
+	err := g.Deliverer.Run(ctx)
+	if !errors.Is(err, webhook.ErrGone) {
+		return err
+	}
+	g.log.Error("stopped: nothing is sent until this is started again, with another --to perhaps; if the receiver is gone for good, forget the consumer", "err", err)
+	<-ctx.Done()
+	return nil
+}
+
+// hook returns what posts to the receiver.
+func (f *ReceiverFlags) hook() (*webhook.Hook, error) {
+	to, err := url.Parse(f.To)
+	if err == nil && to.Scheme == "http" && !f.InsecureHTTP && !isLoopback(to.Hostname()) {
+		return nil, errors.New("--to is an http:// URL: everybody between here and there could read what is sent, so set it to https://, or say --insecure-http")
+	}
+	cfg := webhook.Config{URL: f.To, Format: webhook.Format(f.Format), Source: f.Source, Timeout: f.Timeout}
+	if cfg.Secrets, err = f.secrets(); err != nil {
+		return nil, err
+	}
+	if f.CAFile != "" {
+		pem, err := os.ReadFile(f.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("--ca-file: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--ca-file: %s has no certificate in PEM form", f.CAFile)
+		}
+	}
+	return webhook.New(cfg)
+}
+
+// secrets are those of the file or else of the variable: no secret is among a process's
+// arguments, which everybody can see.
+func (f *ReceiverFlags) secrets() ([]webhook.Secret, error) {
+	const variable = "DELIVER_SECRET"
+	from, text := variable, os.Getenv(variable)
+	if f.SecretFile != "" {
+		content, err := os.ReadFile(f.SecretFile)
+		if err != nil {
+			return nil, fmt.Errorf("--secret-file: %w", err)
+		}
+		from, text = "--secret-file", string(content)
+	}
+	switch {
+	case f.Unsigned && text != "":
+		return nil, fmt.Errorf("there is a secret in %s and --unsigned besides: leave one out", from)
+	case f.Unsigned:
+		return nil, nil
+	case text == "" && f.SecretFile == "":
+		return nil, fmt.Errorf("no secret to sign with: set --secret-file or %s, or say --unsigned", variable)
+	}
+	secrets, err := webhook.ParseSecrets(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", from, err)
+	}
+	return secrets, nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
