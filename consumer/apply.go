@@ -65,7 +65,7 @@ func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (
 	err = c.commit(ctx, entries, loop.CallTimeout, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 		ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 		defer cancel()
-		return reader.Park(ctx, tx, c.cfg.Schema, c.cfg.Name, entries[0], 0, rejection.err)
+		return reader.Park(ctx, tx, c.cfg.Schema, c.cfg.Name, entries[0], rejection.err)
 	})
 	if run := new(reader.RunError); errors.As(err, &run) {
 		return 0, c.rejected(entries[0], run)

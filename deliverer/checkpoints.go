@@ -145,12 +145,18 @@ func (c postgresCheckpoints) beat(ctx context.Context, name string) error {
 	return postgres.Reconnect(c.db, reader.Beat(ctx, c.db, c.schema, name))
 }
 
-// park moves the checkpoint past an entry and puts it into dead_letters; see [reader.Park].
+// park moves the checkpoint past an entry and puts it into dead_letters; since is for
+// [reader.CheckRun], or 0.
 func (c postgresCheckpoints) park(ctx context.Context, key CheckpointKey, from unilog.Cursor, e unilog.Entry, since int64, why error) error {
 	return pgx.BeginFunc(ctx, c.db, func(tx pgx.Tx) error {
 		if err := c.save(ctx, tx, key, from, e.Cursor()); err != nil {
 			return err
 		}
-		return reader.Park(ctx, tx, c.schema, key.Name, e, since, why)
+		if since > 0 {
+			if err := reader.CheckRun(ctx, tx, c.schema, key.Name, e, since, why); err != nil {
+				return err
+			}
+		}
+		return reader.Park(ctx, tx, c.schema, key.Name, e, why)
 	})
 }

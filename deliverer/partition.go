@@ -140,8 +140,11 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 		return 0, err
 	}
 	entries, barrier, err := p.reader.Next(ctx, wait, p.most())
-	if err != nil || len(entries) == 0 {
-		return 0, err
+	if err != nil {
+		return 0, errors.Join(err, p.flush(work))
+	}
+	if len(entries) == 0 {
+		return 0, nil
 	}
 	if barrier != nil {
 		if err := p.flush(work); err != nil {
@@ -177,6 +180,7 @@ func (p *delivering) deliver(ctx context.Context, entries []unilog.Entry, to uni
 		p.cfg.Observer.committed(entries, time.Since(began))
 		return len(entries), nil
 	case ctx.Err() != nil: // this process ends
+		p.farewell(ctx)
 		return 0, err
 	case errors.As(err, &halt):
 		return 0, errors.Join(p.flush(ctx), p.halted(first, halt.err))
@@ -231,7 +235,7 @@ func (p *delivering) reject(ctx context.Context, e unilog.Entry, why error) (int
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
 	began := time.Now()
-	err := p.cfg.Checkpoints.(parker).park(ctx, p.key, p.checkpoint, e, p.since(e), why)
+	err := p.cfg.Checkpoints.(parker).park(ctx, p.key, p.reader.Saved(), e, p.since(e), why)
 	if run := new(reader.RunError); errors.As(err, &run) {
 		p.failures, halt.Err = 0, run
 		return 0, errors.Join(p.flush(ctx), halt)
@@ -239,7 +243,7 @@ func (p *delivering) reject(ctx context.Context, e unilog.Entry, why error) (int
 	if err != nil {
 		return 0, err
 	}
-	p.moved(e.Cursor())
+	p.savedAt(e.Cursor())
 	p.failures = 0
 	p.cfg.Observer.committed([]unilog.Entry{e}, time.Since(began))
 	p.cfg.Observer.parked(e, why)

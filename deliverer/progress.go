@@ -8,16 +8,14 @@ import (
 	"github.com/rocketrides/unilog/internal/loop"
 )
 
-// progress is how far a partition has come. What was delivered, or passed over because
-// nobody asks for it, may be ahead of the checkpoint for a while.
+// progress is how far a partition has come beside its reader, which may be ahead of the
+// checkpoint for a while.
 type progress struct {
-	checkpoint  unilog.Cursor // as it is saved
-	saved       time.Time     // when
-	passed      unilog.Cursor // up to here everything is delivered or passed over
-	passedSince time.Time     // since when passed is ahead; zero if it is not
-	unsaved     int           // how many were delivered since
+	saved       time.Time // when the checkpoint was saved
+	passedSince time.Time // since when the reader is ahead of it; zero if it is not
+	unsaved     int       // how many entries were delivered since
 	// arrived is the offset of the last entry that was delivered, or at first the
-	// checkpoint: what precedes it directly was not all rejected.
+	// checkpoint: what precedes it was not all rejected.
 	arrived int64
 }
 
@@ -52,13 +50,12 @@ func (p *delivering) loaded(at unilog.Cursor) {
 	if p.saved.IsZero() {
 		p.arrived, p.saved = at.Offset, time.Now()
 	}
-	p.settle(at)
+	p.passedSince, p.unsaved = time.Time{}, 0
 }
 
 // pass notes that everything up to a place is delivered, so many entries, or passed over.
 func (p *delivering) pass(to unilog.Cursor, delivered int) {
-	p.reader.Advance(to)
-	p.passed = to
+	p.reader.Pass(to)
 	p.unsaved += delivered
 	if p.passedSince.IsZero() {
 		p.passedSince = time.Now()
@@ -78,10 +75,10 @@ func (p *delivering) keepSaved(ctx context.Context) error {
 
 // flush saves the checkpoint if something was delivered or passed over since.
 func (p *delivering) flush(ctx context.Context) error {
-	if p.passedSince.IsZero() {
+	if !p.reader.Unsaved() {
 		return nil
 	}
-	return p.save(ctx, p.passed)
+	return p.save(ctx, p.reader.At())
 }
 
 // farewell is the last flush of a run, also when what it called has used up its time.
@@ -96,28 +93,21 @@ func (p *delivering) farewell(ctx context.Context) {
 func (p *delivering) save(ctx context.Context, to unilog.Cursor) error {
 	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
-	if err := p.cfg.Checkpoints.Save(ctx, p.key, p.checkpoint, to); err != nil {
+	if err := p.cfg.Checkpoints.Save(ctx, p.key, p.reader.Saved(), to); err != nil {
 		return err
 	}
-	p.saved = time.Now()
-	p.settle(to)
+	p.savedAt(to)
 	return nil
 }
 
-// moved notes that the checkpoint is saved at an entry which the reader has returned.
-func (p *delivering) moved(to unilog.Cursor) {
+// savedAt notes that the checkpoint is saved at an entry which the reader has returned.
+func (p *delivering) savedAt(to unilog.Cursor) {
 	p.reader.Advance(to)
-	p.saved = time.Now()
-	p.settle(to)
+	p.saved, p.passedSince, p.unsaved = time.Now(), time.Time{}, 0
 }
 
-func (p *delivering) settle(at unilog.Cursor) {
-	p.checkpoint, p.passed = at, at
-	p.passedSince, p.unsaved = time.Time{}, 0
-}
-
-// since is for [reader.Park]: where nobody asks for some of the entries, those that were
-// rejected in a row are not side by side.
+// since is for [reader.CheckRun]: where nobody asks for some of the entries, those that were
+// rejected in a row are not side by side. It is 0 if everything is asked for.
 func (p *delivering) since(e unilog.Entry) int64 {
 	if len(p.cfg.Only) == 0 {
 		return 0

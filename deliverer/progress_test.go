@@ -78,6 +78,20 @@ func TestDelivererOfWhatIsAskedFor(t *testing.T) {
 	}
 }
 
+// TestGapAfterWhatNobodyAsksFor halts all the same, with what was passed over saved.
+func TestGapAfterWhatNobodyAsksFor(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	log := mixed(w, 5, 100)
+	log.Put(unilog.Entry{Record: world.Record("1"), Offset: 8})
+	var outside world.Arrivals
+	var gap *unilog.GapError
+	if err := w.EndOf(w.Ctx, w.Deliverer(outside.Deliver, onlyOrders(log), deliverer.SavingSeldom).Run); !errors.As(err, &gap) || gap.From != 6 || gap.To != 7 {
+		t.Errorf("it ends with %v", err)
+	}
+	w.WantCount("checkpoint", int(w.Delivered()), 5)
+}
+
 // TestDestinationIsBlamedForWhatIsAskedFor has what is rejected lie far apart.
 func TestDestinationIsBlamedForWhatIsAskedFor(t *testing.T) {
 	t.Parallel()

@@ -25,9 +25,8 @@ func (e *RunError) Unwrap() error { return e.Err }
 
 // Park puts an entry into dead_letters, with why it was rejected. A second time, it
 // replaces the reason. It returns a [RunError] if all that directly precede the entry
-// are there, and were not discarded: 20, or, with an offset since when nothing was applied
-// but parked or passed over, those of 20 that are there from it on.
-func Park(ctx context.Context, db unilog.Execer, schema unilog.Schema, consumer string, e unilog.Entry, since int64, why error) error {
+// are there, and were not discarded.
+func Park(ctx context.Context, db unilog.Execer, schema unilog.Schema, consumer string, e unilog.Entry, why error) error {
 	headers, err := unilog.EncodeHeaders(e.Headers)
 	if err != nil {
 		return err
@@ -42,11 +41,8 @@ func Park(ctx context.Context, db unilog.Execer, schema unilog.Schema, consumer 
 	} else {
 		body, contentType = append([]byte{}, e.Body...), &e.ContentType
 	}
-	if since == 0 {
-		since = e.Offset - mostInARow
-	}
 	tag, err := db.Exec(ctx, schema.SQL(sqlPark), consumer, e.Partition, e.Offset, e.StagedAt, e.Action, e.Object, e.Key,
-		data, string(headers), body, contentType, strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"), mostInARow, since)
+		data, string(headers), body, contentType, strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"), mostInARow)
 	if err != nil {
 		return fmt.Errorf("park a rejected record: %w", postgres.Explain(err))
 	}
@@ -62,6 +58,6 @@ INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, actio
 SELECT $1::text, $2::integer, $3::bigint, $4::timestamptz, $5::text, $6::text, $7::text, $8::text::jsonb, $9::text::jsonb, $10::bytea, $11::text, $12::text
 WHERE $13::bigint > (
     SELECT count(*) FROM unilog.dead_letters
-    WHERE consumer = $1 AND partition = $2 AND "offset" >= $14::bigint AND "offset" < $3 AND discarded_at IS NULL
+    WHERE consumer = $1 AND partition = $2 AND "offset" >= $3 - $13 AND "offset" < $3 AND discarded_at IS NULL
 )
 ON CONFLICT (consumer, partition, "offset") DO UPDATE SET error = excluded.error, parked_at = clock_timestamp()`
