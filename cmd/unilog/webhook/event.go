@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rocketrides/unilog"
 )
@@ -96,14 +97,14 @@ func eventOf(source, id string, e *unilog.Entry) map[string]string {
 	return attributes
 }
 
-// structured writes a CloudEvent in JSON. The payload is not parsed: Postgres takes JSON
-// that is nested deeper than what encoding/json does.
+// structured writes a CloudEvent in JSON. A payload that cannot be a part of it is in
+// base64.
 func structured(attributes map[string]string, payload []byte, contentType string) []byte {
 	attributes["datacontenttype"] = contentType
 	head, _ := json.Marshal(attributes) // of strings alone
 	event := make([]byte, 0, len(head)+len(payload)*4/3+32)
 	event = append(event, head[:len(head)-1]...)
-	if isJSON(contentType) {
+	if isJSON(contentType) && utf8.Valid(payload) && json.Valid(payload) {
 		event = append(append(event, `,"data":`...), payload...)
 	} else {
 		event = base64.StdEncoding.AppendEncode(append(event, `,"data_base64":"`...), payload)
@@ -112,7 +113,6 @@ func structured(attributes map[string]string, payload []byte, contentType string
 	return append(event, '}')
 }
 
-// isJSON says whether a payload of a type can be a part of a JSON document.
 func isJSON(contentType string) bool {
 	kind, _, err := mime.ParseMediaType(contentType)
 	return err == nil && (strings.HasSuffix(kind, "/json") || strings.HasSuffix(kind, "+json"))

@@ -132,13 +132,23 @@ func wantHeaders(t *testing.T, h http.Header, want map[string]string) {
 	}
 }
 
-// TestPayloadThatIsNoJSON is of what a CloudEvent in JSON can only quote.
-func TestPayloadThatIsNoJSON(t *testing.T) {
+// TestPayloadsOfAnyType are in a CloudEvent in JSON, as JSON where they are that.
+func TestPayloadsOfAnyType(t *testing.T) {
 	t.Parallel()
-	body := structured(eventOf("/a", "1", entry()), []byte{0, 255, '"'}, "application/protobuf")
-	got, data := read(t, http.Header{"Content-Type": {"application/cloudevents+json"}}, body)
-	if string(data) != "\x00\xff\"" || got["datacontenttype"] != "application/protobuf" {
-		t.Errorf("it is %s", body)
+	for _, test := range []struct{ contentType, payload, member string }{
+		{"application/protobuf", "\x00\xff\"", "data_base64"},
+		{"application/json", `{"a": 1e400}`, "data"},
+		{"application/vnd.order+json; charset=utf-8", `[1]`, "data"},
+		{"application/json", `{"a": `, "data_base64"},
+		{"application/json", "\"\xff\"", "data_base64"},
+		{"application/json", strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000), "data_base64"}, // which not every parser takes
+		{"text/plain", `{}`, "data_base64"},
+	} {
+		body := structured(eventOf("/a", "1", entry()), []byte(test.payload), test.contentType)
+		got, data := read(t, http.Header{"Content-Type": {"application/cloudevents+json"}}, body)
+		if string(data) != test.payload || got["datacontenttype"] != test.contentType || !strings.Contains(string(body), `"`+test.member+`":`) {
+			t.Errorf("%s is not in %s: %.200s", test.contentType, test.member, body)
+		}
 	}
 }
 
