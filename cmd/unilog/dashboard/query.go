@@ -95,6 +95,10 @@ var (
 	sqlSampleOfLog         = fmt.Sprintf(sqlSample, "", `'[]'::json`)
 )
 
+// sqlSettings makes large tables be read by their indexes, also before there are
+// statistics of them.
+const sqlSettings = postgres.SQLSettings + `, set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)`
+
 const sqlHasConsumers = `SELECT to_regclass('unilog.checkpoints') IS NOT NULL`
 
 // readPostgres reads all of a sample but the log's head. What it cannot read it
@@ -104,7 +108,7 @@ func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
 	defer cancel()
 	var r sample
 	err := pgx.BeginFunc(ctx, d.cfg.DB, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, postgres.SQLSettings); err != nil {
+		if _, err := tx.Exec(ctx, sqlSettings); err != nil {
 			return err
 		}
 		var consumers bool
