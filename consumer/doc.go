@@ -21,7 +21,7 @@
 //   - Each record takes effect once, in order within its partition, as long as the
 //     [Handler] writes through its transaction alone. It may be called more than once
 //     for the same records: what it did before was rolled back.
-//   - No record is passed over. What the log has lost comes from the archive, or the
+//   - No record is passed over, but of kinds that [Config.Only] does not ask for. What the log has lost comes from the archive, or the
 //     consumer stops. A record that the handler rejects stops it too, or is put into
 //     dead_letters with ParkRejected; see [DeadLetters].
 //   - Records of a key stay in order when the number of partitions changes.
@@ -35,6 +35,11 @@
 // only save work: two processes at one partition still apply each record once,
 // because the second finds that the checkpoint has moved, and rolls back.
 // Consumers of different names know nothing of each other.
+//
+// # Kinds of records
+//
+// With [Config.Only] a Handler gets some kinds of records alone, and a [Mux] gives each to
+// the function of its kind, decoded. Package unilogtest tests them.
 //
 // # What stops it
 //
