@@ -21,9 +21,10 @@
 //   - Each record takes effect once, in order within its partition, as long as the
 //     [Handler] writes through its transaction alone. It may be called more than once
 //     for the same records: what it did before was rolled back.
-//   - No record is passed over, but of kinds that [Config.Only] does not ask for. What the log has lost comes from the archive, or the
-//     consumer stops. A record that the handler rejects stops it too, or is put into
-//     dead_letters with ParkRejected; see [DeadLetters].
+//   - No record is passed over, but of kinds that [Config.Only] does not ask for. What
+//     the log has lost comes from the archive, or the consumer stops. A record that the
+//     handler rejects stops it too, or is put into dead_letters with ParkRejected; see
+//     [DeadLetters].
 //   - Records of a key stay in order when the number of partitions changes.
 //   - A process may crash, freeze or lose its connections at any moment.
 //
@@ -39,7 +40,7 @@
 // # Kinds of records
 //
 // With [Config.Only] a Handler gets some kinds of records alone, and a [Mux] gives each to
-// the function of its kind, decoded. Package unilogtest tests them.
+// the function of its kind, decoded. Package unilogtest is for tests of handlers.
 //
 // # What stops it
 //
