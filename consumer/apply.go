@@ -46,6 +46,7 @@ func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (
 	}
 	switch {
 	case err == nil:
+		c.noteApplied(entries)
 		return len(entries), nil
 	case errors.Is(err, errOvertaken):
 		return 0, c.unlessOvertaken(err)
@@ -65,6 +66,11 @@ func (c *partitionConsumer) apply(ctx context.Context, entries []unilog.Entry) (
 	err = c.commit(ctx, entries, loop.CallTimeout, func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 		ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 		defer cancel()
+		if len(c.cfg.Only) > 0 {
+			if err := reader.CheckRun(ctx, tx, c.cfg.Schema, c.cfg.Name, entries[0], c.applied+1, rejection.err); err != nil {
+				return err
+			}
+		}
 		return reader.Park(ctx, tx, c.cfg.Schema, c.cfg.Name, entries[0], rejection.err)
 	})
 	if run := new(reader.RunError); errors.As(err, &run) {

@@ -14,7 +14,7 @@ import (
 
 // Mux gives each record to the function that is registered for its kind. Its zero value
 // is one that has none. Tx is the transaction that the functions get: pgx.Tx, if Handle
-// is to be a [Handler].
+// is to be a [Handler], or *sql.Tx for SQL(mux.Handle).
 //
 //	var mux consumer.Mux[pgx.Tx]
 //	consumer.On(&mux, "order", "create", earn) // func(ctx, tx pgx.Tx, order Order, e unilog.Entry) error
@@ -39,7 +39,7 @@ var ErrUnknownAction = errors.New("no function is registered for this action")
 
 // On registers a function for an action of an object, or with "" for all its actions that
 // have no function of their own. The record's data is decoded into a T by encoding/json. A
-// record whose data is not a T is rejected, and so is one without JSON.
+// record whose data is not a T is rejected, and so is one that has a Body instead.
 //
 // It panics where [Mux.On] does.
 func On[T, Tx any](m *Mux[Tx], object, action string, f func(ctx context.Context, tx Tx, data T, e unilog.Entry) error) {
@@ -48,8 +48,8 @@ func On[T, Tx any](m *Mux[Tx], object, action string, f func(ctx context.Context
 	}
 	m.On(object, action, func(ctx context.Context, tx Tx, e unilog.Entry) error {
 		var data T
-		if len(e.Data) == 0 {
-			return fmt.Errorf("%s: the record has no JSON to decode: register its kind with Mux.On", kindOf(&e))
+		if e.ContentType != "" {
+			return fmt.Errorf("%s: its payload is %s, which is not decoded: register its kind with Mux.On", kindOf(&e), e.ContentType)
 		}
 		if err := json.Unmarshal(e.Data, &data); err != nil {
 			return fmt.Errorf("%s: decode its data: %w", kindOf(&e), err)

@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -62,12 +64,14 @@ func TestMux(t *testing.T) {
 	if got := strings.Join(given.calls, "; "); got != "5 cents of o1; cancelled: late; draw of 1; deleted" {
 		t.Errorf("the functions were called: %s", got)
 	}
+	body := kind("order", "create", "")
+	body.Data, body.ContentType = nil, "a/b"
 	for want, e := range map[string]unilog.Entry{
 		"order/pay: no function is registered for this action":    kind("order", "pay", `{}`),
 		"unilog/later: no function is registered for this action": kind(unilog.ReservedObject, "later", `{}`),
 		"order/create: decode its data: … .cents ":                kind("order", "create", `{"cents": "5"}`),
 		"order/create: decode its data: … .line.count ":           kind("order", "create", `{"line": {"count": 1.5}}`),
-		"order/create: the record has no JSON to decode: … .On":   kind("order", "create", ""),
+		"order/create: its payload is a/b, … .On":                 body,
 		"order/create: decode its data: … array ":                 kind("order", "create", `[]`),
 	} {
 		given := new(tx)
@@ -77,6 +81,20 @@ func TestMux(t *testing.T) {
 			t.Errorf("after %d calls the error is %q, want %q after 1", len(given.calls), got, want)
 		}
 	}
+}
+
+// TestMuxBySQL has a handler of typed functions that write by database/sql.
+func TestMuxBySQL(t *testing.T) {
+	t.Parallel()
+	s := setupSelective(t)
+	s.write("1..2")
+	var mux consumer.Mux[*sql.Tx]
+	consumer.On(&mux, "amount", "note", func(ctx context.Context, tx *sql.Tx, _ struct{}, e unilog.Entry) error {
+		return sqlAdd(ctx, tx, "sum", []unilog.Entry{e})
+	})
+	s.Consume(s.selects(await.Patience, func(cfg *consumer.Config) { cfg.Handler, cfg.Only = consumer.SQL(mux.Handle), mux.Kinds() }))
+	s.WantTotal("sum", "3")
+	s.wantCheckpoint(4)
 }
 
 func TestMuxPassesOnErrors(t *testing.T) {

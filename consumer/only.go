@@ -34,6 +34,14 @@ func (c *partitionConsumer) askedOf(entries []unilog.Entry) []unilog.Entry {
 	return asked
 }
 
+// noteApplied notes the last of the entries that was applied, so that rejected ones in a
+// row are known although others lie between.
+func (c *partitionConsumer) noteApplied(entries []unilog.Entry) {
+	if asked := c.askedOf(entries); len(asked) > 0 {
+		c.applied = asked[len(asked)-1].Offset
+	}
+}
+
 // asksForNone says whether the handler is to get none of the entries.
 func (c *partitionConsumer) asksForNone(entries []unilog.Entry) bool {
 	for i := range entries {

@@ -283,6 +283,23 @@ func TestSourceIsRestoredWhilePassingOver(t *testing.T) {
 	s.Exec(`UPDATE unilog.partitions SET next_offset = 6, published_offset = 5`)
 }
 
+// TestRejectedInARowAmongOthers sees that records which are rejected in a row are found
+// although others lie between, and that one that was applied ends a row.
+func TestRejectedInARowAmongOthers(t *testing.T) {
+	t.Parallel()
+	s := setupSelective(t)
+	s.write(strings.Repeat("9.", 15) + "1" + strings.Repeat("9.", 21))
+	c := s.selects(await.Patience, func(cfg *consumer.Config) {
+		cfg.ParkRejected, cfg.Handler = true, world.Rejecting(cfg.Handler, func() {}, "9")
+	})
+	err := s.EndOf(s.Ctx, c.Run)
+	if rejected := new(unilog.RejectedError); !errors.As(err, &rejected) || rejected.Offset != 2*15+1+2*20+1 {
+		t.Errorf("Run returns %v", err)
+	}
+	s.WantCount("parked", world.Query[int](s.World, `SELECT count(*) FROM unilog.dead_letters`), 15+20)
+	s.wantCheckpoint(2*15 + 1 + 2*20)
+}
+
 func TestOnlyIsChecked(t *testing.T) {
 	t.Parallel()
 	w := world.Setup(t)

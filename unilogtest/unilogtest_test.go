@@ -122,6 +122,7 @@ func TestStagedIsTheTransactionsOwn(t *testing.T) {
 	must(t, unilog.Stage(ctx, db, record("meanwhile", `5`)))
 	with := record("c", `6`)
 	with.Headers = map[string]string{"traceparent": "00"}
+	with.Data, with.Body, with.ContentType = nil, []byte("\x006"), "a/b"
 	must(t, unilog.Stage(ctx, tx, with))
 
 	a, b := record("a", `{"a": 100, "b": 1}`), record("b", `2`)
@@ -135,7 +136,7 @@ func TestStagedIsTheTransactionsOwn(t *testing.T) {
 		"    order/create \"a\" {\"a\": 100, \"b\": 1}\n" +
 		"  - order/create \"b\" 3\n" +
 		"  + order/create \"b\" 2\n" +
-		"    order/create \"c\" 6 traceparent=\"00\"\n"
+		"    order/create \"c\" a/b \"\\x006\" traceparent=\"00\"\n"
 	if !strings.HasSuffix(got, want) {
 		t.Errorf("it says\n%s\nwant\n%s", got, want)
 	}
