@@ -1,8 +1,7 @@
 #!/bin/sh
 # Writes what a service of your own deploys, from what Rocket Rides does: units for
-# its streamer, its migrations and its consumers, the users of its Redis, and alerts.
-# Its streamer and its migrations are the command unilog; its consumers, its own
-# program. The alerts about Rocket Rides' api are left out.
+# its streamer, its migrations, its deliverers and its consumers, the users of its Redis,
+# and alerts. Its consumers are its own program; the others, the command unilog. The alerts about Rocket Rides' api are left out.
 #
 #   deploy/service.sh NAME DIR
 set -eu
@@ -25,7 +24,7 @@ mkdir -p "$dir/systemd/$name-.service.d" "$dir/redis" "$dir/prometheus"
 renamed systemd/rocketrides-.service.d/common.conf >"$dir/systemd/$name-.service.d/common.conf"
 renamed systemd/rocketrides-consumer@.service >"$dir/systemd/$name-consumer@.service"
 renamed systemd/rocketrides.env | grep -v '^API_' >"$dir/systemd/$name.env"
-for unit in streamer migrate; do
+for unit in streamer migrate deliver@; do
 	renamed "systemd/rocketrides-$unit.service" | sed "s|/usr/local/bin/$name |/usr/local/bin/unilog |" >"$dir/systemd/$name-$unit.service"
 done
 renamed redis/users.acl >"$dir/redis/users.acl"

@@ -2,13 +2,14 @@
 // in which a record is staged, in the record's headers, to the commit of each
 // consumer that applies it.
 //
-// A writer calls [Inject] before it stages a record. Streamers and consumers get
-// the observers [Streamer] and [Consumer], which make spans of the entries whose
-// headers hold a sampled context:
+// A writer calls [Inject] before it stages a record. Streamers, consumers and deliverers
+// get the observers [Streamer], [Consumer] and [Deliverer], which make spans of the
+// entries whose headers hold a sampled context:
 //
 //	number   an entry gets its offset, from the statement to its commit
 //	publish  it is appended to the log; one span an attempt
 //	apply    a consumer applies it, from the beginning of the transaction to its commit
+//	deliver  a deliverer delivers it, from the beginning of the call to its end
 //	park     it was rejected, so that the consumer has put it into dead_letters
 //
 // All of them are children of that context, and last as long as what was done

@@ -53,7 +53,7 @@ func TestObservers(t *testing.T) {
 	memory := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(memory))
 	t.Cleanup(func() { _ = provider.Shutdown(context.Background()) })
-	streamer, consumer := tracing.Streamer(provider), tracing.Consumer(provider, "sum")
+	streamer, consumer, deliverer := tracing.Streamer(provider), tracing.Consumer(provider, "sum"), tracing.Deliverer(provider, "sum")
 	const about = " messaging.system=unilog messaging.operation.name=%s messaging.destination.partition.id=2 messaging.batch.message_count=%d messaging.unilog.offset=7"
 	for _, c := range []struct {
 		observe func(took time.Duration)
@@ -74,6 +74,7 @@ func TestObservers(t *testing.T) {
 		},
 		{func(took time.Duration) { streamer.Appended(entries, took, errors.New("down")) }, trace.SpanKindClient, "publish", 5, " messaging.operation.type=send error: down"},
 		{func(took time.Duration) { consumer.Committed(entries, took) }, trace.SpanKindConsumer, "apply", 5, " messaging.operation.type=process messaging.consumer.group.name=sum"},
+		{func(took time.Duration) { deliverer.Committed(entries, took) }, trace.SpanKindConsumer, "deliver", 5, " messaging.operation.type=process messaging.consumer.group.name=sum"},
 		{func(time.Duration) { consumer.Parked(entries[3], errors.New("no ride")) }, trace.SpanKindConsumer, "park", 1, " messaging.operation.type=process messaging.consumer.group.name=sum error: no ride"},
 	} {
 		memory.Reset()

@@ -40,7 +40,7 @@ type Deliver struct {
 
 // ReceiverFlags say where to deliver, and how.
 type ReceiverFlags struct {
-	To           string        `env:"DELIVER_TO" required:"" placeholder:"URL" help:"Where to post, such as https://example.com/hook."`
+	To           string        `env:"DELIVER_TO" placeholder:"URL" help:"Where to post, such as https://example.com/hook."`
 	Format       string        `env:"DELIVER_FORMAT" enum:"cloudevents-structured,cloudevents,plain" default:"cloudevents-structured" help:"A CloudEvent in JSON, cloudevents-structured; a CloudEvent whose attributes are headers, cloudevents; or the payload with headers of unilog's own, plain."`
 	Source       string        `env:"DELIVER_SOURCE" placeholder:"URI" help:"The source of CloudEvents, such as https://example.com/orders: if not set, urn:uuid: and the log's id."`
 	SecretFile   string        `env:"DELIVER_SECRET_FILE" placeholder:"FILE" help:"The secret that requests are signed with; several, if it changes, each in a line. Or set DELIVER_SECRET to it."`
@@ -141,6 +141,9 @@ func (g *untilGone) Run(ctx context.Context) error {
 
 // hook returns what posts to the receiver.
 func (f *ReceiverFlags) hook() (*webhook.Hook, error) {
+	if f.To == "" {
+		return nil, errors.New("nowhere to post: set --to or DELIVER_TO")
+	}
 	to, err := url.Parse(f.To)
 	if err == nil && to.Scheme == "http" && !f.InsecureHTTP && !isLoopback(to.Hostname()) {
 		return nil, errors.New("--to is an http:// URL: everybody between here and there could read what is sent, so set it to https://, or say --insecure-http")

@@ -31,6 +31,7 @@ func TestReceiverFlags(t *testing.T) {
 		{ReceiverFlags{To: "https://a.example/", Unsigned: true}, secret, "leave one out", 0},
 		{ReceiverFlags{To: "https://a.example/", SecretFile: file + "x"}, "", "--secret-file: ", 0},
 		{ReceiverFlags{To: "https://a.example/", Unsigned: true, CAFile: file}, "", "no certificate in PEM form", 0},
+		{ReceiverFlags{Unsigned: true}, "", "set --to", 0},
 		{ReceiverFlags{To: "a.example", Unsigned: true}, "", "the receiver's URL must be like", 0},
 	} {
 		t.Setenv("DELIVER_SECRET", test.variable)

@@ -19,6 +19,7 @@ func TestDeployOfAnotherService(t *testing.T) {
 		"systemd/orders-streamer.service":       "ExecStart=/usr/local/bin/unilog streamer\n",
 		"systemd/orders-migrate.service":        "ExecStart=/usr/local/bin/unilog migrate\n",
 		"systemd/orders-consumer@.service":      "ExecStart=/usr/local/bin/orders consumer %i\n",
+		"systemd/orders-deliver@.service":       "ExecStart=/usr/local/bin/unilog deliver %i\n",
 		"systemd/orders-.service.d/common.conf": "EnvironmentFile=/etc/orders/orders.env\n",
 		"systemd/orders.env":                    "STREAM_NAME=orders-log\n",
 		"redis/users.acl":                       "user orders_streamer on ",

@@ -282,7 +282,7 @@ func (c container) check(t *testing.T, scraped string) {
 func TestSystemdCommands(t *testing.T) {
 	t.Parallel()
 	units, err := filepath.Glob(deployDir + "systemd/*.service")
-	if err != nil || len(units) != 4 {
+	if err != nil || len(units) != 5 {
 		t.Fatalf("units %q, %v", units, err)
 	}
 	for _, path := range units {
