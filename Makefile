@@ -1,6 +1,6 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run test test-setup test-core test-apart test-cluster test-kafka test-browser check stress \
+.PHONY: help run test test-setup test-core test-apart test-cluster test-kafka test-browser test-languages check stress \
 	build lint fmt tidy tag tag-check model torture bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
@@ -15,16 +15,17 @@ TESTFLAGS ?= -shuffle=on -timeout 30m
 GOTEST := go test -ldflags=-w -parallel 16 $(TESTFLAGS)
 GOTEST_RACE := CGO_ENABLED=1 $(GOTEST) -race
 NO_RACE := /cmd/unilog$$|/rocketrides/cmd/rocketrides$$|/openapitest$$|/internal/version$$|/internal/stress$$
-# What needs a browser, Kafka or several Redis servers runs apart. A test of those has
-# this in its name, and none else: package testenv sees to it.
+# What needs a browser, Kafka, several Redis servers, or Python and Node runs apart. A
+# test of those has this in its name, and none else: package testenv sees to it.
 CLUSTER := Cluster|Sentinel
 KAFKA := Kafka
 BROWSER := ^TestBrowser
+LANGUAGES := Languages
 # The modules: the library, its command, and the demonstration. What has a module of
 # its own beside them is not in go.work: it needs many more modules, or shows how
 # another service uses the library.
 ALL := ./... ./cmd/unilog/... ./rocketrides/...
-APART := $(CLUSTER)|$(KAFKA)|$(BROWSER)
+APART := $(CLUSTER)|$(KAFKA)|$(BROWSER)|$(LANGUAGES)
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -47,6 +48,7 @@ test-setup:
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/setup.sh browser
 	@sh scripts/setup.sh kafka
+	@sh scripts/setup.sh languages
 
 test-core: ## the tests that need Postgres and Redis at the most
 	@sh scripts/setup.sh go servers compiler
@@ -71,6 +73,11 @@ test-browser: ## those that look at the dashboard in a browser
 	@sh scripts/setup.sh go servers
 	@sh scripts/setup.sh browser
 	@sh scripts/apart.sh '$(BROWSER)' '$(GOTEST)' '$(GOTEST_RACE)'
+
+test-languages: ## those of the examples in Python and Node
+	@sh scripts/setup.sh go servers compiler
+	@sh scripts/setup.sh languages
+	@sh scripts/apart.sh '$(LANGUAGES)' '$(GOTEST)' '$(GOTEST_RACE)'
 
 check: ## check and test what has changed since the last commit; SINCE=main
 	@sh scripts/setup.sh go servers compiler

@@ -6,6 +6,7 @@
 #   scripts/setup.sh [go] [servers] [compiler] [model]
 #   scripts/setup.sh browser     does not fail: what needs one can be left out
 #   scripts/setup.sh kafka       nor does this
+#   scripts/setup.sh languages   nor this
 set -eu
 cd "$(dirname "$0")/.."
 needs=$*
@@ -18,6 +19,10 @@ die() {
 	fi
 	if [ "$needs" = kafka ]; then
 		echo "setup: going on without Kafka: the log in Kafka is not tested" >&2
+		exit 0
+	fi
+	if [ "$needs" = languages ]; then
+		echo "setup: going on without Python or Node: the examples in other languages are not tested" >&2
 		exit 0
 	fi
 	exit 1
@@ -74,6 +79,9 @@ has_java() {
 	PATH=/opt/homebrew/opt/openjdk/bin:/usr/local/opt/openjdk/bin:$PATH java -version >/dev/null 2>&1
 }
 
+# has_venv asks for what Debian's python3 has not, but a package of its own.
+has_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
 # has_browser runs it: Ubuntu's chromium-browser may only say where to get one.
 has_browser() {
 	if [ -n "${CHROME:-}" ]; then
@@ -114,6 +122,12 @@ look() {
 		has mvn || add Maven maven
 		;;
 	esac
+	case " $needs " in *" languages "*)
+		has_venv || add 'Python with venv' "$python"
+		has node || add Node "$node"
+		has npm || add npm "$npm"
+		;;
+	esac
 }
 
 add() {
@@ -124,22 +138,23 @@ add() {
 # manager sets how to install, and what things are called here.
 manager() {
 	root=1 postgres='' redis='' compiler='' java='' curl=curl browser=chromium
+	python=python3 node=nodejs npm=npm
 	if has apt-get; then
 		tool=apt-get install='apt-get install'
 		postgres=postgresql redis=redis-server compiler='gcc libc6-dev'
-		java=default-jre-headless curl='curl ca-certificates'
+		java=default-jre-headless curl='curl ca-certificates' python=python3-venv
 		# Ubuntu's is a snap, which runs neither everywhere nor with files in /tmp.
 		if grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null; then browser=''; fi
 	elif has brew; then
 		tool=brew install='brew install' root=''
-		postgres=postgresql@17 redis=redis java=openjdk browser='--cask google-chrome'
+		postgres=postgresql@17 redis=redis java=openjdk browser='--cask google-chrome' node=node npm=node
 	elif has dnf; then
 		tool=dnf install='dnf install'
 		postgres='postgresql postgresql-server' redis=valkey compiler='gcc glibc-devel'
-		java='java-headless'
+		java='java-headless' npm=nodejs-npm
 	elif has pacman; then
 		tool=pacman install='pacman -S --needed'
-		postgres=postgresql redis=valkey compiler=gcc java=jre-openjdk-headless
+		postgres=postgresql redis=valkey compiler=gcc java=jre-openjdk-headless python=python
 	elif has apk; then
 		tool=apk install='apk add'
 		postgres='postgresql postgresql-client' redis=redis compiler='gcc musl-dev'
@@ -196,6 +211,7 @@ ask() {
 # finish gets what no package manager has.
 finish() {
 	case " $needs " in *" kafka "*) sh scripts/kafka.sh || die 'could not get Kafka' ;; esac
+	case " $needs " in *" languages "*) sh scripts/languages.sh || die "could not get the examples' packages" ;; esac
 	exit 0
 }
 

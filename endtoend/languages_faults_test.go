@@ -1,0 +1,149 @@
+package endtoend_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/migration"
+	"github.com/rocketrides/unilog/pglog"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+// TestLanguagesConsumersAreExact runs consumers in other languages through each fault:
+// one in the log's own database, and two processes of one in a database elsewhere.
+func TestLanguagesConsumersAreExact(t *testing.T) {
+	t.Parallel()
+	inLanguages(t, "consumer", func(t *testing.T, program []string) {
+		s := newShop(t)
+		s.Runs(func(cfg *streamer.Config) { cfg.DB, cfg.Log, cfg.KeepRecords = s.DB, s.Log, 10 })
+		source := "SOURCE_URL=" + url(s.DB)
+		// One keeps its bills in the log's own database, and two share those elsewhere.
+		env := [][]string{{"DATABASE_URL=" + url(s.DB), source, "CONSUMER=here"}, {"DATABASE_URL=" + url(s.own), source}, {"DATABASE_URL=" + url(s.own), source}}
+		running := make([]*process, len(env))
+		start := func(i int) { running[i] = s.starts(program, env[i]...) }
+		exact := func(what string) {
+			t.Helper()
+			s.billed(s.DB, what+", state in the log's database", running...)
+			s.billed(s.own, what+", state elsewhere", running...)
+		}
+		for i := range env {
+			start(i)
+		}
+		s.place(200)
+		exact("without a fault")
+
+		// amid writes and waits until the consumers are in the middle.
+		amid := func() {
+			before := s.offsets(s.own)
+			s.place(300)
+			await.True(t, "the consumers to be in the middle", func() bool { return s.offsets(s.own) > before })
+		}
+		for range 5 {
+			amid()
+			s.Must(s.Redis.Do(s.Ctx, s.Redis.B().Flushall().Build()).Error())
+		}
+		exact("after 5 times FLUSHALL")
+
+		for i := range env {
+			amid()
+			running[i].kill()
+			start(i)
+		}
+		exact("after kill -9 of each process in turn")
+
+		for _, partitions := range []int{3, 2, 5} {
+			s.place(200)
+			_, err := migration.Repartition(s.Ctx, s.DB, partitions)
+			s.Must(err)
+			s.place(200)
+		}
+		exact("after 3 changes of the number of partitions")
+
+		for _, p := range running {
+			p.kill()
+		}
+		s.place(500)
+		await.Equal(t, "that all is published", 0, func() int {
+			return world.Query[int](s.World, `SELECT count(*) FROM unilog.partitions WHERE published_offset < next_offset - 1`)
+		})
+		for p := range 5 {
+			s.Command("XTRIM", strings.TrimSuffix(fmt.Sprint(s.Stream, ":", p), ":0"), "MAXLEN", "1")
+		}
+		running = running[:2]
+		start(0)
+		start(1)
+		exact("after the stream was trimmed beyond the checkpoint")
+	})
+}
+
+// offsets is the sum of the checkpoints in a database.
+func (s *shop) offsets(db *pgxpool.Pool) (sum int64) {
+	s.Helper()
+	s.Must(db.QueryRow(s.Ctx, `SELECT coalesce(sum("offset"), 0)::bigint FROM unilog.checkpoints`).Scan(&sum))
+	return sum
+}
+
+// TestLanguagesConsumersHalt shows consumers what they cannot go on after.
+func TestLanguagesConsumersHalt(t *testing.T) {
+	t.Parallel()
+	inLanguages(t, "consumer", func(t *testing.T, program []string) {
+		s := newShop(t)
+		s.place(10)
+		s.StreamAll()
+		p := s.starts(program, "DATABASE_URL="+url(s.own))
+		s.billed(s.own, "before", p)
+		p.kill()
+
+		s.place(10)
+		s.StreamAll()
+		s.Command("XTRIM", s.Stream, "MINID", "23")
+		s.halts(s.starts(program, "DATABASE_URL="+url(s.own)), "dropped records 21 to 22 of partition 0")
+		s.Command("XTRIM", s.Stream, "MAXLEN", "0")
+		s.halts(s.starts(program, "DATABASE_URL="+url(s.own)), "dropped records 21 to 40 of partition 0")
+		p = s.starts(program, "DATABASE_URL="+url(s.own), "SOURCE_URL="+url(s.DB))
+		s.billed(s.own, "from the archive", p)
+		p.kill()
+
+		// Another database's log has the same stream, and what comes next.
+		s.Wipe()
+		other := *s.World
+		other.DB = testenv.Database(t, "shop", migrateShop)
+		theirs := &shop{World: &other, t: t}
+		theirs.Exec(`UPDATE unilog.log SET log_id = gen_random_uuid()`)
+		theirs.place(30)
+		theirs.StreamAll()
+		before := s.offsets(s.own)
+		s.halts(s.starts(program, "DATABASE_URL="+url(s.own)), "give it the log that it read so far")
+		if after := s.offsets(s.own); after != before {
+			t.Errorf("it has gone on from %d to %d", before, after)
+		}
+	})
+}
+
+// TestLanguagesConsumersWithPostgresAlone has the log in the database itself.
+func TestLanguagesConsumersWithPostgresAlone(t *testing.T) {
+	t.Parallel()
+	inLanguages(t, "consumer", func(t *testing.T, program []string) {
+		s := newShop(t)
+		log, err := pglog.Open(s.Ctx, s.DB, unilog.DefaultSchema)
+		s.Must(err)
+		t.Cleanup(log.Close)
+		s.Log = log
+		s.Runs()
+		for i, db := range []*pgxpool.Pool{s.DB, s.own} {
+			p := s.starts(program, "DATABASE_URL="+url(db), "SOURCE_URL="+url(s.DB), "LOG_URL=postgres:")
+			s.place(300)
+			_, err := migration.Repartition(s.Ctx, s.DB, 2+i)
+			s.Must(err)
+			s.place(300)
+			s.billed(db, "with Postgres alone", p)
+		}
+	})
+}

@@ -1,0 +1,174 @@
+package endtoend_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/migration"
+)
+
+// inLanguages runs a test with each language's program of a name.
+func inLanguages(t *testing.T, name string, test func(t *testing.T, program []string)) {
+	l := testenv.NeedLanguages(t)
+	t.Run("Python", func(t *testing.T) {
+		t.Parallel()
+		test(t, []string{l.Python, filepath.Join("..", "examples", "python", name+".py")})
+	})
+	t.Run("Node", func(t *testing.T) {
+		t.Parallel()
+		// A module finds others beside its own file.
+		dir := t.TempDir()
+		source, err := os.ReadFile(filepath.Join("..", "examples", "node", name+".mjs"))
+		must(t, err)
+		script := filepath.Join(dir, name+".mjs")
+		must(t, os.WriteFile(script, source, 0o600))
+		must(t, os.Symlink(l.Modules, filepath.Join(dir, "node_modules")))
+		test(t, []string{l.Node, script})
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shop is a database with orders, whose log is in a Redis of the test's own, and another
+// database for bills.
+type shop struct {
+	*world.World
+	t     *testing.T
+	own   *pgxpool.Pool
+	redis string
+	n     int // orders
+}
+
+func migrateShop(ctx context.Context, db *pgxpool.Pool) error {
+	if err := migration.Up(ctx, db, migration.Log, migration.Consumer); err != nil {
+		return err
+	}
+	_, err := db.Exec(ctx, `CREATE TABLE orders (id text PRIMARY KEY, cents bigint NOT NULL)`)
+	return err
+}
+
+func newShop(t *testing.T) *shop {
+	redis := testenv.Redis(t, "--appendfsync", "no").URL()
+	s := &shop{t: t, redis: redis, own: testenv.Database(t, "shop", migrateShop)}
+	s.World = world.SetupOn(t, testenv.Database(t, "shop", migrateShop), redis)
+	s.Exec(`UPDATE unilog.log SET log_id = gen_random_uuid()`) // the databases are copies of one
+	return s
+}
+
+// place places orders and changes each one afterwards, so that what is billed depends on
+// the order of the records of a key.
+func (s *shop) place(n int) {
+	s.Helper()
+	for _, change := range []bool{false, true} {
+		s.Must(pgx.BeginFunc(s.Ctx, s.DB, func(tx pgx.Tx) error {
+			var records []unilog.Record
+			for i := s.n; i < s.n+n; i++ {
+				id, cents, action := fmt.Sprint("o", i), 100+i, "create"
+				sql := `INSERT INTO orders VALUES ($1, $2)`
+				if change {
+					cents, action, sql = 2*cents, "change", `UPDATE orders SET cents = $2 WHERE id = $1`
+				}
+				if _, err := tx.Exec(s.Ctx, sql, id, cents); err != nil {
+					return err
+				}
+				data := json.RawMessage(fmt.Sprintf(`{"id":%q,"cents":%d}`, id, cents))
+				records = append(records, unilog.Record{Action: action, Object: "order", Key: id, Data: data})
+			}
+			return unilog.Stage(s.Ctx, tx, records...)
+		}))
+	}
+	s.n += n
+}
+
+const sqlSum = `SELECT count(*) || ' of ' || coalesce(sum(cents), 0) FROM `
+
+// billed waits until the bills in a database are the orders, each once.
+func (s *shop) billed(db *pgxpool.Pool, what string, alive ...*process) {
+	s.Helper()
+	want := world.Query[string](s.World, sqlSum+`orders`)
+	await.That(s.t, "the bills "+what, func() string {
+		for _, p := range alive {
+			p.mustRun(s.t)
+		}
+		var got string
+		err := db.QueryRow(s.Ctx, sqlSum+`bills`).Scan(&got)
+		if err == nil && got == want {
+			return ""
+		}
+		said := ""
+		for _, p := range alive {
+			said += p.out.String()
+		}
+		return fmt.Sprint(got, ", want ", want, ", ", err, ", and it said: ", said)
+	})
+	s.t.Log(what+": bills are ", want, " cents, as the orders")
+}
+
+// process is a consumer in another language.
+type process struct {
+	cmd  *exec.Cmd
+	out  strings.Builder
+	done chan error
+}
+
+// starts starts a program, and kills it at the end of the test.
+func (s *shop) starts(program []string, env ...string) *process {
+	s.Helper()
+	p := &process{cmd: exec.Command(program[0], program[1:]...), done: make(chan error, 1)}
+	p.cmd.Env = append(os.Environ(), "STREAM_NAME="+s.Stream, "LOG_URL="+s.redis)
+	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	s.Must(p.cmd.Start())
+	go func() { p.done <- p.cmd.Wait() }()
+	s.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	p.done <- <-p.done // for whoever asks again
+}
+
+func (p *process) mustRun(t *testing.T) {
+	t.Helper()
+	select {
+	case err := <-p.done:
+		p.done <- err
+		t.Fatal("the consumer has ended: ", err, ": ", p.out.String())
+	default:
+	}
+}
+
+// halts waits until the process ends with one line.
+func (s *shop) halts(p *process, says string) {
+	s.Helper()
+	err := await.Receive(s.t, "the consumer to halt", p.done)
+	p.done <- err
+	var exit *exec.ExitError
+	if text := p.out.String(); !errors.As(err, &exit) || strings.Count(text, "\n") != 1 || !strings.Contains(text, says) {
+		s.t.Fatalf("the consumer ended with %v, and said:\n%swant one line with %q", err, text, says)
+	}
+	s.t.Log(strings.TrimSpace(p.out.String()))
+}
+
+// url is that of a database, with a host's name, which Node cannot do without.
+func url(db *pgxpool.Pool) string { return strings.Replace(db.Config().ConnString(), "@:", "@localhost:", 1) }
