@@ -27,6 +27,7 @@ func TestLanguagesConsumersAreExact(t *testing.T) {
 		// One keeps its bills in the log's own database, and two share those elsewhere.
 		env := [][]string{{"DATABASE_URL=" + url(s.DB), source, "CONSUMER=here"}, {"DATABASE_URL=" + url(s.own), source}, {"DATABASE_URL=" + url(s.own), source}}
 		running := make([]*process, len(env))
+		partitions := 1
 		start := func(i int) { running[i] = s.starts(program, env[i]...) }
 		exact := func(what string) {
 			t.Helper()
@@ -58,22 +59,33 @@ func TestLanguagesConsumersAreExact(t *testing.T) {
 		}
 		exact("after kill -9 of each process in turn")
 
-		for _, partitions := range []int{3, 2, 5} {
-			s.place(200)
+		kill := func() {
+			for _, p := range running {
+				p.kill()
+			}
+		}
+		repartition := func(n int) {
+			s.create(n)
+			partitions++
 			_, err := migration.Repartition(s.Ctx, s.DB, partitions)
 			s.Must(err)
-			s.place(200)
+			s.change(n)
 		}
-		exact("after 3 changes of the number of partitions")
+		repartition(200)
+		exact("after a change of the number of partitions")
+		kill()
+		repartition(3000)
+		for i := range env {
+			start(i)
+		}
+		exact("after another one that they come to later")
 
-		for _, p := range running {
-			p.kill()
-		}
+		kill()
 		s.place(500)
 		await.Equal(t, "that all is published", 0, func() int {
 			return world.Query[int](s.World, `SELECT count(*) FROM unilog.partitions WHERE published_offset < next_offset - 1`)
 		})
-		for p := range 5 {
+		for p := range partitions {
 			s.Command("XTRIM", strings.TrimSuffix(fmt.Sprint(s.Stream, ":", p), ":0"), "MAXLEN", "1")
 		}
 		running = running[:2]

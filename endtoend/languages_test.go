@@ -78,25 +78,38 @@ func newShop(t *testing.T) *shop {
 // the order of the records of a key.
 func (s *shop) place(n int) {
 	s.Helper()
-	for _, change := range []bool{false, true} {
-		s.Must(pgx.BeginFunc(s.Ctx, s.DB, func(tx pgx.Tx) error {
-			var records []unilog.Record
-			for i := s.n; i < s.n+n; i++ {
-				id, cents, action := fmt.Sprint("o", i), 100+i, "create"
-				sql := `INSERT INTO orders VALUES ($1, $2)`
-				if change {
-					cents, action, sql = 2*cents, "change", `UPDATE orders SET cents = $2 WHERE id = $1`
-				}
-				if _, err := tx.Exec(s.Ctx, sql, id, cents); err != nil {
-					return err
-				}
-				data := json.RawMessage(fmt.Sprintf(`{"id":%q,"cents":%d}`, id, cents))
-				records = append(records, unilog.Record{Action: action, Object: "order", Key: id, Data: data})
-			}
-			return unilog.Stage(s.Ctx, tx, records...)
-		}))
-	}
+	s.create(n)
+	s.change(n)
+}
+
+func (s *shop) create(n int) {
+	s.Helper()
 	s.n += n
+	s.write(n, "create", 1, `INSERT INTO orders (id, cents) SELECT * FROM unnest($1::text[], $2::bigint[])`)
+}
+
+// change changes the last n orders.
+func (s *shop) change(n int) {
+	s.Helper()
+	s.write(n, "change", 2, `UPDATE orders SET cents = u.cents FROM unnest($1::text[], $2::bigint[]) AS u (id, cents) WHERE orders.id = u.id`)
+}
+
+func (s *shop) write(n int, action string, factor int, sql string) {
+	s.Helper()
+	var records []unilog.Record
+	var ids []string
+	var cents []int
+	for i := s.n - n; i < s.n; i++ {
+		ids, cents = append(ids, fmt.Sprint("o", i)), append(cents, factor*(100+i))
+		data := json.RawMessage(fmt.Sprintf(`{"id":"o%d","cents":%d}`, i, factor*(100+i)))
+		records = append(records, unilog.Record{Action: action, Object: "order", Key: fmt.Sprint("o", i), Data: data})
+	}
+	s.Must(pgx.BeginFunc(s.Ctx, s.DB, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(s.Ctx, sql, ids, cents); err != nil {
+			return err
+		}
+		return unilog.Stage(s.Ctx, tx, records...)
+	}))
 }
 
 const sqlSum = `SELECT count(*) || ' of ' || coalesce(sum(cents), 0) FROM `
@@ -171,4 +184,6 @@ func (s *shop) halts(p *process, says string) {
 }
 
 // url is that of a database, with a host's name, which Node cannot do without.
-func url(db *pgxpool.Pool) string { return strings.Replace(db.Config().ConnString(), "@:", "@localhost:", 1) }
+func url(db *pgxpool.Pool) string {
+	return strings.Replace(db.Config().ConnString(), "@:", "@localhost:", 1)
+}

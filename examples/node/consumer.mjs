@@ -185,7 +185,6 @@ class Consumer {
   mayPass (record, at) {
     if (record.object !== 'unilog' || record.action !== 'repartition') return true
     const { offsets } = JSON.parse(record.data)
-    this.partitions = Math.max(this.partitions, offsets.length)
     return offsets.every((barrier, p) => (at.get(p)?.offset ?? 0) >= barrier - 1)
   }
 

@@ -162,7 +162,6 @@ class Consumer:
         if (record["object"], record["action"]) != ("unilog", "repartition"):
             return True
         offsets = json.loads(record["data"])["offsets"]
-        self.partitions = max(self.partitions, len(offsets))
         return all(at.get(p, (0,))[0] >= barrier - 1 for p, barrier in enumerate(offsets))
 
     def fill(self, p, offset, log_id, up_to):
