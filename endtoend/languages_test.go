@@ -88,7 +88,7 @@ func (s *shop) create(n int) {
 	s.write(n, "create", 1, `INSERT INTO orders (id, cents) SELECT * FROM unnest($1::text[], $2::bigint[])`)
 }
 
-// change changes the last n orders.
+// change changes the last n orders, the last one first.
 func (s *shop) change(n int) {
 	s.Helper()
 	s.write(n, "change", 2, `UPDATE orders SET cents = u.cents FROM unnest($1::text[], $2::bigint[]) AS u (id, cents) WHERE orders.id = u.id`)
@@ -100,6 +100,10 @@ func (s *shop) write(n int, action string, factor int, sql string) {
 	var ids []string
 	var cents []int
 	for i := s.n - n; i < s.n; i++ {
+		i := i
+		if action == "change" {
+			i = 2*s.n - n - 1 - i
+		}
 		ids, cents = append(ids, fmt.Sprint("o", i)), append(cents, factor*(100+i))
 		data := json.RawMessage(fmt.Sprintf(`{"id":"o%d","cents":%d}`, i, factor*(100+i)))
 		records = append(records, unilog.Record{Action: action, Object: "order", Key: fmt.Sprint("o", i), Data: data})
