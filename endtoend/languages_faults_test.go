@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
@@ -13,6 +14,7 @@ import (
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/pglog"
+	"github.com/rocketrides/unilog/status"
 	"github.com/rocketrides/unilog/streamer"
 )
 
@@ -20,7 +22,7 @@ import (
 // one in the log's own database, and two processes of one in a database elsewhere.
 func TestLanguagesConsumersAreExact(t *testing.T) {
 	t.Parallel()
-	inLanguages(t, "consumer", func(t *testing.T, program []string) {
+	inLanguages(t, func(t *testing.T, program []string) {
 		s := newShop(t)
 		s.Runs(func(cfg *streamer.Config) { cfg.DB, cfg.Log, cfg.KeepRecords = s.DB, s.Log, 10 })
 		source := "SOURCE_URL=" + url(s.DB)
@@ -92,6 +94,35 @@ func TestLanguagesConsumersAreExact(t *testing.T) {
 		start(0)
 		start(1)
 		exact("after the stream was trimmed beyond the checkpoint")
+		s.seen()
+	})
+}
+
+// seen waits until the log's database shows the consumer that is there, and the hash of
+// reports the one that is not.
+func (s *shop) seen() {
+	s.Helper()
+	found, err := status.Read(s.Ctx, s.DB, "", s.Log)
+	s.Must(err)
+	if len(found.Consumers) != 1 || found.Consumers[0].Name != "here" || found.Consumers[0].Lag != 0 {
+		s.t.Errorf("the status has the consumers %+v", found.Consumers)
+	}
+	at := map[int]int64{}
+	rows, err := s.own.Query(s.Ctx, `SELECT partition, "offset" FROM unilog.checkpoints WHERE name = 'bills'`)
+	s.Must(err)
+	var partition int
+	var offset int64
+	_, err = pgx.ForEachRow(rows, []any{&partition, &offset}, func() error { at[partition] = offset; return nil })
+	s.Must(err)
+	await.That(s.t, "the reports", func() string {
+		reports, err := s.Command("HGETALL", "{"+s.Stream+"}:consumers").AsStrMap()
+		s.Must(err)
+		for partition, offset := range at {
+			if !strings.HasPrefix(reports[fmt.Sprint(partition, "/bills")], fmt.Sprint(offset, "/")) || len(reports) != len(at) {
+				return fmt.Sprint(reports, ", want those of ", at)
+			}
+		}
+		return ""
 	})
 }
 
@@ -105,7 +136,7 @@ func (s *shop) offsets(db *pgxpool.Pool) (sum int64) {
 // TestLanguagesConsumersHalt shows consumers what they cannot go on after.
 func TestLanguagesConsumersHalt(t *testing.T) {
 	t.Parallel()
-	inLanguages(t, "consumer", func(t *testing.T, program []string) {
+	inLanguages(t, func(t *testing.T, program []string) {
 		s := newShop(t)
 		s.place(10)
 		s.StreamAll()
@@ -142,7 +173,7 @@ func TestLanguagesConsumersHalt(t *testing.T) {
 // TestLanguagesConsumersWithPostgresAlone has the log in the database itself.
 func TestLanguagesConsumersWithPostgresAlone(t *testing.T) {
 	t.Parallel()
-	inLanguages(t, "consumer", func(t *testing.T, program []string) {
+	inLanguages(t, func(t *testing.T, program []string) {
 		s := newShop(t)
 		log, err := pglog.Open(s.Ctx, s.DB, unilog.DefaultSchema)
 		s.Must(err)

@@ -21,24 +21,30 @@ import (
 	"github.com/rocketrides/unilog/migration"
 )
 
-// inLanguages runs a test with each language's program of a name.
-func inLanguages(t *testing.T, name string, test func(t *testing.T, program []string)) {
+// inLanguages runs a test with the consumer in each language.
+func inLanguages(t *testing.T, test func(t *testing.T, program []string)) {
 	l := testenv.NeedLanguages(t)
-	t.Run("Python", func(t *testing.T) {
-		t.Parallel()
-		test(t, []string{l.Python, filepath.Join("..", "examples", "python", name+".py")})
-	})
-	t.Run("Node", func(t *testing.T) {
-		t.Parallel()
-		// A module finds others beside its own file.
-		dir := t.TempDir()
-		source, err := os.ReadFile(filepath.Join("..", "examples", "node", name+".mjs"))
-		must(t, err)
-		script := filepath.Join(dir, name+".mjs")
-		must(t, os.WriteFile(script, source, 0o600))
-		must(t, os.Symlink(l.Modules, filepath.Join(dir, "node_modules")))
-		test(t, []string{l.Node, script})
-	})
+	for language, file := range map[string]string{"Python": "consumer.py", "Node": "consumer.mjs"} {
+		t.Run(language, func(t *testing.T) {
+			t.Parallel()
+			test(t, program(t, l, file))
+		})
+	}
+}
+
+// program is what runs a file of the examples.
+func program(t *testing.T, l testenv.Languages, file string) []string {
+	t.Helper()
+	if filepath.Ext(file) == ".py" {
+		return []string{l.Python, filepath.Join("..", "examples", "python", file)}
+	}
+	// A module finds others beside its own file.
+	source, err := os.ReadFile(filepath.Join("..", "examples", "node", file))
+	must(t, err)
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, file), source, 0o600))
+	must(t, os.Symlink(l.Modules, filepath.Join(dir, "node_modules")))
+	return []string{l.Node, filepath.Join(dir, file)}
 }
 
 func must(t *testing.T, err error) {
