@@ -48,11 +48,19 @@ func TestLanguagesConsumersAreExact(t *testing.T) {
 			s.place(300)
 			await.True(t, "the consumers to be in the middle", func() bool { return s.offsets(s.own) > before })
 		}
-		for range 5 {
+		for range 3 {
 			amid()
 			s.Must(s.Redis.Do(s.Ctx, s.Redis.B().Flushall().Build()).Error())
 		}
-		exact("after 5 times FLUSHALL")
+		exact("after 3 times FLUSHALL")
+
+		for range 2 {
+			amid()
+			_, err := s.own.Exec(s.Ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+				WHERE application_name = 'consumer' AND datname IN (current_database(), $1)`, s.DB.Config().ConnConfig.Database)
+			s.Must(err)
+		}
+		exact("after their sessions were ended twice")
 
 		for i := range env {
 			amid()
@@ -142,7 +150,13 @@ func TestLanguagesConsumersHalt(t *testing.T) {
 		s.StreamAll()
 		p := s.starts(program, "DATABASE_URL="+url(s.own))
 		s.billed(s.own, "before", p)
-		p.kill()
+		exec := func(sql string) {
+			_, err := s.own.Exec(s.Ctx, sql)
+			s.Must(err)
+		}
+		exec(`CREATE TABLE kept AS TABLE unilog.checkpoints; DELETE FROM unilog.checkpoints`)
+		s.halts(p, "its checkpoints are gone")
+		exec(`INSERT INTO unilog.checkpoints TABLE kept`)
 
 		s.place(10)
 		s.StreamAll()
@@ -167,6 +181,7 @@ func TestLanguagesConsumersHalt(t *testing.T) {
 		if after := s.offsets(s.own); after != before {
 			t.Errorf("it has gone on from %d to %d", before, after)
 		}
+		s.halts(s.starts(program, "DATABASE_URL="+url(s.own), "CONSUMER=another"), "record 1 of partition 0 was rejected")
 	})
 }
 

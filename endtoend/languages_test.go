@@ -139,7 +139,7 @@ func (s *shop) billed(db *pgxpool.Pool, what string, alive ...*process) {
 		}
 		said := ""
 		for _, p := range alive {
-			said += p.out.String()
+			said += p.said()
 		}
 		return fmt.Sprint(got, ", want ", want, ", ", err, ", and it said: ", said)
 	})
@@ -149,18 +149,30 @@ func (s *shop) billed(db *pgxpool.Pool, what string, alive ...*process) {
 // process is a consumer in another language.
 type process struct {
 	cmd  *exec.Cmd
-	out  strings.Builder
+	out  string // the file with what it says
 	done chan error
+}
+
+// said is what the process has said so far.
+func (p *process) said() string {
+	text, err := os.ReadFile(p.out)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // starts starts a program, and kills it at the end of the test.
 func (s *shop) starts(program []string, env ...string) *process {
 	s.Helper()
 	p := &process{cmd: exec.Command(program[0], program[1:]...), done: make(chan error, 1)}
-	p.cmd.Env = append(os.Environ(), "STREAM_NAME="+s.Stream, "LOG_URL="+s.redis)
+	p.cmd.Env = append(os.Environ(), "STREAM_NAME="+s.Stream, "LOG_URL="+s.redis, "PGAPPNAME=consumer")
 	p.cmd.Env = append(p.cmd.Env, env...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	out, err := os.CreateTemp(s.t.TempDir(), "")
+	s.Must(err)
+	p.out, p.cmd.Stdout, p.cmd.Stderr = out.Name(), out, out
 	s.Must(p.cmd.Start())
+	s.Must(out.Close())
 	go func() { p.done <- p.cmd.Wait() }()
 	s.Cleanup(p.kill)
 	return p
@@ -176,7 +188,7 @@ func (p *process) mustRun(t *testing.T) {
 	select {
 	case err := <-p.done:
 		p.done <- err
-		t.Fatal("the consumer has ended: ", err, ": ", p.out.String())
+		t.Fatal("the consumer has ended: ", err, ": ", p.said())
 	default:
 	}
 }
@@ -187,10 +199,10 @@ func (s *shop) halts(p *process, says string) {
 	err := await.Receive(s.t, "the consumer to halt", p.done)
 	p.done <- err
 	var exit *exec.ExitError
-	if text := p.out.String(); !errors.As(err, &exit) || strings.Count(text, "\n") != 1 || !strings.Contains(text, says) {
+	if text := p.said(); !errors.As(err, &exit) || strings.Count(text, "\n") != 1 || !strings.Contains(text, says) {
 		s.t.Fatalf("the consumer ended with %v, and said:\n%swant one line with %q", err, text, says)
 	}
-	s.t.Log(strings.TrimSpace(p.out.String()))
+	s.t.Log(strings.TrimSpace(p.said()))
 }
 
 // url is that of a database, with a host's name, which Node cannot do without.

@@ -130,19 +130,23 @@ class Consumer {
     this.source = SOURCE_URL ? await new Source().open(SOURCE_URL) : null
     this.log = LOG_URL === 'postgres:' ? this.source : await new Redis().open(LOG_URL)
     this.reports = LOG_URL !== 'postgres:' && SOURCE_URL !== DATABASE_URL
-    this.partitions = 1
-    this.told = 0
+    Object.assign(this, { partitions: 1, seen: 0, told: 0 })
     return this
   }
 
   // checkpoints registers new partitions, and shows that the consumer is alive.
   async checkpoints () {
-    await this.db.query(`
-      INSERT INTO unilog.checkpoints (name, partition) SELECT $1, p FROM generate_series(0, $2::int - 1) AS p
-      ON CONFLICT DO NOTHING`, [NAME, this.partitions])
     const { rows } = await this.db.query(
       'SELECT partition, "offset", log_id FROM unilog.checkpoints WHERE name = $1 ORDER BY partition', [NAME])
     const at = new Map(rows.map(r => [r.partition, { offset: Number(r.offset), known: r.log_id }]))
+    if (at.size < this.seen) throw new Halt('its checkpoints are gone: was it forgotten, or its database restored?')
+    this.seen = at.size
+    if (at.size < this.partitions) {
+      await this.db.query(`
+        INSERT INTO unilog.checkpoints (name, partition) SELECT $1, p FROM generate_series(0, $2::int - 1) AS p
+        ON CONFLICT DO NOTHING`, [NAME, this.partitions])
+      return this.checkpoints()
+    }
     if (Date.now() - this.told > 1000) {
       this.told = Date.now()
       await this.db.query(`
@@ -207,24 +211,19 @@ class Consumer {
   }
 
   async save (p, offset, logId, batch) {
+    let current
     await this.db.query('BEGIN')
     try {
       const moved = await this.db.query(`
         UPDATE unilog.checkpoints SET "offset" = $1, position = '', log_id = $2, updated_at = clock_timestamp()
         WHERE name = $3 AND partition = $4 AND "offset" = $5`, [batch.at(-1).offset, logId, NAME, p, offset])
       if (moved.rowCount !== 1) return await this.db.query('ROLLBACK') // somebody else has moved it: read it again
-      for (const record of batch) {
-        try {
-          if (record.object !== 'unilog') await apply(this.db, record)
-        } catch (e) {
-          const passes = e.code && !/^2[23]/.test(e.code) // what is not about the data
-          throw passes ? e : new Halt(`record ${record.offset} of partition ${p} was rejected: ${e.message}`)
-        }
-      }
+      for (current of batch) if (current.object !== 'unilog') await apply(this.db, current)
       await this.db.query('COMMIT')
     } catch (e) {
-      await this.db.query('ROLLBACK').catch(() => {})
-      throw e
+      await this.db.query('ROLLBACK') // after a lost connection this fails, and all is tried again
+      if (!current || (e.code && !/^2[23]/.test(e.code))) throw e // it is not about the record
+      throw new Halt(`record ${current.offset} of partition ${p} was rejected: ${e.message}`)
     }
   }
 }

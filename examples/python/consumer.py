@@ -113,15 +113,20 @@ class Consumer:
         self.source = Source(source) if source else None
         self.log = self.source if log == "postgres:" else Redis(log)
         self.reports = log != "postgres:" and source != database
-        self.partitions, self.told = 1, 0.0
+        self.partitions, self.seen, self.told = 1, 0, 0.0
 
     def checkpoints(self):
         """Registers new partitions, and shows that the consumer is alive."""
-        self.db.execute("""
-            INSERT INTO unilog.checkpoints (name, partition) SELECT %s, p FROM generate_series(0, %s - 1) AS p
-            ON CONFLICT DO NOTHING""", (NAME, self.partitions))
         rows = self.db.execute('SELECT partition, "offset", log_id FROM unilog.checkpoints WHERE name = %s', (NAME,))
         at = {p: (offset, log_id) for p, offset, log_id in rows}
+        if len(at) < self.seen:
+            raise Halt("its checkpoints are gone: was it forgotten, or its database restored?")
+        self.seen = len(at)
+        if len(at) < self.partitions:
+            self.db.execute("""
+                INSERT INTO unilog.checkpoints (name, partition) SELECT %s, p FROM generate_series(0, %s - 1) AS p
+                ON CONFLICT DO NOTHING""", (NAME, self.partitions))
+            return self.checkpoints()
         if time.monotonic() - self.told > 1:
             self.told = time.monotonic()
             self.db.execute("""
@@ -203,7 +208,7 @@ def main():
                 consumer.round()
         except Halt as e:
             sys.exit(f"{NAME} halts: {' '.join(str(e).split())}")
-        except (psycopg.OperationalError, redis.RedisError) as e:
+        except (psycopg.Error, redis.RedisError) as e:
             print(f"{NAME}: trying again: {' '.join(str(e).split())}", file=sys.stderr)
             time.sleep(1)
 
