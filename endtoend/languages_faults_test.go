@@ -177,10 +177,15 @@ func TestLanguagesConsumersHalt(t *testing.T) {
 		theirs.place(30)
 		theirs.StreamAll()
 		before := s.offsets(s.own)
-		s.halts(s.starts(program, "DATABASE_URL="+url(s.own)), "give it the log that it read so far")
-		if after := s.offsets(s.own); after != before {
-			t.Errorf("it has gone on from %d to %d", before, after)
-		}
+		p = s.starts(program, "DATABASE_URL="+url(s.own))
+		await.True(t, "the consumer to halt", func() bool {
+			ended := p.ended() != nil
+			if after := s.offsets(s.own); after != before {
+				t.Fatalf("it has gone on from %d to %d", before, after)
+			}
+			return ended
+		})
+		s.halts(p, "give it the log that it read so far")
 		s.halts(s.starts(program, "DATABASE_URL="+url(s.own), "CONSUMER=another"), "record 1 of partition 0 was rejected")
 	})
 }

@@ -1,6 +1,7 @@
 package endtoend_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -183,13 +184,21 @@ func (p *process) kill() {
 	p.done <- <-p.done // for whoever asks again
 }
 
-func (p *process) mustRun(t *testing.T) {
-	t.Helper()
+// ended returns how the process has ended, or nil.
+func (p *process) ended() error {
 	select {
 	case err := <-p.done:
 		p.done <- err
-		t.Fatal("the consumer has ended: ", err, ": ", p.said())
+		return cmp.Or(err, errors.New("exit status 0"))
 	default:
+		return nil
+	}
+}
+
+func (p *process) mustRun(t *testing.T) {
+	t.Helper()
+	if err := p.ended(); err != nil {
+		t.Fatal("the consumer has ended: ", err, ": ", p.said())
 	}
 }
 
