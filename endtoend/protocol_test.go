@@ -8,13 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
-	"github.com/rocketrides/unilog/kafkalog"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 )
@@ -34,7 +30,6 @@ type vectors struct {
 		Partition int
 		Redis     redisEntry
 	}
-	KafkaMarkers []kafkaRecord `json:"kafka_markers"`
 }
 
 type vector struct {
@@ -44,17 +39,11 @@ type vector struct {
 		Headers                   *string
 	}
 	Redis redisEntry
-	Kafka kafkaRecord
 }
 
 type redisEntry struct {
 	ID     string
 	Fields []string
-}
-
-type kafkaRecord struct {
-	Key, Value *string
-	Headers    []string
 }
 
 func readVectors(t *testing.T) (v vectors) {
@@ -154,57 +143,4 @@ func compare(t *testing.T, what string, got, want any) {
 	if w, err := json.Marshal(want); err != nil || string(g) != string(w) {
 		t.Errorf("%s has\n%s\nand the document\n%s", what, g, w)
 	}
-}
-
-// TestKafkaProtocolVectors does the same for Kafka's records.
-func TestKafkaProtocolVectors(t *testing.T) {
-	t.Parallel()
-	v := readVectors(t)
-	w := world.Bare(t, testenv.Database(t, "world", world.MigrateWorld))
-	brokers := testenv.SharedKafka(t)
-	log, err := kafkalog.Open(t.Context(), "kafka://"+brokers+"/"+w.Stream)
-	must(t, err)
-	t.Cleanup(log.Close)
-	w.Log = log
-	v.stage(w)
-	w.StreamAll()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeTopics(w.Stream))
-	must(t, err)
-	defer client.Close()
-	want := slices.Clone(v.KafkaMarkers)
-	for _, r := range v.Records {
-		want = append(want, r.Kafka)
-	}
-	var got []kafkaRecord
-	for ctx := await.Context(t, "the records"); len(got) < len(want); {
-		fetches := client.PollFetches(ctx)
-		must(t, fetches.Err0())
-		for _, r := range fetches.Records() {
-			got = append(got, kafkaRecordOf(r))
-		}
-	}
-	compare(t, "the topic", got, want)
-}
-
-// kafkaRecordOf leaves out what differs from one database to another.
-func kafkaRecordOf(r *kgo.Record) (k kafkaRecord) {
-	text := func(b []byte) *string {
-		if b == nil {
-			return nil
-		}
-		s := string(b)
-		return &s
-	}
-	k.Key, k.Value = text(r.Key), text(r.Value)
-	for _, h := range r.Headers {
-		value := string(h.Value)
-		switch h.Key {
-		case "log_id":
-			value = "LOG_ID"
-		case "epoch":
-			value = "EPOCH"
-		}
-		k.Headers = append(k.Headers, h.Key, value)
-	}
-	return k
 }
