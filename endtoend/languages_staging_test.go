@@ -35,7 +35,7 @@ func TestLanguagesStage(t *testing.T) {
 			}
 			for what, want := range map[string]string{
 				`SELECT id || ' ' || cents FROM orders`:                                                "zürich€ 995",
-				`SELECT concat_ws(' ', object, action, key, data, headers) FROM unilog.staged_records`: `order create zürich€ {"id": "zürich€", "cents": 995}`,
+				`SELECT concat_ws(' ', object, action, key, data, headers) FROM unilog.staged_records`: `order create zürich€ {"cents": 995}`,
 			} {
 				rows, err := db.Query(t.Context(), what)
 				must(t, err)

@@ -112,7 +112,7 @@ func (s *shop) write(n int, action string, factor int, sql string) {
 			i = 2*s.n - n - 1 - i
 		}
 		ids, cents = append(ids, fmt.Sprint("o", i)), append(cents, factor*(100+i))
-		data := json.RawMessage(fmt.Sprintf(`{"id":"o%d","cents":%d}`, i, factor*(100+i)))
+		data := json.RawMessage(fmt.Sprintf(`{"cents":%d}`, factor*(100+i)))
 		records = append(records, unilog.Record{Action: action, Object: "order", Key: fmt.Sprint("o", i), Data: data})
 	}
 	s.Must(pgx.BeginFunc(s.Ctx, s.DB, func(tx pgx.Tx) error {

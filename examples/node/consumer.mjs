@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { createClient, RESP_TYPES } from 'redis'
 
-const { DATABASE_URL, LOG_URL, SOURCE_URL, CONSUMER: NAME = 'bills', STREAM_NAME: STREAM = 'orders' } = process.env
+const { DATABASE_URL, LOG_URL, SOURCE_URL, CONSUMER: NAME = 'bills', STREAM_NAME: STREAM = 'unilog' } = process.env
 const MOST = 500 // records of one transaction; a record may have 2 MiB
 
 const TABLE = 'CREATE TABLE IF NOT EXISTS bills (order_id text PRIMARY KEY, cents bigint NOT NULL)'
@@ -15,12 +15,12 @@ const TABLE = 'CREATE TABLE IF NOT EXISTS bills (order_id text PRIMARY KEY, cent
 // apply writes through tx alone, which saves the checkpoint, too.
 async function apply (tx, record) {
   if (record.object !== 'order') return
-  const order = JSON.parse(record.data)
+  const { cents } = JSON.parse(record.data)
   if (record.action === 'create') {
-    await tx.query('INSERT INTO bills VALUES ($1, $2)', [order.id, order.cents])
+    await tx.query('INSERT INTO bills VALUES ($1, $2)', [record.key, cents])
   } else if (record.action === 'change') {
-    const changed = await tx.query('UPDATE bills SET cents = $1 WHERE order_id = $2', [order.cents, order.id])
-    if (changed.rowCount !== 1) throw new Error(`there is no bill for ${order.id}`)
+    const changed = await tx.query('UPDATE bills SET cents = $1 WHERE order_id = $2', [cents, record.key])
+    if (changed.rowCount !== 1) throw new Error(`there is no bill for ${record.key}`)
   }
 }
 

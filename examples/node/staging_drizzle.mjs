@@ -12,7 +12,7 @@ const orders = pgTable('orders', { id: text('id').primaryKey(), cents: bigint('c
 async function place (db, id, cents) {
   await db.transaction(async tx => {
     await tx.insert(orders).values({ id, cents })
-    await tx.insert(stagedRecords).values({ object: 'order', action: 'create', key: id, data: { id, cents } })
+    await tx.insert(stagedRecords).values({ object: 'order', action: 'create', key: id, data: { cents } })
     if (cents < 0) throw new Error('an order costs something') // neither the order nor the record is there
   })
 }

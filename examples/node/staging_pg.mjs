@@ -8,7 +8,7 @@ async function place (db, id, cents) {
   await db.query('BEGIN')
   try {
     await db.query('INSERT INTO orders (id, cents) VALUES ($1, $2)', [id, cents])
-    await db.query(STAGE, ['order', 'create', id, JSON.stringify({ id, cents })])
+    await db.query(STAGE, ['order', 'create', id, JSON.stringify({ cents })])
     if (cents < 0) throw new Error('an order costs something') // neither the order nor the record is there
     await db.query('COMMIT')
   } catch (e) {

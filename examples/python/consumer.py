@@ -14,7 +14,7 @@ import redis
 from psycopg.rows import dict_row
 
 NAME = os.environ.get("CONSUMER", "bills")
-STREAM = os.environ.get("STREAM_NAME", "orders")
+STREAM = os.environ.get("STREAM_NAME", "unilog")
 MOST = 500  # records of one transaction; a record may have 2 MiB
 
 TABLE = "CREATE TABLE IF NOT EXISTS bills (order_id text PRIMARY KEY, cents bigint NOT NULL)"
@@ -24,13 +24,13 @@ def apply(tx, record):
     """Writes through tx alone, which saves the checkpoint, too."""
     if record["object"] != "order":
         return
-    order = json.loads(record["data"])
+    order, cents = record["key"], json.loads(record["data"])["cents"]
     if record["action"] == "create":
-        tx.execute("INSERT INTO bills VALUES (%s, %s)", (order["id"], order["cents"]))
+        tx.execute("INSERT INTO bills VALUES (%s, %s)", (order, cents))
     elif record["action"] == "change":
-        changed = tx.execute("UPDATE bills SET cents = %s WHERE order_id = %s", (order["cents"], order["id"]))
+        changed = tx.execute("UPDATE bills SET cents = %s WHERE order_id = %s", (cents, order))
         if changed.rowcount != 1:
-            raise ValueError(f"there is no bill for {order['id']}")
+            raise ValueError(f"there is no bill for {order}")
 
 
 class Halt(Exception):

@@ -34,7 +34,7 @@ class Order(models.Model):
 @transaction.atomic
 def place(id, cents):
     Order.objects.create(id=id, cents=cents)
-    StagedRecord.objects.create(object="order", action="create", key=id, data={"id": id, "cents": cents})
+    StagedRecord.objects.create(object="order", action="create", key=id, data={"cents": cents})
     if cents < 0:
         raise ValueError("an order costs something")  # neither the order nor the record is there
 

@@ -12,7 +12,7 @@ STAGE = "INSERT INTO unilog.staged_records (object, action, key, data) VALUES (%
 def place(db, id, cents):
     with db.transaction():
         db.execute("INSERT INTO orders (id, cents) VALUES (%s, %s)", (id, cents))
-        db.execute(STAGE, ("order", "create", id, Jsonb({"id": id, "cents": cents})))
+        db.execute(STAGE, ("order", "create", id, Jsonb({"cents": cents})))
         if cents < 0:
             raise ValueError("an order costs something")  # neither the order nor the record is there
 

@@ -27,7 +27,7 @@ def place(engine, id, cents):
         session.add(Order(id=id, cents=cents))
         session.flush()  # before the record, which is staged at once
         session.execute(insert(staged_records).values(
-            object="order", action="create", key=id, data={"id": id, "cents": cents}))
+            object="order", action="create", key=id, data={"cents": cents}))
         if cents < 0:
             raise ValueError("an order costs something")  # neither the order nor the record is there
 
