@@ -22,7 +22,7 @@ const (
 var (
 	// The packages that the rooms stand on, in order.
 	below   = strings.Fields(`internal/postgres internal/locks internal/loop internal/archive internal/retention internal/barrier internal/reader internal/sqltx`)
-	rooms   = strings.Fields(`streamer consumer deliverer audit status`)
+	rooms   = strings.Fields(`streamer consumer deliverer audit status redaction`)
 	engines = strings.Fields(`pglog redislog kafkalog switchlog`)
 	// What watches or ties together, for programs.
 	above = strings.Fields(`metrics tracing engine`)

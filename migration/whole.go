@@ -79,6 +79,8 @@ var needs = map[string]string{
 		table unilog.batches partition first_offset last_offset bytes numbered_at staged_at action object key data headers body content_type
 		key unilog.batches partition last_offset
 		table unilog.places generation url since final
+		table unilog.redactions partition offset redacted_at redacted_by reason unapplied
+		key unilog.redactions partition offset
 		view unilog.records partition offset numbered_at staged_at action object key data headers body content_type
 		function unilog.records_between(integer,bigint,bigint)
 		?function unilog.wake_streamer()

@@ -36,7 +36,7 @@ func TestMigrateMakesTheLibrarysTablesAlone(t *testing.T) {
 		fails(t, env, args, 1, "run `unilog migrate`")
 	}
 	says(t, env, []string{"migrate", "--partitions=2"}, "the database's tables are up to date", "the log has 2 partitions now (1 before)")
-	const want = "batches checkpoints dead_letters leases log members migrations partitions places staged_records"
+	const want = "batches checkpoints dead_letters leases log members migrations partitions places redactions staged_records"
 	if got := tables(t, pool); got != want {
 		t.Errorf("the tables are %s", got)
 	}

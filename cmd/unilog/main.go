@@ -20,7 +20,7 @@ type commands struct {
 	Deliver     cli.Deliver     `cmd:"" help:"Post records to a URL, signed, each until it has arrived."`
 	Consumers   cli.Consumers   `cmd:"" help:"List or forget consumers."`
 	Deadletters cli.DeadLetters `cmd:"" help:"List or discard records that consumers have parked."`
-	Log         cli.Log         `cmd:"" help:"Move the log to another place or engine."`
+	Log         cli.Log         `cmd:"" help:"Look into the log, stage records, redact them, or move the log."`
 
 	Probe   cli.Probe   `cmd:"" help:"Ask the process of the same environment whether it is alive: for containers without a shell."`
 	Version cli.Version `cmd:"" help:"Show the version, the commit and the Go that built it."`

@@ -15,11 +15,6 @@ import (
 	"github.com/rocketrides/unilog/switchlog"
 )
 
-// Log moves the log.
-type Log struct {
-	Switch LogSwitch `cmd:"" help:"Move the log to another place or engine while everything runs."`
-}
-
 // LogSwitch moves it to another place or engine.
 type LogSwitch struct {
 	DatabaseFlags `embed:""`

@@ -47,7 +47,7 @@ BEGIN
     EXECUTE format('REVOKE ALL ON unilog.migrations FROM %s', roles);
 {{- if .Log}}
     EXECUTE format('REVOKE ALL ON unilog.staged_records, unilog.log, unilog.partitions, unilog.batches, unilog.records, '
-        'unilog.places FROM %s', roles);
+        'unilog.places, unilog.redactions FROM %s', roles);
     EXECUTE format('REVOKE ALL ON SEQUENCE unilog.staged_records_id_seq FROM %s', roles);
     EXECUTE format('REVOKE ALL ON FUNCTION unilog.records_between, unilog.wake_streamer FROM PUBLIC, %s', roles);
 {{- end}}
@@ -79,6 +79,8 @@ GRANT SELECT, INSERT, DELETE ON unilog.batches TO {{.Streamer}};
 GRANT SELECT ON unilog.places TO {{.Streamer}};
 
 GRANT SELECT ON unilog.log, unilog.partitions, unilog.batches, unilog.records, unilog.places TO {{.Consumer}}, {{.Reader}};
+-- To redact is for the owner.
+GRANT SELECT ON unilog.redactions TO {{.Reader}};
 GRANT EXECUTE ON FUNCTION unilog.records_between TO {{.Consumer}}, {{.Reader}};
 GRANT SELECT ON unilog.staged_records TO {{.Reader}};
 {{- end}}

@@ -36,7 +36,7 @@ type commands struct {
 
 	Deliver     cli.Deliver    `cmd:"" help:"Post records to a URL, signed, each until it has arrived."`
 	Consumers   cli.Consumers  `cmd:"" help:"List or forget consumers."`
-	Log         cli.Log        `cmd:"" help:"Move the log to another place or engine."`
+	Log         cli.Log        `cmd:"" help:"Look into the log, stage records, redact them, or move the log."`
 	Deadletters deadLettersCmd `cmd:"" help:"List, retry or discard records that consumers have parked."`
 
 	Probe   probeCmd    `cmd:"" help:"Ask the process of the same environment whether it is alive: for containers without a shell."`

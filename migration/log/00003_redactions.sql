@@ -1,0 +1,12 @@
+-- Which records were redacted: what they held is gone, and their offsets stay.
+CREATE TABLE unilog.redactions (
+    partition   integer NOT NULL,
+    "offset"    bigint NOT NULL,
+    redacted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    redacted_by text NOT NULL DEFAULT session_user,
+    reason      text NOT NULL,
+    -- The consumers of this database that had not applied the record by then, or had
+    -- parked it: they never got what it held.
+    unapplied   text[] NOT NULL DEFAULT '{}',
+    PRIMARY KEY (partition, "offset")
+);

@@ -1,0 +1,106 @@
+package redaction
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/archive"
+	"github.com/rocketrides/unilog/internal/loop"
+)
+
+// sqlBeginTerm begins a term, as a leader does: the one that leads is refused from then
+// on, and begins another. Index: partitions_pkey.
+const sqlBeginTerm = `
+UPDATE unilog.partitions SET epoch = greatest(epoch, $2) + 1 WHERE partition = $1
+RETURNING epoch, (SELECT log_id::text FROM unilog.log), (SELECT count(*) FROM unilog.partitions)`
+
+// empty empties a partition's log, if it has one of the offsets. What a leader has in
+// memory, from the archive as it was, the log then takes no more.
+func (r *redaction) empty(ctx context.Context, partition int, offsets []int64) (emptied bool, err error) {
+	if r.log == nil {
+		return false, nil
+	}
+	for {
+		emptied, err := r.emptyOnce(ctx, partition, offsets[len(offsets)-1])
+		if fenced := new(unilog.FencedError); !errors.As(err, &fenced) {
+			return emptied, err
+		}
+		if err := pause(ctx); err != nil { // a leader has begun a term meanwhile
+			return false, err
+		}
+	}
+}
+
+func (r *redaction) emptyOnce(ctx context.Context, partition int, last int64) (emptied bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*loop.CallTimeout)
+	defer cancel()
+	head, err := r.log.Head(ctx, partition)
+	if err != nil {
+		return false, &unilog.LogError{Call: "read the log's head", Err: err}
+	}
+	term := unilog.Term{Partition: partition}
+	err = r.db.QueryRow(ctx, r.schema.SQL(sqlBeginTerm), partition, head.Epoch).Scan(&term.Epoch, &term.LogID, &term.Partitions)
+	if err != nil {
+		return false, fmt.Errorf("begin a term: %w", err)
+	}
+	at, err := r.log.Claim(ctx, term)
+	if err != nil || at == 0 {
+		return false, err
+	}
+	entries, err := r.log.Read(ctx, partition, unilog.Cursor{}, 1, 0)
+	if err != nil && !errors.Is(err, unilog.ErrUnreadable) {
+		return false, &unilog.LogError{Call: "read the log", Err: err}
+	}
+	if err == nil && (len(entries) == 0 || entries[0].Offset > last) {
+		return false, nil // it begins later
+	}
+	return true, r.log.Reset(ctx, term, 0)
+}
+
+// awaitLog waits until the log has been published again, and sees that it has what the
+// archive has at the offsets.
+func (r *redaction) awaitLog(ctx context.Context, partition int, offsets []int64) error {
+	for {
+		ok, err := r.isPublished(ctx, partition, offsets[len(offsets)-1])
+		if err != nil {
+			return err
+		}
+		if ok {
+			break
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("unilog: the records are erased, and the log of partition %d was emptied for it, and is not published again yet: see that a streamer runs: %w", partition, err)
+		}
+	}
+	for _, offset := range offsets {
+		got, err := r.log.Read(ctx, partition, unilog.Cursor{Offset: offset - 1}, 1, 0)
+		if err != nil {
+			return &unilog.LogError{Call: "read the log", Err: err}
+		}
+		if len(got) == 0 || got[0].Offset != offset {
+			continue // it begins later by now
+		}
+		want, err := archive.Read(ctx, r.db, r.schema, partition, offset-1, offset, 1)
+		if err != nil {
+			return err
+		}
+		if len(want) > 0 && !bytes.Equal(got[0].Data, want[0].Data) {
+			return fmt.Errorf("unilog: the log holds another record at offset %d of partition %d than the archive: redact it again", offset, partition)
+		}
+	}
+	return nil
+}
+
+// isPublished says whether the log is past an offset again.
+func (r *redaction) isPublished(ctx context.Context, partition int, offset int64) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, loop.CallTimeout)
+	defer cancel()
+	head, err := r.log.Head(ctx, partition)
+	if err != nil {
+		return false, &unilog.LogError{Call: "read the log's head", Err: err}
+	}
+	return head.Offset >= offset, nil
+}
