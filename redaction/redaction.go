@@ -169,51 +169,18 @@ func Redact(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log uni
 	if !final {
 		return report, errors.New("unilog: a move of the log is not finished, and the log where it was has the records, too: make it final, and delete that one, or move back, first")
 	}
-	r := &redaction{db, schema, log, order}
-	all := map[int][]int64{}
+	r := &redaction{db: db, schema: schema, log: log, order: order, offsets: map[int][]int64{}}
 	for _, p := range places {
-		all[p.Partition] = append(all[p.Partition], p.Offset)
+		r.offsets[p.Partition] = append(r.offsets[p.Partition], p.Offset)
 	}
-	partitions := slices.Sorted(maps.Keys(all))
-	for _, p := range partitions {
-		slices.Sort(all[p])
-		all[p] = slices.Compact(all[p])
-		if err := r.awaitPublished(ctx, p, all[p][len(all[p])-1]); err != nil {
+	for p, offsets := range r.offsets {
+		slices.Sort(offsets)
+		r.offsets[p] = slices.Compact(offsets)
+		if err := r.awaitPublished(ctx, p, offsets[len(offsets)-1]); err != nil {
 			return report, err
 		}
 	}
-	for _, p := range partitions {
-		for some := range slices.Chunk(all[p], offsetsAtOnce) {
-			archived, parked, err := r.erase(ctx, p, some)
-			if err != nil {
-				return report, err
-			}
-			report.Archived, report.Parked = report.Archived+archived, report.Parked+parked
-		}
-	}
-	for _, p := range partitions {
-		emptied, err := r.empty(ctx, p, all[p])
-		if err != nil {
-			return report, fmt.Errorf("the archive is redacted, and the log is not: redact again: %w", err)
-		}
-		if emptied {
-			report.Emptied = append(report.Emptied, p)
-		}
-	}
-	for _, p := range report.Emptied {
-		if err := r.awaitLog(ctx, p, all[p]); err != nil {
-			return report, err
-		}
-	}
-	// A consumer may have parked meanwhile what it had in memory.
-	for _, p := range partitions {
-		parked, err := r.eraseParked(ctx, db, p, all[p])
-		if err != nil {
-			return report, err
-		}
-		report.Parked += parked
-	}
-	return report, nil
+	return r.run(ctx)
 }
 
 // redaction is one that is under way.
@@ -222,6 +189,44 @@ type redaction struct {
 	schema unilog.Schema
 	log    unilog.Log
 	order  Order
+	// offsets are those of each partition, in their order.
+	offsets map[int][]int64
+}
+
+func (r *redaction) run(ctx context.Context) (report Report, err error) {
+	partitions := slices.Sorted(maps.Keys(r.offsets))
+	for _, p := range partitions {
+		for some := range slices.Chunk(r.offsets[p], offsetsAtOnce) {
+			archived, parked, err := r.erase(ctx, p, some)
+			if err != nil {
+				return report, err
+			}
+			report.Archived, report.Parked = report.Archived+archived, report.Parked+parked
+		}
+	}
+	for _, p := range partitions {
+		emptied, err := r.empty(ctx, p, r.offsets[p])
+		if err != nil {
+			return report, fmt.Errorf("the archive is redacted, and the log is not: redact again: %w", err)
+		}
+		if emptied {
+			report.Emptied = append(report.Emptied, p)
+		}
+	}
+	for _, p := range report.Emptied {
+		if err := r.awaitLog(ctx, p, r.offsets[p]); err != nil {
+			return report, err
+		}
+	}
+	// A consumer may have parked meanwhile what it had in memory.
+	for _, p := range partitions {
+		parked, err := r.eraseParked(ctx, r.db, p, r.offsets[p])
+		if err != nil {
+			return report, err
+		}
+		report.Parked += parked
+	}
+	return report, nil
 }
 
 // awaitPublished waits until the log has had an offset: then no leader has it in memory

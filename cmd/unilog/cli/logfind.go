@@ -94,7 +94,7 @@ type search struct {
 
 const (
 	// searchBatches is how many batches a statement looks at, so that none takes long.
-	searchBatches = 100
+	searchBatches = 50
 	// progressPause is the time between two lines that say how far a search is.
 	progressPause = 2 * time.Second
 
@@ -105,8 +105,9 @@ SELECT max(last_offset)
 FROM (SELECT last_offset FROM unilog.batches WHERE partition = $1 AND last_offset > $2 ORDER BY last_offset LIMIT $3) AS b`
 
 	// sqlSearch searches a part of a partition, after $2 and up to $3. A batch without the
-	// key is left out by that array alone: its others stay compressed. What was numbered
-	// before a time was staged before it. Index: batches_pkey.
+	// key, or without any of the objects $7 and actions $8, is left out by that array alone:
+	// its others stay compressed. An action that is empty is any. What was numbered before a
+	// time was staged before it. Index: batches_pkey.
 	sqlSearch = `
 SELECT b.first_offset + r.n - 1, r.staged_at, r.action, r.object, r.key, r.data, r.headers
 FROM unilog.batches AS b
@@ -115,9 +116,11 @@ CROSS JOIN LATERAL unnest(b.staged_at, b.action, b.object, b.key, b.data, b.head
 WHERE b.partition = $1 AND b.last_offset > $2 AND b.first_offset <= $3 AND b.last_offset <= (
         SELECT last_offset FROM unilog.batches WHERE partition = $1 AND last_offset >= $3 ORDER BY last_offset LIMIT 1
     )
-    AND b.numbered_at >= $4 AND ($6 = '' OR $6 = ANY (b.key)) AND (cardinality($7::text[]) = 0 OR b.object && $7::text[])
+    AND b.numbered_at >= $4 AND ($6 = '' OR $6 = ANY (b.key))
+    AND (cardinality($7::text[]) = 0 OR b.object && $7::text[]) AND (cardinality($7::text[]) = 0 OR '' = ANY ($8::text[]) OR b.action && $8::text[])
     AND b.first_offset + r.n - 1 > $2 AND b.first_offset + r.n - 1 <= $3
-    AND r.staged_at >= $4 AND r.staged_at < $5 AND ($6 = '' OR r.key = $6) AND (cardinality($7::text[]) = 0 OR r.object = ANY ($7::text[]))
+    AND r.staged_at >= $4 AND r.staged_at < $5 AND ($6 = '' OR r.key = $6)
+    AND (cardinality($7::text[]) = 0 OR EXISTS (SELECT FROM unnest($7::text[], $8::text[]) AS k (object, action) WHERE k.object = r.object AND k.action IN ('', r.action)))
 ORDER BY b.last_offset, r.n`
 )
 
@@ -165,21 +168,18 @@ func (s *search) run(ctx context.Context, each func(*unilog.Entry) error) error 
 
 // part searches a part of a partition.
 func (s *search) part(ctx context.Context, partition int, after, upTo int64, each func(*unilog.Entry) error) error {
-	objects := []string{}
+	objects, actions := []string{}, []string{}
 	for _, kind := range s.kinds {
-		objects = append(objects, kind.Object)
+		objects, actions = append(objects, kind.Object), append(actions, kind.Action)
 	}
 	var batch pgx.Batch
 	postgres.Bound(ctx, &batch)
 	batch.Queue(postgres.SQLSettings)
 	var failed error
-	batch.Queue(s.schema.SQL(sqlSearch), partition, after, upTo, s.since, s.until, s.key, objects).Query(func(rows pgx.Rows) error {
+	batch.Queue(s.schema.SQL(sqlSearch), partition, after, upTo, s.since, s.until, s.key, objects, actions).Query(func(rows pgx.Rows) error {
 		e := unilog.Entry{Partition: partition}
 		var data, headers string
 		_, err := pgx.ForEachRow(rows, []any{&e.Offset, &e.StagedAt, &e.Action, &e.Object, &e.Key, &data, &headers}, func() (err error) {
-			if !unilog.IncludedIn(s.kinds, &e.Record) {
-				return nil
-			}
 			e.Data = []byte(data)
 			if e.Headers, err = unilog.DecodeHeaders([]byte(headers)); err != nil {
 				return err

@@ -86,7 +86,7 @@ func (c *LogRedact) Run(ctx context.Context, p *Program) error {
 		Reason: c.Reason, Replacement: json.RawMessage(c.Replace), EraseKey: c.EraseKey, Unapplied: c.Unapplied,
 	})
 	if unapplied := new(redaction.UnappliedError); errors.As(err, &unapplied) {
-		return fmt.Errorf("nothing is redacted: %w: wait for it or see to it first, or add --unapplied: it then gets the replacement", unapplied)
+		return fmt.Errorf("%w: wait for it or see to it first, or add --unapplied: it then gets the replacement", unapplied)
 	}
 	if err = confirmed(ctx, db, err); err != nil {
 		return Unanswered(err, MoreTime)

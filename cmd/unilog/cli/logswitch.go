@@ -94,6 +94,9 @@ func (c *LogSwitch) Run(ctx context.Context, log *slog.Logger, p *Program) error
 // Index: places_pkey.
 const sqlPlace = `SELECT coalesce(url, ''), final FROM unilog.places ORDER BY generation DESC LIMIT 1`
 
+// Index: the table is read whole, and has a row for each record that was redacted.
+const sqlLastRedaction = `SELECT coalesce(max(redacted_at), 'epoch') FROM unilog.redactions`
+
 // mayMove refuses, before anything is copied, a move that could not be made or would
 // lead nowhere.
 func (c *LogSwitch) mayMove(ctx context.Context, db *pgxpool.Pool) error {
@@ -120,6 +123,10 @@ func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *
 		return 0, err
 	}
 	defer to.Close()
+	var before, after time.Time
+	if err := db.QueryRow(ctx, c.Schema.SQL(sqlLastRedaction)).Scan(&before); err != nil {
+		return 0, fmt.Errorf("see what was redacted; nothing has changed: %w", err)
+	}
 	for {
 		copied, err := switchlog.Copy(ctx, db, c.Schema, to, switchlog.Keep{Records: c.KeepRecords, Bytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry})
 		if err != nil {
@@ -135,6 +142,12 @@ func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *
 		return 0, fmt.Errorf("compare the copy; nothing has changed: %w", err)
 	}
 	log.Info("the copy's last records are those of the database", "compared", compared)
+	if err := db.QueryRow(ctx, c.Schema.SQL(sqlLastRedaction)).Scan(&after); err != nil {
+		return 0, fmt.Errorf("see what was redacted; nothing has changed: %w", err)
+	}
+	if after.After(before) {
+		return 0, errors.New("records were redacted while the log was copied, and the copy may have them: delete it, and run this again; nothing has changed")
+	}
 	generation, err = switchlog.Move(ctx, db, c.Schema, c.To)
 	if err = confirmed(ctx, db, err); err == nil {
 		log.Info("moved", "generation", generation, "url", shownURL(c.To))

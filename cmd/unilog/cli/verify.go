@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/audit"
@@ -22,6 +23,8 @@ type Verify struct {
 	Names     []string      `arg:"" optional:"" help:"Consumers that must be there, and that --wait waits for; all of them if none is named."`
 	JSON      bool          `name:"json" help:"Print the figures as JSON."`
 	Wait      time.Duration `placeholder:"10s" help:"Also wait, up to this long, until every consumer has caught up."`
+
+	without map[string]int64 // by consumer, how many records were redacted that it had not applied
 }
 
 // The exit codes of verify.
@@ -39,7 +42,9 @@ func (c *Verify) Help() string {
 func (c *Verify) Run(ctx context.Context, p *Program) error {
 	var balances []audit.Balance
 	err := c.Do(ctx, p, c.Wait, func(ctx context.Context, db *pgxpool.Pool) (err error) {
-		balances, err = c.look(ctx, p, db)
+		if balances, err = c.look(ctx, p, db); err == nil {
+			err = c.lookWithout(ctx, db)
+		}
 		return err
 	})
 	if err == nil && len(balances) == 0 && len(c.Names) == 0 {
@@ -62,6 +67,25 @@ func (c *Verify) Run(ctx context.Context, p *Program) error {
 	return nil
 }
 
+// Index: the table is read whole, and has a row for each record that was redacted.
+const sqlWithout = `SELECT name, count(*) FROM unilog.redactions CROSS JOIN unnest(unapplied) AS u (name) GROUP BY name`
+
+// lookWithout reads who lacks records that were redacted: no audit can know what they held.
+func (c *Verify) lookWithout(ctx context.Context, db *pgxpool.Pool) error {
+	c.without = map[string]int64{}
+	rows, _ := db.Query(ctx, c.Schema.SQL(sqlWithout))
+	var name string
+	var n int64
+	_, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error {
+		c.without[name] = n
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read what was redacted: %w", err)
+	}
+	return nil
+}
+
 // judge returns what is wrong with the balances.
 func (c *Verify) judge(p *Program, balances []audit.Balance) error {
 	var missing []string
@@ -79,7 +103,11 @@ func (c *Verify) judge(p *Program, balances []audit.Balance) error {
 	}
 	for _, b := range balances {
 		if !b.Agrees {
-			return fmt.Errorf("%s disagrees with the database by %s", b.Consumer, p.Words.Amount(b.Difference))
+			without := ""
+			if n := c.without[b.Consumer]; n > 0 {
+				without = fmt.Sprintf(": %d records were redacted before it had applied them (unilog.redactions)", n)
+			}
+			return fmt.Errorf("%s disagrees with the database by %s%s", b.Consumer, p.Words.Amount(b.Difference), without)
 		}
 	}
 	for _, b := range balances {
