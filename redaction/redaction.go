@@ -146,7 +146,7 @@ ON CONFLICT (partition, "offset") DO UPDATE SET redacted_at = excluded.redacted_
 )
 
 // offsetsAtOnce bounds a transaction, during which nothing is numbered.
-const offsetsAtOnce = 1000
+const offsetsAtOnce = 100
 
 // Redact erases what the records hold. They must be published, which it waits for, and a
 // move of the log must be finished. The log is nil with Postgres alone. When it returns

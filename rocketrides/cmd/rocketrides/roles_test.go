@@ -168,8 +168,8 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 	r.migrate("--roles") // nobody is held up
 	bootstrapped := start(t, r.env("starter"), "consumer", "c3", "--bootstrap", "--park-rejected")
 	bootstrapped.says("bootstrapped")
-	if _, err := r.connect("api").Exec(t.Context(), `INSERT INTO unilog.staged_records (action, object, data) VALUES ('create', 'ride', '{}')`); err != nil {
-		t.Fatal(err)
+	if ran := execute(t, r.env("api"), "log", "stage", "--object=ride", "--action=create", "--data={}"); ran.code != 0 {
+		t.Fatalf("log stage: %+v", ran)
 	}
 	bootstrapped.says("parked in dead_letters")
 	book()
@@ -178,6 +178,7 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 		t.Errorf("verify: %+v", ran)
 	}
 	r.checkStatus()
+	r.checkLog()
 	_, read := testenv.Scrape(t, "http://"+admin+"/metrics")
 	if read["unilog_status_up"] != 1 || read[`unilog_dead_letters{consumer="c1"}`] != 1 {
 		t.Errorf("the streamer's metrics are %v", read)
@@ -249,6 +250,27 @@ func (r *roles) checkStatus() {
 	for _, c := range status.Consumers {
 		if c.DeadLetters != 1 {
 			r.Errorf("%s has parked %d records, want 1", c.Name, c.DeadLetters)
+		}
+	}
+}
+
+// checkLog sees that a reader may look into the log, and the owner redact what is in it.
+func (r *roles) checkLog() {
+	r.Helper()
+	var last string
+	if err := r.super.QueryRow(r.Context(), `SELECT max("offset")::text FROM unilog.records`).Scan(&last); err != nil {
+		r.Fatal(err)
+	}
+	owner := []string{"DATABASE_URL=" + r.postgresURL("owner"), "REDIS_URL=" + r.redisURL("rocketrides_admin")}
+	for _, c := range []struct {
+		env  []string
+		args string
+	}{
+		{r.env("reader"), "log tail"}, {r.env("reader"), "log get 0 " + last}, {r.env("reader"), "log find --only=ride"},
+		{owner, "log redact 0 " + last + " --reason=test"}, {r.env("reader"), "verify c1 c2 c3"},
+	} {
+		if ran := execute(r.T, c.env, strings.Fields(c.args)...); ran.code != 0 || ran.out == "" {
+			r.Errorf("%s: %+v", c.args, ran)
 		}
 	}
 }
