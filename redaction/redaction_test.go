@@ -132,7 +132,7 @@ func TestRedactOnRedis(t *testing.T) {
 
 func TestRedactWithPostgresAlone(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.Bare(t, testenv.Database(t, "world", world.MigrateWorld))
 	log, err := pglog.Open(w.Ctx, w.DB, "")
 	w.Must(err)
 	t.Cleanup(log.Close)
@@ -142,7 +142,7 @@ func TestRedactWithPostgresAlone(t *testing.T) {
 
 func TestRedactOnKafka(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.Bare(t, testenv.Database(t, "world", world.MigrateWorld))
 	log, err := kafkalog.Open(w.Ctx, "kafka://"+testenv.SharedKafka(t)+"/"+testenv.StreamName(t))
 	w.Must(err)
 	t.Cleanup(log.Close)
@@ -182,7 +182,7 @@ func TestRedactWhileALogIsRebuilt(t *testing.T) {
 // TestRedactRefuses has what must not be redacted, or not yet. Nothing has changed then.
 func TestRedactRefuses(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Runs()
 	note(w, 5)
 	awaitPublished(w, 5)
