@@ -87,7 +87,7 @@ func (r *redaction) awaitLog(ctx context.Context, partition int, offsets []int64
 		if err != nil {
 			return err
 		}
-		if len(want) > 0 && !bytes.Equal(got[0].Data, want[0].Data) {
+		if len(want) > 0 && (got[0].ContentType != want[0].ContentType || !bytes.Equal(got[0].Payload(), want[0].Payload())) {
 			return fmt.Errorf("unilog: the log holds another record at offset %d of partition %d than the archive: redact it again", offset, partition)
 		}
 	}

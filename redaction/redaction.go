@@ -46,7 +46,8 @@ type Order struct {
 	// Reason is kept in the table redactions for ever. Nothing that is to be erased
 	// belongs there.
 	Reason string
-	// Replacement is JSON that takes the place of the data: default {"redacted":true}.
+	// Replacement is JSON that takes the place of the data, or of a body: default
+	// {"redacted":true}.
 	Replacement json.RawMessage
 	// EraseKey says that the records' keys go, too. They have chosen the partition, and
 	// nobody needs them any more, but who searches by them.
@@ -102,9 +103,10 @@ ORDER BY o."offset", n.name`
 
 	// What a handler said may quote the data. Index: the table is read whole.
 	sqlParked = `
-UPDATE unilog.dead_letters SET data = $3::jsonb, headers = '{}', error = 'redacted', key = CASE WHEN $4 THEN '' ELSE key END
+UPDATE unilog.dead_letters
+SET data = $3::jsonb, body = NULL, content_type = NULL, headers = '{}', error = 'redacted', key = CASE WHEN $4 THEN '' ELSE key END
 WHERE partition = $1 AND "offset" = ANY ($2::bigint[])
-    AND (data <> $3::jsonb OR headers <> '{}' OR error <> 'redacted' OR $4 AND key <> '')`
+    AND (data IS DISTINCT FROM $3::jsonb OR headers <> '{}' OR error <> 'redacted' OR $4 AND key <> '')`
 
 	// sqlArchived writes each batch anew that has some of the offsets, and returns those
 	// that it had. A batch that is damaged it leaves, and an entry of the log's own.
@@ -120,21 +122,25 @@ WITH found AS MATERIALIZED (
     WHERE b.first_offset <= o."offset"
 )
 UPDATE unilog.batches AS b
-SET data = n.data, headers = n.headers, key = n.key,
+SET data = n.data, headers = n.headers, key = n.key, body = n.body, content_type = n.content_type,
     bytes = pg_column_size(b.action) + pg_column_size(b.object) + pg_column_size(n.key) + pg_column_size(n.data) + pg_column_size(n.headers)
+        + coalesce(pg_column_size(n.body) + pg_column_size(n.content_type), 0)
 FROM found AS f JOIN unilog.batches AS c ON c.partition = $1 AND c.last_offset = f.last_offset
 CROSS JOIN LATERAL (
     SELECT array_agg(CASE WHEN hit THEN $3::jsonb::text ELSE data END ORDER BY n) AS data,
         array_agg(CASE WHEN hit THEN '{}' ELSE headers END ORDER BY n) AS headers,
         array_agg(CASE WHEN hit AND $4 THEN '' ELSE key END ORDER BY n) AS key,
+        CASE WHEN count(content_type) FILTER (WHERE NOT hit) > 0 THEN array_agg(CASE WHEN NOT hit THEN body END ORDER BY n) END AS body,
+        CASE WHEN count(content_type) FILTER (WHERE NOT hit) > 0 THEN array_agg(CASE WHEN NOT hit THEN content_type END ORDER BY n) END AS content_type,
         array_agg(c.first_offset + n - 1) FILTER (WHERE hit) AS offsets
     FROM (
         SELECT r.*, c.first_offset + r.n - 1 = ANY ($2::bigint[]) AND r.object <> '` + unilog.ReservedObject + `' AS hit
-        FROM unnest(c.object, c.key, c.data, c.headers) WITH ORDINALITY AS r (object, key, data, headers, n)
+        FROM unnest(c.object, c.key, c.data, c.headers, c.body, c.content_type) WITH ORDINALITY AS r (object, key, data, headers, body, content_type, n)
     ) AS r
 ) AS n
 WHERE b.partition = $1 AND b.last_offset = f.last_offset
     AND cardinality(c.object) = cardinality(c.data) AND cardinality(c.key) = cardinality(c.data) AND cardinality(c.headers) = cardinality(c.data)
+    AND coalesce(cardinality(c.body) = cardinality(c.data) AND cardinality(c.content_type) = cardinality(c.data), c.body IS NULL AND c.content_type IS NULL)
 RETURNING coalesce(n.offsets, '{}')`
 
 	sqlNote = `

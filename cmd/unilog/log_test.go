@@ -42,7 +42,7 @@ func TestLogStage(t *testing.T) {
 	fails(t, env, order, 2, "which data? Give --data, --data-file or --lines")
 	fails(t, env, []string{"log", "stage", "--object=order", "--data=1"}, 2, "--object and --action are required")
 
-	if said, code := stages(t, env, `{"object":"order","action":"cancel","key":"8","headers":{"x":"y"},"data":[1]}`+"\n\n"+`{"data":2,"action":"pay"}`, "--object=bill", "--action=send", "--key=9"); said != "staged 2 records\n" || code != 0 {
+	if said, code := stages(t, env, `{"object":"order","action":"cancel","key":"8","headers":{"x":"y"},"data":[1]}`+"\n\n"+`{"data":2,"action":"pay"}`+"\n"+`{"body":"AA==","content_type":"x/y"}`, "--object=bill", "--action=send", "--key=9"); said != "staged 3 records\n" || code != 0 {
 		t.Errorf("exit code %d: %s", code, said)
 	}
 	many := strings.Repeat(`{"data":1}`+"\n", 2500) // more than a round trip takes
@@ -50,7 +50,7 @@ func TestLogStage(t *testing.T) {
 		many + `{"data":`:                               "line 2501: it must be one JSON object",
 		many + `{"data":1,"object":"unilog"}`:           `line 2501: object must not be "unilog"`,
 		`{"data":1}` + "\n" + `{}`:                      "line 2: data must not be empty",
-		"\n" + `{"data":1,"kye":"7"}`:                   `line 2: it must be one JSON object with object, action, key, headers and data: unknown field "kye"`,
+		"\n" + `{"data":1,"kye":"7"}`:                   `line 2: it must be one JSON object with object, action, key, headers, and data or body and content_type: unknown field "kye"`,
 		`{"data":1} {"data":2}`:                         "line 1: it must be one JSON object, and more follows it",
 		`{"data":"` + strings.Repeat("x", 9<<20):        "line 1: it has more than 8388608 bytes",
 		`{"data":"` + strings.Repeat("x", 1<<20) + `"}`: "line 1: data takes the record over the limit",
@@ -61,8 +61,8 @@ func TestLogStage(t *testing.T) {
 		}
 	}
 	var got string
-	err := pool.QueryRow(t.Context(), `SELECT string_agg(format('%s/%s %s %s %s', object, action, key, data, headers), ', ' ORDER BY id) FROM unilog.staged_records`).Scan(&got)
-	if want := `order/create 7 {"n": 1.10} {"a": "b=c", "d": ";"}, order/cancel 8 [1] {"x": "y"}, bill/pay 9 2 `; err != nil || got != want {
+	err := pool.QueryRow(t.Context(), `SELECT string_agg(concat_ws(' ', object, action, key, data, headers, body, content_type), ', ' ORDER BY id) FROM unilog.staged_records`).Scan(&got)
+	if want := `order create 7 {"n": 1.10} {"a": "b=c", "d": ";"}, order cancel 8 [1] {"x": "y"}, bill pay 9 2, bill send 9 \x00 x/y`; err != nil || got != want {
 		t.Errorf("staged are\n%s, want\n%s, %v", got, want, err)
 	}
 }
@@ -77,9 +77,10 @@ func TestLookingIntoTheLog(t *testing.T) {
 	}
 	stages(t, env, lines.String(), "--object=order")
 	stages(t, env, `{"key":"\u001b[31mred","headers":{"h":"v"},"data":"\u009b1m\u202e"}`, "--object=bill", "--action=send")
-	awaitPublished(t, pool, 31)
+	says(t, env, []string{"log", "stage", "--object=file", "--action=put", "--content-type=application/x-protobuf", "--data=\u0001\u00ff"}, "staged 1 record")
+	awaitPublished(t, pool, 32)
 	says(t, env, []string{"migrate", "--partitions=2"}, "the log has 2 partitions now")
-	awaitPublished(t, pool, 33)
+	awaitPublished(t, pool, 34)
 
 	tail := func(flags ...string) (offsets string) {
 		t.Helper()
@@ -99,7 +100,7 @@ func TestLookingIntoTheLog(t *testing.T) {
 		return strings.TrimSpace(offsets) + r.err
 	}
 	for _, c := range []struct{ want, flags string }{
-		{"0/30 0/31 0/32 1/1", "-n 4"},
+		{"0/31 0/32 0/33 1/1", "-n 4"},
 		{"", "-n 0"},
 		{"0/31", "--only=bill"},
 		{"0/28 0/30", "--only=order/cancel -n 2"},
@@ -111,18 +112,18 @@ func TestLookingIntoTheLog(t *testing.T) {
 			t.Errorf("tail %s: %q, want %q", c.flags, got, c.want)
 		}
 	}
-	if got := strings.Count(tail("--since=2020-01-01"), "/"); got != 33 {
+	if got := strings.Count(tail("--since=2020-01-01"), "/"); got != 34 {
 		t.Errorf("since long ago there are %d", got)
 	}
-	says(t, env, []string{"log", "tail"}, `0/31`, `bill/send \x1b[31mred "\u009b1m\u202e"`, "0/32", "(barrier: the number of partitions changed)")
-	if out := execute(t, env, "log", "tail", "--json").out; !strings.Contains(out, `"data":"\u009b1m\u202e"`) || !strings.Contains(out, `"barrier":true`) {
+	says(t, env, []string{"log", "tail"}, `0/31`, `bill/send \x1b[31mred "\u009b1m\u202e"`, `0/32`, `file/put - <application/x-protobuf, 3 bytes>`, "0/33", "(barrier: the number of partitions changed)")
+	if out := execute(t, env, "log", "tail", "--json").out; !strings.Contains(out, `"data":"\u009b1m\u202e"`) || !strings.Contains(out, `"body":"AcO/","content_type":"application/x-protobuf"`) || !strings.Contains(out, `"barrier":true`) {
 		t.Errorf("as JSON: %s", out)
 	}
 	fails(t, env, []string{"log", "tail", "--only=order/"}, 2, "write OBJECT or OBJECT/ACTION")
 	fails(t, env, []string{"log", "tail", "--since=yesterday"}, 2, "is no time and no duration")
 
 	says(t, env, []string{"log", "get", "0", "31"}, "partition 0 offset 31", `key \x1b[31mred header h=v from the archive data "\u009b1m\u202e"`)
-	fails(t, env, []string{"log", "get", "0", "33"}, 1, "there is no offset 33 in partition 0 yet: the head is 32")
+	fails(t, env, []string{"log", "get", "0", "34"}, 1, "there is no offset 34 in partition 0 yet: the head is 33")
 	fails(t, env, []string{"log", "get", "2", "1"}, 1, "there is no partition 2: the log has partitions 0 to 1")
 	says(t, env, []string{"log", "find", "--key=k4"}, "0/5", "0/15", "0/25")
 	says(t, env, []string{"log", "find", "--key=k4", "--only=order/create", "--until=1h"})
@@ -136,7 +137,7 @@ func TestLookingIntoTheLog(t *testing.T) {
 	says(t, env, []string{"log", "get", "0", "7"}, "from the log", `data {"n": 7}`)
 	exec1(t, pool, `INSERT INTO unilog.places (generation, url) VALUES (1, 'postgres:')`) // it moves, in a way
 	fails(t, env, []string{"log", "get", "0", "7"}, 1, "offset 7 of partition 0 was dropped: the archive begins at 31")
-	if got, want := tail("-n", "40"), "0/31 0/32 1/1partition 0: offsets 1 to 30 can no longer be had: going on after them\n"; got != want {
+	if got, want := tail("-n", "40"), "0/31 0/32 0/33 1/1partition 0: offsets 1 to 30 can no longer be had: going on after them\n"; got != want {
 		t.Errorf("tail says %q, want %q", got, want)
 	}
 }

@@ -75,7 +75,12 @@ func (m *Moment) after(now time.Time) time.Time {
 }
 
 // payloadOf is what the record carries, as text for a person.
-func payloadOf(e *unilog.Entry) string { return string(e.Data) }
+func payloadOf(e *unilog.Entry) string {
+	if e.ContentType != "" {
+		return "<" + payload(&e.Record) + ">"
+	}
+	return string(e.Data)
+}
 
 // printable shows what a terminal would take for a command, or would not show, by its
 // number.
@@ -113,6 +118,9 @@ type shownEntry struct {
 	Key       string            `json:"key,omitempty"`
 	Headers   map[string]string `json:"headers,omitempty"`
 	Data      json.RawMessage   `json:"data,omitempty"`
+	// Body is there if and only if ContentType is, in base 64.
+	Body        *[]byte `json:"body,omitempty"`
+	ContentType string  `json:"content_type,omitempty"`
 	// Barrier says that it is an entry of the log's own.
 	Barrier bool `json:"barrier,omitempty"`
 	// From is where get has found it.
@@ -122,10 +130,14 @@ type shownEntry struct {
 
 func shown(e *unilog.Entry) shownEntry {
 	_, isBarrier := barrier.Of(e)
-	return shownEntry{
+	s := shownEntry{
 		Partition: e.Partition, Offset: e.Offset, StagedAt: e.StagedAt, Object: e.Object, Action: e.Action, Key: e.Key,
-		Headers: e.Headers, Data: e.Data, Barrier: isBarrier,
+		Headers: e.Headers, Data: e.Data, ContentType: e.ContentType, Barrier: isBarrier,
 	}
+	if e.ContentType != "" {
+		s.Body = &e.Body
+	}
+	return s
 }
 
 // entryPrinter writes entries, one a line.

@@ -109,10 +109,10 @@ FROM (SELECT last_offset FROM unilog.batches WHERE partition = $1 AND last_offse
 	// its others stay compressed. An action that is empty is any. What was numbered before a
 	// time was staged before it. Index: batches_pkey.
 	sqlSearch = `
-SELECT b.first_offset + r.n - 1, r.staged_at, r.action, r.object, r.key, r.data, r.headers
+SELECT b.first_offset + r.n - 1, r.staged_at, r.action, r.object, r.key, r.data, r.headers, r.body, coalesce(r.content_type, '')
 FROM unilog.batches AS b
-CROSS JOIN LATERAL unnest(b.staged_at, b.action, b.object, b.key, b.data, b.headers)
-    WITH ORDINALITY AS r (staged_at, action, object, key, data, headers, n)
+CROSS JOIN LATERAL unnest(b.staged_at, b.action, b.object, b.key, b.data, b.headers, b.body, b.content_type)
+    WITH ORDINALITY AS r (staged_at, action, object, key, data, headers, body, content_type, n)
 WHERE b.partition = $1 AND b.last_offset > $2 AND b.first_offset <= $3 AND b.last_offset <= (
         SELECT last_offset FROM unilog.batches WHERE partition = $1 AND last_offset >= $3 ORDER BY last_offset LIMIT 1
     )
@@ -178,10 +178,14 @@ func (s *search) part(ctx context.Context, partition int, after, upTo int64, eac
 	var failed error
 	batch.Queue(s.schema.SQL(sqlSearch), partition, after, upTo, s.since, s.until, s.key, objects, actions).Query(func(rows pgx.Rows) error {
 		e := unilog.Entry{Partition: partition}
-		var data, headers string
-		_, err := pgx.ForEachRow(rows, []any{&e.Offset, &e.StagedAt, &e.Action, &e.Object, &e.Key, &data, &headers}, func() (err error) {
-			e.Data = []byte(data)
-			if e.Headers, err = unilog.DecodeHeaders([]byte(headers)); err != nil {
+		var data, headers, body []byte
+		var contentType string
+		_, err := pgx.ForEachRow(rows, []any{&e.Offset, &e.StagedAt, &e.Action, &e.Object, &e.Key, &data, &headers, &body, &contentType}, func() (err error) {
+			if contentType != "" {
+				data = body
+			}
+			e.SetPayload(data, contentType)
+			if e.Headers, err = unilog.DecodeHeaders(headers); err != nil {
 				return err
 			}
 			failed = each(&e)

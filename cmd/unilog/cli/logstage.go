@@ -27,7 +27,8 @@ type LogStage struct {
 	Header        map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"A header. It can be given several times."`
 	Data          string            `xor:"data" placeholder:"JSON" help:"The data."`
 	DataFile      string            `xor:"data" placeholder:"FILE" help:"A file that has the data; - for the standard input."`
-	Lines         bool              `xor:"data" help:"Stage many: each line of the standard input is a record, as {\"object\":…, \"action\":…, \"key\":…, \"headers\":{…}, \"data\":…}. What it lacks it has from the flags."`
+	ContentType   string            `placeholder:"TYPE" help:"What the data is, as application/x-protobuf. It is staged as it is then, as a body."`
+	Lines         bool              `xor:"data" help:"Stage many: each line of the standard input is a record, as {\"object\":…, \"action\":…, \"key\":…, \"headers\":{…}, \"data\":…}, with a body in base 64 and a content_type in the place of data for what is not JSON. What it lacks it has from the flags."`
 	Timeout       time.Duration     `default:"1m" help:"Give up when it takes longer."`
 }
 
@@ -39,6 +40,8 @@ func (LogStage) Help() string {
 // Validate refuses what says too little.
 func (c *LogStage) Validate() error {
 	switch {
+	case c.Lines && c.ContentType != "":
+		return errors.New("--content-type is for --data and --data-file: each line has a content_type of its own")
 	case c.Lines:
 		return nil
 	case c.Object == "" || c.Action == "":
@@ -90,15 +93,15 @@ func (c *LogStage) records() (source, error) {
 		return c.lines(os.Stdin), nil
 	}
 	record, flag := c.record(), "--data"
-	record.Data = json.RawMessage(c.Data)
+	data := []byte(c.Data)
 	if c.DataFile != "" {
 		flag = "--data-file"
-		data, err := readFile(c.DataFile)
-		if err != nil {
+		var err error
+		if data, err = readFile(c.DataFile); err != nil {
 			return nil, fmt.Errorf("--data-file: %w", err)
 		}
-		record.Data = data
 	}
+	record.SetPayload(data, c.ContentType)
 	given := false
 	return func() (unilog.Record, string, error) {
 		if given {
@@ -165,11 +168,13 @@ func (c *LogStage) line(text []byte) (r unilog.Record, err error) {
 		Object, Action, Key *string
 		Headers             map[string]string
 		Data                json.RawMessage
+		Body                []byte
+		ContentType         string `json:"content_type"`
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&l); err != nil {
-		return r, fmt.Errorf("it must be one JSON object with object, action, key, headers and data: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return r, fmt.Errorf("it must be one JSON object with object, action, key, headers, and data or body and content_type: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if decoder.More() {
 		return r, errors.New("it must be one JSON object, and more follows it")
@@ -183,7 +188,10 @@ func (c *LogStage) line(text []byte) (r unilog.Record, err error) {
 	if l.Headers != nil {
 		r.Headers = l.Headers
 	}
-	r.Data = l.Data
+	r.Data, r.Body, r.ContentType = l.Data, l.Body, l.ContentType
+	if r.ContentType != "" && r.Body == nil {
+		r.Body = []byte{}
+	}
 	return r, nil
 }
 
