@@ -57,6 +57,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 		"a read gives up after its wait":              testReadGivesUp,
 		"a read ends with its context":                testReadCancelled,
 		"partitions are apart":                        testPartitions,
+		"reports of readers come back":                testReports,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

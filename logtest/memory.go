@@ -29,6 +29,7 @@ type Memory struct {
 	partitions map[int]*partitionLog
 	intercept  Interceptor
 	limit      int // of entries, 0 if there is none
+	reports    map[reader]unilog.Report
 }
 
 // partitionLog is guarded by the mutex of its log.
@@ -40,7 +41,7 @@ type partitionLog struct {
 
 // NewMemory returns an empty log.
 func NewMemory() *Memory {
-	return &Memory{partitions: map[int]*partitionLog{}}
+	return &Memory{partitions: map[int]*partitionLog{}, reports: map[reader]unilog.Report{}}
 }
 
 // Call is a call of one of the methods of [unilog.Log].
@@ -88,10 +89,11 @@ func (m *Memory) Lose(partition int, after int64) {
 	p.entries = p.entries[:p.upTo(after)]
 }
 
-// Wipe loses everything, claims included, as FLUSHALL does in Redis.
+// Wipe loses everything, claims and reports included, as FLUSHALL does in Redis.
 func (m *Memory) Wipe() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	clear(m.reports)
 	for _, p := range m.partitions { // readers may wait for one of them
 		p.head, p.entries = unilog.Head{}, nil
 	}

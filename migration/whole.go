@@ -81,6 +81,8 @@ var needs = map[string]string{
 		table unilog.places generation url since final
 		table unilog.redactions partition offset redacted_at redacted_by reason unapplied
 		key unilog.redactions partition offset
+		table unilog.readers name partition offset reported_at copied
+		key unilog.readers name partition
 		view unilog.records partition offset numbered_at staged_at action object key data headers body content_type
 		function unilog.records_between(integer,bigint,bigint)
 		?function unilog.wake_streamer()
@@ -105,6 +107,7 @@ var mends = map[string]string{
 	"trigger unilog.staged_records":                          "CREATE TRIGGER staged_records_wake",
 	"table unilog.members":                                   "CREATE TABLE unilog.members (",
 	"table unilog.leases":                                    "CREATE TABLE unilog.leases (",
+	"table unilog.readers":                                   "CREATE TABLE unilog.readers (",
 }
 
 // firstRows begin the statements that give a new log its rows.

@@ -12,6 +12,10 @@
 // (large), by which readers know how many entries they can ask for. Both keys
 // are in one slot of a Redis Cluster; each partition has a slot of its own.
 //
+// The hash {stream}:consumers of the first partition is [unilog.Reporter]'s: readers that
+// keep their checkpoints elsewhere say there how far they are in all partitions. Its field
+// <partition>/<name> has the value <offset>/<unix milliseconds>.
+//
 // # Servers
 //
 // The URL says what is there:
@@ -190,13 +194,16 @@ func (l *Log) streamKey(partition int) string {
 	return l.stream + ":" + strconv.Itoa(partition)
 }
 
-// leaderKey names the hash beside a stream, in the same slot of a cluster.
-func (l *Log) leaderKey(partition int) string {
+// leaderKey names the hash with the leader of a stream.
+func (l *Log) leaderKey(partition int) string { return l.beside(partition, "leader") }
+
+// beside names a key beside a stream, in the same slot of a cluster.
+func (l *Log) beside(partition int, what string) string {
 	stream := l.streamKey(partition)
 	if _, tag, ok := strings.Cut(stream, "{"); ok && strings.Index(tag, "}") > 0 {
-		return stream + ":leader" // the name has a hash tag of its own
+		return stream + ":" + what // the name has a hash tag of its own
 	}
-	return "{" + stream + "}:leader"
+	return "{" + stream + "}:" + what
 }
 
 // Head implements [unilog.Log].

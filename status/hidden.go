@@ -11,7 +11,7 @@ import (
 )
 
 // tables are the log's, of which processes must see each row.
-var tables = strings.Fields(`staged_records log partitions batches places checkpoints members leases dead_letters`)
+var tables = strings.Fields(`staged_records log partitions batches places readers checkpoints members leases dead_letters`)
 
 // Hidden is a table of which a user who is connected does not see each row, though he
 // may read it.

@@ -160,6 +160,8 @@ func (b *Broker) format(ctx context.Context, o Options, id, brokers int, control
 		"log.dirs=" + filepath.Join(b.dir, "data"),
 		"auto.create.topics.enable=false",
 		"transaction.state.log.num.partitions=3",
+		"offsets.topic.num.partitions=1",
+		fmt.Sprintf("offsets.topic.replication.factor=%d", brokers),
 		fmt.Sprintf("transaction.state.log.replication.factor=%d", brokers),
 		fmt.Sprintf("transaction.state.log.min.isr=%d", inSync),
 		// The cleaner's buffer would take half of the memory.

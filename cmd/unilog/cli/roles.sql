@@ -47,7 +47,7 @@ BEGIN
     EXECUTE format('REVOKE ALL ON unilog.migrations FROM %s', roles);
 {{- if .Log}}
     EXECUTE format('REVOKE ALL ON unilog.staged_records, unilog.log, unilog.partitions, unilog.batches, unilog.records, '
-        'unilog.places, unilog.redactions FROM %s', roles);
+        'unilog.places, unilog.redactions, unilog.readers FROM %s', roles);
     EXECUTE format('REVOKE ALL ON SEQUENCE unilog.staged_records_id_seq FROM %s', roles);
     EXECUTE format('REVOKE ALL ON FUNCTION unilog.records_between, unilog.wake_streamer FROM PUBLIC, %s', roles);
 {{- end}}
@@ -77,12 +77,13 @@ GRANT SELECT, UPDATE (epoch, low_water) ON unilog.log TO {{.Streamer}};
 GRANT SELECT, UPDATE (next_offset, published_offset, epoch, compared, trouble, troubled_at) ON unilog.partitions TO {{.Streamer}};
 GRANT SELECT, INSERT, DELETE ON unilog.batches TO {{.Streamer}};
 GRANT SELECT ON unilog.places TO {{.Streamer}};
+GRANT SELECT, INSERT, UPDATE ON unilog.readers TO {{.Streamer}}, {{.Consumer}};
 
 GRANT SELECT ON unilog.log, unilog.partitions, unilog.batches, unilog.records, unilog.places TO {{.Consumer}}, {{.Reader}};
 -- To redact is for the owner.
 GRANT SELECT ON unilog.redactions TO {{.Reader}};
 GRANT EXECUTE ON FUNCTION unilog.records_between TO {{.Consumer}}, {{.Reader}};
-GRANT SELECT ON unilog.staged_records TO {{.Reader}};
+GRANT SELECT ON unilog.staged_records, unilog.readers TO {{.Reader}};
 {{- end}}
 {{- if .Consumers}}
 

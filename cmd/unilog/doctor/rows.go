@@ -20,6 +20,7 @@ var tables = map[string][]Process{
 	"partitions":     {API, Streamer, Consumer},
 	"batches":        {Streamer, Consumer},
 	"places":         {Streamer, Consumer},
+	"readers":        {Streamer},
 	"checkpoints":    {Streamer, Consumer},
 	"members":        {Consumer},
 	"leases":         {Consumer},
