@@ -17,6 +17,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/internal/postgres"
+	"github.com/rocketrides/unilog/internal/reader"
 )
 
 // Handler applies one or more entries of one partition, in their order, to a
@@ -139,6 +140,7 @@ type Consumer struct {
 	partitions []*partitionConsumer
 	registered atomic.Int64 // for how many partitions there are checkpoints
 	heartbeat  time.Time
+	reporting  reader.Reporting
 
 	readiness loop.Readiness // of everything but the partitions
 	mu        sync.Mutex
@@ -181,7 +183,14 @@ func New(cfg Config) (*Consumer, error) {
 			return nil, fmt.Errorf("consumer: Config.Only[%d].Object %w", i, unilog.ErrReserved)
 		}
 	}
-	return &Consumer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
+	c := &Consumer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}
+	c.reporting = reader.Reporting{Name: cfg.Name, Log: cfg.Log, Places: c.places, Failed: cfg.Observer.unreported, Logger: c.log}
+	return c, nil
+}
+
+// places returns the checkpoints, and whether the log's streamers see them.
+func (c *Consumer) places(ctx context.Context, logID string) (map[int]unilog.Cursor, bool, error) {
+	return reader.Places(ctx, c.cfg.DB, c.cfg.Schema, c.cfg.Name, logID)
 }
 
 // firstPartition is the one that every log has.
@@ -217,6 +226,7 @@ func (c *Consumer) stepAll(ctx context.Context, wait time.Duration) (n int, err 
 		n += applied
 		err = errors.Join(err, stepErr)
 	}
+	c.reporting.Once(ctx)
 	return n, err
 }
 

@@ -28,6 +28,9 @@ type Observer struct {
 	// Leases is called with the partitions that this process reads in Run, in
 	// their order, when they change: none of them when Run ends.
 	Leases func(partitions []int)
+	// Unreported is called when the consumer could not report to the log how far it has
+	// come, which it does if its checkpoints are not in the log's own database.
+	Unreported func(err error)
 }
 
 // And returns an observer that tells both.
@@ -56,6 +59,10 @@ func (o Observer) And(other Observer) Observer {
 		Leases: func(partitions []int) {
 			o.leases(partitions)
 			other.leases(partitions)
+		},
+		Unreported: func(err error) {
+			o.unreported(err)
+			other.unreported(err)
 		},
 	}
 }
@@ -93,5 +100,11 @@ func (o *Observer) failed(err error) {
 func (o *Observer) leases(partitions []int) {
 	if o.Leases != nil {
 		o.Leases(partitions)
+	}
+}
+
+func (o *Observer) unreported(err error) {
+	if o.Unreported != nil {
+		o.Unreported(err)
 	}
 }

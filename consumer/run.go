@@ -89,6 +89,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	c.know(max(number, 1))
 	r.helpers.Go(func() { r.keepCounting(ctx) })
+	r.helpers.Go(func() { r.reporting.Keep(ctx) })
 	err = r.keep(ctx)
 	halt()
 	r.helpers.Wait()

@@ -145,6 +145,36 @@ func (c postgresCheckpoints) beat(ctx context.Context, name string) error {
 	return postgres.Reconnect(c.db, reader.Beat(ctx, c.db, c.schema, name))
 }
 
+// placer is implemented by Checkpoints that know whether they are in the log's own
+// database.
+type placer interface {
+	places(ctx context.Context, name, logID string) (at map[int]unilog.Cursor, seen bool, err error)
+}
+
+func (c postgresCheckpoints) places(ctx context.Context, name, logID string) (map[int]unilog.Cursor, bool, error) {
+	return reader.Places(ctx, c.db, c.schema, name, logID)
+}
+
+// places returns the checkpoints of all partitions that are known, and whether the log's
+// streamers see them.
+func (d *Deliverer) places(ctx context.Context, logID string) (map[int]unilog.Cursor, bool, error) {
+	if p, ok := d.cfg.Checkpoints.(placer); ok {
+		return p.places(ctx, d.cfg.Name, logID)
+	}
+	d.mu.Lock()
+	n := len(d.partitions)
+	d.mu.Unlock()
+	at := map[int]unilog.Cursor{}
+	for partition := range n {
+		c, err := d.cfg.Checkpoints.Load(ctx, CheckpointKey{Name: d.cfg.Name, LogID: logID, Partition: partition})
+		if err != nil {
+			return nil, false, err
+		}
+		at[partition] = c
+	}
+	return at, false, nil
+}
+
 // park moves the checkpoint past an entry and puts it into dead_letters; since is for
 // [reader.CheckRun], or 0.
 func (c postgresCheckpoints) park(ctx context.Context, key CheckpointKey, from unilog.Cursor, e unilog.Entry, since int64, why error) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/reader"
 )
 
 // Delivery carries one or more entries of one partition, in their order, to their
@@ -97,6 +98,7 @@ type Deliverer struct {
 	mu         sync.Mutex     // for partitions: Ready reads it
 	partitions []*delivering
 	heartbeat  time.Time
+	reporting  reader.Reporting
 }
 
 // New checks the configuration and fills in its defaults.
@@ -136,7 +138,9 @@ func New(cfg Config) (*Deliverer, error) {
 	case cfg.ParkRejected && !parks:
 		return nil, errors.New("deliverer: Config.ParkRejected needs a table for dead letters: use PostgresCheckpoints as its Checkpoints")
 	}
-	return &Deliverer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}, nil
+	d := &Deliverer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}
+	d.reporting = reader.Reporting{Name: cfg.Name, Log: cfg.Log, Places: d.places, Failed: cfg.Observer.unreported, Logger: d.log}
+	return d, nil
 }
 
 // partitionsPause is how often Run asks whether the log has more partitions.
@@ -159,6 +163,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	defer stop()
 	var running sync.WaitGroup
 	running.Go(func() { d.keepBeating(ctx) })
+	running.Go(func() { d.reporting.Keep(ctx) })
 	halted := make(chan error, 1)
 	for n := 0; ctx.Err() == nil; loop.Sleep(ctx, partitionsPause) {
 		partitions, err := d.look(ctx)
@@ -206,6 +211,7 @@ func (d *Deliverer) RunOnce(ctx context.Context) (n int, err error) {
 		n += m
 		err = errors.Join(err, failed)
 	}
+	d.reporting.Once(ctx)
 	return n, err
 }
 

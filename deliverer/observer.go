@@ -22,6 +22,9 @@ type Observer struct {
 	// Failed is called with each error after which the deliverer starts again from
 	// its checkpoint.
 	Failed func(err error)
+	// Unreported is called when the deliverer could not report to the log how far it has
+	// come, which it does if its checkpoints are not in the log's own database.
+	Unreported func(err error)
 }
 
 // And returns an observer that tells both.
@@ -42,6 +45,10 @@ func (o Observer) And(other Observer) Observer {
 		Failed: func(err error) {
 			o.failed(err)
 			other.failed(err)
+		},
+		Unreported: func(err error) {
+			o.unreported(err)
+			other.unreported(err)
 		},
 	}
 }
@@ -67,5 +74,11 @@ func (o *Observer) parked(entry unilog.Entry, err error) {
 func (o *Observer) failed(err error) {
 	if o.Failed != nil {
 		o.Failed(err)
+	}
+}
+
+func (o *Observer) unreported(err error) {
+	if o.Unreported != nil {
+		o.Unreported(err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 const (
 	// Index: none; the tables that there are.
 	sqlServer = `
-SELECT ` + postgres.SQLReadOnly + `, ARRAY(
+SELECT clock_timestamp(), ` + postgres.SQLReadOnly + `, ARRAY(
     SELECT oid::regclass::text FROM pg_class
     WHERE relpersistence = 'u' AND relkind = 'r'
         AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'unilog.staged_records'::regclass)
@@ -145,6 +145,9 @@ func Read(ctx context.Context, db Beginner, schema unilog.Schema, log unilog.Log
 		s.readLog(ctx, log)
 		err = s.compareAgain(ctx, db, schema)
 	}
+	if err == nil {
+		err = s.readElsewhere(ctx, db, schema, log)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the status: %w", err)
 	}
@@ -164,7 +167,7 @@ func (s *Status) read(ctx context.Context, tx source) error {
 	if err := s.readHidden(ctx, tx); err != nil {
 		return err
 	}
-	if err := tx.QueryRow(ctx, sqlServer).Scan(&s.ReadOnly, &s.Unlogged); err != nil {
+	if err := tx.QueryRow(ctx, sqlServer).Scan(&s.Time, &s.ReadOnly, &s.Unlogged); err != nil {
 		return err
 	}
 	if s.seesSessions {
@@ -261,15 +264,24 @@ func (s *Status) readConsumers(ctx context.Context, tx source) error {
 	if err != nil {
 		return err
 	}
+	s.Consumers, err = collect(rows, members)
+	return err
+}
+
+// collect puts the partitions of consumers together, which come one after the other. What
+// is known of dead letters follows the rest, if it is.
+func collect(rows pgx.Rows, members map[string]int) ([]Consumer, error) {
+	all := []Consumer{}
 	var name string
 	var p ConsumerPartition
 	var seen float64
 	var letters int64
-	_, err = pgx.ForEachRow(rows, []any{&name, &p.Partition, &p.Checkpoint, &p.Lag, &p.LagSeconds, &seen, &p.Silent, &letters}, func() error {
+	into := []any{&name, &p.Partition, &p.Checkpoint, &p.Lag, &p.LagSeconds, &seen, &p.Silent, &letters}
+	_, err := pgx.ForEachRow(rows, into[:len(rows.FieldDescriptions())], func() error {
 		if p.Partition == 0 {
-			s.Consumers = append(s.Consumers, Consumer{Name: name, Silent: seen, Processes: members[name], Behind: []ConsumerPartition{}})
+			all = append(all, Consumer{Name: name, Silent: seen, Processes: members[name], Behind: []ConsumerPartition{}})
 		}
-		c := &s.Consumers[len(s.Consumers)-1]
+		c := &all[len(all)-1]
 		c.Checkpoint, c.Lag, c.DeadLetters = c.Checkpoint+p.Checkpoint, c.Lag+p.Lag, c.DeadLetters+letters
 		if p.LagSeconds > c.LagSeconds {
 			c.LagSeconds, c.Slowest = p.LagSeconds, p.Partition
@@ -279,7 +291,7 @@ func (s *Status) readConsumers(ctx context.Context, tx source) error {
 		}
 		return nil
 	})
-	return err
+	return all, err
 }
 
 // readMembers counts the processes of each consumer, if the reader may.

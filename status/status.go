@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
@@ -14,6 +15,8 @@ import (
 // offsets are added up: what was numbered, published and applied in all of them.
 type Status struct {
 	LogID string `json:"log_id"`
+	// Time is when it was read, by the database's clock.
+	Time time.Time `json:"time"`
 	// ReadOnly says that the database takes no writes: it is a standby, or the old primary
 	// of a switchover, and need not know what goes on at the primary.
 	ReadOnly bool `json:"read_only,omitempty"`
@@ -56,6 +59,8 @@ type Status struct {
 	Log      unilog.Head `json:"log"`
 	LogError string      `json:"log_error,omitempty"`
 	asked    bool        // the log was, and so were its partitions
+	// ReportsError says why the log does not say who reads it elsewhere.
+	ReportsError string `json:"reports_error,omitempty"`
 
 	seesSessions bool
 	// Partitions are all that the log has, in their order.
@@ -94,10 +99,14 @@ type Session struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Consumer says how far a consumer of this database has come.
+// Consumer says how far a consumer of this database has come, or one elsewhere.
 type Consumer struct {
-	Name       string `json:"name"`
-	Checkpoint int64  `json:"checkpoint"`
+	Name string `json:"name"`
+	// Elsewhere says that it keeps its checkpoints elsewhere, and reports through the log:
+	// all that is said of it is true of its last report, Silent seconds ago. Its dead
+	// letters and processes are not known.
+	Elsewhere  bool  `json:"elsewhere,omitempty"`
+	Checkpoint int64 `json:"checkpoint"`
 	// Lag is in records, and LagSeconds is how long the next one waits for it,
 	// or, of those that wait, the first that the archive still holds. Of several
 	// partitions it is the longest time, and Slowest the partition.
@@ -111,6 +120,8 @@ type Consumer struct {
 	Processes int `json:"processes"`
 	// Behind are the partitions that it has not applied to the end.
 	Behind []ConsumerPartition `json:"behind"`
+	// Pace is set by [Status.Since], of a consumer that is far behind.
+	Pace *Pace `json:"pace,omitempty"`
 }
 
 // ConsumerPartition is the [Consumer] of one partition.
@@ -166,9 +177,12 @@ func (s *Status) Troubles() []string {
 	for _, table := range s.Unlogged {
 		out = append(out, fmt.Sprintf("a crash of Postgres would empty %s, which is unlogged: ALTER TABLE it SET LOGGED", table))
 	}
-	out = slices.Concat(out, s.streamerTroubles(), s.hiddenTroubles(), s.logTroubles())
+	out = slices.Concat(out, s.streamerTroubles(), s.hiddenTroubles(), s.logTroubles(), s.reportsTroubles())
 	most := map[int]int64{} // by partition, the lag of who is furthest behind
 	for _, c := range s.Consumers {
+		if c.Elsewhere {
+			continue // what is kept for it is up to the streamers
+		}
 		for _, p := range c.Behind {
 			most[p.Partition] = max(most[p.Partition], p.Lag)
 		}
@@ -288,7 +302,7 @@ func (c *Consumer) troubles(s *Status, most map[int]int64) (out []string) {
 		for _, p := range group {
 			all.Lag, all.Checkpoint = all.Lag+p.Lag, all.Checkpoint+p.Checkpoint
 			all.LagSeconds, all.Silent = max(all.LagSeconds, p.LagSeconds), max(all.Silent, p.Silent)
-			last = last || p.Lag == most[p.Partition]
+			last = last || p.Lag == most[p.Partition] && !c.Elsewhere
 		}
 		in := where(s, group)
 		from, keeps := "", ""

@@ -114,6 +114,9 @@ func (s *Streamer) trim(ctx context.Context, r *reign) error {
 		return nil
 	}
 	u.published, u.looked = published, time.Now()
+	if err := s.cfg.rule().Note(ctx, s.cfg.DB, s.cfg.Log); err != nil {
+		return err
+	}
 	needs, err := s.cfg.rule().Look(ctx, s.cfg.DB)
 	if err != nil {
 		return err

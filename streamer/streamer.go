@@ -47,6 +47,10 @@ type Config struct {
 	// kept for it any more: default 7 days, at least a minute. A consumer shows
 	// that it is alive with each batch, and else about every 30 seconds.
 	ConsumerExpiry time.Duration
+	// KeepForReports also keeps, in log and archive, what consumers elsewhere have not
+	// applied that report through the log, until they are silent for as long, or
+	// forgotten: see [unilog.Reporter]. By default nothing is kept for them.
+	KeepForReports bool
 	// SessionTimeout is how long a leader may be silent before Postgres ends its
 	// session, so that another streamer may lead: default 1.5 seconds, at least 100
 	// milliseconds. A leader that is only slow is deposed, too, which does no harm.
@@ -141,7 +145,10 @@ func New(cfg Config) (*Streamer, error) {
 
 // rule is what of the configuration says how much is kept.
 func (c *Config) rule() retention.Rule {
-	return retention.Rule{Schema: c.Schema, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry, Watch: c.watch}
+	return retention.Rule{
+		Schema: c.Schema, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes,
+		ConsumerExpiry: c.ConsumerExpiry, KeepForReports: c.KeepForReports, Watch: c.watch,
+	}
 }
 
 // Run streams until ctx ends. Then it finishes the batches in hand, within

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,6 +64,12 @@ type Keep struct {
 	Bytes int64
 	// ConsumerExpiry is how long a consumer may have been silent for which more is copied.
 	ConsumerExpiry time.Duration
+	// ForReports also copies what consumers elsewhere still need, as far as streamers keep
+	// it that are told to.
+	ForReports bool
+	// Copied is told, after each append, how many records this call has copied, and of how
+	// many that it has found so far. It may be nil, and is never called twice at a time.
+	Copied func(n, of int64)
 }
 
 func (k Keep) rule(schema unilog.Schema) (retention.Rule, error) {
@@ -76,7 +83,7 @@ func (k Keep) rule(schema unilog.Schema) (retention.Rule, error) {
 	}
 	return retention.Rule{
 		Schema: schema, KeepRecords: k.Records, KeepBytes: cmp.Or(k.Bytes, retention.KeepBytes),
-		ConsumerExpiry: cmp.Or(k.ConsumerExpiry, retention.ConsumerExpiry),
+		ConsumerExpiry: cmp.Or(k.ConsumerExpiry, retention.ConsumerExpiry), KeepForReports: k.ForReports,
 	}, nil
 }
 
@@ -97,11 +104,12 @@ func Copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, to unilog
 		return 0, err
 	}
 	copied := make([]int64, len(partitions))
+	told := telling{tell: keep.Copied}
 	group, ctx := errgroup.WithContext(ctx)
 	for i, p := range partitions {
 		group.Go(func() (err error) {
 			term := unilog.Term{Partition: p.Partition, Partitions: len(partitions), LogID: p.LogID, Epoch: p.Epoch}
-			copied[i], err = p.copy(ctx, db, rule, to, term)
+			copied[i], err = p.copy(ctx, db, rule, to, term, &told)
 			return err
 		})
 	}
@@ -125,7 +133,7 @@ func source(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema) ([]part
 	return partitions, nil
 }
 
-func (p partition) copy(ctx context.Context, db *pgxpool.Pool, rule retention.Rule, to unilog.Log, term unilog.Term) (copied int64, err error) {
+func (p partition) copy(ctx context.Context, db *pgxpool.Pool, rule retention.Rule, to unilog.Log, term unilog.Term, told *telling) (copied int64, err error) {
 	head, err := to.Claim(ctx, term)
 	if err != nil {
 		return 0, fmt.Errorf("switchlog: claim the new log: %w", err)
@@ -150,6 +158,7 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, rule retention.Ru
 		}
 		head = begin
 	}
+	told.more(0, p.Published-head)
 	for head < p.Published {
 		entries, hole, err := read(ctx, db, rule.Schema, p.Partition, head, p.Published)
 		switch {
@@ -169,8 +178,25 @@ func (p partition) copy(ctx context.Context, db *pgxpool.Pool, rule retention.Ru
 			return copied, fmt.Errorf("switchlog: append to the new log: %w", err)
 		}
 		copied += int64(len(entries))
+		told.more(int64(len(entries)), 0)
 	}
 	return copied, nil
+}
+
+// telling adds up what is copied of all partitions.
+type telling struct {
+	mu    sync.Mutex
+	tell  func(n, of int64)
+	n, of int64
+}
+
+func (t *telling) more(n, of int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n, t.of = t.n+n, t.of+max(0, of)
+	if t.tell != nil && n > 0 {
+		t.tell(t.n, t.of)
+	}
 }
 
 // read returns what the archive has after an offset, or how far it has lost what follows.

@@ -30,6 +30,8 @@ type Rule struct {
 	KeepRecords    int64
 	KeepBytes      int64
 	ConsumerExpiry time.Duration
+	// KeepForReports counts those in table readers, too.
+	KeepForReports bool
 	// Watch sees to it that no consumer expires by the database's clock alone. Without it,
 	// as for a single look that deletes nothing, one does.
 	Watch *Watch
@@ -43,19 +45,26 @@ const (
 SELECT coalesce(bool_or(c.relname = 'checkpoints'), false),
     coalesce(array_agg(c.relname::text) FILTER (WHERE c.relkind NOT IN ('r', 'p')), '{}')
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname IN ('staged_records', 'log', 'partitions', 'batches', 'places', 'checkpoints')`
+WHERE n.nspname = $1 AND c.relname IN ('staged_records', 'log', 'partitions', 'batches', 'places', 'readers', 'checkpoints')`
 
-	// sqlNeeds lists how far each partition is published, and how far every consumer of
-	// this database has come in it, but for those of $2 that are silent for longer than
-	// $1 seconds. One that has no row for a partition has not begun it. Index: a handful
-	// of rows, read whole.
+	// Who needs what, as heard: consumers of this database, and those elsewhere that have
+	// reported. A consumer that is known from its checkpoints counts by these alone.
+	// Index: a handful of rows, read whole.
+	sqlHeard          = `SELECT name, partition, "offset", updated_at AS heard FROM unilog.checkpoints`
+	sqlHeardElsewhere = `SELECT name, partition, "offset", reported_at AS heard FROM unilog.readers`
+	sqlHeardBoth      = sqlHeard + ` UNION ALL ` + sqlHeardElsewhere + ` WHERE name NOT IN (SELECT name FROM unilog.checkpoints)`
+
+	// sqlNeeds lists how far each partition is published, and how far each of them has
+	// come in it, but for those of $2 that are silent for longer than $1 seconds. One that
+	// has no row for a partition has not begun it. Index: a handful of rows, read whole.
 	sqlNeeds = `
+WITH heard AS MATERIALIZED (%s)
 SELECT p.partition, p.published_offset, (
     SELECT min(coalesce(c."offset", 0))
     FROM (
-        SELECT name FROM unilog.checkpoints GROUP BY name
-        HAVING max(updated_at) > clock_timestamp() - make_interval(secs => $1) OR name <> ALL ($2::text[])
-    ) AS n LEFT JOIN unilog.checkpoints AS c ON c.name = n.name AND c.partition = p.partition
+        SELECT name FROM heard GROUP BY name
+        HAVING max(heard) > clock_timestamp() - make_interval(secs => $1) OR name <> ALL ($2::text[])
+    ) AS n LEFT JOIN heard AS c ON c.name = n.name AND c.partition = p.partition
 ), clock_timestamp()
 FROM unilog.partitions AS p
 ORDER BY p.partition`
@@ -64,8 +73,8 @@ ORDER BY p.partition`
 
 	// Index: a handful of rows, read whole.
 	sqlSilent = `
-SELECT name, min("offset"), max(updated_at) FROM unilog.checkpoints GROUP BY name
-HAVING max(updated_at) <= clock_timestamp() - make_interval(secs => $1)`
+SELECT name, min("offset"), max(heard) FROM (%s) AS h GROUP BY name
+HAVING max(heard) <= clock_timestamp() - make_interval(secs => $1)`
 
 	// SQLFit returns the last offset of a partition, after $2 and up to $3, after which
 	// more than $4 bytes were numbered, or $2. Index: batches_pkey.
@@ -94,8 +103,8 @@ type Needs struct {
 // Need is that of a partition.
 type Need struct {
 	Published int64
-	// Applied is the offset that all consumers of this database have come to, or nil if
-	// there are none.
+	// Applied is the offset that all consumers have come to that count, or nil if there are
+	// none.
 	Applied *int64
 }
 
@@ -114,9 +123,9 @@ func (r Rule) Look(ctx context.Context, db *pgxpool.Pool) (Needs, error) {
 		return found, &postgres.HiddenError{Schema: r.Schema.Name(), Replaced: replaced}
 	}
 	sql, names := sqlNeedsAlone, []string{}
-	if consumers {
-		sql = sqlNeeds
-		silent, err := r.silent(ctx, db)
+	if heard := r.heard(consumers); heard != "" {
+		sql = fmt.Sprintf(sqlNeeds, heard)
+		silent, err := r.silent(ctx, db, heard)
 		if err != nil {
 			return found, err
 		}
@@ -136,14 +145,27 @@ func (r Rule) Look(ctx context.Context, db *pgxpool.Pool) (Needs, error) {
 	return found, nil
 }
 
+// heard is the query for who needs what; none, if nobody counts.
+func (r Rule) heard(consumers bool) string {
+	switch {
+	case consumers && r.KeepForReports:
+		return sqlHeardBoth
+	case consumers:
+		return sqlHeard
+	case r.KeepForReports:
+		return sqlHeardElsewhere
+	}
+	return ""
+}
+
 // silent returns the consumers that were silent for longer than the expiry, by the
 // database's clock.
-func (r Rule) silent(ctx context.Context, db *pgxpool.Pool) (map[string]silence, error) {
+func (r Rule) silent(ctx context.Context, db *pgxpool.Pool, heard string) (map[string]silence, error) {
 	found := map[string]silence{}
 	var name string
 	var c silence
 	args := []any{r.ConsumerExpiry.Seconds()}
-	err := all(ctx, db, r.Schema.SQL(sqlSilent), args, []any{&name, &c.offset, &c.heard}, func() error { found[name] = c; return nil })
+	err := all(ctx, db, r.Schema.SQL(fmt.Sprintf(sqlSilent, heard)), args, []any{&name, &c.offset, &c.heard}, func() error { found[name] = c; return nil })
 	if err != nil {
 		return nil, fmt.Errorf("read who is silent: %w", postgres.Explain(err))
 	}

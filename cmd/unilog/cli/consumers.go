@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/status"
 )
@@ -22,17 +23,27 @@ type Consumers struct {
 	Forget ConsumersForget `cmd:"" help:"Remove a consumer that is gone for good, so that nothing is kept for it."`
 }
 
-// ConsumersList lists those that keep their checkpoints in the database.
+// ConsumersList lists those that keep their checkpoints in the database, and those
+// elsewhere that report through the log.
 type ConsumersList struct {
 	TaskFlags `embed:""`
+	LogFlags  `embed:""`
 }
 
 // Run prints them.
 func (c *ConsumersList) Run(ctx context.Context, p *Program) error {
 	return c.do(ctx, p, writers, 0, func(ctx context.Context, db *pgxpool.Pool) error {
-		status, err := status.Read(ctx, db, c.Schema, nil)
+		log, closeLog, logErr := c.reader(ctx, p, db, c.Schema)
+		defer closeLog()
+		status, err := status.Read(ctx, db, c.Schema, log)
 		if err != nil {
 			return err
+		}
+		if logErr == nil && status.ReportsError != "" {
+			logErr = errors.New(status.ReportsError)
+		}
+		if logErr != nil {
+			fmt.Fprintln(os.Stderr, "consumers elsewhere are listed as far as the database knows them:", oneLine(logErr))
 		}
 		return printConsumers(os.Stdout, status.Consumers)
 	})
@@ -52,35 +63,57 @@ func printConsumers(out io.Writer, consumers []status.Consumer) error {
 	fmt.Fprintln(w, "consumer\tcheckpoint\tlag\tlag (s)\tdead letters\tlast seen\tprocesses\t")
 	for _, c := range consumers {
 		seen := time.Duration(c.Silent * float64(time.Second)).Round(time.Second)
-		processes := "-" // not known, or none
-		if c.Processes > 0 {
+		letters, processes := fmt.Sprint(c.DeadLetters), "-" // not known, or none
+		switch {
+		case c.Elsewhere:
+			letters, processes = "-", "elsewhere"
+		case c.Processes > 0:
 			processes = fmt.Sprint(c.Processes)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%d\t%v ago\t%s\t\n", c.Name, c.Checkpoint, c.Lag, c.LagSeconds, c.DeadLetters, seen, processes)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%s\t%v ago\t%s\t\n", c.Name, c.Checkpoint, c.Lag, c.LagSeconds, letters, seen, processes)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, c := range consumers {
+		if c.Pace != nil {
+			fmt.Fprintf(out, "  %s: %s\n", c.Name, c.Says())
+		}
+	}
+	return nil
 }
 
 // ConsumersForget removes what is kept of a consumer.
 type ConsumersForget struct {
 	TaskFlags `embed:""`
+	LogFlags  `embed:""`
 	Name      string `arg:"" help:"The consumer. It must not be running."`
 }
 
 // Run fails if there is none of the name.
 func (c *ConsumersForget) Run(ctx context.Context, p *Program) error {
-	err := c.do(ctx, p, consumers, 0, func(ctx context.Context, db *pgxpool.Pool) error {
-		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			err := consumer.In(c.Schema).Forget(ctx, tx, c.Name)
-			if err == nil && p.Forget != nil {
-				err = p.Forget(ctx, tx, c.Name)
-			}
+	reported := 0
+	err := c.do(ctx, p, either, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
+		var logs, consumers bool
+		if err := db.QueryRow(ctx, c.Schema.SQL(sqlSides)).Scan(&logs, &consumers); err != nil {
 			return err
-		})
+		}
+		if logs {
+			if reported, err = c.forgetReports(ctx, p, db); err != nil {
+				return err
+			}
+		}
+		if !consumers {
+			return consumer.ErrUnknown
+		}
+		return c.forget(ctx, p, db)
 	})
 	switch {
 	case errors.Is(err, consumer.ErrRunning):
 		err = fmt.Errorf("%s is running, and would apply everything again: stop all of its processes first (one was seen within the last 2 s)", c.Name)
+	case errors.Is(err, consumer.ErrUnknown) && reported > 0:
+		fmt.Printf("%s is forgotten here: what it has reported is gone; its checkpoint is its own database's, and it reports again if it still runs\n", c.Name)
+		return nil
 	case errors.Is(err, consumer.ErrUnknown):
 		err = p.unknown(c.Name)
 	}
@@ -93,4 +126,49 @@ func (c *ConsumersForget) Run(ctx context.Context, p *Program) error {
 	}
 	fmt.Printf("%s is forgotten: %s, its checkpoint and its dead letters are gone\n", c.Name, p.State)
 	return nil
+}
+
+// forget removes what this database has of a consumer.
+func (c *ConsumersForget) forget(ctx context.Context, p *Program, db *pgxpool.Pool) error {
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		err := consumer.In(c.Schema).Forget(ctx, tx, c.Name)
+		if err == nil && p.Forget != nil {
+			err = p.Forget(ctx, tx, c.Name)
+		}
+		return err
+	})
+}
+
+const (
+	// Index: those of the catalogs.
+	sqlSides = `SELECT to_regclass('unilog.readers') IS NOT NULL, to_regclass('unilog.checkpoints') IS NOT NULL`
+	// Index: readers_pkey.
+	sqlForgetReports = `DELETE FROM unilog.readers WHERE name = $1`
+)
+
+// forgetReports removes what a consumer elsewhere has reported, first from the log, from
+// where streamers copy it. It returns how many reports there were.
+func (c *ConsumersForget) forgetReports(ctx context.Context, p *Program, db *pgxpool.Pool) (n int, err error) {
+	log, closeLog, logErr := c.reader(ctx, p, db, c.Schema)
+	defer closeLog()
+	if reporter, ok := log.(unilog.Reporter); ok {
+		reports, err := reporter.Reports(ctx)
+		if err == nil {
+			err = reporter.ForgetReports(ctx, c.Name)
+		}
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range reports {
+			if r.Name == c.Name {
+				n++
+			}
+		}
+	}
+	tag, err := db.Exec(ctx, c.Schema.SQL(sqlForgetReports), c.Name)
+	n += int(tag.RowsAffected())
+	if err == nil && n > 0 && logErr != nil {
+		err = fmt.Errorf("the log still has what %s has reported: %w", c.Name, logErr)
+	}
+	return n, err
 }

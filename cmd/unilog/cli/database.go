@@ -85,6 +85,7 @@ var (
 	writers   = side{migration.Log}
 	consumers = side{migration.Consumer}
 	both      = side{migration.Log, migration.Consumer}
+	either    = side{}
 )
 
 // Connect opens the database and refuses one whose tables are not this program's:
@@ -154,7 +155,7 @@ func (p *Program) check(ctx context.Context, pool *pgxpool.Pool, in migration.In
 	for _, set := range both {
 		err := in.Check(ctx, pool, set)
 		var outdated *migration.OutdatedError
-		if errors.As(err, &outdated) && outdated.Has == 0 && set.Name != needs[0].Name && len(needs) == 1 {
+		if errors.As(err, &outdated) && outdated.Has == 0 && len(needs) < 2 && !slices.ContainsFunc(needs, func(s migration.Set) bool { return s.Name == set.Name }) {
 			continue
 		}
 		if err != nil {

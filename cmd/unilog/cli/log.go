@@ -46,6 +46,16 @@ func (f *LogFlags) Open(ctx context.Context, p *Program, db *pgxpool.Pool, schem
 	return nil, err
 }
 
+// reader opens the log for a command that can do without it: then it is nil, and the error
+// says why.
+func (f *LogFlags) reader(ctx context.Context, p *Program, db *pgxpool.Pool, schema unilog.Schema) (log unilog.Log, closeLog func(), err error) {
+	opened, err := f.Open(ctx, p, db, schema)
+	if err != nil {
+		return nil, func() {}, err
+	}
+	return opened, opened.Close, nil
+}
+
 // OpenAt opens the log at a URL, or at the one that was set if that is empty, and
 // stays there.
 func (f *LogFlags) OpenAt(ctx context.Context, p *Program, db *pgxpool.Pool, schema unilog.Schema, url string) (switchlog.Engine, error) {

@@ -128,7 +128,11 @@ func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *
 		return 0, fmt.Errorf("see what was redacted; nothing has changed: %w", err)
 	}
 	for {
-		copied, err := switchlog.Copy(ctx, db, c.Schema, to, switchlog.Keep{Records: c.KeepRecords, Bytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry})
+		line := newProgress(log, "copying the log")
+		copied, err := switchlog.Copy(ctx, db, c.Schema, to, switchlog.Keep{
+			Records: c.KeepRecords, Bytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry, ForReports: c.KeepForReports, Copied: line.at,
+		})
+		line.end()
 		if err != nil {
 			return 0, fmt.Errorf("copy the log; nothing has changed: %w", err)
 		}

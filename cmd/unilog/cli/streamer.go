@@ -45,8 +45,9 @@ func (c *Streamer) Validate() error {
 	return c.ExpiryFlag.Validate()
 }
 
-// ExpiryFlag says for how long records are kept for a consumer that is silent.
+// ExpiryFlag says for whom records are kept, and for how long if he is silent.
 type ExpiryFlag struct {
+	KeepForReports bool          `env:"KEEP_FOR_REPORTS" help:"Keep records also for consumers elsewhere, which report through the log: the same for all streamers and log switch."`
 	ConsumerExpiry time.Duration `env:"CONSUMER_EXPIRY" default:"168h" help:"How long a consumer may be silent until nothing is kept for it any more: the same for all streamers and log switch."`
 }
 
@@ -90,7 +91,7 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 
 	cfg := streamer.Config{
 		DB: db, Log: stream, Schema: c.Schema, Logger: log,
-		Retention: c.Retention, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry,
+		Retention: c.Retention, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry, KeepForReports: c.KeepForReports,
 	}
 	report := reportPublished(log)
 	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {

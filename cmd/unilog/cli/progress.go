@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rocketrides/unilog/internal/loop"
+)
+
+// progress says how far long work is: on a terminal by a line that is written over,
+// elsewhere by one in the log every ten seconds. It is safe for concurrent use.
+type progress struct {
+	log  *slog.Logger
+	what string
+	tty  bool
+
+	mu    sync.Mutex
+	p     loop.Progress
+	drawn time.Time
+}
+
+// drawPause is the time between two lines on a terminal. Nothing is drawn before work has
+// taken a second.
+const drawPause = 250 * time.Millisecond
+
+func newProgress(log *slog.Logger, what string) *progress {
+	p := &progress{log: log, what: what, tty: isScreen(os.Stderr)}
+	p.p.Begin(time.Now(), 0)
+	p.drawn = time.Now().Add(time.Second)
+	return p
+}
+
+// at says how much is done, if it is time to.
+func (p *progress) at(n, of int64) {
+	p.say(func(now time.Time) string { return p.p.Line(now, n, of) })
+}
+
+// still says for how long the work has gone on, until ctx ends: for work that does not say
+// how far it is.
+func (p *progress) still(ctx context.Context) {
+	for ; ctx.Err() == nil; loop.Sleep(ctx, drawPause) {
+		p.say(func(now time.Time) string { return fmt.Sprintf("for %v so far", p.p.Took(now)) })
+	}
+}
+
+func (p *progress) say(line func(now time.Time) string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch now := time.Now(); {
+	case !p.tty && p.p.Due(now):
+		p.log.Info(p.what + ": " + line(now))
+	case p.tty && now.Sub(p.drawn) >= drawPause:
+		p.drawn = now
+		fmt.Fprintf(os.Stderr, "\r\x1b[K%s: %s", p.what, line(now))
+	}
+}
+
+// end takes the line away.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tty {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
+}
