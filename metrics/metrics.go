@@ -98,6 +98,8 @@ func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 			"Records of a transaction, or of a delivery.", histogram.Sizes))
 		latency = m.NewHistogram(histogram.Options("unilog_record_latency_seconds",
 			"Time from when a record was staged, by Postgres's clock, to when it was applied or delivered, and saved, by this machine's.", histogram.Ages))
+		unreported = m.NewCounter(counter("unilog_report_failures_total",
+			"Times that the consumer or deliverer, which keeps its checkpoints elsewhere, could not report to the log."))
 		failed = retries(m, "unilog_consumer_retries_total",
 			"Times that the consumer or deliverer started again from its checkpoint after an error, by its cause.")
 	)
@@ -118,6 +120,7 @@ func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 		PassedOver: func(entries int64) { passed.Add(float64(entries)) },
 		Parked:     func(unilog.Entry, error) { parked.Inc() },
 		Failed:     failed,
+		Unreported: func(error) { unreported.Inc() },
 	}
 }
 
@@ -126,7 +129,7 @@ func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 // in the label consumer. It panics if the registry has them already.
 func Deliverer(reg prometheus.Registerer, name string) deliverer.Observer {
 	o := Consumer(reg, name)
-	return deliverer.Observer{Committed: o.Committed, GapFilled: o.GapFilled, Parked: o.Parked, Failed: o.Failed}
+	return deliverer.Observer{Committed: o.Committed, GapFilled: o.GapFilled, Parked: o.Parked, Failed: o.Failed, Unreported: o.Unreported}
 }
 
 // retries counts errors by their cause. All causes are there from the beginning,

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -139,10 +140,11 @@ var (
 			func(c status.Consumer) float64 { return c.Silent },
 		},
 		{
-			describe("unilog_dead_letters", "Records that the consumer has parked and that nobody has retried or discarded.", "consumer"),
+			deadLetters,
 			func(c status.Consumer) float64 { return float64(c.DeadLetters) },
 		},
 	}
+	deadLetters = describe("unilog_dead_letters", "Records that the consumer has parked and that nobody has retried or discarded; not known of one elsewhere.", "consumer")
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -197,6 +199,9 @@ func (s *statusCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, c := range r.database.Consumers {
 		for _, m := range ofConsumer {
+			if c.Elsewhere && m.Desc == deadLetters {
+				continue
+			}
 			tell(m.Desc, m.value(c), c.Name)
 		}
 		lag := make([]int64, len(r.database.Partitions))
@@ -235,6 +240,22 @@ func (s *statusCollector) recent() reading {
 		}
 	})
 	asked.Wait()
+	if s.last.database != nil {
+		s.addElsewhere(ctx)
+	}
 	s.read = time.Now()
 	return s.last
+}
+
+// addElsewhere adds the consumers that report through the log, if that answers, to those
+// that the database knows.
+func (s *statusCollector) addElsewhere(ctx context.Context) {
+	var log unilog.Log
+	if s.last.heads != nil {
+		log = s.log
+	}
+	database := s.last.database
+	known := slices.DeleteFunc(database.Consumers, func(c status.Consumer) bool { return c.Elsewhere })
+	found, _ := status.Elsewhere(ctx, s.db, s.schema, log, known)
+	database.Consumers = append(known, found...)
 }

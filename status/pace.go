@@ -45,7 +45,7 @@ func (s *Status) Since(before *Status) {
 		if c.Elsewhere { // its checkpoints are of the times of its reports
 			applied += b.Silent - c.Silent
 		}
-		if applied >= leastPace {
+		if min(seconds, applied) >= leastPace {
 			c.Pace = pace(c.Lag, float64(c.Checkpoint-b.Checkpoint)/applied, float64(s.Numbered-before.Numbered)/seconds)
 		}
 	}
@@ -63,15 +63,20 @@ func pace(lag int64, applies, arrives float64) *Pace {
 	return p
 }
 
-// Says is the pace in words, for a person.
+// String says when it has caught up, for a person.
+func (p *Pace) String() string {
+	switch {
+	case p.CaughtUpIn != nil && *p.CaughtUpIn < loop.Ages.Seconds():
+		return "caught up in about " + loop.Left(time.Duration(*p.CaughtUpIn*float64(time.Second)))
+	case p.Applies == 0:
+		return "standing still"
+	}
+	return "falling behind"
+}
+
+// Says is the pace in words, and of how much.
 func (c *Consumer) Says() string {
 	p := c.Pace
-	text := fmt.Sprintf("behind %s, applies %s/s, arrives %s/s, ", loop.Number(c.Lag), loop.Number(int64(p.Applies+0.5)), loop.Number(int64(p.Arrives+0.5)))
-	switch {
-	case p.CaughtUpIn != nil && *p.CaughtUpIn < float64(loop.Ages/time.Second):
-		return text + "caught up in about " + loop.Left(time.Duration(*p.CaughtUpIn*float64(time.Second)))
-	case p.Applies == 0:
-		return text + "standing still"
-	}
-	return text + "falling behind"
+	return fmt.Sprintf("behind %s, applies %s/s, arrives %s/s, %v",
+		loop.Number(c.Lag), loop.Number(int64(p.Applies+0.5)), loop.Number(int64(p.Arrives+0.5)), p)
 }

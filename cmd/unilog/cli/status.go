@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -30,6 +31,7 @@ type Status struct {
 
 	unsafe []string // settings, as last looked at
 	looked time.Time
+	looks  []*status.Status // of the last seconds, the oldest first
 }
 
 // Help follows the flags' own help.
@@ -80,7 +82,8 @@ func (c *Status) show(ctx context.Context, p *Program, db *pgxpool.Pool) error {
 // lateLog is a log that need not answer at first. It is opened while others ask
 // for its head, by one goroutine at a time until there is an answer.
 type lateLog struct {
-	switchlog.Engine // nil until it has answered
+	switchlog.Engine // nil until it has answered, like the next, if that is one
+	unilog.Reporter
 	flags            *LogFlags
 	schema           unilog.Schema
 	program          *Program
@@ -118,9 +121,18 @@ func (l *lateLog) Head(ctx context.Context, partition int) (unilog.Head, error) 
 				return unilog.Head{}, o.err
 			}
 			l.Engine = o.log
+			l.Reporter, _ = o.log.(unilog.Reporter)
 		}
 	}
 	return l.Engine.Head(ctx, partition)
+}
+
+// Reports implements [unilog.Reporter].
+func (l *lateLog) Reports(ctx context.Context) ([]unilog.Report, error) {
+	if l.Reporter == nil {
+		return nil, nil
+	}
+	return l.Reporter.Reports(ctx)
 }
 
 func (l *lateLog) close() {
@@ -139,7 +151,7 @@ func (c *Status) look(ctx context.Context, p *Program, db *pgxpool.Pool) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	s, err := status.Read(bounded, db, c.Schema, log)
+	s, err := c.read(bounded, db, log)
 	if err != nil {
 		return Unanswered(err, MoreTime)
 	}
@@ -163,6 +175,30 @@ func (c *Status) look(ctx context.Context, p *Program, db *pgxpool.Pool) error {
 	}
 	_, err = os.Stdout.Write(out.Bytes())
 	return err
+}
+
+// paceSpan is the time that a consumer's pace is a mean over: reports of consumers
+// elsewhere come every 5 s.
+const paceSpan = 12 * time.Second
+
+// read reads the status, and once more, a second later, if somebody is far behind of whom
+// there is no earlier look.
+func (c *Status) read(ctx context.Context, db *pgxpool.Pool, log unilog.Log) (*status.Status, error) {
+	s, err := status.Read(ctx, db, c.Schema, log)
+	if err == nil && !c.Watch && s.Behind() {
+		c.looks = append(c.looks, s)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+		s, err = status.Read(ctx, db, c.Schema, log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.looks = slices.DeleteFunc(append(c.looks, s), func(l *status.Status) bool { return s.Time.Sub(l.Time) > paceSpan })
+	s.Since(c.looks[0])
+	return s, nil
 }
 
 // lookAtSettings looks for unsafe settings, from time to time. What cannot be seen is

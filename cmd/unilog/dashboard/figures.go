@@ -38,6 +38,7 @@ type leader struct {
 
 type consumerFigure struct {
 	Name        string  `json:"name"`
+	Elsewhere   bool    `json:"elsewhere"` // it reports through the log
 	Checkpoint  int64   `json:"checkpoint"`
 	Lag         int64   `json:"lag"`
 	LagSeconds  float64 `json:"lag_seconds"`
@@ -46,6 +47,8 @@ type consumerFigure struct {
 	// Latency is how long the record at the checkpoint took from its staging. It is
 	// null if the checkpoint has not moved for a while.
 	Latency *float64 `json:"latency_ms"`
+	// Pace says when one that is far behind has caught up.
+	Pace string `json:"pace"`
 }
 
 // latencyFigure sums up all consumers' latencies of the last seconds, in

@@ -94,8 +94,13 @@ func (f *frame) reader(c consumerFigure) station {
 		row.says = records(c.DeadLetters) + " parked"
 	case c.Silent > idleQuiet:
 		row.trouble, row.says = true, "silent for "+seconds(c.Silent)
+	case c.Pace != "":
+		row.says = c.Pace
 	case c.Lag <= 0:
 		row.says = "up to date"
+	}
+	if c.Elsewhere {
+		row.says = strings.TrimSuffix("elsewhere, "+row.says, ", ")
 	}
 	return row
 }

@@ -218,7 +218,7 @@ func (t *story) consumer(s *sample, before, c *consumerFigure) {
 		delete(t.silent, c.Name)
 		t.say(s.Time, "recovered", c.Name, "%s is at work again, after %s.", c.Name, lasted(int64(before.Silent*1000)))
 	case t.silent[c.Name]:
-	case waits && c.Silent > quiet && c.LagSeconds > quiet:
+	case waits && !c.Elsewhere && c.Silent > quiet && c.LagSeconds > quiet:
 		t.silent[c.Name] = true
 		t.say(s.Time, "halted", c.Name, "%s has been silent for %.0f s and %s wait for it: it is frozen, has halted or does not run.",
 			c.Name, c.Silent, records(c.Lag))

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rocketrides/unilog/status"
 )
 
 const (
@@ -23,6 +25,9 @@ type watcher struct {
 	latency latencies
 	story   story
 	audits  audits
+
+	elsewhere elsewhere
+	looks     []*status.Status // the oldest first, for the pace of consumers
 }
 
 // watch takes samples and audits until ctx ends, and tells of what they and `up`
@@ -85,6 +90,8 @@ func (w *watcher) look(ctx context.Context) {
 	}
 	if postgres == nil {
 		w.latency.take(&next)
+		w.readElsewhere(ctx, &next, redis == nil)
+		w.timed(&next)
 		s = next
 	}
 	if s.Redis = w.state(w.words.Engine, redis); redis == nil {

@@ -140,10 +140,8 @@ export class Flow {
       this.#arrows.setRate(c.name, rates?.consumers[c.name]);
       this.#meter(element.querySelector('.meter'), c.lag);
       const silent = c.silent > SILENT ? `silent for ${longDuration(c.silent)}` : 'up to date';
-      setText(
-        element.querySelector('.what'),
-        c.lag > 0 ? `${records(c.lag)} behind, ${duration(c.lag_seconds)}` : silent,
-      );
+      const behind = `${records(c.lag)} behind, ${c.pace || duration(c.lag_seconds)}`;
+      setText(element.querySelector('.what'), `${c.elsewhere ? 'elsewhere: ' : ''}${c.lag > 0 ? behind : silent}`);
       setText(element.querySelector('.parked'), c.dead_letters > 0 ? `${records(c.dead_letters)} parked` : '');
     }
     if (changed) this.#arrows.layout();
