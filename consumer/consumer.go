@@ -269,6 +269,16 @@ func (c *Consumer) setWorking(partitions []*partitionConsumer) {
 	c.working = slices.Clone(partitions)
 }
 
+// readers are those of the partitions that this process works on.
+func (c *Consumer) readers() (all []*reader.Reader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.working {
+		all = append(all, p.reader)
+	}
+	return all
+}
+
 // Ready returns nil if the last attempt to read and apply a batch succeeded in each
 // partition that this process reads, or if other processes read them all. Otherwise
 // it says in one line why this consumer cannot read or apply. A call without an

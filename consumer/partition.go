@@ -52,7 +52,7 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 	c.runs = true
 	defer func() {
 		c.runs = false
-		c.reader.Forget() // another process may move the checkpoint until the next run
+		c.reader.Leave() // another process may move the checkpoint until the next run
 	}()
 	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
 	for ctx.Err() == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/internal/postgres"
+	"github.com/rocketrides/unilog/internal/reader"
 )
 
 // crew are the goroutines of one Run: those that read this process's partitions, and
@@ -90,6 +91,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	c.know(max(number, 1))
 	r.helpers.Go(func() { r.keepCounting(ctx) })
 	r.helpers.Go(func() { r.reporting.Keep(ctx) })
+	catchUp := reader.CatchUp{Readers: c.readers, Logger: c.log}
+	r.helpers.Go(func() { catchUp.Keep(ctx) })
 	err = r.keep(ctx)
 	halt()
 	r.helpers.Wait()

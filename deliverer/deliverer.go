@@ -164,6 +164,8 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() { d.keepBeating(ctx) })
 	running.Go(func() { d.reporting.Keep(ctx) })
+	catchUp := reader.CatchUp{Readers: d.readers, Logger: d.log}
+	running.Go(func() { catchUp.Keep(ctx) })
 	halted := make(chan error, 1)
 	for n := 0; ctx.Err() == nil; loop.Sleep(ctx, partitionsPause) {
 		partitions, err := d.look(ctx)
@@ -265,6 +267,15 @@ func (d *Deliverer) look(ctx context.Context) ([]*delivering, error) {
 		d.partitions = append(d.partitions, newDelivering(d, len(d.partitions)))
 	}
 	return d.partitions, err
+}
+
+func (d *Deliverer) readers() (all []*reader.Reader) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.partitions {
+		all = append(all, p.reader)
+	}
+	return all
 }
 
 // Ready returns nil if the last attempt to read and deliver a batch succeeded in each

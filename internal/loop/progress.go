@@ -35,7 +35,7 @@ func (p *Progress) Due(now time.Time) bool {
 func (p *Progress) Line(now time.Time, at, of int64) string {
 	text := fmt.Sprintf("at %s of %s", Number(at), Number(of))
 	if of > 0 {
-		text += fmt.Sprintf(" (%d %%)", min(100, at*100/of))
+		text += fmt.Sprintf(" (%d %%)", int(100*min(1, float64(at)/float64(of))))
 	}
 	took := now.Sub(p.began).Seconds()
 	rate := float64(at-p.first) / took
@@ -43,8 +43,8 @@ func (p *Progress) Line(now time.Time, at, of int64) string {
 		return text
 	}
 	text += fmt.Sprintf(", %s/s", Number(int64(rate+0.5)))
-	if left := time.Duration(float64(max(0, of-at)) / rate * float64(time.Second)); left < Ages {
-		text += ", " + Left(left) + " left"
+	if left := float64(max(0, of-at)) / rate; left < Ages.Seconds() {
+		text += ", " + Left(time.Duration(left*float64(time.Second))) + " left"
 	}
 	return text
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -70,6 +71,8 @@ type Reader struct {
 	left bool
 	// awaited is the log's head of the first look at which the source was behind.
 	awaited *unilog.Head
+	// mark is for [CatchUp], which is in another goroutine; nil until there is one.
+	mark atomic.Pointer[mark]
 }
 
 // New returns a reader that has not loaded its checkpoint.
@@ -95,9 +98,20 @@ func (r *Reader) Advance(to unilog.Cursor) {
 // only later. Forget goes back to the checkpoint.
 func (r *Reader) Pass(to unilog.Cursor) {
 	r.at = &to
+	m := mark{offset: to.Offset}
 	for len(r.pending) > 0 && r.pending[0].Offset <= to.Offset {
+		m.staged = r.pending[0].StagedAt
 		r.pending = r.pending[1:]
 	}
+	if !m.staged.IsZero() {
+		r.mark.Store(&m)
+	}
+}
+
+// Leave says that another process may read the partition.
+func (r *Reader) Leave() {
+	r.Forget()
+	r.mark.Store(nil)
 }
 
 // Pending returns how many entries Next can return without a read.
