@@ -153,6 +153,52 @@ func TestExpiredConsumerHoldsNothingBack(t *testing.T) {
 	w.Exec(`DELETE FROM unilog.checkpoints`) // it can never agree again
 }
 
+// TestKeepForReports keeps records for a consumer elsewhere only where that is asked for,
+// also when the log has lost its report, until it is silent for too long.
+func TestKeepForReports(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	with := func(keep bool) *streamer.Streamer {
+		return w.Streamer(func(cfg *streamer.Config) {
+			cfg.BatchRecords, cfg.KeepRecords, cfg.Retention, cfg.KeepForReports = 30, 10, time.Nanosecond, keep
+			*cfg = streamer.WithConfirm(*cfg, time.Nanosecond)
+		})
+	}
+	archived := func(s *streamer.Streamer) int {
+		w.Must(s.Upkeep(w.Ctx))
+		w.Must(s.Upkeep(w.Ctx))
+		return world.Query[int](w, `SELECT count(*) FROM unilog.records`)
+	}
+	s := with(true)
+	w.Must(w.Memory.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 10}}))
+	w.CommitMany(350)
+	w.Drain(s)
+	w.WantCount("archived for what was reported", archived(s), 350)
+	w.Must(w.Memory.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 100}}))
+	w.WantCount("archived after the next report", archived(s), 260)
+	w.WantCount("held by the log", len(w.Memory.Entries(0)), 250)
+	w.Memory.Wipe()
+	w.WantCount("archived when the log has lost the report", archived(s), 260)
+	w.Drain(s)
+	w.WantCount("published again", len(w.Memory.Entries(0)), 250)
+
+	// It counts as the consumer of this database that it has become.
+	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset", outside) VALUES ('mails', 0, 200, true)`)
+	w.WantCount("archived for its checkpoint", archived(s), 170)
+	w.Exec(`DELETE FROM unilog.checkpoints`)
+
+	w.Exec(`UPDATE unilog.readers SET "offset" = 210, reported_at = reported_at - interval '8 days'`)
+	archived(s)
+	w.WantCount("archived when it has expired", archived(s), 20)
+	s.Close()
+
+	w.CommitMany(300)
+	w.Must(w.Memory.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 350}}))
+	s = with(false)
+	w.Drain(s)
+	w.WantCount("archived by a streamer that was not asked", archived(s), 30)
+}
+
 func TestStreamerWithoutConsumersInItsDatabase(t *testing.T) {
 	t.Parallel()
 	w := world.Setup(t)

@@ -14,9 +14,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/freeport"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/redislog"
 )
 
 func tables(t *testing.T, pool *pgxpool.Pool) string {
@@ -36,7 +38,7 @@ func TestMigrateMakesTheLibrarysTablesAlone(t *testing.T) {
 		fails(t, env, args, 1, "run `unilog migrate`")
 	}
 	says(t, env, []string{"migrate", "--partitions=2"}, "the database's tables are up to date", "the log has 2 partitions now (1 before)")
-	const want = "batches checkpoints dead_letters leases log members migrations partitions places redactions staged_records"
+	const want = "batches checkpoints dead_letters leases log members migrations partitions places readers redactions staged_records"
 	if got := tables(t, pool); got != want {
 		t.Errorf("the tables are %s", got)
 	}
@@ -65,12 +67,31 @@ func TestSidesOfTheirOwn(t *testing.T) {
 		return strings.Contains(execute(t, writers, "status").out, "published  1\n")
 	})
 	says(t, writers, []string{"consumers", "list"}, "no consumer has registered yet")
+	report(t, writers, "mails")
+	says(t, writers, []string{"consumers", "list"}, "mails 1 0 0.0 - ", " elsewhere")
+	says(t, writers, []string{"status"}, "mails 1 0 0.0 - ", "nothing is stuck")
+	says(t, writers, []string{"consumers", "forget", "mails"}, "mails is forgotten here")
+	says(t, writers, []string{"consumers", "list"}, "no consumer has registered yet")
 	says(t, writers, []string{"log", "switch", "--to=postgres:"}, "streamers and consumers go on in the new place")
 	fails(t, writers, []string{"deadletters", "list"}, 1, "one side of the tables alone (not unilog_consumer)")
 	says(t, consumers, []string{"deadletters", "list"})
 	fails(t, consumers, []string{"consumers", "forget", "c"}, 1, "no consumer c has registered")
 	fails(t, consumers, []string{"status"}, 1, "one side of the tables alone (not unilog_log)")
 	fails(t, consumers, []string{"migrate", "--side=consumers", "--partitions=2"}, 2, "--partitions is for the writers' side")
+}
+
+// report says through the log that a consumer elsewhere has applied its first record.
+func report(t *testing.T, env []string, name string) {
+	t.Helper()
+	value := func(i int) string { _, v, _ := strings.Cut(env[i], "="); return v }
+	log, err := redislog.Open(t.Context(), value(1), value(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if err := log.Report(t.Context(), name, map[int]unilog.Cursor{0: {Offset: 1}}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestStatusNamesThisCommand(t *testing.T) {
@@ -108,6 +129,10 @@ func TestLookingAfterConsumersAndDeadLetters(t *testing.T) {
 	fails(t, env, []string{"deadletters", "list", "shipping"}, 1, "no consumer shipping has registered: see `unilog consumers list`")
 	says(t, env, []string{"consumers", "forget", "billing"}, "billing is forgotten: its checkpoint and its dead letters are gone")
 	fails(t, env, []string{"consumers", "forget", "billing"}, 1, "no consumer billing has registered: see `unilog consumers list`")
+	exec1(t, pool, `INSERT INTO unilog.readers (name, partition, "offset") VALUES ('mails', 0, 3)`)
+	says(t, env, []string{"consumers", "list"}, "mails 3 2 0.0 - ", " elsewhere")
+	says(t, env, []string{"consumers", "forget", "mails"}, "mails is forgotten here: what it has reported is gone")
+	fails(t, env, []string{"consumers", "forget", "mails"}, 1, "no consumer mails has registered: see `unilog consumers list`")
 	var left int
 	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM unilog.checkpoints) + (SELECT count(*) FROM unilog.dead_letters)`).Scan(&left); err != nil || left > 0 {
 		t.Errorf("%d rows are left, %v", left, err)

@@ -84,11 +84,11 @@ func (c *Status) show(ctx context.Context, p *Program, db *pgxpool.Pool) error {
 type lateLog struct {
 	switchlog.Engine // nil until it has answered, like the next, if that is one
 	unilog.Reporter
-	flags            *LogFlags
-	schema           unilog.Schema
-	program          *Program
-	db               *pgxpool.Pool
-	opened           chan openedLog // has a value when an attempt is over
+	flags   *LogFlags
+	schema  unilog.Schema
+	program *Program
+	db      *pgxpool.Pool
+	opened  chan openedLog // has a value when an attempt is over
 }
 
 type openedLog struct {

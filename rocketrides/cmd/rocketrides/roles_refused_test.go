@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/redislog"
 )
 
 // refusedByPostgres has what each role may not do, and others may.
@@ -135,7 +138,7 @@ var refusedByRedis = map[string][]string{
 	},
 	"rocketrides_consumer": {
 		"XREAD STREAMS another 0", "XREAD STREAMS rocket-rides-logs 0", "XADD rocket-rides-log * data x", "XTRIM rocket-rides-log MAXLEN 0", "DEL rocket-rides-log",
-		"HSET {rocket-rides-log}:leader epoch 99", "DEL {rocket-rides-log}:leader",
+		"HSET {rocket-rides-log}:leader epoch 99", "DEL {rocket-rides-log}:leader", "HSET rocket-rides-log:1 a b", "DEL {rocket-rides-log}:consumers",
 		"EVAL return{redis.call('DEL',KEYS[1])} 1 rocket-rides-log", "XGROUP CREATE rocket-rides-log g 0",
 	},
 }
@@ -165,7 +168,30 @@ func TestRedisRefusesWhatIsNotARolesOwn(t *testing.T) {
 			}
 		}
 	}
+	r.mayReport()
 	if _, err := r.redisClient(""); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
 		t.Errorf("without a password: %v, want NOAUTH", err)
+	}
+}
+
+// mayReport sees that consumers may say how far they are, and streamers may read that.
+func (r *roles) mayReport() {
+	r.Helper()
+	for _, user := range []string{"rocketrides_consumer", "rocketrides_streamer"} {
+		log, err := redislog.Open(r.Context(), r.redisURL(user), "rocket-rides-log")
+		if err != nil {
+			r.Fatal(err)
+		}
+		defer log.Close()
+		err = log.Report(r.Context(), "mails", map[int]unilog.Cursor{0: {Offset: 3}, 5: {Offset: 4}})
+		if err == nil {
+			_, err = log.Reports(r.Context())
+		}
+		if err == nil && user == "rocketrides_streamer" {
+			err = log.ForgetReports(r.Context(), "mails")
+		}
+		if err != nil {
+			r.Errorf("%s: %v", user, err)
+		}
 	}
 }
