@@ -88,6 +88,7 @@ func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side
 	if err := c.checkEncoding(ctx, p); err != nil {
 		return err
 	}
+	defer working(ctx, log, "migrating")()
 	mended, err := c.up(ctx, p, c.Timeout, of, true)
 	for _, what := range mended {
 		log.Warn(what)

@@ -12,15 +12,16 @@ import (
 )
 
 // progress says how far long work is: on a terminal by a line that is written over,
-// elsewhere by one in the log every ten seconds. It is safe for concurrent use.
+// elsewhere by one every ten seconds. It is safe for concurrent use.
 type progress struct {
-	log  *slog.Logger
+	log  *slog.Logger // or nil: then lines go where errors do
 	what string
 	tty  bool
 
 	mu    sync.Mutex
 	p     loop.Progress
-	drawn time.Time
+	drawn time.Time // the last line
+	shown bool
 }
 
 // drawPause is the time between two lines on a terminal. Nothing is drawn before work has
@@ -39,11 +40,23 @@ func (p *progress) at(n, of int64) {
 	p.say(func(now time.Time) string { return p.p.Line(now, n, of) })
 }
 
-// still says for how long the work has gone on, until ctx ends: for work that does not say
-// how far it is.
-func (p *progress) still(ctx context.Context) {
-	for ; ctx.Err() == nil; loop.Sleep(ctx, drawPause) {
-		p.say(func(now time.Time) string { return fmt.Sprintf("for %v so far", p.p.Took(now)) })
+// working says for how long work goes on that does not say how far it is, until the
+// function that it returns is called.
+func working(ctx context.Context, log *slog.Logger, what string) (end func()) {
+	p := newProgress(log, what)
+	ctx, stop := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for ctx.Err() == nil {
+			loop.Sleep(ctx, drawPause)
+			p.say(func(now time.Time) string { return fmt.Sprintf("for %v so far", p.p.Took(now)) })
+		}
+	}()
+	return func() {
+		stop()
+		<-over
+		p.end()
 	}
 }
 
@@ -51,10 +64,13 @@ func (p *progress) say(line func(now time.Time) string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch now := time.Now(); {
-	case !p.tty && p.p.Due(now):
+	case !p.tty && !p.p.Due(now):
+	case !p.tty && p.log == nil:
+		fmt.Fprintf(os.Stderr, "%s: %s\n", p.what, line(now))
+	case !p.tty:
 		p.log.Info(p.what + ": " + line(now))
-	case p.tty && now.Sub(p.drawn) >= drawPause:
-		p.drawn = now
+	case now.Sub(p.drawn) >= drawPause:
+		p.drawn, p.shown = now, true
 		fmt.Fprintf(os.Stderr, "\r\x1b[K%s: %s", p.what, line(now))
 	}
 }
@@ -63,7 +79,7 @@ func (p *progress) say(line func(now time.Time) string) {
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.tty {
+	if p.tty && p.shown {
 		fmt.Fprint(os.Stderr, "\r\x1b[K")
 	}
 }

@@ -125,6 +125,7 @@ func (c *Verify) awaited(b audit.Balance) bool {
 // look audits, and goes on while consumers that agree are catching up.
 func (c *Verify) look(ctx context.Context, p *Program, db *pgxpool.Pool) ([]audit.Balance, error) {
 	deadline := time.Now().Add(c.Wait)
+	defer working(ctx, nil, "verifying")()
 	for {
 		balances, err := p.Audit.Check(ctx, db, c.Schema)
 		if err != nil {
