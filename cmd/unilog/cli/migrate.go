@@ -88,8 +88,9 @@ func (c *Migrate) run(ctx context.Context, log *slog.Logger, p *Program, of side
 	if err := c.checkEncoding(ctx, p); err != nil {
 		return err
 	}
-	defer working(ctx, log, "migrating")()
+	end := working(ctx, log, "migrating")
 	mended, err := c.up(ctx, p, c.Timeout, of, true)
+	end()
 	for _, what := range mended {
 		log.Warn(what)
 	}

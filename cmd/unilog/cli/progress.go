@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -16,6 +17,7 @@ import (
 type progress struct {
 	log  *slog.Logger // or nil: then lines go where errors do
 	what string
+	out  io.Writer
 	tty  bool
 
 	mu    sync.Mutex
@@ -29,7 +31,7 @@ type progress struct {
 const drawPause = 250 * time.Millisecond
 
 func newProgress(log *slog.Logger, what string) *progress {
-	p := &progress{log: log, what: what, tty: isScreen(os.Stderr)}
+	p := &progress{log: log, what: what, out: os.Stderr, tty: isScreen(os.Stderr)}
 	p.p.Begin(time.Now(), 0)
 	p.drawn = time.Now().Add(time.Second)
 	return p
@@ -43,7 +45,10 @@ func (p *progress) at(n, of int64) {
 // working says for how long work goes on that does not say how far it is, until the
 // function that it returns is called.
 func working(ctx context.Context, log *slog.Logger, what string) (end func()) {
-	p := newProgress(log, what)
+	return newProgress(log, what).beside(ctx)
+}
+
+func (p *progress) beside(ctx context.Context) (end func()) {
 	ctx, stop := context.WithCancel(ctx)
 	over := make(chan struct{})
 	go func() {
@@ -66,12 +71,12 @@ func (p *progress) say(line func(now time.Time) string) {
 	switch now := time.Now(); {
 	case !p.tty && !p.p.Due(now):
 	case !p.tty && p.log == nil:
-		fmt.Fprintf(os.Stderr, "%s: %s\n", p.what, line(now))
+		fmt.Fprintf(p.out, "%s: %s\n", p.what, line(now))
 	case !p.tty:
 		p.log.Info(p.what + ": " + line(now))
 	case now.Sub(p.drawn) >= drawPause:
 		p.drawn, p.shown = now, true
-		fmt.Fprintf(os.Stderr, "\r\x1b[K%s: %s", p.what, line(now))
+		fmt.Fprintf(p.out, "\r\x1b[K%s: %s", p.what, line(now))
 	}
 }
 
@@ -80,6 +85,6 @@ func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.tty && p.shown {
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
+		fmt.Fprint(p.out, "\r\x1b[K")
 	}
 }
