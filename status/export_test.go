@@ -4,4 +4,5 @@ package status
 const (
 	SQLPartitions = sqlPartitionStates
 	SQLConsumers  = sqlConsumers
+	SQLElsewhere  = sqlElsewhere
 )

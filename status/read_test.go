@@ -65,8 +65,14 @@ func TestStatusOfALargeArchive(t *testing.T) {
 	w.FillArchive(batches)
 	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset") SELECT 'sum', partition, 1000 FROM unilog.partitions`)
 	defer forget(w)
-	for name, sql := range map[string]string{"partitions": status.SQLPartitions, "consumers": status.SQLConsumers} {
-		plan := w.Explain(sql)
+	w.Exec(`INSERT INTO unilog.readers (name, partition, "offset") SELECT 'mails', partition, 1000 FROM unilog.partitions`)
+	nobody := []any{[]string{}, []int32{}, []int64{}, []float64{}, []string{"sum"}}
+	for name, sql := range map[string]string{"partitions": status.SQLPartitions, "consumers": status.SQLConsumers, "elsewhere": status.SQLElsewhere} {
+		var args []any
+		if name == "elsewhere" {
+			args = nobody
+		}
+		plan := w.Explain(sql, args...)
 		looks := regexp.MustCompile(`.* on batches.*`).FindAllString(plan, -1)
 		want := regexp.MustCompile(`Index (Only )?Scan using batches_pkey on batches.* \(actual rows=1(\.00)? loops=12\)`)
 		if len(looks) != 1 || !want.MatchString(looks[0]) {
@@ -75,7 +81,8 @@ func TestStatusOfALargeArchive(t *testing.T) {
 	}
 	s, err := status.Read(w.Ctx, w.DB, "", nil)
 	w.Must(err)
-	if s.Numbered != batches*partitions || len(s.Partitions) != partitions || len(s.Consumers[0].Behind) != partitions {
+	if s.Numbered != batches*partitions || len(s.Partitions) != partitions || len(s.Consumers[0].Behind) != partitions ||
+		len(s.Consumers) != 2 || !s.Consumers[1].Elsewhere || s.Consumers[1].Lag != s.Consumers[0].Lag {
 		t.Errorf("the status is %+v", s)
 	}
 }
