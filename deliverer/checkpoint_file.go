@@ -19,8 +19,8 @@ import (
 
 // FileCheckpoints keep the checkpoints of one deliverer in a file, for programs that
 // cannot write to Postgres. A saved checkpoint survives a crash of the machine. The
-// streamer does not know of it: when the retention is over, it drops records that
-// were not delivered, too.
+// streamer goes by it only if it is told to keep records for what is reported to the log:
+// else it drops records that were not delivered, too, when the retention is over.
 type FileCheckpoints struct {
 	path string
 

@@ -90,6 +90,18 @@ func TestConsumerElsewhereIsSeen(t *testing.T) {
 		t.Errorf("when it is forgotten, status sees %+v", c)
 	}
 
+	// A report that is refused stops nobody.
+	key := "{" + w.Stream + "}:consumers"
+	w.Must(w.Redis.Do(w.Ctx, w.Redis.B().Set().Key(key).Value("another's").Build()).Error())
+	w.Commit("16")
+	w.Drain(s)
+	refused := 0
+	count := func(cfg *consumer.Config) { cfg.Observer.Unreported = func(error) { refused++ } }
+	state.Consume(w.Consumer("mails", at(state), count))
+	state.WantTotal("mails", "31")
+	w.WantCount("refused", refused, 1)
+	w.Must(w.Redis.Do(w.Ctx, w.Redis.B().Del().Key(key).Build()).Error())
+
 	// The checkpoint of another log says nothing of this one.
 	state.Exec(`UPDATE unilog.checkpoints SET log_id = 'another'`)
 	_, _ = mails().RunOnce(w.Ctx)

@@ -60,4 +60,8 @@
 // <topic>-*, and, if they are to make and extend it, Create and Alter;
 // DescribeConfigs on the topic and the cluster lets them check the settings. Consumers need Read and Describe
 // on the topic, which must exist before them, or else Create.
+//
+// Readers that keep their checkpoints elsewhere commit their offsets for the group of
+// their name, see [Log.Report], which takes Read on that group. Who is to see them needs
+// Describe on the groups, and who forgets one, Delete.
 package kafkalog

@@ -23,7 +23,8 @@
 //
 // # What a reader needs
 //
-// CONNECT, USAGE on the schema, and SELECT on batches, partitions and log. To listen
+// CONNECT, USAGE on the schema, and SELECT on batches, partitions and log. One that keeps
+// its checkpoints elsewhere is seen if it has INSERT and UPDATE on readers. To listen
 // needs no privilege. Each Log that waits keeps a connection of its own for that,
 // beside the pool.
 //

@@ -157,7 +157,8 @@ func TestExpiredConsumerHoldsNothingBack(t *testing.T) {
 // also when the log has lost its report, until it is silent for too long.
 func TestKeepForReports(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
+	log := w.Log.(unilog.Reporter)
 	with := func(keep bool) *streamer.Streamer {
 		return w.Streamer(func(cfg *streamer.Config) {
 			cfg.BatchRecords, cfg.KeepRecords, cfg.Retention, cfg.KeepForReports = 30, 10, time.Nanosecond, keep
@@ -170,17 +171,19 @@ func TestKeepForReports(t *testing.T) {
 		return world.Query[int](w, `SELECT count(*) FROM unilog.records`)
 	}
 	s := with(true)
-	w.Must(w.Memory.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 10}}))
+	w.Must(log.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 10}}))
 	w.CommitMany(350)
 	w.Drain(s)
 	w.WantCount("archived for what was reported", archived(s), 350)
-	w.Must(w.Memory.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 100}}))
+	w.Must(log.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 100}}))
 	w.WantCount("archived after the next report", archived(s), 260)
-	w.WantCount("held by the log", len(w.Memory.Entries(0)), 250)
-	w.Memory.Wipe()
+	if n := w.LogLength(); n < 250 || n > 349 { // Redis trims by nodes
+		t.Errorf("the log holds %d entries, want 250 or a few more", n)
+	}
+	w.Wipe()
 	w.WantCount("archived when the log has lost the report", archived(s), 260)
 	w.Drain(s)
-	w.WantCount("published again", len(w.Memory.Entries(0)), 250)
+	w.WantCount("published again", int(w.LogLength()), 250)
 
 	// It counts as the consumer of this database that it has become.
 	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset", outside) VALUES ('mails', 0, 200, true)`)
@@ -193,7 +196,7 @@ func TestKeepForReports(t *testing.T) {
 	s.Close()
 
 	w.CommitMany(300)
-	w.Must(w.Memory.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 350}}))
+	w.Must(log.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 350}}))
 	s = with(false)
 	w.Drain(s)
 	w.WantCount("archived by a streamer that was not asked", archived(s), 30)
