@@ -41,3 +41,17 @@ func TestPaceSaysWhenAConsumerHasCaughtUp(t *testing.T) {
 		t.Error("another look a second later is said to be worth it for a consumer elsewhere")
 	}
 }
+
+// TestLagIsThatOfTheLastReport lets a consumer be alive, and then silent for too long.
+func TestLagIsThatOfTheLastReport(t *testing.T) {
+	t.Parallel()
+	for silent, want := range map[float64][3]float64{50: {10, 0, 10}, 70: {60, 40, 60}} {
+		c := status.Consumer{Silent: silent, LagSeconds: 60, Behind: []status.ConsumerPartition{
+			{Partition: 0, LagSeconds: 60, Silent: silent}, {Partition: 1, LagSeconds: 40, Silent: silent},
+		}}
+		c.AsReported()
+		if got := [3]float64{c.Behind[0].LagSeconds, c.Behind[1].LagSeconds, c.LagSeconds}; got != want || !c.Elsewhere {
+			t.Errorf("silent for %v s, the lags are %v, want %v", silent, got, want)
+		}
+	}
+}
