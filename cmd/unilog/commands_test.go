@@ -34,7 +34,7 @@ func tables(t *testing.T, pool *pgxpool.Pool) string {
 func TestMigrateMakesTheLibrarysTablesAlone(t *testing.T) {
 	t.Parallel()
 	pool, env := empty(t)
-	for _, args := range [][]string{{"streamer"}, {"status"}, {"dashboard"}, {"consumers", "list"}, {"deadletters", "list"}, {"log", "switch", "--to=postgres:"}} {
+	for _, args := range [][]string{{"streamer"}, {"deliver", "d", "--to=https://a.example", "--unsigned"}, {"status"}, {"dashboard"}, {"consumers", "list"}, {"deadletters", "list"}, {"log", "switch", "--to=postgres:"}} {
 		fails(t, env, args, 1, "run `unilog migrate`")
 	}
 	says(t, env, []string{"migrate", "--partitions=2"}, "the database's tables are up to date", "the log has 2 partitions now (1 before)")

@@ -5,11 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -156,9 +159,19 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 	for _, name := range []string{"c1", "c2"} {
 		processes = append(processes, start(t, r.env("consumer"), "consumer", name, "--park-rejected"))
 	}
+	var received atomic.Int64
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if received.Add(1) == 1 {
+			w.WriteHeader(http.StatusUnprocessableEntity)
+		}
+	}))
+	defer receiver.Close()
+	deliverer := start(t, r.env("consumer"), "deliver", "d1", "--to="+receiver.URL, "--unsigned", "--only=ride", "--park")
+	processes = append(processes, deliverer)
 	api := start(t, r.env("api"), "api", "--port=0", "--max-backlog=1000")
 	book := r.booker(api)
 	book()
+	deliverer.says("parked in dead_letters")
 	awaitStatus(t, r.env("reader"), func(s *status.Status) bool { return s.First > 5 }) // what is old is deleted
 	// What it takes to mend a log that was lost.
 	if err := r.admin.Do(t.Context(), r.admin.B().Flushall().Build()).Error(); err != nil {
