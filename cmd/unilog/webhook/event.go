@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -33,7 +34,7 @@ func formats() string { return fmt.Sprintf("%s, %s and %s", Structured, Binary, 
 
 // payload returns what a record carries, and what that is.
 func payload(r *unilog.Record) (body []byte, contentType string) {
-	return r.Data, "application/json"
+	return r.Payload(), cmp.Or(r.ContentType, "application/json")
 }
 
 // write returns the headers and the body of the request for an entry.

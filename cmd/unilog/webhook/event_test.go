@@ -144,10 +144,18 @@ func TestPayloadsOfAnyType(t *testing.T) {
 		{"application/json", strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000), "data_base64"}, // which not every parser takes
 		{"text/plain", `{}`, "data_base64"},
 	} {
-		body := structured(eventOf("/a", "1", entry()), []byte(test.payload), test.contentType)
-		got, data := read(t, http.Header{"Content-Type": {"application/cloudevents+json"}}, body)
+		e := entry()
+		e.Data, e.Body, e.ContentType = nil, []byte(test.payload), test.contentType
+		h, body := Structured.write("/a", id(logID, e), e)
+		got, data := read(t, h, body)
 		if string(data) != test.payload || got["datacontenttype"] != test.contentType || !strings.Contains(string(body), `"`+test.member+`":`) {
 			t.Errorf("%s is not in %s: %.200s", test.contentType, test.member, body)
+		}
+		for _, format := range []Format{Binary, Plain} {
+			h, body := format.write("/a", id(logID, e), e)
+			if h.Get("Content-Type") != test.contentType || string(body) != test.payload {
+				t.Errorf("%s is posted as %s: %.200s", test.contentType, h.Get("Content-Type"), body)
+			}
 		}
 	}
 }
