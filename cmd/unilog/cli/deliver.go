@@ -119,24 +119,7 @@ func (c *Deliver) Run(ctx context.Context, log *slog.Logger, p *Program) error {
 	if err != nil {
 		return err
 	}
-	return c.RunWorker(ctx, log, reg, safety, &untilGone{d, log})
-}
-
-// untilGone is a deliverer that leaves its receiver alone once that wants nothing more.
-type untilGone struct {
-	*deliverer.Deliverer
-	log *slog.Logger
-}
-
-// Run returns nil when ctx ends.
-func (g *untilGone) Run(ctx context.Context) error {
-	err := g.Deliverer.Run(ctx)
-	if !errors.Is(err, webhook.ErrGone) {
-		return err
-	}
-	g.log.Error("stopped: nothing is sent until this is started again, with another --to perhaps; if the receiver is gone for good, forget the consumer", "err", err)
-	<-ctx.Done()
-	return nil
+	return c.RunWorker(ctx, log, reg, safety, d)
 }
 
 // hook returns what posts to the receiver.

@@ -13,8 +13,8 @@ import (
 	"github.com/rocketrides/unilog/deliverer"
 )
 
-// ErrGone is the answer 410: the receiver is to be left alone from then on.
-var ErrGone = errors.New("the receiver has answered 410 Gone: it wants nothing more")
+// errGone is the answer 410: the receiver is to be left alone from then on.
+var errGone = errors.New("the receiver has answered 410 Gone: it wants nothing more, so nothing is sent until this is started again, with another --to perhaps")
 
 // maxSaid is how much of an answer's text an error quotes, in characters.
 const maxSaid = 200
@@ -28,7 +28,7 @@ func verdict(response *http.Response, said []byte, now time.Time) error {
 	case code >= 200 && code < 300:
 		return nil
 	case code == http.StatusGone:
-		return deliverer.Halt(ErrGone)
+		return deliverer.Halt(errGone)
 	case code >= 300 && code < 400:
 		return deliverer.Halt(fmt.Errorf("the receiver has answered %s%s: redirects are not followed, so set --to to the URL that is right now",
 			response.Status, location(response.Header.Get("Location"))))

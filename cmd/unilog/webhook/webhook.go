@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/rocketrides/unilog"
@@ -40,10 +41,12 @@ type Config struct {
 	RootCAs *x509.CertPool
 }
 
-// Hook posts entries to a receiver. It is safe for concurrent use.
+// Hook posts entries to a receiver, until that wants nothing more. It is safe for
+// concurrent use.
 type Hook struct {
 	cfg    Config
 	client *http.Client
+	gone   atomic.Bool // the receiver has answered 410
 }
 
 const (
@@ -73,7 +76,7 @@ func New(cfg Config) (*Hook, error) {
 	case !isURIReference(cfg.Source):
 		return nil, fmt.Errorf("the source is %q: it must be a URI reference, such as https://example.com/orders or /orders", cfg.Source)
 	}
-	return &Hook{cfg, &http.Client{
+	return &Hook{cfg: cfg, client: &http.Client{
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
@@ -97,6 +100,9 @@ func (h *Hook) CallTimeout() time.Duration { return h.cfg.Timeout + time.Second 
 // Deliver is a [deliverer.Delivery]. It posts one entry after the other.
 func (h *Hook) Deliver(ctx context.Context, logID string, entries []unilog.Entry) error {
 	for i := range entries {
+		if h.gone.Load() {
+			return deliverer.Halt(errGone)
+		}
 		if err := h.post(ctx, logID, &entries[i]); err != nil {
 			return err
 		}
@@ -130,6 +136,9 @@ func (h *Hook) post(ctx context.Context, logID string, e *unilog.Entry) error {
 		return deliverer.Unavailable(unreached(withoutURL(err)))
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusGone {
+		h.gone.Store(true)
+	}
 	said, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer)) // the answer is its status
 	return verdict(response, said, time.Now())
 }
