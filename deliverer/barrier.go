@@ -30,6 +30,6 @@ func (p *delivering) passBarrier(ctx, work context.Context, b *barrier.Barrier, 
 		p.reader.Forget()
 		return 0, err
 	}
-	p.pass(e.Cursor(), 0)
+	p.pass(e.Cursor(), 1)
 	return 1, p.flush(work)
 }

@@ -51,8 +51,9 @@ type Config struct {
 	Archive *pgxpool.Pool
 	// Schema is the one of unilog's tables in Archive: default [unilog.DefaultSchema].
 	Schema unilog.Schema
-	// Only names what is delivered: everything by default. Other entries are passed over
-	// without a call.
+	// Only are the kinds of records that are delivered: all by default. Others are passed
+	// over without a call, and without a checkpoint for each. Entries that a later version
+	// of the log has made for itself are never passed over.
 	Only []unilog.Kind
 	// BatchRecords bounds how many entries one call of Deliver gets, and so how many
 	// come again after a crash: 1 to 100,000, default 1.
@@ -116,6 +117,9 @@ func New(cfg Config) (*Deliverer, error) {
 	if err := cfg.Schema.Check(); err != nil {
 		return nil, fmt.Errorf("deliverer: Config.Schema: %w", err)
 	}
+	if err := checkOnly(cfg.Only); err != nil {
+		return nil, err
+	}
 	switch {
 	case cfg.Name == "":
 		return nil, errors.New("deliverer: Config.Name is required")
@@ -141,6 +145,18 @@ func New(cfg Config) (*Deliverer, error) {
 	d := &Deliverer{cfg: cfg, log: cfg.Logger.With("consumer", cfg.Name)}
 	d.reporting = reader.Reporting{Name: cfg.Name, Log: cfg.Log, Places: d.places, Failed: cfg.Observer.unreported, Logger: d.log}
 	return d, nil
+}
+
+func checkOnly(kinds []unilog.Kind) error {
+	for i, kind := range kinds {
+		switch kind.Object {
+		case "":
+			return fmt.Errorf("deliverer: Config.Only[%d].Object is required", i)
+		case unilog.ReservedObject:
+			return fmt.Errorf("deliverer: Config.Only[%d].Object %w", i, unilog.ErrReserved)
+		}
+	}
+	return nil
 }
 
 // partitionsPause is how often Run asks whether the log has more partitions.

@@ -47,14 +47,17 @@ func TestDelivererConfig(t *testing.T) {
 	w := world.Setup(t)
 	var outside world.Arrivals
 	for field, break_ := range map[string]func(c *deliverer.Config){
-		"Name":         func(c *deliverer.Config) { c.Name = "" },
-		"Name must":    func(c *deliverer.Config) { c.Name = "\x00" },
-		"Log":          func(c *deliverer.Config) { c.Log = nil },
-		"Deliver":      func(c *deliverer.Config) { c.Deliver = nil },
-		"Checkpoints":  func(c *deliverer.Config) { c.Checkpoints = nil },
-		"BatchRecords": func(c *deliverer.Config) { c.BatchRecords = -1 },
-		"Timeout":      func(c *deliverer.Config) { c.Timeout = -1 },
-		"Attempts":     func(c *deliverer.Config) { c.Attempts = -1 },
+		"Name":           func(c *deliverer.Config) { c.Name = "" },
+		"Name must":      func(c *deliverer.Config) { c.Name = "\x00" },
+		"Log":            func(c *deliverer.Config) { c.Log = nil },
+		"Deliver":        func(c *deliverer.Config) { c.Deliver = nil },
+		"Checkpoints":    func(c *deliverer.Config) { c.Checkpoints = nil },
+		"Only[0].Object": func(c *deliverer.Config) { c.Only = []unilog.Kind{{Action: "create"}} },
+		"Only[1].Object": func(c *deliverer.Config) { c.Only = []unilog.Kind{{Object: "a"}, {Object: unilog.ReservedObject}} },
+		"SaveEvery":      func(c *deliverer.Config) { c.SaveEvery = -1 },
+		"BatchRecords":   func(c *deliverer.Config) { c.BatchRecords = -1 },
+		"Timeout":        func(c *deliverer.Config) { c.Timeout = -1 },
+		"Attempts":       func(c *deliverer.Config) { c.Attempts = -1 },
 		"ParkRejected": func(c *deliverer.Config) {
 			c.ParkRejected, c.Checkpoints = true, new(deliverer.FileCheckpoints)
 		},

@@ -17,6 +17,9 @@ type Observer struct {
 	// GapFilled is called with entries that the log has lost, or no longer holds,
 	// when they have been read from the archive.
 	GapFilled func(entries []unilog.Entry)
+	// PassedOver is called with the number of entries that were passed over because
+	// [Config.Only] does not ask for them, when that is saved.
+	PassedOver func(entries int64)
 	// Parked is called when a rejected entry has been put into dead_letters.
 	Parked func(entry unilog.Entry, err error)
 	// Failed is called with each error after which the deliverer starts again from
@@ -37,6 +40,10 @@ func (o Observer) And(other Observer) Observer {
 		GapFilled: func(entries []unilog.Entry) {
 			o.gapFilled(entries)
 			other.gapFilled(entries)
+		},
+		PassedOver: func(entries int64) {
+			o.passedOver(entries)
+			other.passedOver(entries)
 		},
 		Parked: func(entry unilog.Entry, err error) {
 			o.parked(entry, err)
@@ -62,6 +69,12 @@ func (o *Observer) committed(entries []unilog.Entry, took time.Duration) {
 func (o *Observer) gapFilled(entries []unilog.Entry) {
 	if o.GapFilled != nil {
 		o.GapFilled(entries)
+	}
+}
+
+func (o *Observer) passedOver(entries int64) {
+	if entries > 0 && o.PassedOver != nil {
+		o.PassedOver(entries)
 	}
 }
 

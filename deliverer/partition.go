@@ -243,7 +243,7 @@ func (p *delivering) reject(ctx context.Context, e unilog.Entry, why error) (int
 	if err != nil {
 		return 0, err
 	}
-	p.savedAt(e.Cursor())
+	p.savedAt(e.Cursor(), 1)
 	p.failures = 0
 	p.cfg.Observer.committed([]unilog.Entry{e}, time.Since(began))
 	p.cfg.Observer.parked(e, why)

@@ -13,7 +13,7 @@ import (
 type progress struct {
 	saved       time.Time // when the checkpoint was saved
 	passedSince time.Time // since when the reader is ahead of it; zero if it is not
-	unsaved     int       // how many entries were delivered since
+	unsaved     int       // how many entries were delivered, or were barriers, since
 	// arrived is the offset of the last entry that was delivered, or at first the
 	// checkpoint: what precedes it was not all rejected.
 	arrived int64
@@ -34,7 +34,7 @@ func (p *delivering) choose(entries []unilog.Entry) (wanted []unilog.Entry, to u
 		return entries, entries[len(entries)-1].Cursor()
 	}
 	for i := range entries {
-		if unilog.IncludedIn(p.cfg.Only, &entries[i].Record) {
+		if entries[i].Object == unilog.ReservedObject || unilog.IncludedIn(p.cfg.Only, &entries[i].Record) {
 			if len(wanted) == p.limit {
 				break
 			}
@@ -53,10 +53,10 @@ func (p *delivering) loaded(at unilog.Cursor) {
 	p.passedSince, p.unsaved = time.Time{}, 0
 }
 
-// pass notes that everything up to a place is delivered, so many entries, or passed over.
-func (p *delivering) pass(to unilog.Cursor, delivered int) {
+// pass notes that everything up to a place is done with, so many entries, or passed over.
+func (p *delivering) pass(to unilog.Cursor, done int) {
 	p.reader.Pass(to)
-	p.unsaved += delivered
+	p.unsaved += done
 	if p.passedSince.IsZero() {
 		p.passedSince = time.Now()
 	}
@@ -96,12 +96,14 @@ func (p *delivering) save(ctx context.Context, to unilog.Cursor) error {
 	if err := p.cfg.Checkpoints.Save(ctx, p.key, p.reader.Saved(), to); err != nil {
 		return err
 	}
-	p.savedAt(to)
+	p.savedAt(to, 0)
 	return nil
 }
 
-// savedAt notes that the checkpoint is saved at an entry which the reader has returned.
-func (p *delivering) savedAt(to unilog.Cursor) {
+// savedAt notes that the checkpoint is saved at an entry which the reader has returned,
+// with so many of those after the last pass that were not passed over.
+func (p *delivering) savedAt(to unilog.Cursor, more int) {
+	p.cfg.Observer.passedOver(to.Offset - p.reader.Saved().Offset - int64(p.unsaved+more))
 	p.reader.Advance(to)
 	p.saved, p.passedSince, p.unsaved = time.Now(), time.Time{}, 0
 }

@@ -129,7 +129,9 @@ func Consumer(reg prometheus.Registerer, name string) consumer.Observer {
 // in the label consumer. It panics if the registry has them already.
 func Deliverer(reg prometheus.Registerer, name string) deliverer.Observer {
 	o := Consumer(reg, name)
-	return deliverer.Observer{Committed: o.Committed, GapFilled: o.GapFilled, Parked: o.Parked, Failed: o.Failed, Unreported: o.Unreported}
+	return deliverer.Observer{
+		Committed: o.Committed, GapFilled: o.GapFilled, PassedOver: o.PassedOver, Parked: o.Parked, Failed: o.Failed, Unreported: o.Unreported,
+	}
 }
 
 // retries counts errors by their cause. All causes are there from the beginning,
