@@ -26,7 +26,7 @@ type partitionConsumer struct {
 
 	// limit is how many entries the next transaction gets: fewer after a failure.
 	limit   int
-	applied int64     // the last offset that the handler has applied in this process, if only some are asked for
+	applied int64     // the last offset that the handler has applied in this process, or 0
 	passed  time.Time // when entries were passed over first, since the checkpoint was saved
 	runs    bool      // in Run; RunOnce must neither go on reading when it has returned, nor leave anything unsaved
 	sets    bool      // the handler may have changed the session's settings
