@@ -2,6 +2,7 @@ package unilogtest
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -17,6 +18,11 @@ import (
 // Querier runs a query: a pgx.Tx, a *pgxpool.Pool or a *pgx.Conn.
 type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// SQLQuerier runs a query: a *sql.Tx, what embeds one, or a *sql.DB.
+type SQLQuerier interface {
+	QueryContext(ctx context.Context, sql string, args ...any) (*sql.Rows, error)
 }
 
 const (
@@ -41,25 +47,15 @@ ORDER BY s.id`
 // Given a pool or a connection instead, it returns all records that are staged, committed
 // and not numbered by a streamer yet.
 func Staged(ctx context.Context, tx Querier) ([]unilog.Record, error) {
-	sql := sqlAll
-	if _, ok := tx.(pgx.Tx); ok {
-		sql = sqlOwn
-	}
-	rows, err := tx.Query(ctx, sql)
-	if err != nil {
-		return nil, fmt.Errorf("unilogtest: read what is staged: %w", err)
-	}
-	records, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r unilog.Record, err error) {
-		var headers []byte
-		if err = row.Scan(&r.Action, &r.Object, &r.Key, (*[]byte)(&r.Data), &headers, &r.Body, &r.ContentType); err == nil {
-			r.Headers, err = unilog.DecodeHeaders(headers)
-		}
-		return r, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("unilogtest: read what is staged: %w", err)
-	}
-	return records, nil
+	_, own := tx.(pgx.Tx)
+	return staged(ctx, byPgx(tx), own)
+}
+
+// StagedSQL is [Staged] by database/sql. Given a *sql.DB, it returns all records that are
+// staged, committed and not numbered yet.
+func StagedSQL(ctx context.Context, tx SQLQuerier) ([]unilog.Record, error) {
+	_, pool := tx.(*sql.DB)
+	return staged(ctx, bySQL(tx), !pool)
 }
 
 // RequireStaged ends the test unless [Staged] returns just these records, in this order.
@@ -68,6 +64,74 @@ func Staged(ctx context.Context, tx Querier) ([]unilog.Record, error) {
 func RequireStaged(t testing.TB, tx Querier, want ...unilog.Record) {
 	t.Helper()
 	got, err := Staged(t.Context(), tx)
+	require(t, byPgx(tx), want, got, err)
+}
+
+// RequireStagedSQL is [RequireStaged] by database/sql.
+func RequireStagedSQL(t testing.TB, tx SQLQuerier, want ...unilog.Record) {
+	t.Helper()
+	got, err := StagedSQL(t.Context(), tx)
+	require(t, bySQL(tx), want, got, err)
+}
+
+// query calls f with each row that a query gives.
+type query func(ctx context.Context, f func(scan func(...any) error) error, sql string, args ...any) error
+
+func byPgx(tx Querier) query {
+	return func(ctx context.Context, f func(func(...any) error) error, sql string, args ...any) error {
+		rows, err := tx.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := f(rows.Scan); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	}
+}
+
+func bySQL(tx SQLQuerier) query {
+	return func(ctx context.Context, f func(func(...any) error) error, sql string, args ...any) error {
+		rows, err := tx.QueryContext(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := f(rows.Scan); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	}
+}
+
+func staged(ctx context.Context, q query, own bool) (records []unilog.Record, err error) {
+	sql := sqlAll
+	if own {
+		sql = sqlOwn
+	}
+	err = q(ctx, func(scan func(...any) error) error {
+		var r unilog.Record
+		var headers []byte
+		err := scan(&r.Action, &r.Object, &r.Key, (*[]byte)(&r.Data), &headers, &r.Body, &r.ContentType)
+		if err == nil {
+			r.Headers, err = unilog.DecodeHeaders(headers)
+		}
+		records = append(records, r)
+		return err
+	}, sql)
+	if err != nil {
+		return nil, fmt.Errorf("unilogtest: read what is staged: %w", err)
+	}
+	return records, nil
+}
+
+func require(t testing.TB, q query, want, got []unilog.Record, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +140,7 @@ func RequireStaged(t testing.TB, tx Querier, want ...unilog.Record) {
 		if want[i].ContentType != "" {
 			continue
 		}
-		if want[i].Data, err = stored(t.Context(), tx, want[i].Data); err != nil {
+		if want[i].Data, err = stored(t.Context(), q, want[i].Data); err != nil {
 			t.Fatalf("unilogtest: the data of record %d that is wanted: %v", i, err)
 		}
 	}
@@ -86,16 +150,12 @@ func RequireStaged(t testing.TB, tx Querier, want ...unilog.Record) {
 }
 
 // stored returns JSON as Postgres writes it.
-func stored(ctx context.Context, tx Querier, data json.RawMessage) (json.RawMessage, error) {
+func stored(ctx context.Context, q query, data json.RawMessage) (text json.RawMessage, err error) {
 	if !json.Valid(data) {
 		return nil, fmt.Errorf("%q is not JSON", data)
 	}
-	rows, err := tx.Query(ctx, `SELECT $1::text::jsonb::text`, string(data))
-	if err != nil {
-		return nil, err
-	}
-	text, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
-	return json.RawMessage(text), err
+	err = q(ctx, func(scan func(...any) error) error { return scan((*[]byte)(&text)) }, `SELECT $1::text::jsonb::text`, string(data))
+	return text, err
 }
 
 // lines are records as a person reads them.

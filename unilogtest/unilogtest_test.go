@@ -2,6 +2,7 @@ package unilogtest_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
@@ -148,6 +150,36 @@ func TestStagedIsTheTransactionsOwn(t *testing.T) {
 		if got := says(t, func(t testing.TB) { unilogtest.RequireStaged(t, tx, wants...) }); !strings.Contains(got, missing) {
 			t.Errorf("of %d wanted records it says %q, want %s", len(wants), got, missing)
 		}
+	}
+}
+
+func TestStagedBySQL(t *testing.T) {
+	t.Parallel()
+	pool := database(t)
+	db, err := sql.Open("pgx", pool.Config().ConnString())
+	must(t, err)
+	defer db.Close()
+	tx, err := db.BeginTx(t.Context(), nil)
+	must(t, err)
+	a, b := record("a", `{"n":  1}`), record("b", "")
+	b.Data, b.Body, b.ContentType = nil, []byte{0, 1}, "a/b"
+	must(t, unilog.StageSQL(t.Context(), tx, a, b))
+	must(t, unilog.Stage(t.Context(), pool, record("meanwhile", `2`)))
+	unilogtest.RequireStagedSQL(t, tx, a, b)
+	unilogtest.RequireStagedSQL(t, db, record("meanwhile", `2`))
+	if got := says(t, func(t testing.TB) { unilogtest.RequireStagedSQL(t, tx, b) }); !strings.Contains(got, `+ order/create "a" {"n": 1}`) {
+		t.Errorf("it says %s", got)
+	}
+	must(t, tx.Rollback())
+
+	handler := consumer.SQL(func(ctx context.Context, tx *sql.Tx, entries []unilog.Entry) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO handled VALUES ($1, $2)`, entries[0].Key, string(entries[0].Data))
+		return err
+	})
+	applied := unilogtest.Begin(t, pool)
+	must(t, unilogtest.Apply(t.Context(), applied, handler, a))
+	if got := handled(t, applied); got != `a {"n": 1}` {
+		t.Errorf("in the transaction is %s", got)
 	}
 }
 
