@@ -228,6 +228,10 @@ class Consumer {
   }
 }
 
+if (!DATABASE_URL || !LOG_URL || (LOG_URL === 'postgres:' && !SOURCE_URL)) {
+  console.error('set DATABASE_URL and LOG_URL, and SOURCE_URL if LOG_URL is postgres: see README.md')
+  process.exit(1)
+}
 for (;;) {
   try {
     const consumer = await new Consumer().open()

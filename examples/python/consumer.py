@@ -190,9 +190,8 @@ class Consumer:
             moved = self.db.execute("""
                 UPDATE unilog.checkpoints SET "offset" = %s, position = '', log_id = %s, updated_at = clock_timestamp()
                 WHERE name = %s AND partition = %s AND "offset" = %s""", (batch[-1]["offset"], log_id, NAME, p, offset))
-            if moved.rowcount != 1:
-                raise psycopg.Rollback  # somebody else has moved it: read it again
-            for record in batch:
+            # If somebody else has moved it, nothing is done, and it is read again.
+            for record in batch if moved.rowcount == 1 else []:
                 try:
                     if record["object"] != "unilog":
                         apply(self.db, record)
@@ -201,9 +200,12 @@ class Consumer:
 
 
 def main():
+    database, log, source = (os.environ.get(name) for name in ("DATABASE_URL", "LOG_URL", "SOURCE_URL"))
+    if not database or not log or (log == "postgres:" and not source):
+        sys.exit("set DATABASE_URL and LOG_URL, and SOURCE_URL if LOG_URL is postgres: see README.md")
     while True:
         try:
-            consumer = Consumer(os.environ["DATABASE_URL"], os.environ["LOG_URL"], os.environ.get("SOURCE_URL"))
+            consumer = Consumer(database, log, source)
             while True:
                 consumer.round()
         except Halt as e:
