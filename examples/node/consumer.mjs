@@ -161,9 +161,11 @@ class Consumer {
     const at = await this.checkpoints()
     let progress = false
     for (const p of at.keys()) if (await this.step(p, at)) progress = true
-    if (progress) return
-    await this.log.wait(at)
-    await sleep(20) // at a barrier there is something to read, and nothing to do
+    if (!progress) {
+      if (this.waited) await sleep(20) // at a barrier there is something to read, and nothing to do
+      await this.log.wait(at)
+    }
+    this.waited = !progress
   }
 
   // step applies what is next in a partition, and returns whether there was something.

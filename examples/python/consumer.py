@@ -113,7 +113,7 @@ class Consumer:
         self.source = Source(source) if source else None
         self.log = self.source if log == "postgres:" else Redis(log)
         self.reports = log != "postgres:" and source != database
-        self.partitions, self.seen, self.told = 1, 0, 0.0
+        self.partitions, self.seen, self.told, self.waited = 1, 0, 0.0, False
 
     def checkpoints(self):
         """Registers new partitions, and shows that the consumer is alive."""
@@ -138,9 +138,12 @@ class Consumer:
 
     def round(self):
         at = self.checkpoints()
-        if not any([self.step(p, at) for p in sorted(at)]):
+        progress = any([self.step(p, at) for p in sorted(at)])
+        if not progress:
+            if self.waited:
+                time.sleep(0.02)  # at a barrier there is something to read, and nothing to do
             self.log.wait(at)
-            time.sleep(0.02)  # at a barrier there is something to read, and nothing to do
+        self.waited = not progress
 
     def step(self, p, at):
         """Applies what is next in a partition, and returns whether there was something."""
