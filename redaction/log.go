@@ -76,22 +76,35 @@ func (r *redaction) awaitLog(ctx context.Context, partition int, offsets []int64
 		}
 	}
 	for _, offset := range offsets {
-		got, err := r.log.Read(ctx, partition, unilog.Cursor{Offset: offset - 1}, 1, 0)
-		if err != nil {
-			return &unilog.LogError{Call: "read the log", Err: err}
+		same := false
+		// What a Read has fetched beyond what it gave may be from before: the next one fetches.
+		for try := 0; try < 3 && !same; try++ {
+			var err error
+			if same, err = r.isSame(ctx, partition, offset); err != nil {
+				return err
+			}
 		}
-		if len(got) == 0 || got[0].Offset != offset {
-			continue // it begins later by now
-		}
-		want, err := archive.Read(ctx, r.db, r.schema, partition, offset-1, offset, 1)
-		if err != nil {
-			return err
-		}
-		if len(want) > 0 && (got[0].ContentType != want[0].ContentType || !bytes.Equal(got[0].Payload(), want[0].Payload())) {
+		if !same {
 			return fmt.Errorf("unilog: the log holds another record at offset %d of partition %d than the archive: redact it again", offset, partition)
 		}
 	}
 	return nil
+}
+
+// isSame says whether the log has the same at an offset as the archive, or nothing.
+func (r *redaction) isSame(ctx context.Context, partition int, offset int64) (bool, error) {
+	got, err := r.log.Read(ctx, partition, unilog.Cursor{Offset: offset - 1}, 1, 0)
+	if err != nil {
+		return false, &unilog.LogError{Call: "read the log", Err: err}
+	}
+	if len(got) == 0 || got[0].Offset != offset {
+		return true, nil // it begins later by now
+	}
+	want, err := archive.Read(ctx, r.db, r.schema, partition, offset-1, offset, 1)
+	if err != nil || len(want) == 0 {
+		return true, err
+	}
+	return got[0].ContentType == want[0].ContentType && bytes.Equal(got[0].Payload(), want[0].Payload()), nil
 }
 
 // isPublished says whether the log is past an offset again.

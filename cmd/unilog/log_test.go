@@ -175,7 +175,7 @@ func TestLogTailEndsWell(t *testing.T) {
 	says(t, env, []string{"migrate", "--partitions=2"}, "the log has 2 partitions now")
 	heard(`{"partition":1,"offset":1,`)
 	says(t, env, []string{"log", "switch", "--to=postgres:"}, "streamers and consumers go on in the new place")
-	heard("the log has moved to postgres:")
+	heard("the log has moved, and this goes on there: postgres:")
 	stages(t, env, `{"data":3}`, "--object=order", "--action=create")
 	heard(`"data":3`)
 }

@@ -238,7 +238,7 @@ func (t *tail) look(ctx context.Context) int {
 		return 0 // the readers say what is wrong
 	}
 	if l.generation != t.now.generation {
-		note("the log has moved to %s: going on there", shownURL(l.url))
+		note("the log has moved, and this goes on there: %s", shownURL(l.url))
 		t.now.generation = l.generation
 	}
 	return l.count
