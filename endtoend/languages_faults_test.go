@@ -160,10 +160,10 @@ func TestLanguagesConsumersHalt(t *testing.T) {
 
 		s.place(10)
 		s.StreamAll()
-		s.Command("XTRIM", s.Stream, "MINID", "23")
-		s.halts(s.starts(program, "DATABASE_URL="+url(s.own)), "dropped records 21 to 22 of partition 0")
+		s.Command("XTRIM", s.Stream, "MINID", "25")
+		s.halts(s.starts(program, "DATABASE_URL="+url(s.own)), "dropped records 23 to 24 of partition 0")
 		s.Command("XTRIM", s.Stream, "MAXLEN", "0")
-		s.halts(s.starts(program, "DATABASE_URL="+url(s.own)), "dropped records 21 to 40 of partition 0")
+		s.halts(s.starts(program, "DATABASE_URL="+url(s.own)), "dropped records 23 to 44 of partition 0")
 		p = s.starts(program, "DATABASE_URL="+url(s.own), "SOURCE_URL="+url(s.DB))
 		s.billed(s.own, "from the archive", p)
 		p.kill()

@@ -115,6 +115,8 @@ func (s *shop) write(n int, action string, factor int, sql string) {
 		data := json.RawMessage(fmt.Sprintf(`{"cents":%d}`, factor*(100+i)))
 		records = append(records, unilog.Record{Action: action, Object: "order", Key: fmt.Sprint("o", i), Data: data})
 	}
+	// And what consumers pass over, which is no text.
+	records = append(records, unilog.Record{Action: "scan", Object: "receipt", Body: []byte{0xff, 0}, ContentType: "image/x-bits"})
 	s.Must(pgx.BeginFunc(s.Ctx, s.DB, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(s.Ctx, sql, ids, cents); err != nil {
 			return err

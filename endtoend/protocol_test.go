@@ -33,12 +33,23 @@ type vectors struct {
 }
 
 type vector struct {
-	Staged struct {
-		StagedAt                  string `json:"staged_at"`
-		Object, Action, Key, Data string
-		Headers                   *string
+	Staged staged
+	Redis  redisEntry
+}
+
+type staged struct {
+	StagedAt            string `json:"staged_at"`
+	Object, Action, Key string
+	Data, Body, Headers *string
+	ContentType         *string `json:"content_type"`
+}
+
+// body is the payload's bytes, which the document has as text.
+func (s *staged) body() []byte {
+	if s.Body == nil {
+		return nil
 	}
-	Redis redisEntry
+	return []byte(*s.Body)
 }
 
 type redisEntry struct {
@@ -58,8 +69,9 @@ func readVectors(t *testing.T) (v vectors) {
 func (v *vectors) stage(w *world.World) {
 	w.Helper()
 	for _, r := range v.Records {
-		w.Exec(`INSERT INTO unilog.staged_records (staged_at, object, action, key, data, headers) VALUES ($1::text::timestamptz, $2, $3, $4, $5::text::jsonb, $6::text::jsonb)`,
-			r.Staged.StagedAt, r.Staged.Object, r.Staged.Action, r.Staged.Key, r.Staged.Data, r.Staged.Headers)
+		w.Exec(`INSERT INTO unilog.staged_records (staged_at, object, action, key, data, headers, body, content_type)
+			VALUES ($1::text::timestamptz, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $8)`,
+			r.Staged.StagedAt, r.Staged.Object, r.Staged.Action, r.Staged.Key, r.Staged.Data, r.Staged.Headers, r.Staged.body(), r.Staged.ContentType)
 	}
 }
 

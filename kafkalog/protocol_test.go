@@ -31,6 +31,7 @@ func TestKafkaProtocolVectors(t *testing.T) {
 			Staged struct {
 				StagedAt                     time.Time `json:"staged_at"`
 				Object, Action, Key, Headers string
+				ContentType                  string `json:"content_type"`
 			}
 			Kafka protocolRecord
 		}
@@ -42,7 +43,8 @@ func TestKafkaProtocolVectors(t *testing.T) {
 	for i, r := range vectors.Records {
 		headers, err := unilog.DecodeHeaders([]byte(r.Staged.Headers))
 		f.must(err)
-		record := unilog.Record{Action: r.Staged.Action, Object: r.Staged.Object, Key: r.Staged.Key, Data: []byte(*r.Kafka.Value), Headers: headers}
+		record := unilog.Record{Action: r.Staged.Action, Object: r.Staged.Object, Key: r.Staged.Key, Headers: headers}
+		record.SetPayload([]byte(*r.Kafka.Value), r.Staged.ContentType)
 		entries = append(entries, unilog.Entry{Record: record, Offset: int64(i + 1), StagedAt: r.Staged.StagedAt})
 		want = append(want, r.Kafka)
 	}
