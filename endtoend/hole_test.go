@@ -26,7 +26,7 @@ func TestPieceOfTheArchiveIsGone(t *testing.T) {
 	for name, harm := range map[string]string{
 		"deleted":           `DELETE FROM unilog.batches WHERE last_offset = 20`,
 		"arrays do not fit": `UPDATE unilog.batches SET key = key[2:] WHERE last_offset = 20`,
-		"a value is null":   `UPDATE unilog.batches SET data[5] = NULL WHERE last_offset = 20`,
+		"a value is null":   `UPDATE unilog.batches SET key[5] = NULL WHERE last_offset = 20`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
