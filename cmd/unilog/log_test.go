@@ -10,7 +10,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/redis/rueidis"
+
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 // stages stages lines from the standard input, and returns what that says and its exit code.
@@ -208,4 +211,38 @@ func TestLogRedact(t *testing.T) {
 	says(t, env, []string{"log", "find", "--key=ann"})
 	says(t, env, []string{"log", "get", "0", "3"}, "redacted", "asked for", `from the archive data {"redacted": true}`)
 	says(t, env, []string{"log", "tail"}, `0/1`, `order/create - {"amount": 1}`, `0/3`, `order/create - {"redacted": true}`)
+}
+
+// TestLogSwitchWhileSomethingIsRedacted has a copy that waits for the new place, while a
+// record is redacted.
+func TestLogSwitchWhileSomethingIsRedacted(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	server := testenv.Redis(t)
+	option, err := rueidis.ParseURL(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	option.DisableCache, option.ForceSingleClient = true, true
+	redis, err := rueidis.NewClient(option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer redis.Close()
+	ask := func(args ...string) string {
+		reply, err := redis.Do(t.Context(), redis.B().Arbitrary(args...).Build()).ToString()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply
+	}
+	ask("CLIENT", "PAUSE", "600000", "WRITE")
+	ended := make(chan result, 1)
+	go func() { ended <- execute(t, env, "log", "switch", "--to="+server.URL()) }()
+	await.True(t, "the copy to claim its place", func() bool { return strings.Contains(ask("CLIENT", "LIST"), "cmd=evalsha") })
+	exec1(t, pool, `INSERT INTO unilog.redactions (partition, "offset", reason) VALUES (0, 1, 'asked for')`)
+	ask("CLIENT", "UNPAUSE")
+	if r := await.Receive(t, "the move to be refused", ended); r.code != 1 || !strings.Contains(r.err, "records were redacted while the log was copied") {
+		t.Errorf("%+v", r)
+	}
 }

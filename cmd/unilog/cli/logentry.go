@@ -23,7 +23,7 @@ import (
 
 // KindFlags name some of the log's records.
 type KindFlags struct {
-	Only []string `placeholder:"OBJECT[/ACTION]" help:"Only records of this object, or of this action of it. It can be given several times."`
+	Only []string `placeholder:"OBJECT[/ACTION]" sep:"none" help:"Only records of this object, or of this action of it. It can be given several times."`
 }
 
 func (f *KindFlags) kinds() (kinds []unilog.Kind, err error) {

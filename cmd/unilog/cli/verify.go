@@ -42,7 +42,8 @@ func (c *Verify) Help() string {
 func (c *Verify) Run(ctx context.Context, p *Program) error {
 	var balances []audit.Balance
 	err := c.Do(ctx, p, c.Wait, func(ctx context.Context, db *pgxpool.Pool) (err error) {
-		if balances, err = c.look(ctx, p, db); err == nil {
+		balances, err = c.look(ctx, p, db)
+		if slices.ContainsFunc(balances, func(b audit.Balance) bool { return !b.Agrees }) {
 			err = c.lookWithout(ctx, db)
 		}
 		return err
