@@ -76,6 +76,7 @@ func TestLanguagesConsumersAreExact(t *testing.T) {
 		}
 		repartition := func(n int) {
 			s.create(n)
+			s.published() // before the barrier
 			partitions++
 			_, err := migration.Repartition(s.Ctx, s.DB, partitions)
 			s.Must(err)
@@ -85,6 +86,7 @@ func TestLanguagesConsumersAreExact(t *testing.T) {
 		exact("after a change of the number of partitions")
 		kill()
 		repartition(3000)
+		s.published()
 		for i := range env {
 			start(i)
 		}
@@ -92,9 +94,7 @@ func TestLanguagesConsumersAreExact(t *testing.T) {
 
 		kill()
 		s.place(500)
-		await.Equal(t, "that all is published", 0, func() int {
-			return world.Query[int](s.World, `SELECT count(*) FROM unilog.partitions WHERE published_offset < next_offset - 1`)
-		})
+		s.published()
 		for p := range partitions {
 			s.Command("XTRIM", strings.TrimSuffix(fmt.Sprint(s.Stream, ":", p), ":0"), "MAXLEN", "1")
 		}
@@ -132,6 +132,13 @@ func (s *shop) seen() {
 		}
 		return ""
 	})
+}
+
+// published waits until the log has all that is staged.
+func (s *shop) published() {
+	s.Helper()
+	world.AwaitQuery(s.World, "what the log lacks", "0", `
+		SELECT ((SELECT count(*) FROM unilog.staged_records) + (SELECT count(*) FROM unilog.partitions WHERE published_offset < next_offset - 1))::text`)
 }
 
 // offsets is the sum of the checkpoints in a database.
