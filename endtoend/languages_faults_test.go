@@ -214,6 +214,8 @@ func TestLanguagesConsumersWithPostgresAlone(t *testing.T) {
 			s.Must(err)
 			s.place(300)
 			s.billed(db, "with Postgres alone", p)
+			want := int64(i) * s.offsets(db) // who is in the log's own database does not report
+			world.AwaitQuery(s.World, "the reports", fmt.Sprint(want), `SELECT coalesce(sum("offset"), 0)::text FROM unilog.readers`)
 		}
 	})
 }

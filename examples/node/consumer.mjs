@@ -121,6 +121,13 @@ class Source {
   async wait () {
     await Promise.race([new Promise(resolve => { this.wake = resolve }), sleep(250)])
   }
+
+  async report (at) {
+    await this.db.query(`
+      INSERT INTO unilog.readers (name, partition, "offset") SELECT $1, * FROM unnest($2::integer[], $3::bigint[])
+      ON CONFLICT (name, partition) DO UPDATE SET "offset" = excluded."offset", reported_at = excluded.reported_at`,
+    [NAME, [...at.keys()], [...at.values()].map(({ offset }) => offset)])
+  }
 }
 
 class Consumer {
@@ -129,7 +136,7 @@ class Consumer {
     await this.db.query(TABLE)
     this.source = SOURCE_URL ? await new Source().open(SOURCE_URL) : null
     this.log = LOG_URL === 'postgres:' ? this.source : await new Redis().open(LOG_URL)
-    this.reports = LOG_URL !== 'postgres:' && SOURCE_URL !== DATABASE_URL
+    this.reports = SOURCE_URL !== DATABASE_URL
     Object.assign(this, { partitions: 1, seen: 0, told: 0 })
     return this
   }

@@ -105,6 +105,12 @@ class Source:
         for _ in self.ear.notifies(timeout=1, stop_after=1):
             pass
 
+    def report(self, at):
+        self.db.execute("""
+            INSERT INTO unilog.readers (name, partition, "offset") SELECT %s, * FROM unnest(%s::integer[], %s::bigint[])
+            ON CONFLICT (name, partition) DO UPDATE SET "offset" = excluded."offset", reported_at = excluded.reported_at""",
+            (NAME, list(at), [offset for offset, _ in at.values()]))
+
 
 class Consumer:
     def __init__(self, database, log, source):
@@ -112,7 +118,7 @@ class Consumer:
         self.db.execute(TABLE)
         self.source = Source(source) if source else None
         self.log = self.source if log == "postgres:" else Redis(log)
-        self.reports = log != "postgres:" and source != database
+        self.reports = source != database
         self.partitions, self.seen, self.told, self.waited = 1, 0, 0.0, False
 
     def checkpoints(self):
