@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
@@ -106,31 +105,20 @@ func TestLanguagesConsumersAreExact(t *testing.T) {
 	})
 }
 
-// seen waits until the log's database shows the consumer that is there, and the hash of
-// reports the one that is not.
+// seen waits until the status shows both consumers, and neither behind.
 func (s *shop) seen() {
 	s.Helper()
-	found, err := status.Read(s.Ctx, s.DB, "", s.Log)
-	s.Must(err)
-	if len(found.Consumers) != 1 || found.Consumers[0].Name != "here" || found.Consumers[0].Lag != 0 {
-		s.t.Errorf("the status has the consumers %+v", found.Consumers)
-	}
-	at := map[int]int64{}
-	rows, err := s.own.Query(s.Ctx, `SELECT partition, "offset" FROM unilog.checkpoints WHERE name = 'bills'`)
-	s.Must(err)
-	var partition int
-	var offset int64
-	_, err = pgx.ForEachRow(rows, []any{&partition, &offset}, func() error { at[partition] = offset; return nil })
-	s.Must(err)
-	await.That(s.t, "the reports", func() string {
-		reports, err := s.Command("HGETALL", "{"+s.Stream+"}:consumers").AsStrMap()
+	await.That(s.t, "the consumers in the status", func() string {
+		found, err := status.Read(s.Ctx, s.DB, "", s.Log)
 		s.Must(err)
-		for partition, offset := range at {
-			if !strings.HasPrefix(reports[fmt.Sprint(partition, "/bills")], fmt.Sprint(offset, "/")) || len(reports) != len(at) {
-				return fmt.Sprint(reports, ", want those of ", at)
-			}
+		got := ""
+		for _, c := range found.Consumers {
+			got += fmt.Sprintf("%s, elsewhere %t, lag %d; ", c.Name, c.Elsewhere, c.Lag)
 		}
-		return ""
+		if got == "here, elsewhere false, lag 0; bills, elsewhere true, lag 0; " {
+			return ""
+		}
+		return got
 	})
 }
 
