@@ -26,7 +26,7 @@ const sqlPartition = `
 // a division by zero. At most about $2 rows and $3 bytes, as they are written out: where all
 // together have less, as they nearly always have, they need not be added up one by one.
 //
-// Bodies are gathered apart, only where there are any: most logs have none.
+// A batch has bodies only if one of its records does: most logs have none.
 //
 // A time that no clock shows, as infinity, becomes one that everybody can read.
 //
@@ -67,7 +67,7 @@ WITH status AS MATERIALIZED (
                     FROM oldest
                 ) AS o WHERE coalesce(before, 0) < $3::bigint
             )
-        END AS up_to, count(content_type) AS bodies
+        END AS up_to
     FROM oldest
 ), moved AS (
     DELETE FROM unilog.staged_records AS s
@@ -75,21 +75,18 @@ WITH status AS MATERIALIZED (
     RETURNING 1
 ), gathered AS (
     SELECT partition, count(*) AS records, array_agg(staged_at) AS staged_at, array_agg(action) AS action,
-        array_agg(object) AS object, array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers
+        array_agg(object) AS object, array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers,
+        CASE WHEN count(content_type) > 0 THEN array_agg(body) END AS body,
+        CASE WHEN count(content_type) > 0 THEN array_agg(content_type) END AS content_type
     FROM (SELECT * FROM oldest WHERE id <= (SELECT up_to FROM taken) ORDER BY partition, id) AS m
     GROUP BY partition
-), bodies AS (
-    SELECT partition, array_agg(body) AS body, array_agg(content_type) AS content_type
-    FROM (SELECT * FROM oldest WHERE id <= (SELECT up_to FROM taken) AND (SELECT bodies > 0 FROM taken) ORDER BY partition, id) AS m
-    GROUP BY partition
-    HAVING count(content_type) > 0
 ), placed AS (
     INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers, body, content_type)
     SELECT h.partition, h.next_offset, h.next_offset + records - 1,
         pg_column_size(action) + pg_column_size(object) + pg_column_size(key) + pg_column_size(data) + pg_column_size(headers)
             + coalesce(pg_column_size(body) + pg_column_size(content_type), 0),
         staged_at, action, object, key, data, headers, body, content_type
-    FROM gathered AS g JOIN heads AS h ON h.partition = g.partition LEFT JOIN bodies AS b ON b.partition = g.partition
+    FROM gathered AS g JOIN heads AS h ON h.partition = g.partition
     RETURNING *
 ), advanced AS (
     UPDATE unilog.partitions AS p
