@@ -3,17 +3,18 @@
 // The log is a topic, and a partition of the log is the topic's partition of the
 // same number. Any Kafka client in any language can read it with
 // isolation.level=read_committed: it then sees the entries of a partition in
-// their order, each offset once. The record's value is the staged JSON and its
-// key the record's key. Headers tell the rest:
+// their order, each offset once. The record's value is the staged JSON, or
+// the body, and its key the record's key. Headers tell the rest:
 //
-//	offset      the entry's offset in its partition; not Kafka's
-//	log_id      the database that wrote it
-//	epoch       the epoch that wrote it
-//	partitions  how many partitions the log has
-//	action      what happened
-//	object      to what
-//	staged_at   when it was staged, in microseconds since 1970
-//	headers     the record's headers, a JSON object; left out if it has none
+//	offset        the entry's offset in its partition; not Kafka's
+//	log_id        the database that wrote it
+//	epoch         the epoch that wrote it
+//	partitions    how many partitions the log has
+//	action        what happened
+//	object        to what
+//	staged_at     when it was staged, in microseconds since 1970
+//	headers       the record's headers, a JSON object; left out if it has none
+//	content_type  what the body is; left out if the value is JSON
 //
 // A record with the header marker, and no value, is no entry: a claim says who
 // writes from there on, and a reset also that its offset is the head. Kafka's own

@@ -4,7 +4,8 @@
 // Any Redis client in any language can read it: the field data is the staged
 // JSON, action and object say what happened to what, staged_at is the time in
 // microseconds since 1970, and key and headers (a JSON object) are there if
-// they carry something.
+// they carry something. Where there is a field content_type, data is not JSON but a body
+// of that type, byte by byte.
 //
 // Beside each stream there is a hash, {stream}:leader, with the database and
 // the epoch that wrote last (log_id and epoch), the number of the log's partitions
