@@ -3,7 +3,6 @@ package status
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -119,7 +118,7 @@ func (s *Status) readElsewhere(ctx context.Context, db Beginner, schema unilog.S
 	if err != nil {
 		s.ReportsError = err.Error()
 	}
-	s.Consumers = slices.Concat(s.Consumers, found)
+	s.Consumers = append(s.Consumers, found...)
 	return nil
 }
 

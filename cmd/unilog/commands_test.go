@@ -99,7 +99,7 @@ func TestStatusNamesThisCommand(t *testing.T) {
 	pool, env := database(t)
 	exec1(t, pool, order)
 	says(t, env, []string{"status"}, "staged 1", "no consumer has registered yet", "1 records wait; start one with `unilog streamer`")
-	says(t, env, []string{"status", "--json"}, `"staged":1,`)
+	says(t, env, []string{"status", "--json"}, `"staged":1,`, `"consumers":[]`)
 	fails(t, env[:1], []string{"streamer"}, 1, "unilog: REDIS_URL is not set: set it or LOG_URL\n")
 	// An audit is drawn, or refused; in the environment, it is for the other commands.
 	fails(t, env, []string{"status", "--audit=/nowhere"}, 2, "--audit is for --watch on a terminal: elsewhere, `unilog verify` audits")
