@@ -100,6 +100,9 @@ func TestLogThatNoProcessCanRead(t *testing.T) {
 			}
 			shares := map[int]string{1: "2", 2: "1 1"}[number]
 			p.AwaitShares(shares)
+			if number == 1 {
+				processes[0].AwaitReads(0, 1) // it has counted its last change
+			}
 			way.Refuse(true)
 			way.Cut()
 			for _, m := range processes {
