@@ -54,6 +54,10 @@ type Balance struct {
 	// partitions together, and Backlog the number of those that are staged.
 	Lag     int64 `json:"lag"`
 	Backlog int64 `json:"backlog"`
+	// Began is not 0 if the consumer began later than at the first record, after so many,
+	// and was not reconciled since: its total lacks what was before, which nobody knows. It
+	// is not audited then. Agrees is true, and Difference says nothing.
+	Began int64 `json:"began,omitempty"`
 }
 
 // sqlAudit reads everything in one statement and so in one snapshot. Each part
@@ -74,7 +78,8 @@ WITH truth (amount) AS MATERIALIZED (
     FROM totals AS t
     FULL JOIN (SELECT DISTINCT name FROM unilog.checkpoints WHERE NOT outside) AS c USING (name)
 ), place AS MATERIALIZED (
-    SELECT c.name, p.partition, coalesce(k."offset", 0) AS "offset", p.next_offset - 1 - coalesce(k."offset", 0) AS lag
+    SELECT c.name, p.partition, coalesce(k."offset", 0) AS "offset", p.next_offset - 1 - coalesce(k."offset", 0) AS lag,
+        coalesce(k.began, 0) AS began
     FROM consumer AS c
     CROSS JOIN unilog.partitions AS p
     LEFT JOIN unilog.checkpoints AS k ON k.name = c.name AND k.partition = p.partition
@@ -103,7 +108,7 @@ WITH truth (amount) AS MATERIALIZED (
         ) AS records
     ) AS r
 ), ahead AS MATERIALIZED (
-    SELECT p.name, sum(b.amount) AS amount, sum(p.lag)::bigint AS lag
+    SELECT p.name, sum(b.amount) AS amount, sum(p.lag)::bigint AS lag, sum(p.began)::bigint AS began
     FROM place AS p JOIN behind AS b ON b.partition = p.partition AND b.after = p."offset"
     GROUP BY p.name
 ), staged AS MATERIALIZED (
@@ -117,13 +122,13 @@ WITH truth (amount) AS MATERIALIZED (
     GROUP BY consumer
 ), balance AS MATERIALIZED (
     SELECT name, coalesce(truth.amount, 0) AS truth, c.total, ahead.amount AS ahead, staged.amount AS staged,
-        coalesce(parked.amount, 0) AS parked, lag, backlog
+        coalesce(parked.amount, 0) AS parked, lag, backlog, began
     FROM consumer AS c JOIN ahead USING (name) LEFT JOIN parked USING (name) CROSS JOIN staged CROSS JOIN truth
 )
 SELECT name, truth::text, total::text, ahead::text, staged::text, parked::text,
     trim_scale((truth - total - ahead - staged - parked)::numeric)::text AS difference,
-    truth = total + ahead + staged + parked AS agrees,
-    lag, backlog
+    truth = total + ahead + staged + parked OR began > 0 AS agrees,
+    lag, backlog, began
 FROM balance
 ORDER BY name`
 
@@ -135,7 +140,7 @@ type Batcher interface {
 // Check evaluates the equation for every consumer that has a total or a
 // checkpoint. It writes nothing and takes no locks that anyone waits for. An
 // error means that it could not look, not that a consumer disagrees. Deliverers
-// have no total, and it leaves them out. Only ctx bounds its time: no timeout that is
+// have no total, and it leaves them out. Whose total it cannot know it says by Began. Only ctx bounds its time: no timeout that is
 // set for the role or the database.
 func (a Equation) Check(ctx context.Context, db Batcher) (balances []Balance, err error) {
 	if err := a.Schema.Check(); err != nil {

@@ -25,6 +25,9 @@ const (
 	// Index: checkpoints_pkey.
 	sqlHoldConsumer = `SELECT FROM unilog.checkpoints WHERE name = $1 ORDER BY partition FOR UPDATE`
 
+	// Its total is now that of all records, wherever it began. Index: checkpoints_pkey.
+	sqlWhole = `UPDATE unilog.checkpoints SET began = 0 WHERE name = $1 AND began > 0`
+
 	// Index: checkpoints_pkey; a row per partition. A consumer that is not new has
 	// one already, or registers one at the same time, which this waits for.
 	sqlRegisterAtHead = `
@@ -38,7 +41,8 @@ SELECT (SELECT count(*) FROM registered) = (SELECT count(*) FROM unilog.partitio
 )
 
 // Reconcile sets a consumer's total to what the equation demands, while
-// everything runs. It repairs a state that was damaged; what else the consumer
+// everything runs. It repairs a state that was damaged, or lacks what was before the
+// consumer began, or what somebody let it pass over or apply again; what else the consumer
 // made of its records it cannot know. It returns the balance as it was: the
 // total has been corrected by its Difference.
 //
@@ -117,6 +121,9 @@ func (a Equation) reconcile(ctx context.Context, tx pgx.Tx, name string) (Balanc
 			continue
 		}
 		if _, err := tx.Exec(ctx, a.AddToTotal, name, b.Difference); err != nil {
+			return Balance{}, fmt.Errorf("reconcile %s: %w", name, err)
+		}
+		if _, err := tx.Exec(ctx, a.Schema.SQL(sqlWhole), name); err != nil {
 			return Balance{}, fmt.Errorf("reconcile %s: %w", name, err)
 		}
 		return b, nil

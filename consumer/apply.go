@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
@@ -19,7 +20,8 @@ import (
 // sqlAdvance moves a checkpoint from where it was saved before ($3). That comparison makes
 // two instances of one consumer harmless: the second one finds no row, and rolls
 // back. The timeout ($6) keeps a frozen process from holding the row for ever. For $7
-// see unsynced. Index: checkpoints_pkey.
+// see unsynced. Who pauses the consumer holds the row, so that afterwards nothing is
+// applied. Index: checkpoints_pkey.
 const sqlAdvance = `
 WITH bounded AS MATERIALIZED (
     SELECT set_config('idle_in_transaction_session_timeout', $6, true),
@@ -28,10 +30,11 @@ WITH bounded AS MATERIALIZED (
 UPDATE unilog.checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp(),
     log_id = nullif($8, '')
 FROM bounded
-WHERE name = $1 AND partition = $2 AND "offset" = $3`
+WHERE name = $1 AND partition = $2 AND "offset" = $3 AND paused_at IS NULL`
 
-// errOvertaken says that another instance of the consumer has applied the batch.
-var errOvertaken = errors.New("another instance of this consumer was faster")
+// errOvertaken says that the checkpoint is no longer where the batch begins: another
+// instance of the consumer has applied it, or a person has moved or paused the consumer.
+var errOvertaken = errors.New("the checkpoint was moved by somebody else")
 
 // apply applies entries, which follow the checkpoint and what was passed over, and
 // returns how many it applied, passed over or parked. If the handler rejects them, apply
@@ -94,7 +97,7 @@ func (c *partitionConsumer) unlessOvertaken(err error) error {
 	if !errors.Is(err, errOvertaken) {
 		return err
 	}
-	c.log.Info("another instance was faster: reading the checkpoint again", "offset", c.reader.Saved().Offset)
+	c.log.Info("somebody else has moved the checkpoint, or paused the consumer: reading it again", "offset", c.reader.Saved().Offset)
 	c.reader.Forget()
 	return nil
 }
@@ -134,6 +137,20 @@ func (c *partitionConsumer) commit(ctx context.Context, entries []unilog.Entry, 
 // first: the lock on its row makes other instances of the consumer wait before they do
 // any work.
 func (c *partitionConsumer) save(ctx context.Context, to unilog.Cursor, f func(context.Context, pgx.Tx) error) error {
+	var advance pgx.Batch
+	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
+	advance.BeginTx(pgx.TxOptions{})
+	advance.Queue(c.cfg.Schema.SQL(sqlAdvance), c.cfg.Name, c.partition, c.reader.Saved().Offset, to.Offset, to.Position, silence, unsynced(c.cfg), c.checkpoint.logID)
+	err := c.transact(ctx, &advance, errOvertaken, f)
+	if err == nil {
+		c.reader.Advance(to)
+	}
+	return err
+}
+
+// transact begins with what is queued, of which the last statement has to change a row, or
+// the error is none, and calls f, all in one transaction.
+func (c *partitionConsumer) transact(ctx context.Context, begin *pgx.Batch, none error, f func(context.Context, pgx.Tx) error) error {
 	bounded, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	defer cancel()
 	conn, err := c.cfg.DB.Acquire(bounded)
@@ -150,9 +167,9 @@ func (c *partitionConsumer) save(ctx context.Context, to unilog.Cursor, f func(c
 		return fmt.Errorf("begin: %w", err)
 	}
 	c.sets = false
-	tx, advanced, err := c.begin(bounded, conn, to)
+	tx, advanced, err := c.begin(bounded, conn, begin)
 	if err == nil && !advanced {
-		err = errOvertaken
+		err = none
 	}
 	if err == nil {
 		err = f(ctx, tx)
@@ -177,7 +194,6 @@ func (c *partitionConsumer) save(ctx context.Context, to unilog.Cursor, f func(c
 		conn.Release()
 		return err
 	}
-	c.reader.Advance(to)
 	if slices.Equal(session.settings, after) {
 		conn.Release()
 	} else {
@@ -187,20 +203,22 @@ func (c *partitionConsumer) save(ctx context.Context, to unilog.Cursor, f func(c
 	return nil
 }
 
-// begin begins a transaction and advances the checkpoint in it, in one round
-// trip. The caller must roll the transaction back, also after an error.
-func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, to unilog.Cursor) (tx pgx.Tx, advanced bool, err error) {
-	silence := fmt.Sprint(c.cfg.silence.Milliseconds())
-	var batch pgx.Batch
-	batch.BeginTx(pgx.TxOptions{})
-	batch.Queue(c.cfg.Schema.SQL(sqlAdvance), c.cfg.Name, c.partition, c.reader.Saved().Offset, to.Offset, to.Position, silence, unsynced(c.cfg), c.checkpoint.logID)
-	results := conn.SendBatch(ctx, &batch)
+// begin sends the beginning of a transaction, in one round trip, and says whether its last
+// statement has changed a row. The caller must roll the transaction back, also after an
+// error.
+func (c *partitionConsumer) begin(ctx context.Context, conn *pgxpool.Conn, batch *pgx.Batch) (tx pgx.Tx, advanced bool, err error) {
+	results := conn.SendBatch(ctx, batch)
 	if _, err = results.Exec(); err != nil {
 		err = fmt.Errorf("begin: %w", err)
-	} else if tag, execErr := results.Exec(); execErr != nil {
-		err = fmt.Errorf("advance the checkpoint: %w", execErr)
-	} else {
-		advanced = tag.RowsAffected() > 0
+	}
+	for range batch.Len() - 1 {
+		if err == nil {
+			var tag pgconn.CommandTag
+			if tag, err = results.Exec(); err != nil {
+				err = fmt.Errorf("advance the checkpoint: %w", err)
+			}
+			advanced = tag.RowsAffected() > 0
+		}
 	}
 	if closeErr := results.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("advance the checkpoint: %w", closeErr)

@@ -94,6 +94,13 @@ type Config struct {
 	// state must not go back even then begins with
 	// SET LOCAL synchronous_commit = on.
 	Archive *pgxpool.Pool
+	// Start is where a consumer begins whose name has no checkpoint yet: by default at the
+	// first record. It is registered there, in all partitions at once, when Ready of a process
+	// that reads one first returns nil, at the latest: nothing that commits after that is
+	// left out, whatever Start says. A time needs the Archive. Where that
+	// no longer has what Start asks for, the consumer halts with a
+	// [unilog.NotArchivedError]. Its audit leaves it out, see [audit.Balance].
+	Start unilog.Start
 	// Schema is the one of unilog's tables, in DB and in Archive: default
 	// [unilog.DefaultSchema].
 	Schema unilog.Schema
@@ -104,6 +111,10 @@ type Config struct {
 	// [unilog.RejectedError]; with ParkRejected it does so after 20 entries in a row
 	// that are parked, and were neither retried nor discarded since.
 	ParkRejected bool
+	// RetryHalted makes a partition that halts try again after each such time, instead of
+	// ending Run: where a person must decide, he may do so elsewhere. The others go on, and
+	// the consumer is not ready meanwhile. 0, the default, ends Run.
+	RetryHalted time.Duration
 	// HandlerTimeout bounds one call of Handler, and how long this process may
 	// be silent within its transaction: default a minute. It is also how long a
 	// lost answer, or a frozen process, holds up the consumer at the most.
@@ -140,6 +151,9 @@ type Consumer struct {
 	partitions []*partitionConsumer
 	registered atomic.Int64 // for how many partitions there are checkpoints
 	heartbeat  time.Time
+	heeded     int64 // the last intervention
+	saysPaused atomic.Bool
+	looked     time.Time // for interventions, in RunOnce
 	reporting  reader.Reporting
 
 	readiness loop.Readiness // of everything but the partitions
@@ -170,6 +184,12 @@ func New(cfg Config) (*Consumer, error) {
 		return nil, errors.New("consumer: Config.Log is required")
 	case cfg.Handler == nil:
 		return nil, errors.New("consumer: Config.Handler is required")
+	case cfg.Start.Check() != nil:
+		return nil, fmt.Errorf("consumer: Config.Start: %w", cfg.Start.Check())
+	case !cfg.Start.Time.IsZero() && cfg.Archive == nil:
+		return nil, errors.New("consumer: Config.Start.Time needs Config.Archive, which knows when records were numbered")
+	case cfg.RetryHalted < 0:
+		return nil, fmt.Errorf("consumer: Config.RetryHalted is %v: it must be 0, not to retry, or more", cfg.RetryHalted)
 	case cfg.HandlerTimeout < time.Millisecond:
 		return nil, fmt.Errorf("consumer: Config.HandlerTimeout is %v: it must be at least 1ms", cfg.HandlerTimeout)
 	case cfg.BatchRecords < 1 || cfg.BatchRecords > 100_000:
@@ -221,6 +241,9 @@ func (c *Consumer) stepAll(ctx context.Context, wait time.Duration) (n int, err 
 	}
 	c.know(number)
 	c.setWorking(c.partitions)
+	if err := c.heed(ctx); err != nil {
+		return 0, err
+	}
 	for _, p := range c.partitions {
 		applied, stepErr := p.step(ctx, ctx, wait)
 		n += applied
@@ -259,7 +282,8 @@ func (c *Consumer) know(number int) {
 			log = log.With("partition", p)
 		}
 		c.partitions = append(c.partitions, newPartitionConsumer(&c.cfg, p, log))
-		c.partitions[p].checkpoint.registered = &c.registered
+		c.partitions[p].saysPaused = &c.saysPaused
+		c.partitions[p].checkpoint.registered, c.partitions[p].checkpoint.enroll = &c.registered, c.enroll
 	}
 }
 

@@ -46,9 +46,15 @@
 //
 // [Consumer.Run] goes on through the loss of Postgres and of the log. It returns an
 // error only where a person must decide: a [unilog.RejectedError], a
-// [unilog.GapError], a [unilog.CheckpointAheadError], a [unilog.ForeignLogError],
-// [unilog.ErrTransactionSpoiled], [unilog.ErrDeliverersName] or
-// [unilog.ErrCheckpointGone]. Each says what to do.
+// [unilog.GapError], a [unilog.CheckpointAheadError], a [unilog.ForeignLogError], a
+// [unilog.NotArchivedError], [unilog.ErrTransactionSpoiled], [unilog.ErrDeliverersName] or
+// [unilog.ErrCheckpointGone]. Each says what to do. With [Config.RetryHalted] it waits
+// there, and tries again.
+//
+// # What a person can do to it
+//
+// [In] has Seek, Pause, Resume, Skip and Requeue, also for deliverers. They are one
+// transaction each, heeded by the processes that run, and noted in the table interventions.
 //
 // For effects outside Postgres, see package deliverer.
 package consumer

@@ -8,7 +8,8 @@ import (
 
 // Hooks are called between a consumer's steps; see
 // [github.com/rocketrides/unilog/streamer.Hooks]. Like a [Handler] they are called for
-// one partition at a time, and for different ones at the same time.
+// one partition at a time, and for different ones at the same time. For a dead letter that
+// was requeued none is called.
 type Hooks struct {
 	// BeforeCommit is called when the handler has applied the entries, before the
 	// commit. An error from it rolls everything back.

@@ -32,8 +32,9 @@ const (
 
 	// sqlRenew returns the oldest members first; a new member does not see itself, as
 	// it is not in the snapshot. A crash may undo the renewal: that loses no more than
-	// a lease. Index: members_pkey, leases_pkey, a name's rows. The
-	// update is HOT.
+	// a lease. The last intervention comes along, in each row, of which there is one at
+	// least. Index: members_pkey, leases_pkey, a name's rows; interventions_of_consumer, the
+	// last entry. The update is HOT.
 	sqlRenew = `
 WITH unsynced AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
@@ -41,10 +42,12 @@ WITH unsynced AS MATERIALIZED (
     INSERT INTO unilog.members (name, member) SELECT $1, $2 FROM unsynced
     ON CONFLICT (name, member) DO UPDATE SET seen_at = excluded.seen_at
 )
-SELECT member, coalesce(alive, false), coalesce(partitions, '{}')
-FROM (SELECT member, joined_at, ` + sqlAlive + ` AS alive FROM unilog.members AS m WHERE name = $1) AS seen
-FULL JOIN (SELECT member, array_agg(partition) AS partitions FROM unilog.leases WHERE name = $1 GROUP BY member) AS lease
-    USING (member)
+SELECT coalesce(member, ''), coalesce(alive, false), coalesce(partitions, '{}'), last
+FROM (` + sqlLastIntervention + `) AS i LEFT JOIN (
+    (SELECT member, joined_at, ` + sqlAlive + ` AS alive FROM unilog.members AS m WHERE name = $1) AS seen
+    FULL JOIN (SELECT member, array_agg(partition) AS partitions FROM unilog.leases WHERE name = $1 GROUP BY member) AS lease
+        USING (member)
+) ON true
 ORDER BY joined_at, member`
 
 	// If two members take the same lease, the second one waits, and then finds that it
@@ -92,8 +95,9 @@ type division struct {
 	number int   // of all partitions that any member knows
 	mine   []int // sorted, like free
 	free   []int
-	share  int  // how many partitions this member may hold
-	others bool // that are alive
+	share  int   // how many partitions this member may hold
+	others bool  // that are alive
+	last   int64 // intervention
 }
 
 // renew renews the leases, and takes free ones up to the member's share, if takes
@@ -163,7 +167,10 @@ func (m *membership) look(ctx context.Context, number int) (d division, dead boo
 	var member string
 	var alive bool
 	var partitions []int
-	_, err = pgx.ForEachRow(rows, []any{&member, &alive, &partitions}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&member, &alive, &partitions, &d.last}, func() error {
+		if member == "" { // there is none
+			return nil
+		}
 		d.number = max(d.number, slices.Max(append(partitions, -1))+1)
 		switch {
 		case member == m.member:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/rocketrides/unilog"
@@ -25,13 +26,15 @@ type partitionConsumer struct {
 	reader     *reader.Reader
 
 	// limit is how many entries the next transaction gets: fewer after a failure.
-	limit   int
-	applied int64     // the last offset that the handler has applied in this process, or 0
-	passed  time.Time // when entries were passed over first, since the checkpoint was saved
-	runs    bool      // in Run; RunOnce must neither go on reading when it has returned, nor leave anything unsaved
-	sets    bool      // the handler may have changed the session's settings
-	leaves  bool      // it has left some behind, which was said
-	several bool      // there are other partitions, which go on while this one cannot
+	limit      int
+	applied    int64        // the last offset that the handler has applied in this process, or 0
+	passed     time.Time    // when entries were passed over first, since the checkpoint was saved
+	runs       bool         // in Run; RunOnce must neither go on reading when it has returned, nor leave anything unsaved
+	sets       bool         // the handler may have changed the session's settings
+	leaves     bool         // it has left some behind, which was said
+	several    bool         // there are other partitions, which go on while this one cannot
+	saysPaused *atomic.Bool // somebody has logged it
+	requeued   bool         // there may be dead letters to be applied again
 }
 
 func newPartitionConsumer(cfg *Config, partition int, log *slog.Logger) *partitionConsumer {
@@ -54,23 +57,29 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 		c.runs = false
 		c.reader.Leave() // another process may move the checkpoint until the next run
 	}()
+	c.requeued = true
+	said := ""
 	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
 	for ctx.Err() == nil {
 		_, err := c.step(ctx, work, reader.ReadWait)
-		var rejected *unilog.RejectedError
-		var gap *unilog.GapError
-		var ahead *unilog.CheckpointAheadError
-		var foreign *unilog.ForeignLogError
+		var paused *unilog.PausedError
 		switch {
 		case err == nil:
 			retry.Reset()
-		case errors.As(err, &gap) && c.several:
-			c.log.Error("halted in this partition until this is mended: trying again from time to time", "every", reader.GapPause, "err", err)
-			loop.Sleep(ctx, reader.GapPause)
-		case errors.As(err, &rejected), errors.As(err, &gap), errors.As(err, &ahead), errors.As(err, &foreign),
-			errors.Is(err, unilog.ErrDeliverersName), errors.Is(err, unilog.ErrCheckpointGone),
-			errors.Is(err, unilog.ErrTransactionSpoiled), errors.Is(err, loop.ErrExit):
-			return err
+			said = ""
+			c.saysPaused.CompareAndSwap(true, false)
+		case errors.As(err, &paused):
+			c.waitPaused(ctx, paused)
+		case c.halts(err):
+			pause := c.haltedPause(err)
+			if pause == 0 {
+				return err
+			}
+			if text := err.Error(); text != said {
+				c.log.Error("halted until this is mended: trying again from time to time", "every", pause, "err", err)
+				said = text
+			}
+			loop.Sleep(ctx, pause)
 		case errors.Is(err, errHung):
 			c.log.Error("consuming stands still until the handler returns", "err", err)
 			c.condition.hang.Wait(ctx)
@@ -86,27 +95,64 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 	return nil
 }
 
+// halts says whether a person must decide what is to be done about an error.
+func (c *partitionConsumer) halts(err error) bool {
+	for _, target := range []any{new(*unilog.RejectedError), new(*unilog.GapError), new(*unilog.CheckpointAheadError), new(*unilog.ForeignLogError), new(*unilog.NotArchivedError)} {
+		if errors.As(err, target) {
+			return true
+		}
+	}
+	for _, target := range []error{unilog.ErrDeliverersName, unilog.ErrCheckpointGone, unilog.ErrTransactionSpoiled, loop.ErrExit} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// haltedPause is how long the partition waits until it tries again what it has halted
+// for, or 0 if it does not.
+func (c *partitionConsumer) haltedPause(err error) time.Duration {
+	switch {
+	case errors.Is(err, loop.ErrExit):
+		return 0
+	case c.cfg.RetryHalted > 0:
+		return c.cfg.RetryHalted
+	case errors.As(err, new(*unilog.GapError)) && c.several:
+		return reader.GapPause
+	}
+	return 0
+}
+
 // step reads one batch and applies it, or passes it over, and returns how many entries
 // that were. ctx bounds the reading, and work the applying.
 func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) (n int, err error) {
 	defer func() {
+		trouble := err
 		if err != nil {
 			c.keepPassed(work, err)
 			c.reader.Forget() // whether the checkpoint has moved is not known
 			err = postgres.Reconnect(c.cfg.DB, err)
-			if ctx.Err() == nil {
+			if trouble = err; errors.As(err, new(*unilog.PausedError)) {
+				trouble = nil // somebody wants it so
+			} else if ctx.Err() == nil {
 				c.cfg.Observer.failed(err)
 			}
 		}
-		c.readiness.Note(ctx, err)
+		c.readiness.Note(ctx, trouble)
 	}()
 	if err := c.condition.hang.Err(); err != nil {
 		return 0, err
 	}
+	if c.requeued {
+		if n, err = c.applyRequeued(work); err != nil {
+			return n, err
+		}
+	}
 	entries, b, err := c.read(ctx, c.untilDue(wait))
 	switch {
 	case err != nil:
-		return 0, err
+		return n, err
 	case b != nil:
 		return c.passBarrier(ctx, work, b, entries[0], wait)
 	case c.asksForNone(entries):
@@ -115,7 +161,8 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 	if c.runs {
 		c.reader.ReadAhead(ctx, entries)
 	}
-	n, err = c.apply(work, entries)
+	applied, err := c.apply(work, entries)
+	n += applied
 	// Entries that are too many for one transaction succeed in smaller ones.
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errHung) {
 		c.limit = min(c.limit, len(entries))
@@ -134,7 +181,7 @@ func (c *partitionConsumer) read(ctx context.Context, wait time.Duration) (entri
 	if err = c.reader.Load(ctx); err == nil {
 		entries, b, err = c.reader.Next(ctx, wait, c.limit)
 	}
-	if gap := new(unilog.GapError); errors.As(err, &gap) {
+	if errors.As(err, new(*unilog.GapError)) || errors.As(err, new(*unilog.PausedError)) {
 		c.condition.hasRead(nil) // no process could read it
 	} else {
 		c.condition.hasRead(err)
@@ -148,6 +195,9 @@ func (c *partitionConsumer) try(ctx context.Context) error {
 	err := c.condition.hang.Err()
 	if err == nil {
 		err = c.reader.Try(ctx)
+	}
+	if errors.As(err, new(*unilog.PausedError)) {
+		err = nil
 	}
 	if err != nil && ctx.Err() == nil {
 		c.readiness.Note(ctx, err)

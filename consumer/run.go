@@ -34,6 +34,7 @@ type crew struct {
 type worker struct {
 	stop     context.CancelFunc
 	stopping bool
+	again    bool // it is to begin anew
 	surplus  bool // its lease is to be given back
 }
 
@@ -64,12 +65,16 @@ const countPause = time.Second
 // It goes on through the loss of Postgres and of the log, and returns an error
 // only where a person must decide: a [unilog.RejectedError], a [unilog.GapError], a
 // [unilog.CheckpointAheadError], a [unilog.ForeignLogError],
-// [unilog.ErrTransactionSpoiled], [unilog.ErrDeliverersName] or
+// [unilog.NotArchivedError], [unilog.ErrTransactionSpoiled], [unilog.ErrDeliverersName] or
 // [unilog.ErrCheckpointGone]. Such an error in one partition ends Run for all. Other
 // processes of the consumer take that partition over, and end likewise; see
-// [Config.ParkRejected]. A GapError of one partition of several holds up that one alone:
+// [Config.ParkRejected], and [Config.RetryHalted] for a partition that waits instead.
+// A GapError of one partition of several holds up that one alone, also without it:
 // Run is not ready, and tries again every 10 seconds. While the log is ahead of its
 // source, Run waits, and logs a [unilog.LogAheadError].
+//
+// What a person does by [In.Seek], [In.Pause], [In.Skip] and [In.Requeue] is heeded within
+// a second, also where the consumer has halted and waits.
 func (c *Consumer) Run(ctx context.Context) error {
 	ctx, halt := context.WithCancel(ctx)
 	defer halt()
@@ -195,11 +200,13 @@ func (r *crew) renew(ctx context.Context) {
 	}
 	r.readiness.Note(ctx, nil)
 	r.know(d.number)
+	r.beginAnew(d.last)
 	if r.giveUp(d); r.aside.whole {
 		return
 	}
 	for partition, w := range r.workers {
 		if !slices.Contains(d.mine, partition) {
+			w.again = false
 			w.end() // another process has it
 		}
 	}
@@ -213,7 +220,7 @@ func (r *crew) renew(ctx context.Context) {
 		case w == nil:
 			r.start(ctx, partition)
 		case surplus:
-			w.surplus = true
+			w.surplus, w.again = true, false
 			w.end()
 		}
 	}
@@ -244,7 +251,7 @@ func (r *crew) start(ctx context.Context, partition int) {
 func (r *crew) dismiss(ctx context.Context, partition int) {
 	w := r.workers[partition]
 	delete(r.workers, partition)
-	if !r.aside.from[partition] {
+	if !r.aside.from[partition] && !w.again {
 		r.partitions[partition].readiness.Forget()
 	}
 	if w.surplus {
@@ -264,7 +271,7 @@ func (r *crew) report() {
 	var leases []int
 	var working []*partitionConsumer
 	for _, partition := range slices.Sorted(maps.Keys(r.workers)) {
-		if !r.workers[partition].stopping {
+		if w := r.workers[partition]; !w.stopping || w.again {
 			leases = append(leases, partition)
 			working = append(working, r.partitions[partition])
 		}

@@ -19,10 +19,11 @@ const (
 	// Nobody numbers meanwhile, since the transaction has the lock for it. Consumers and
 	// deliverers that are not running now must not miss what is kept for them.
 	sqlRegisterConsumers = `
-INSERT INTO unilog.checkpoints (name, partition, outside, log_id)
-SELECT name, partition, outside, log_id
+INSERT INTO unilog.checkpoints (name, partition, outside, log_id, paused_at, paused_by)
+SELECT name, partition, outside, log_id, paused_at, paused_by
 FROM (
-    SELECT name, bool_or(outside) AS outside, max(log_id) FILTER (WHERE outside) AS log_id
+    SELECT name, bool_or(outside) AS outside, max(log_id) FILTER (WHERE outside) AS log_id,
+        min(paused_at) AS paused_at, min(paused_by) AS paused_by
     FROM unilog.checkpoints GROUP BY name
 ) AS c CROSS JOIN unilog.partitions
 ON CONFLICT (name, partition) DO NOTHING`

@@ -88,14 +88,16 @@ var needs = map[string]string{
 		?function unilog.wake_streamer()
 		?trigger unilog.staged_records staged_records_wake`,
 	"unilog_consumer": `
-		table unilog.checkpoints name partition offset position updated_at log_id outside
+		table unilog.checkpoints name partition offset position updated_at log_id outside paused_at paused_by began
 		key unilog.checkpoints name partition
 		table unilog.members name member joined_at seen_at
 		key unilog.members name member
 		table unilog.leases name partition member
 		key unilog.leases name partition
-		table unilog.dead_letters consumer partition offset staged_at action object key data headers error parked_at discarded_at body content_type
-		key unilog.dead_letters consumer partition offset`,
+		table unilog.dead_letters consumer partition offset staged_at action object key data headers error parked_at discarded_at body content_type requeued_at
+		key unilog.dead_letters consumer partition offset
+		table unilog.interventions id at who what consumer partition from_offset to_offset reason
+		key unilog.interventions id`,
 }
 
 // mends are the beginnings of the statements by which [Mend] puts back what holds no

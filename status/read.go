@@ -55,7 +55,8 @@ SELECT name, partition, coalesce(c."offset", 0), next_offset - 1 - coalesce(c."o
         WHERE b.partition = p.partition AND b.last_offset > coalesce(c."offset", 0) ORDER BY b.last_offset LIMIT 1), 0)::float8,
     extract(epoch FROM clock_timestamp() - max(c.updated_at) OVER (PARTITION BY name))::float8,
     extract(epoch FROM clock_timestamp() - coalesce(c.updated_at, max(c.updated_at) OVER (PARTITION BY name)))::float8,
-    (SELECT count(*) FROM unilog.dead_letters AS d WHERE d.consumer = name AND d.partition = p.partition AND d.discarded_at IS NULL)
+    (SELECT count(*) FROM unilog.dead_letters AS d WHERE d.consumer = name AND d.partition = p.partition AND d.discarded_at IS NULL),
+    extract(epoch FROM clock_timestamp() - min(c.paused_at) OVER (PARTITION BY name))::float8, coalesce(min(c.paused_by) OVER (PARTITION BY name), '')
 FROM (SELECT DISTINCT name FROM unilog.checkpoints) AS n CROSS JOIN unilog.partitions AS p LEFT JOIN unilog.checkpoints AS c USING (name, partition)
 ORDER BY name, partition`
 
@@ -269,19 +270,24 @@ func (s *Status) readConsumers(ctx context.Context, tx source) error {
 }
 
 // collect puts the partitions of consumers together, which come one after the other. What
-// is known of dead letters follows the rest, if it is.
+// is known of dead letters and pauses follows the rest, if it is.
 func collect(rows pgx.Rows, members map[string]int) ([]Consumer, error) {
 	all := []Consumer{}
 	var name string
 	var p ConsumerPartition
 	var seen float64
 	var letters int64
-	into := []any{&name, &p.Partition, &p.Checkpoint, &p.Lag, &p.LagSeconds, &seen, &p.Silent, &letters}
+	var paused *float64
+	var by string
+	into := []any{&name, &p.Partition, &p.Checkpoint, &p.Lag, &p.LagSeconds, &seen, &p.Silent, &letters, &paused, &by}
 	_, err := pgx.ForEachRow(rows, into[:len(rows.FieldDescriptions())], func() error {
 		if p.Partition == 0 {
 			all = append(all, Consumer{Name: name, Silent: seen, Processes: members[name], Behind: []ConsumerPartition{}})
 		}
 		c := &all[len(all)-1]
+		if paused != nil {
+			c.Paused = &Pause{*paused, by}
+		}
 		c.Checkpoint, c.Lag, c.DeadLetters = c.Checkpoint+p.Checkpoint, c.Lag+p.Lag, c.DeadLetters+letters
 		if p.LagSeconds > c.LagSeconds {
 			c.LagSeconds, c.Slowest = p.LagSeconds, p.Partition

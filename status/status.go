@@ -118,10 +118,18 @@ type Consumer struct {
 	DeadLetters int64   `json:"dead_letters"`
 	// Processes is how many run that share its partitions, 0 if that is not known.
 	Processes int `json:"processes"`
+	// Paused is nil unless a person has paused it.
+	Paused *Pause `json:"paused,omitempty"`
 	// Behind are the partitions that it has not applied to the end.
 	Behind []ConsumerPartition `json:"behind"`
 	// Pace is set by [Status.Since], of a consumer that is far behind.
 	Pace *Pace `json:"pace,omitempty"`
+}
+
+// Pause says for how long a consumer is paused, and by which user of Postgres.
+type Pause struct {
+	Seconds float64 `json:"seconds"`
+	By      string  `json:"by"`
 }
 
 // ConsumerPartition is the [Consumer] of one partition.
@@ -251,6 +259,7 @@ const (
 	isAhead
 	isShort
 	isSlow
+	isPaused
 	isSilent
 )
 
@@ -297,7 +306,10 @@ func (p *Partition) logStanding(logID string) standing {
 
 // troubles are those of a consumer, which may be the last of all.
 func (c *Consumer) troubles(s *Status, most map[int]int64) (out []string) {
-	for of, group := range grouped(c.Behind, func(p *ConsumerPartition) standing { return p.standing(s) }) {
+	if c.Paused != nil {
+		out = append(out, fmt.Sprintf("%s is paused for %.0f s, by %s: let it go on with `%s consumers resume %s`", c.Name, c.Paused.Seconds, c.Paused.By, s.command(), c.Name))
+	}
+	for of, group := range grouped(c.Behind, func(p *ConsumerPartition) standing { return p.standing(s, c.Paused != nil) }) {
 		all, last := ConsumerPartition{}, false
 		for _, p := range group {
 			all.Lag, all.Checkpoint = all.Lag+p.Lag, all.Checkpoint+p.Checkpoint
@@ -323,6 +335,8 @@ func (c *Consumer) troubles(s *Status, most map[int]int64) (out []string) {
 		case isShort:
 			out = append(out, in+fmt.Sprintf("%s is behind by %d records and the archive begins %safter its next one: "+
 				"unless the log still holds that, forget the consumer and start it anew with --bootstrap", c.Name, all.Lag, from))
+		case isPaused:
+			out = append(out, behind+keeps)
 		case isSilent:
 			out = append(out, fmt.Sprintf("%s, and has been silent for %.0f s: it halted or is not running%s", behind, all.Silent, keeps))
 		case isSlow:
@@ -335,7 +349,7 @@ func (c *Consumer) troubles(s *Status, most map[int]int64) (out []string) {
 	return out
 }
 
-func (p *ConsumerPartition) standing(s *Status) standing {
+func (p *ConsumerPartition) standing(s *Status, paused bool) standing {
 	of := &s.Partitions[p.Partition]
 	switch {
 	case p.Lag < 0:
@@ -344,6 +358,8 @@ func (p *ConsumerPartition) standing(s *Status) standing {
 		return isShort
 	case p.LagSeconds <= slow, p.Checkpoint >= of.Published: // it has all there is, or will soon
 		return isEven
+	case paused:
+		return isPaused
 	case p.Silent > 2*loop.Heartbeat.Seconds():
 		return isSilent
 	}

@@ -11,6 +11,9 @@ const (
 	// Leader is how streamers elect the leader of a partition, whose number is the
 	// second key.
 	Leader = `'unilog.partitions'::regclass::oid::integer`
+	// Intervention is held by a transaction that intervenes with the consumer whose
+	// name's hash is the second key.
+	Intervention = `'unilog.checkpoints'::regclass::oid::integer`
 )
 
 // The second keys beside Staged.
@@ -37,3 +40,7 @@ const (
 // SQLNumbering takes the lock of a transaction that changes the archive or the heads.
 // What the next statement sees is then the last that such a transaction has left.
 const SQLNumbering = `SELECT pg_advisory_xact_lock('unilog.staged_records'::regclass::oid::integer, 3)`
+
+// SQLIntervention takes the lock of a transaction that intervenes with a consumer, or that
+// registers one elsewhere than at the beginning.
+const SQLIntervention = `SELECT pg_advisory_xact_lock(` + Intervention + `, hashtext($1))`

@@ -2,7 +2,9 @@ package reader
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/rocketrides/unilog"
@@ -23,6 +25,16 @@ func (e *RunError) Error() string {
 
 func (e *RunError) Unwrap() error { return e.Err }
 
+// Skip is why an entry is parked that a person does not want to be applied. There is no
+// bound to how many in a row.
+type Skip struct{ Reason string }
+
+func (e *Skip) Error() string { return "skipped: " + e.Reason }
+
+func storable(why error) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD")
+}
+
 // Park puts an entry into dead_letters, with why it was rejected. A second time, it
 // replaces the reason. It returns a [RunError] if all that directly precede the entry
 // are there, and were not discarded.
@@ -34,6 +46,10 @@ func Park(ctx context.Context, db unilog.Execer, schema unilog.Schema, consumer 
 	if headers == nil {
 		headers = []byte("{}")
 	}
+	most := mostInARow
+	if by := new(Skip); errors.As(why, &by) {
+		most = math.MaxInt32
+	}
 	var data, contentType *string
 	var body []byte
 	if text := string(e.Data); e.ContentType == "" {
@@ -42,7 +58,7 @@ func Park(ctx context.Context, db unilog.Execer, schema unilog.Schema, consumer 
 		body, contentType = append([]byte{}, e.Body...), &e.ContentType
 	}
 	tag, err := db.Exec(ctx, schema.SQL(sqlPark), consumer, e.Partition, e.Offset, e.StagedAt, e.Action, e.Object, e.Key,
-		data, string(headers), body, contentType, strings.ReplaceAll(strings.ToValidUTF8(why.Error(), "\uFFFD"), "\x00", "\uFFFD"), mostInARow)
+		data, string(headers), body, contentType, storable(why), most)
 	if err != nil {
 		return fmt.Errorf("park a rejected record: %w", postgres.Explain(err))
 	}
