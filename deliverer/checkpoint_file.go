@@ -14,7 +14,10 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // FileCheckpoints keep the checkpoints of one deliverer in a file, for programs that
@@ -100,6 +103,32 @@ func (c *FileCheckpoints) Save(_ context.Context, key CheckpointKey, from, to un
 		next.Partitions[partition] = place
 	}
 	next.Partitions[key.Partition] = filePlace{key.LogID, to.Offset, to.Position}
+	if err := c.write(next); err != nil {
+		return fmt.Errorf("save the checkpoint: %w", err)
+	}
+	c.state = next
+	return nil
+}
+
+// start registers a name that the file has no checkpoints of.
+func (c *FileCheckpoints) start(_ context.Context, name string, archive *pgxpool.Pool, begin beginning) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.state.Partitions) > 0 {
+		return nil
+	}
+	var from postgres.Querier
+	if archive != nil {
+		from = archive
+	}
+	after, logID, err := begin(from)
+	if err != nil {
+		return err
+	}
+	next := fileState{name, map[int]filePlace{}}
+	for partition, offset := range after {
+		next.Partitions[partition] = filePlace{LogID: logID, Offset: offset}
+	}
 	if err := c.write(next); err != nil {
 		return fmt.Errorf("save the checkpoint: %w", err)
 	}

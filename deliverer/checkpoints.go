@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,11 +17,12 @@ import (
 // Checkpoints keep how far deliverers have come. [PostgresCheckpoints] and
 // [FileCheckpoints] are implementations. Implementations are safe for concurrent use.
 //
-// To let a deliverer begin elsewhere than at the first record, such as at the log's
-// head, call Load, and then Save from there, before it first runs.
+// [Config.Start] lets a deliverer begin elsewhere than at the first record; with other
+// implementations than these, call Load, and then Save from there, before it first runs.
 type Checkpoints interface {
 	// Load returns the checkpoint, the zero Cursor if there is none. It returns a
-	// [ForeignCheckpointError] if the name's checkpoint belongs to another log.
+	// [ForeignCheckpointError] if the name's checkpoint belongs to another log, and may
+	// return a [unilog.PausedError]: then nothing is delivered until an intervention.
 	Load(ctx context.Context, key CheckpointKey) (unilog.Cursor, error)
 
 	// Save moves the checkpoint from one place to another. If it is not at the offset
@@ -63,10 +65,11 @@ func (e *ForeignCheckpointError) Error() string {
 const (
 	// Index: checkpoints_pkey, for all of these.
 	sqlRegisterDeliverer = `
-INSERT INTO unilog.checkpoints (name, partition, log_id, outside) VALUES ($1, $2, $3, true)
+INSERT INTO unilog.checkpoints (name, partition, log_id, outside, paused_at, paused_by)
+SELECT $1, $2::integer, $3, true, min(paused_at), min(paused_by) FROM unilog.checkpoints WHERE name = $1
 ON CONFLICT (name, partition) DO NOTHING`
 
-	sqlDelivered = `SELECT "offset", position, CASE WHEN outside THEN log_id ELSE '' END FROM unilog.checkpoints WHERE name = $1 AND partition = $2`
+	sqlDelivered = `SELECT "offset", position, CASE WHEN outside THEN log_id ELSE '' END, paused_at, coalesce(paused_by, '') FROM unilog.checkpoints WHERE name = $1 AND partition = $2`
 
 	sqlSaveDelivered = `
 UPDATE unilog.checkpoints SET "offset" = $5, position = $6, updated_at = clock_timestamp()
@@ -116,7 +119,13 @@ func (c postgresCheckpoints) load(ctx context.Context, key CheckpointKey) (at un
 	if err := postgres.CheckEncoding(conn.Conn()); err != nil { // its name, for one, would be another
 		return at, "", err
 	}
-	err = conn.QueryRow(ctx, c.schema.SQL(sqlDelivered), key.Name, key.Partition).Scan(&at.Offset, &at.Position, &logID)
+	var since *time.Time
+	paused := &unilog.PausedError{Consumer: key.Name}
+	err = conn.QueryRow(ctx, c.schema.SQL(sqlDelivered), key.Name, key.Partition).Scan(&at.Offset, &at.Position, &logID, &since, &paused.By)
+	if err == nil && since != nil {
+		paused.Since = *since
+		err = paused
+	}
 	return at, logID, err
 }
 

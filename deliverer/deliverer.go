@@ -49,6 +49,15 @@ type Config struct {
 	// log no longer holds. Without it, such a gap halts the deliverer with a
 	// [unilog.GapError].
 	Archive *pgxpool.Pool
+	// Start is where a deliverer begins whose name has no checkpoint yet: by default at the
+	// first record. A time needs the Archive. Where that no longer has what Start asks for, the
+	// deliverer halts with a [unilog.NotArchivedError]. It needs [PostgresCheckpoints] or
+	// [FileCheckpoints].
+	Start unilog.Start
+	// RetryHalted makes a partition that halts try again after each such time, instead of
+	// ending Run: where a person must decide, he may do so elsewhere. The others go on, and
+	// the deliverer is not ready meanwhile. 0, the default, ends Run.
+	RetryHalted time.Duration
 	// Schema is the one of unilog's tables in Archive: default [unilog.DefaultSchema].
 	Schema unilog.Schema
 	// Only are the kinds of records that are delivered: all by default. Others are passed
@@ -99,6 +108,9 @@ type Deliverer struct {
 	mu         sync.Mutex     // for partitions: Ready reads it
 	partitions []*delivering
 	heartbeat  time.Time
+	started    bool      // there is a checkpoint
+	looked     time.Time // for interventions, in RunOnce
+	watch      watch
 	reporting  reader.Reporting
 }
 
@@ -114,6 +126,7 @@ func New(cfg Config) (*Deliverer, error) {
 	cfg.saveWithin = cmp.Or(cfg.saveWithin, time.Second)
 	cfg.beatPause = cmp.Or(cfg.beatPause, beatPause)
 	_, parks := cfg.Checkpoints.(parker)
+	_, starts := cfg.Checkpoints.(starter)
 	if err := cfg.Schema.Check(); err != nil {
 		return nil, fmt.Errorf("deliverer: Config.Schema: %w", err)
 	}
@@ -139,6 +152,14 @@ func New(cfg Config) (*Deliverer, error) {
 		return nil, fmt.Errorf("deliverer: Config.Timeout is %v: it must be at least 1ms", cfg.Timeout)
 	case cfg.Attempts < 0:
 		return nil, fmt.Errorf("deliverer: Config.Attempts is %d: it must be 0, for ever, or more", cfg.Attempts)
+	case cfg.Start.Check() != nil:
+		return nil, fmt.Errorf("deliverer: Config.Start: %w", cfg.Start.Check())
+	case !cfg.Start.Time.IsZero() && cfg.Archive == nil:
+		return nil, errors.New("deliverer: Config.Start.Time needs Config.Archive, which knows when records were numbered")
+	case cfg.Start != (unilog.Start{}) && !starts:
+		return nil, errors.New("deliverer: Config.Start needs to register all partitions at once: use PostgresCheckpoints or FileCheckpoints as its Checkpoints")
+	case cfg.RetryHalted < 0:
+		return nil, fmt.Errorf("deliverer: Config.RetryHalted is %v: it must be 0, not to retry, or more", cfg.RetryHalted)
 	case cfg.ParkRejected && !parks:
 		return nil, errors.New("deliverer: Config.ParkRejected needs a table for dead letters: use PostgresCheckpoints as its Checkpoints")
 	}
@@ -168,23 +189,37 @@ const partitionsPause = time.Second
 //
 // It goes on through the loss of the log and of its checkpoints' database, and
 // returns an error only where a person must decide: a [unilog.RejectedError], a
-// [unilog.GapError], a [unilog.CheckpointAheadError], a [ForeignCheckpointError] or a
-// [unilog.ForeignLogError]. A GapError of one partition of several holds up that one
-// alone: it is not ready, and tries again every 10 seconds. While the log is ahead of its
-// source, it waits, and logs a [unilog.LogAheadError].
+// [unilog.GapError], a [unilog.CheckpointAheadError], a [ForeignCheckpointError], a
+// [unilog.ForeignLogError] or a [unilog.NotArchivedError]; see also [Config.RetryHalted]. A
+// GapError of one partition of several holds up that one alone: it is not ready, and tries
+// again every 10 seconds. While the log is ahead of its source, it waits, and logs a
+// [unilog.LogAheadError].
+//
+// What a person does to it by package consumer, whose In has Seek, Pause, Skip and Requeue,
+// is heeded within a second, with [PostgresCheckpoints].
 func (d *Deliverer) Run(ctx context.Context) error {
 	ctx, halt := context.WithCancel(ctx)
 	defer halt()
 	work, stop := loop.Outlive(ctx, loop.ShutdownTimeout-loop.FarewellTimeout)
 	defer stop()
 	var running sync.WaitGroup
+	d.watch.begin(ctx)
 	running.Go(func() { d.keepBeating(ctx) })
+	running.Go(func() { d.keepWatching(ctx) })
 	running.Go(func() { d.reporting.Keep(ctx) })
 	catchUp := reader.CatchUp{Readers: d.readers, Logger: d.log}
 	running.Go(func() { catchUp.Keep(ctx) })
 	halted := make(chan error, 1)
 	for n := 0; ctx.Err() == nil; loop.Sleep(ctx, partitionsPause) {
 		partitions, err := d.look(ctx)
+		if errors.As(err, new(*unilog.NotArchivedError)) {
+			if d.cfg.RetryHalted == 0 {
+				halted <- err
+				halt()
+				break
+			}
+			loop.Sleep(ctx, d.cfg.RetryHalted)
+		}
 		if err != nil && ctx.Err() == nil {
 			d.log.Warn("could not ask how many partitions there are: trying again", "err", err)
 		}
@@ -221,6 +256,9 @@ func (d *Deliverer) RunOnce(ctx context.Context) (n int, err error) {
 		}
 	}
 	partitions, err := d.look(ctx)
+	if err == nil {
+		err = d.heed(ctx)
+	}
 	for _, p := range partitions {
 		m, failed := p.step(ctx, ctx, 0)
 		if failed == nil {
@@ -275,6 +313,9 @@ func (d *Deliverer) look(ctx context.Context) ([]*delivering, error) {
 	head, err := d.cfg.Log.Head(ctx, 0)
 	if err != nil {
 		err = &unilog.LogError{Call: "read the log's head", Err: err}
+	}
+	if err == nil {
+		err = d.start(ctx)
 	}
 	d.readiness.Note(ctx, err)
 	d.mu.Lock()

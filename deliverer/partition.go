@@ -33,6 +33,10 @@ type delivering struct {
 	failing  int64
 	several  bool // there are other partitions, which go on while this one cannot
 
+	watch *watch
+	// mayBeRequeued says that there may be dead letters to be delivered again.
+	mayBeRequeued bool
+
 	progress
 }
 
@@ -53,7 +57,7 @@ func newDelivering(d *Deliverer, partition int) *delivering {
 	p := &delivering{
 		cfg: &d.cfg, log: d.log.With("partition", partition),
 		key:   CheckpointKey{Name: d.cfg.Name, Partition: partition},
-		limit: d.cfg.BatchRecords,
+		limit: d.cfg.BatchRecords, watch: &d.watch, mayBeRequeued: true,
 	}
 	p.reader = reader.New(reader.Config{
 		Name: d.cfg.Name, Partition: partition, Checkpoint: p, Log: d.cfg.Log, Archive: d.cfg.Archive, Schema: d.cfg.Schema,
@@ -65,44 +69,70 @@ func newDelivering(d *Deliverer, partition int) *delivering {
 // run delivers until ctx ends, and then finishes the call in hand, unless work ends
 // first. It returns the errors of [Deliverer.Run].
 func (p *delivering) run(ctx, work context.Context) error {
-	p.reader.Forget() // another instance may have moved the checkpoint
 	p.failures = 0
 	retry := loop.Backoff{First: 10 * time.Millisecond, Most: time.Second}
 	outside := loop.Backoff{First: p.cfg.retryFirst, Most: p.cfg.retryMost}
+	var turn context.Context
+	said := ""
 	defer p.farewell(work)
 	for ctx.Err() == nil {
-		_, err := p.step(ctx, work, reader.ReadWait)
+		if now := p.watch.now(); now != turn {
+			if err := p.flush(work); err != nil {
+				p.log.Debug("some records come again: the checkpoint could not be saved", "err", err)
+			}
+			p.beginAnew() // another instance, or a person, may have moved the checkpoint
+			turn = now
+		}
+		_, err := p.step(turn, work, reader.ReadWait)
 		var failed *DeliveryError
 		var postponed *postponement
+		var paused *unilog.PausedError
 		switch {
 		case err == nil:
 			retry.Reset()
 			outside.Reset()
-		case errors.As(err, new(*unilog.GapError)) && p.several:
-			p.log.Error("halted in this partition until this is mended: trying again from time to time", "every", reader.GapPause, "err", err)
-			loop.Sleep(ctx, reader.GapPause)
+			said = ""
+		case errors.As(err, &paused):
+			p.waitPaused(turn, paused)
 		case isFinal(err):
-			return err
-		case ctx.Err() != nil:
+			pause := p.haltedPause(err)
+			if pause == 0 {
+				return err
+			}
+			if text := err.Error(); text != said {
+				p.log.Error("halted until this is mended: trying again from time to time", "every", pause, "err", err)
+				said = text
+			}
+			loop.Sleep(turn, pause)
+		case turn.Err() != nil:
 		case errors.Is(err, errHung):
 			p.log.Error("delivering stands still until the call returns", "err", err)
 			p.hang.Wait(ctx)
 		case errors.Is(err, ErrOvertaken):
-			p.log.Info("another instance was faster: reading the checkpoint again")
-			retry.Wait(ctx)
+			p.log.Info("somebody else has moved the checkpoint: reading it again")
+			retry.Wait(turn)
 		case errors.As(err, &postponed):
 			wait := min(max(0, postponed.wait), longestRetryAfter)
 			p.log.Warn("delivery failed: trying again when asked to", "wait", wait, "err", err)
-			loop.Sleep(ctx, wait+rand.N(wait/10+1))
+			loop.Sleep(turn, wait+rand.N(wait/10+1))
 		case errors.As(err, &failed):
 			p.log.Warn("delivery failed: trying again", "err", err)
-			outside.Wait(ctx)
+			outside.Wait(turn)
 		default:
 			p.log.Warn("delivering failed: trying again", "err", err)
-			retry.Wait(ctx)
+			retry.Wait(turn)
 		}
 	}
 	return nil
+}
+
+// haltedPause is how long the partition waits until it tries again what it has halted
+// for, or 0 if it does not.
+func (p *delivering) haltedPause(err error) time.Duration {
+	if p.cfg.RetryHalted == 0 && p.several && errors.As(err, new(*unilog.GapError)) {
+		return reader.GapPause
+	}
+	return p.cfg.RetryHalted
 }
 
 // isFinal says whether a person must decide what is to be done about an error.
@@ -122,8 +152,8 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 		trouble := err
 		if err != nil {
 			p.reader.Forget() // whether the checkpoint has moved is not known
-			if errors.Is(err, ErrOvertaken) {
-				trouble = nil // another instance does the work
+			if errors.Is(err, ErrOvertaken) || errors.As(err, new(*unilog.PausedError)) {
+				trouble = nil // another instance does the work, or somebody wants it so
 			} else if ctx.Err() == nil {
 				p.cfg.Observer.failed(err)
 			}
@@ -134,6 +164,9 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 		return 0, err
 	}
 	if err := p.reader.Load(ctx); err != nil {
+		return 0, err
+	}
+	if err := p.deliverRequeued(work); err != nil {
 		return 0, err
 	}
 	if err := p.keepSaved(work); err != nil {
