@@ -38,7 +38,7 @@ func TestMigrateMakesTheLibrarysTablesAlone(t *testing.T) {
 		fails(t, env, args, 1, "run `unilog migrate`")
 	}
 	says(t, env, []string{"migrate", "--partitions=2"}, "the database's tables are up to date", "the log has 2 partitions now (1 before)")
-	const want = "batches checkpoints dead_letters leases log members migrations partitions places readers redactions staged_records"
+	const want = "batches checkpoints dead_letters interventions leases log members migrations partitions places readers redactions staged_records"
 	if got := tables(t, pool); got != want {
 		t.Errorf("the tables are %s", got)
 	}
@@ -126,7 +126,7 @@ func TestLookingAfterConsumersAndDeadLetters(t *testing.T) {
 	says(t, env, []string{"deadletters", "list", "billing"}, "billing 0 5 ")
 	says(t, env, []string{"deadletters", "discard", "billing", "5", "5"}, "billing: offset 5 is discarded")
 	says(t, env, []string{"deadletters", "list", "billing"})
-	fails(t, env, []string{"deadletters", "list", "shipping"}, 1, "no consumer shipping has registered: see `unilog consumers list`")
+	fails(t, env, []string{"deadletters", "list", "shipping"}, 1, "no consumer shipping has registered, but billing: see `unilog consumers list`")
 	says(t, env, []string{"consumers", "forget", "billing"}, "billing is forgotten: its checkpoint and its dead letters are gone")
 	fails(t, env, []string{"consumers", "forget", "billing"}, 1, "no consumer billing has registered: see `unilog consumers list`")
 	exec1(t, pool, `INSERT INTO unilog.readers (name, partition, "offset") VALUES ('mails', 0, 3)`)
@@ -167,6 +167,9 @@ SELECT consumer, total FROM order_totals
 	if out := execute(t, env, file...).out; strings.Contains(out, "mailer") {
 		t.Errorf("the audit is of billing alone:\n%s", out)
 	}
+	exec1(t, pool, `UPDATE unilog.checkpoints SET began = 7 WHERE name = 'billing'; INSERT INTO order_totals VALUES ('billing', 9)`)
+	says(t, env, file, "not audited: it began after 7 records")
+	exec1(t, pool, `UPDATE unilog.checkpoints SET began = 0; DELETE FROM order_totals`)
 	exec1(t, pool, `INSERT INTO order_totals VALUES ('billing', 1)`)
 	fails(t, env, flags, 1, "billing disagrees with the database by -1")
 	fails(t, env, file, 1, "billing disagrees with the database by -1 EUR")
@@ -368,7 +371,7 @@ func TestRolesOfAService(t *testing.T) {
 	})
 	// Those of another log in the database are apart.
 	says(t, own(""), []string{"migrate", "--roles", "--service=mails", "--schema=mails"}, "the roles are up to date")
-	for _, refused := range [][2]string{{"w", `SELECT * FROM unilog.records`}, {"w", `INSERT INTO mails.staged_records (action, object, data) VALUES ('create', 'mail', '{}')`}, {"r", `DELETE FROM unilog.dead_letters`}, {"c", `DELETE FROM unilog.dead_letters`}, {"s", `DELETE FROM unilog.checkpoints`}} {
+	for _, refused := range [][2]string{{"w", `SELECT * FROM unilog.records`}, {"w", `INSERT INTO mails.staged_records (action, object, data) VALUES ('create', 'mail', '{}')`}, {"r", `DELETE FROM unilog.dead_letters`}, {"c", `DELETE FROM unilog.checkpoints`}, {"c", `INSERT INTO unilog.interventions (what, consumer) VALUES ('seek', 'c')`}, {"s", `DELETE FROM unilog.checkpoints`}} {
 		if err := as(refused[0], refused[1]); err == nil {
 			t.Errorf("%s may %s", refused[0], refused[1])
 		}

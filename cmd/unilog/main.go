@@ -18,8 +18,8 @@ type commands struct {
 	Verify    cli.AnyVerify    `cmd:"" help:"Check that every consumer agrees with the database, by an audit that you give."`
 
 	Deliver     cli.Deliver     `cmd:"" help:"Post records to a URL, signed, each until it has arrived."`
-	Consumers   cli.Consumers   `cmd:"" help:"List or forget consumers."`
-	Deadletters cli.DeadLetters `cmd:"" help:"List or discard records that consumers have parked."`
+	Consumers   cli.Consumers   `cmd:"" help:"List, seek, pause, resume or forget consumers, or let one skip a record."`
+	Deadletters cli.DeadLetters `cmd:"" help:"List, requeue or discard records that consumers have parked."`
 	Log         cli.Log         `cmd:"" help:"Look into the log, stage records, redact them, or move the log."`
 
 	Probe   cli.Probe   `cmd:"" help:"Ask the process of the same environment whether it is alive: for containers without a shell."`

@@ -22,8 +22,8 @@ type AdminFlags struct {
 
 func (*AdminFlags) runsUntilTold() bool { return true }
 
-// haltedPause is the time between the attempts of a process that has halted.
-const haltedPause = 10 * time.Second
+// HaltedPause is the time between the attempts of a process that has halted.
+const HaltedPause = 10 * time.Second
 
 // Registry returns one for the metrics of this process, or nil if nobody can ask
 // for them.
@@ -67,15 +67,26 @@ type Worker interface {
 	Ready() error
 }
 
-// RunWorker runs one until ctx ends. One that has halted, because a person must decide
-// something, stays: it says why and tries again from time to time. It is not ready while
-// its servers are unsafe.
-func (f *AdminFlags) RunWorker(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, safety *Safety, w Worker) error {
+// Work runs one until it ends, which is not ready while its servers are unsafe.
+func (f *AdminFlags) Work(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, safety *Safety, w Worker) error {
 	ready := safety.Guard(func(context.Context) error { return w.Ready() })
-	return f.Serve(ctx, log, reg, ready, safety.Beside(func(ctx context.Context) error {
-		persist(ctx, log, haltedPause, w.Run)
-		return nil
-	}))
+	return f.Serve(ctx, log, reg, ready, safety.Beside(w.Run))
+}
+
+// RunWorker is Work for one whose Run ends when a person must decide something: it stays
+// all the same, says why, and tries again from time to time.
+func (f *AdminFlags) RunWorker(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, safety *Safety, w Worker) error {
+	return f.Work(ctx, log, reg, safety, persistent{w, log})
+}
+
+type persistent struct {
+	Worker
+	log *slog.Logger
+}
+
+func (w persistent) Run(ctx context.Context) error {
+	persist(ctx, w.log, HaltedPause, w.Worker.Run)
+	return nil
 }
 
 // persist runs a worker until ctx ends. One that has halted, because a person
@@ -89,7 +100,7 @@ func persist(ctx context.Context, log *slog.Logger, pause time.Duration, run fun
 		if err == nil {
 			return
 		}
-		if time.Since(began) > haltedPause {
+		if time.Since(began) > HaltedPause {
 			said = "" // it had gone on meanwhile
 		}
 		if text := oneLine(err); text != said {

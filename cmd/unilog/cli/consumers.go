@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -14,12 +15,17 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/status"
 )
 
 // Consumers looks after the consumers that have registered.
 type Consumers struct {
 	List   ConsumersList   `cmd:"" help:"List the consumers that have registered."`
+	Seek   ConsumersSeek   `cmd:"" help:"Let a consumer go on elsewhere: at an offset, a time, the head, the beginning."`
+	Pause  ConsumersPause  `cmd:"" help:"Let a consumer apply nothing until it is resumed."`
+	Resume ConsumersResume `cmd:"" help:"Let a consumer go on that was paused."`
+	Skip   ConsumersSkip   `cmd:"" help:"Put the next record of a consumer into the dead letters, and let it go on after that."`
 	Forget ConsumersForget `cmd:"" help:"Remove a consumer that is gone for good, so that nothing is kept for it."`
 }
 
@@ -45,13 +51,72 @@ func (c *ConsumersList) Run(ctx context.Context, p *Program) error {
 		if logErr != nil {
 			fmt.Fprintln(os.Stderr, "consumers elsewhere are listed as far as the database knows them:", oneLine(logErr))
 		}
-		return printConsumers(os.Stdout, status.Consumers)
+		if err := printConsumers(os.Stdout, status.Consumers); err != nil {
+			return err
+		}
+		return printInterventions(ctx, os.Stdout, db, c.Schema, status.Consumers)
 	})
+}
+
+// printInterventions says who is paused, and what was last done to each of them.
+func printInterventions(ctx context.Context, out io.Writer, db *pgxpool.Pool, schema unilog.Schema, consumers []status.Consumer) error {
+	for _, c := range consumers {
+		if c.Elsewhere {
+			continue
+		}
+		if c.Paused != nil {
+			since := time.Duration(c.Paused.Seconds * float64(time.Second)).Round(time.Second)
+			fmt.Fprintf(out, "%s is paused, for %v now, by %s\n", c.Name, since, c.Paused.By)
+		}
+		last, err := consumer.In(schema).Interventions(ctx, db, c.Name, 1)
+		if err != nil {
+			return err
+		}
+		for _, i := range last {
+			fmt.Fprintf(out, "%s: last intervention %s: %s\n", c.Name, i.At.Format(time.DateTime), described(i))
+		}
+	}
+	return nil
+}
+
+// described says what somebody has done.
+func described(i consumer.Intervention) string {
+	text := i.What
+	if i.Partition != nil {
+		text += fmt.Sprintf(" in partition %d", *i.Partition)
+	}
+	switch {
+	case i.What == "seek":
+		text += fmt.Sprintf(" from offset %d to %d", *i.From+1, *i.To+1)
+	case i.To != nil:
+		text += fmt.Sprintf(" of offset %d", *i.To)
+	}
+	text += ", by " + i.Who
+	if i.Reason != "" {
+		text += ": " + i.Reason
+	}
+	return text
 }
 
 // unknown says that there is no consumer of a name.
 func (p *Program) unknown(name string) error {
 	return fmt.Errorf("no consumer %s has registered: see `%s consumers list`", name, p.Name)
+}
+
+// Index: checkpoints_pkey.
+const sqlNames = `SELECT DISTINCT name FROM unilog.checkpoints ORDER BY name LIMIT 20`
+
+// unknownOf says so, and which there are.
+func (p *Program) unknownOf(ctx context.Context, db postgres.Querier, schema unilog.Schema, name string) error {
+	rows, _ := db.Query(ctx, schema.SQL(sqlNames)) // CollectRows has the error
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil || len(names) == 0:
+		return p.unknown(name)
+	case slices.Contains(names, name):
+		return fmt.Errorf("%s has no checkpoint in that partition: see `%s status`", name, p.Name)
+	}
+	return fmt.Errorf("no consumer %s has registered, but %s: see `%s consumers list`", name, listed(names), p.Name)
 }
 
 func printConsumers(out io.Writer, consumers []status.Consumer) error {

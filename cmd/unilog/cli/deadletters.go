@@ -19,10 +19,11 @@ import (
 	"github.com/rocketrides/unilog/internal/postgres"
 )
 
-// DeadLetters looks after the records that consumers have parked. To apply one again
-// takes the consumer's own program, see [Parked].
+// DeadLetters looks after the records that consumers have parked. What applies one again is
+// the consumer's own process, or its program, see [Parked].
 type DeadLetters struct {
 	List    DeadLettersList    `cmd:"" help:"List parked records."`
+	Requeue DeadLettersRequeue `cmd:"" help:"Let the consumer that runs apply parked records again."`
 	Discard DeadLettersDiscard `cmd:"" help:"Give parked records up; the audit still counts them."`
 }
 
@@ -45,7 +46,7 @@ func (c *DeadLettersList) Run(ctx context.Context, p *Program) error {
 			err = db.QueryRow(ctx, c.Schema.SQL(sqlIsKnown), c.Consumer).Scan(&known)
 		}
 		if err == nil && !known {
-			err = p.unknown(c.Consumer)
+			err = p.unknownOf(ctx, db, c.Schema, c.Consumer)
 		}
 		return err
 	})
@@ -175,6 +176,23 @@ func listed(words []string) string {
 	}
 	last := len(words) - 1
 	return strings.Join(words[:last], ", ") + " and " + words[last]
+}
+
+// DeadLettersRequeue has parked records applied by the consumer itself.
+type DeadLettersRequeue struct {
+	Parked `embed:""`
+}
+
+// Help follows the flags' own help.
+func (c *DeadLettersRequeue) Help() string {
+	return "The process that reads the partition takes them within a second, with its own handler, unless the consumer is paused; or when it runs again. One that is rejected again stays, with the new reason: see `${program} deadletters list`."
+}
+
+// Run marks them.
+func (c *DeadLettersRequeue) Run(ctx context.Context, p *Program) error {
+	return c.Each(ctx, p, "is left to its consumer", func(ctx context.Context, db *pgxpool.Pool, partition int, offset int64) error {
+		return consumer.In(c.Schema).Requeue(ctx, db, c.Consumer, partition, offset)
+	})
 }
 
 // DeadLettersDiscard gives parked records up.

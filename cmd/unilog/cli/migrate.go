@@ -45,7 +45,7 @@ None of them may make or drop a table. What they may do with the application's o
 
 For example: CREATE USER writer PASSWORD '…' IN ROLE ${service}_${writer}
 
-Give all streamers one user, so that a standby may end the session of a leader that is frozen. Repairs (dead letters, "consumers forget") and migrations are for the user who runs this: a superuser, or the database's owner with CREATEROLE, or for whom the roles are there already. What sees others' sessions, pg_read_all_stats or pg_monitor, is granted if that user may; it is said if not.`
+Give all streamers one user, so that a standby may end the session of a leader that is frozen. Repairs (dead letters, "consumers seek" and the like) and migrations are for the user who runs this: a superuser, or the database's owner with CREATEROLE, or for whom the roles are there already. What sees others' sessions, pg_read_all_stats or pg_monitor, is granted if that user may; it is said if not.`
 }
 
 // Validate refuses what the library would refuse, before anything is done.

@@ -52,7 +52,7 @@ BEGIN
     EXECUTE format('REVOKE ALL ON FUNCTION unilog.records_between, unilog.wake_streamer FROM PUBLIC, %s', roles);
 {{- end}}
 {{- if .Consumers}}
-    EXECUTE format('REVOKE ALL ON unilog.checkpoints, unilog.members, unilog.leases, unilog.dead_letters FROM %s', roles);
+    EXECUTE format('REVOKE ALL ON unilog.checkpoints, unilog.members, unilog.leases, unilog.dead_letters, unilog.interventions FROM %s', roles);
 {{- end}}
 
     -- Every process looks at its start whether the tables are its program's.
@@ -89,9 +89,10 @@ GRANT SELECT ON unilog.staged_records, unilog.readers TO {{.Reader}};
 
 GRANT SELECT, INSERT, UPDATE ON unilog.checkpoints TO {{.Consumer}};
 GRANT SELECT, INSERT, UPDATE, DELETE ON unilog.members, unilog.leases TO {{.Consumer}};
--- To park a record, not to discard it.
-GRANT SELECT, INSERT, UPDATE (error, parked_at) ON unilog.dead_letters TO {{.Consumer}};
-GRANT SELECT ON unilog.checkpoints, unilog.members, unilog.leases, unilog.dead_letters TO {{.Reader}};
+-- To park a record, not to discard it; and to remove one that is applied after all.
+GRANT SELECT, INSERT, UPDATE (error, parked_at, requeued_at), DELETE ON unilog.dead_letters TO {{.Consumer}};
+GRANT SELECT ON unilog.interventions TO {{.Consumer}};
+GRANT SELECT ON unilog.checkpoints, unilog.members, unilog.leases, unilog.dead_letters, unilog.interventions TO {{.Reader}};
 {{- end}}
 {{- if and .Log .Consumers}}
 

@@ -176,7 +176,10 @@ func printTable(balances []audit.Balance, words dashboard.Words) error {
 	fmt.Fprintf(w, "consumer\t%s\t= total\t+ ahead\t+ staged\t+ parked\tlag\t\n", truthOf(words))
 	for _, b := range balances {
 		verdict := "agrees"
-		if !b.Agrees {
+		switch {
+		case b.Began > 0:
+			verdict = fmt.Sprintf("not audited: it began after %d records", b.Began)
+		case !b.Agrees:
 			verdict = "DISAGREES by " + b.Difference
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t\n", b.Consumer, b.Truth, b.Total, b.Ahead, b.Staged, b.Parked, b.Lag, verdict)

@@ -130,6 +130,9 @@ func (a *audits) over(r audited) {
 	}
 	for _, b := range r.balances {
 		a.last.Truth = b.Truth // of one snapshot with the rest
+		if b.Began > 0 {
+			continue // it is not audited
+		}
 		a.last.Agrees = a.last.Agrees && b.Agrees
 		a.last.Balances = append(a.last.Balances, balance{b.Consumer, b.Total, b.Ahead, b.Staged, b.Parked, b.Difference, b.Agrees})
 	}

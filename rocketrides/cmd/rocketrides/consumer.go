@@ -78,7 +78,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 	distances := &rides.Consumer{Name: c.Name, Logger: log}
 	cfg := consumer.Config{
 		Name: c.Name, DB: db, Archive: db, Schema: c.Schema, Log: stream, Logger: log,
-		Handler: distances.Handle, HandlerTimeout: handlerTimeout, ParkRejected: c.ParkRejected,
+		Handler: distances.Handle, HandlerTimeout: handlerTimeout, ParkRejected: c.ParkRejected, RetryHalted: cli.HaltedPause,
 		Hooks: consumer.Hooks{AfterCommit: distances.Report},
 	}
 	cfg.Hooks.BeforeCommit, err = c.hook(ctx, log, c.Name, "simulated crash before saving: nothing has changed, the records are read again")
@@ -96,7 +96,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 	if err != nil {
 		return err
 	}
-	return c.RunWorker(ctx, log, reg, safety, consumer)
+	return c.Work(ctx, log, reg, safety, consumer)
 }
 
 // register makes the rows of a consumer that is new. It returns nil if ctx ends.

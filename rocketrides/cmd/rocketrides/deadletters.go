@@ -15,7 +15,8 @@ import (
 // deadLettersCmd looks after the records that consumers have parked.
 type deadLettersCmd struct {
 	List    cli.DeadLettersList    `cmd:"" help:"List parked records."`
-	Retry   deadLettersRetryCmd    `cmd:"" help:"Apply parked records again."`
+	Requeue cli.DeadLettersRequeue `cmd:"" help:"Let the consumer that runs apply parked records again."`
+	Retry   deadLettersRetryCmd    `cmd:"" help:"Apply parked records again, in this process."`
 	Discard cli.DeadLettersDiscard `cmd:"" help:"Give parked records up; the audit still counts them."`
 }
 

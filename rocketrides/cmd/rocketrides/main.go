@@ -35,9 +35,9 @@ type commands struct {
 	Relay     relayCmd     `cmd:"" hidden:"" name:"plain-relay"`
 
 	Deliver     cli.Deliver    `cmd:"" help:"Post records to a URL, signed, each until it has arrived."`
-	Consumers   cli.Consumers  `cmd:"" help:"List or forget consumers."`
+	Consumers   cli.Consumers  `cmd:"" help:"List, seek, pause, resume or forget consumers, or let one skip a record."`
 	Log         cli.Log        `cmd:"" help:"Look into the log, stage records, redact them, or move the log."`
-	Deadletters deadLettersCmd `cmd:"" help:"List, retry or discard records that consumers have parked."`
+	Deadletters deadLettersCmd `cmd:"" help:"List, requeue, retry or discard records that consumers have parked."`
 
 	Probe   probeCmd    `cmd:"" help:"Ask the process of the same environment whether it is alive: for containers without a shell."`
 	Version cli.Version `cmd:"" help:"Show the version, the commit and the Go that built it."`

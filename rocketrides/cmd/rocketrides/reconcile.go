@@ -37,7 +37,7 @@ func (c *reconcileCmd) Run(ctx context.Context, p *cli.Program) error {
 		return fmt.Errorf("no consumer %s has registered: see `rocketrides consumers list`", c.Name)
 	case err != nil:
 		return err
-	case was.Agrees:
+	case was.Agrees && was.Began == 0:
 		fmt.Printf("%s agreed already: its total is %s m\n", c.Name, was.Total)
 	default:
 		fmt.Printf("%s was at %s m; corrected by %s m\n", c.Name, was.Total, was.Difference)

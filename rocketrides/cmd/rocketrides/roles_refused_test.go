@@ -70,7 +70,7 @@ var refusedByPostgres = map[string][]string{
 		`DROP TABLE unilog.batches`,
 		`DELETE FROM unilog.checkpoints`,
 		`DELETE FROM consumer_states`,
-		`DELETE FROM unilog.dead_letters`,
+		`INSERT INTO unilog.interventions (what, consumer) VALUES ('seek', 'c')`,
 		`UPDATE unilog.dead_letters SET discarded_at = now()`,
 	},
 	"reader": {
