@@ -177,12 +177,12 @@ type GapError struct {
 
 func (e *GapError) Error() string {
 	why := "the log no longer holds them, and this consumer has no access to the archive: give it the source's database as its archive"
+	passOver := fmt.Sprintf("to go on without them, correct its state and say `unilog consumers seek %s --partition %d --offset %d`", e.Consumer, e.Partition, e.To+1)
 	switch {
 	case e.Damaged:
-		why = fmt.Sprintf("the log no longer holds them, and the archive has lost them, or they are damaged there: put that row of its table batches back; "+
-			"or, to go on without them, stop the consumer, correct its state, and set \"offset\" to %d in its row of checkpoints", e.To)
+		why = "the log no longer holds them, and the archive has lost them, or they are damaged there: put that row of its table batches back; or, " + passOver
 	case e.Archive:
-		why = "neither the log nor the archive holds them any more: retention was shorter than this consumer's absence, or it is new: delete its rows in checkpoints, then bootstrap it"
+		why = "neither the log nor the archive holds them any more: retention was shorter than this consumer's absence, or it is new: bootstrap it; or, " + passOver
 	}
 	return fmt.Sprintf("unilog: consumer %s cannot have offsets %d to %d of partition %d: %s", e.Consumer, e.From, e.To, e.Partition, why)
 }

@@ -66,7 +66,7 @@ func TestPieceOfTheArchiveIsGone(t *testing.T) {
 			for _, end := range []func(context.Context) error{w.Consumer("behind", counts).Run, w.Consumer("new", counts).Run, w.Deliverer(new(world.Arrivals).Deliver).Run} {
 				var gap *unilog.GapError
 				err := w.EndOf(w.Ctx, end)
-				if !errors.As(err, &gap) || gap.From != 11 || gap.To != 20 || !gap.Damaged || !strings.Contains(err.Error(), `set "offset" to 20`) {
+				if !errors.As(err, &gap) || gap.From != 11 || gap.To != 20 || !gap.Damaged || !strings.Contains(err.Error(), "--partition 0 --offset 21`") {
 					t.Errorf("it ends with %v", err)
 				}
 			}

@@ -24,7 +24,7 @@ func TestSteeringConsumers(t *testing.T) {
 
 	fails(t, env, seek("--offset=5"), 1, "billing reads several partitions, and each has offsets of its own: say which one with --partition")
 	fails(t, env, seek("--offset=5", "--head"), 2, "--offset and --head can't be used together")
-	fails(t, env, seek("--time=yesterday"), 2, "--time is \"yesterday\": write it as")
+	fails(t, env, seek("--time=yesterday"), 2, "\"yesterday\" is no time")
 	fails(t, env, seek("--beginning", "--yes"), 1, "billing cannot begin at offset 1 of partition 0: the archive begins at offset 4, numbered at 20")
 	fails(t, env, seek("--time=9h", "--yes"), 1, "of partition 0: the archive begins at offset 4")
 	fails(t, env, seek("--offset=10", "--partition=1", "--yes"), 1, "the next offset of partition 1 is 9, and 10 is beyond it")

@@ -29,13 +29,15 @@ type Deliver struct {
 	AdminFlags    `embed:""`
 	SafetyFlags   `embed:""`
 	ReceiverFlags `embed:""`
-	Name          string   `arg:"" help:"The name that its checkpoints are kept under. One process of a name delivers."`
-	Only          []string `placeholder:"OBJECT[/ACTION]" sep:"none" help:"Deliver these records alone, such as order or order/create; can be given again."`
-	Attempts      int      `env:"DELIVER_ATTEMPTS" placeholder:"N" help:"Count a record as rejected when the receiver has failed at it so often, by its answer; for ever, if not set."`
-	Park          bool     `env:"DELIVER_PARK" help:"Put a rejected record into the dead letters and go on; otherwise the deliverer halts there."`
-	SaveEvery     int      `env:"DELIVER_SAVE_EVERY" default:"100" help:"Save the checkpoint after so many records of a partition, and after a second at the latest: so many come again after a crash."`
+	KindFlags     `embed:""`
+	Name          string `arg:"" help:"The name that its checkpoints are kept under. One process of a name delivers."`
+	Attempts      int    `env:"DELIVER_ATTEMPTS" placeholder:"N" help:"Count a record as rejected when the receiver has failed at it so often, by its answer; for ever, if not set."`
+	Park          bool   `env:"DELIVER_PARK" help:"Put a rejected record into the dead letters and go on; otherwise the deliverer halts there."`
+	SaveEvery     int    `env:"DELIVER_SAVE_EVERY" default:"100" help:"Save the checkpoint after so many records of a partition, and after a second at the latest: so many come again after a crash."`
 
-	kinds []unilog.Kind
+	Start string `env:"DELIVER_START" placeholder:"beginning|head|TIME" help:"Where a name begins that is new: at the first record that there ever was, if not set; at the head of the log; or at a time, such as 2026-07-01T12:00:00Z, or 2h for two hours ago."`
+
+	start unilog.Start
 }
 
 // ReceiverFlags say where to deliver, and how.
@@ -52,12 +54,19 @@ type ReceiverFlags struct {
 
 // Validate refuses what the library would refuse.
 func (c *Deliver) Validate() error {
-	for _, text := range c.Only {
-		kind, err := unilog.ParseKind(text)
-		if err != nil {
-			return fmt.Errorf("--only: %w", err)
+	if err := c.KindFlags.Validate(); err != nil {
+		return err
+	}
+	switch c.Start {
+	case "", "beginning":
+	case "head":
+		c.start.Head = true
+	default:
+		var at Moment
+		if err := at.UnmarshalText([]byte(c.Start)); err != nil {
+			return fmt.Errorf("--start must be beginning, head or a time: %w", err)
 		}
-		c.kinds = append(c.kinds, kind)
+		c.start.Time = at.after(time.Now())
 	}
 	switch {
 	case c.Attempts < 0:
@@ -70,6 +79,10 @@ func (c *Deliver) Validate() error {
 
 // Run delivers until ctx ends.
 func (c *Deliver) Run(ctx context.Context, log *slog.Logger, p *Program) error {
+	kinds, err := c.kinds()
+	if err != nil {
+		return &ExitError{ExitUsage, err}
+	}
 	hook, err := c.hook()
 	if err != nil {
 		return &ExitError{ExitUsage, err}
@@ -104,9 +117,9 @@ func (c *Deliver) Run(ctx context.Context, log *slog.Logger, p *Program) error {
 	}
 
 	cfg := deliverer.Config{
-		Name: c.Name, Log: stream, Deliver: hook.Deliver, Archive: db, Schema: c.Schema, Logger: log, Only: c.kinds,
-		Checkpoints: deliverer.PostgresCheckpointsIn(db, c.Schema), SaveEvery: c.SaveEvery,
-		Timeout: hook.CallTimeout(), Attempts: c.Attempts, ParkRejected: c.Park,
+		Name: c.Name, Log: stream, Deliver: hook.Deliver, Archive: db, Schema: c.Schema, Logger: log, Only: kinds,
+		Checkpoints: deliverer.PostgresCheckpointsIn(db, c.Schema), SaveEvery: c.SaveEvery, Start: c.start,
+		Timeout: hook.CallTimeout(), Attempts: c.Attempts, ParkRejected: c.Park, RetryHalted: HaltedPause,
 	}
 	reg := c.Registry()
 	if reg != nil {
@@ -119,7 +132,7 @@ func (c *Deliver) Run(ctx context.Context, log *slog.Logger, p *Program) error {
 	if err != nil {
 		return err
 	}
-	return c.RunWorker(ctx, log, reg, safety, d)
+	return c.Work(ctx, log, reg, safety, d)
 }
 
 // hook returns what posts to the receiver.

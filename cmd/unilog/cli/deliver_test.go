@@ -50,8 +50,11 @@ func TestDeliverFlags(t *testing.T) {
 		flags Deliver
 		want  string
 	}{
-		{Deliver{SaveEvery: 1, Only: []string{"order", "order/create"}}, ""},
-		{Deliver{SaveEvery: 1, Only: []string{"order/"}}, "--only: "},
+		{Deliver{SaveEvery: 1, KindFlags: KindFlags{Only: []string{"order", "order/create"}}}, ""},
+		{Deliver{SaveEvery: 1, KindFlags: KindFlags{Only: []string{"order/"}}}, "--only: "},
+		{Deliver{SaveEvery: 1, Start: "head"}, ""},
+		{Deliver{SaveEvery: 1, Start: "90m"}, ""},
+		{Deliver{SaveEvery: 1, Start: "now"}, "--start must be beginning, head or a time: "},
 		{Deliver{SaveEvery: 1, Attempts: -1}, "--attempts is -1"},
 		{Deliver{}, "--save-every is 0"},
 	} {

@@ -188,13 +188,13 @@ func (c *ConsumersSkip) next(ctx context.Context, db *pgxpool.Pool) (next int64,
 type ConsumersSeek struct {
 	Steered      `embed:""`
 	ArchiveFlags `embed:""`
-	Offset       int64  `xor:"to" required:"" help:"To this offset: that of the next record."`
-	Time         string `xor:"to" required:"" help:"To the first record that was numbered then or later, such as 2026-07-01T12:00:00Z, or 2h for two hours ago."`
-	Head         bool   `xor:"to" required:"" help:"To the end: what is there now is passed over."`
-	Beginning    bool   `xor:"to" required:"" help:"To the first record there ever was."`
-	Partition    *int   `help:"In this partition alone; in all, if not given."`
-	Reason       string `help:"Why, for the table interventions."`
-	Yes          bool   `help:"Do it, and not only say what would be done."`
+	Offset       int64   `xor:"to" required:"" help:"To this offset: that of the next record."`
+	Time         *Moment `xor:"to" required:"" help:"To the first record that was numbered then or later, such as 2026-07-01T12:00:00Z, or 2h for two hours ago."`
+	Head         bool    `xor:"to" required:"" help:"To the end: what is there now is passed over."`
+	Beginning    bool    `xor:"to" required:"" help:"To the first record there ever was."`
+	Partition    *int    `help:"In this partition alone; in all, if not given."`
+	Reason       string  `help:"Why, for the table interventions."`
+	Yes          bool    `help:"Do it, and not only say what would be done."`
 }
 
 // Help follows the flags' own help.
@@ -212,20 +212,13 @@ func (c *ConsumersSeek) start() (unilog.Start, error) {
 		return unilog.Start{Head: true}, nil
 	case c.Beginning:
 		return unilog.Start{}, nil
-	case c.Time == "":
+	case c.Time == nil:
 		if c.Offset < 1 {
 			return unilog.Start{}, fmt.Errorf("--offset is %d: the first one is 1", c.Offset)
 		}
 		return unilog.Start{Offset: c.Offset}, nil
 	}
-	if ago, err := time.ParseDuration(c.Time); err == nil {
-		return unilog.Start{Time: time.Now().Add(-ago)}, nil
-	}
-	at, err := time.Parse(time.RFC3339, c.Time)
-	if err != nil {
-		return unilog.Start{}, fmt.Errorf("--time is %q: write it as 2026-07-01T12:00:00Z, or as 2h for two hours ago", c.Time)
-	}
-	return unilog.Start{Time: at}, nil
+	return unilog.Start{Time: c.Time.after(time.Now())}, nil
 }
 
 // Run says what it does, and without --yes takes it back.
@@ -254,7 +247,7 @@ func (c *ConsumersSeek) Run(ctx context.Context, p *Program) error {
 		switch {
 		case errors.Is(err, consumer.ErrPartitions):
 			return fmt.Errorf("%s reads several partitions, and each has offsets of its own: say which one with --partition", c.Name)
-		case from == nil && moves == nil && (c.Head || c.Time != ""):
+		case from == nil && moves == nil && (c.Head || c.Time != nil):
 			return fmt.Errorf("this database has no archive: give the writers' with --archive-url (ARCHIVE_URL): %w", err)
 		case err != nil && !errors.Is(err, errNotYes):
 			return err
