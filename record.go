@@ -84,15 +84,17 @@ func (r *Record) Payload() []byte {
 	return r.Data
 }
 
-// SetPayload gives the record what a log has of it: JSON where the content type is
-// empty, else a body, which is then not nil.
+// SetPayload gives the record what a log has of it, in the place of what it had: JSON
+// where the content type is empty, else a body, which is then not nil.
 func (r *Record) SetPayload(payload []byte, contentType string) {
-	if r.ContentType = contentType; contentType == "" {
+	r.Data, r.Body, r.ContentType = nil, nil, contentType
+	switch {
+	case contentType == "":
 		r.Data = payload
-		return
-	}
-	if r.Body = payload; payload == nil {
+	case payload == nil:
 		r.Body = []byte{}
+	default:
+		r.Body = payload
 	}
 }
 
