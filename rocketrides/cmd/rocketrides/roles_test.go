@@ -279,8 +279,11 @@ func (r *roles) checkLog() {
 		env  []string
 		args string
 	}{
-		{r.env("reader"), "log tail"}, {r.env("reader"), "log get 0 " + last}, {r.env("reader"), "log find --only=ride"},
-		{owner, "log redact 0 " + last + " --reason=test"}, {r.env("reader"), "verify c1 c2 c3"},
+		{r.env("reader"), "log tail"},
+		{r.env("reader"), "log get 0 " + last},
+		{r.env("reader"), "log find --only=ride"},
+		{owner, "log redact 0 " + last + " --reason=test"},
+		{r.env("reader"), "verify c1 c2 c3"},
 	} {
 		if ran := execute(r.T, c.env, strings.Fields(c.args)...); ran.code != 0 || ran.out == "" {
 			r.Errorf("%s: %+v", c.args, ran)
