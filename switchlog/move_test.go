@@ -36,6 +36,9 @@ func TestLogMovesWhileRecordsFlow(t *testing.T) {
 	for i, move := range []func(){
 		func() {
 			next := w.engine("b")
+			await.True(w, "what is published to be recorded", func() bool {
+				return query[int64](w, `SELECT published_offset FROM unilog.partitions`) > 0
+			})
 			w.copyAll(next)
 			if n, err := switchlog.Compare(w.ctx, w.db, "", next); err != nil || n == 0 {
 				t.Errorf("compared %d: %v", n, err)

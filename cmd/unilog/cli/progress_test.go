@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
 	"testing"
@@ -24,7 +23,7 @@ func TestProgressOfLongWork(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var out bytes.Buffer
+				var out said
 				var log *slog.Logger
 				if c.logs {
 					log = slog.New(slog.NewTextHandler(&out, nil))
@@ -34,8 +33,8 @@ func TestProgressOfLongWork(t *testing.T) {
 				end := p.beside(t.Context())
 				time.Sleep(500 * time.Millisecond)
 				synctest.Wait()
-				if out.Len() > 0 {
-					t.Errorf("of short work it says %q", &out)
+				if said := out.String(); said != "" {
+					t.Errorf("of short work it says %q", said)
 				}
 				time.Sleep(25 * time.Second)
 				end()

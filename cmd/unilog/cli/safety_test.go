@@ -36,6 +36,12 @@ func (s *said) times(words string) int {
 	return strings.Count(s.text.String(), words)
 }
 
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
 // safeDatabase has settings that a test may change by the table settings, on a server
 // that is not safe itself.
 func safeDatabase(t *testing.T) *pgxpool.Pool {
