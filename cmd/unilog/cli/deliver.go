@@ -11,23 +11,17 @@ import (
 	"os"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/cmd/unilog/webhook"
 	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/metrics"
-	"github.com/rocketrides/unilog/switchlog"
 	"github.com/rocketrides/unilog/tracing"
 )
 
 // Deliver posts records to a URL.
 type Deliver struct {
-	DatabaseFlags `embed:""`
-	LogFlags      `embed:""`
-	AdminFlags    `embed:""`
-	SafetyFlags   `embed:""`
+	WorkerFlags   `embed:""`
 	ReceiverFlags `embed:""`
 	KindFlags     `embed:""`
 	Name          string `arg:"" help:"The name that its checkpoints are kept under. One process of a name delivers."`
@@ -93,28 +87,12 @@ func (c *Deliver) Run(ctx context.Context, log *slog.Logger, p *Program) error {
 		return err
 	}
 	defer flush()
-	var db *pgxpool.Pool
-	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
-		db, err = c.Connect(ctx, p)
-		return err
-	})
+	servers, err := c.Reach(ctx, log, p, doctor.Consumer)
 	if err != nil {
 		return err
 	}
-	defer ClosePool(db)
-	var stream switchlog.Engine
-	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
-		stream, err = c.LogFlags.Open(ctx, p, db, c.Schema)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	safety, err := c.Examine(ctx, log, p, doctor.Consumer, db, c.Schema, stream)
-	if err != nil {
-		return err
-	}
+	defer servers.Close()
+	db, stream := servers.DB, servers.Log
 
 	cfg := deliverer.Config{
 		Name: c.Name, Log: stream, Deliver: hook.Deliver, Archive: db, Schema: c.Schema, Logger: log, Only: kinds,
@@ -132,7 +110,7 @@ func (c *Deliver) Run(ctx context.Context, log *slog.Logger, p *Program) error {
 	if err != nil {
 		return err
 	}
-	return c.Work(ctx, log, reg, safety, d)
+	return c.Work(ctx, log, reg, servers.Safety, d)
 }
 
 // hook returns what posts to the receiver.

@@ -7,26 +7,20 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/metrics"
 	"github.com/rocketrides/unilog/streamer"
-	"github.com/rocketrides/unilog/switchlog"
 	"github.com/rocketrides/unilog/tracing"
 )
 
 // Streamer numbers staged records and publishes them.
 type Streamer struct {
-	DatabaseFlags `embed:""`
-	LogFlags      `embed:""`
-	AdminFlags    `embed:""`
-	SafetyFlags   `embed:""`
-	Retention     time.Duration `env:"RETENTION" default:"24h" help:"How long the archive keeps records at least."`
-	KeepRecords   int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the log keeps at least."`
-	KeepBytes     int64         `env:"KEEP_BYTES" default:"268435456" help:"How many bytes of records the log keeps of a partition at the most."`
-	ExpiryFlag    `embed:""`
+	WorkerFlags `embed:""`
+	Retention   time.Duration `env:"RETENTION" default:"24h" help:"How long the archive keeps records at least."`
+	KeepRecords int64         `env:"KEEP_RECORDS" default:"10000" help:"How many of the last records the log keeps at least."`
+	KeepBytes   int64         `env:"KEEP_BYTES" default:"268435456" help:"How many bytes of records the log keeps of a partition at the most."`
+	ExpiryFlag  `embed:""`
 
 	// AfterAppend is the streamer's hook of that name, see streamer.Hooks.
 	AfterAppend func(ctx context.Context, entries []unilog.Entry) error `kong:"-"`
@@ -66,28 +60,12 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 		return err
 	}
 	defer flush()
-	var db *pgxpool.Pool
-	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
-		db, err = c.DatabaseFlags.connect(ctx, p, writers)
-		return err
-	})
+	servers, err := c.Reach(ctx, log, p, doctor.Streamer)
 	if err != nil {
 		return err
 	}
-	defer ClosePool(db)
-	var stream switchlog.Engine
-	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
-		stream, err = c.LogFlags.Open(ctx, p, db, c.Schema)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	safety, err := c.Examine(ctx, log, p, doctor.Streamer, db, c.Schema, stream)
-	if err != nil {
-		return err
-	}
+	defer servers.Close()
+	db, stream := servers.DB, servers.Log
 
 	cfg := streamer.Config{
 		DB: db, Log: stream, Schema: c.Schema, Logger: log,
@@ -113,7 +91,7 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 	if err != nil {
 		return err
 	}
-	return c.RunWorker(ctx, log, reg, safety, streamer)
+	return c.RunWorker(ctx, log, reg, servers.Safety, streamer)
 }
 
 // reportPublished logs what is published for the first time, and of which

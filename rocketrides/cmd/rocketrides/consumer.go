@@ -14,19 +14,15 @@ import (
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/metrics"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
-	"github.com/rocketrides/unilog/switchlog"
 	"github.com/rocketrides/unilog/tracing"
 )
 
 type consumerCmd struct {
-	cli.DatabaseFlags `embed:""`
-	cli.LogFlags      `embed:""`
-	failureFlags      `embed:""`
-	cli.AdminFlags    `embed:""`
-	cli.SafetyFlags   `embed:""`
-	Name              string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
-	Bootstrap         bool   `help:"If the consumer is new, begin at the log's head, with the total of all rides so far, instead of reading the history."`
-	ParkRejected      bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
+	cli.WorkerFlags `embed:""`
+	failureFlags    `embed:""`
+	Name            string `arg:"" help:"The consumer's name, under which its state and checkpoint are kept."`
+	Bootstrap       bool   `help:"If the consumer is new, begin at the log's head, with the total of all rides so far, instead of reading the history."`
+	ParkRejected    bool   `env:"PARK_REJECTED" help:"Put records that cannot be applied into dead_letters and go on, instead of halting."`
 }
 
 const (
@@ -49,28 +45,12 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 		return err
 	}
 	defer flush()
-	var db *pgxpool.Pool
-	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
-		db, err = c.DatabaseFlags.Connect(ctx, p)
-		return err
-	})
+	servers, err := c.Reach(ctx, log, p, doctor.Consumer)
 	if err != nil {
 		return err
 	}
-	defer cli.ClosePool(db)
-	var stream switchlog.Engine
-	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
-		stream, err = c.LogFlags.Open(ctx, p, db, c.Schema)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	safety, err := c.Examine(ctx, log, p, doctor.Consumer, db, c.Schema, stream)
-	if err != nil {
-		return err
-	}
+	defer servers.Close()
+	db, stream := servers.DB, servers.Log
 
 	if err := c.register(ctx, log, db); err != nil || ctx.Err() != nil {
 		return err
@@ -96,7 +76,7 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 	if err != nil {
 		return err
 	}
-	return c.Work(ctx, log, reg, safety, consumer)
+	return c.Work(ctx, log, reg, servers.Safety, consumer)
 }
 
 // register makes the rows of a consumer that is new. It returns nil if ctx ends.
