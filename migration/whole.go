@@ -79,7 +79,7 @@ var needs = map[string]string{
 		table unilog.batches partition first_offset last_offset bytes numbered_at staged_at action object key data headers body content_type
 		key unilog.batches partition last_offset
 		table unilog.places generation url since final
-		table unilog.redactions partition offset redacted_at redacted_by reason unapplied
+		table unilog.redactions partition offset redacted_at redacted_by reason unapplied cleared_at
 		key unilog.redactions partition offset
 		table unilog.readers name partition offset reported_at copied
 		key unilog.readers name partition

@@ -5,10 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/archive"
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // sqlBeginTerm begins a term, as a leader does: the one that leads is refused from then
@@ -16,6 +21,71 @@ import (
 const sqlBeginTerm = `
 UPDATE unilog.partitions SET epoch = greatest(epoch, $2) + 1 WHERE partition = $1
 RETURNING epoch, (SELECT log_id::text FROM unilog.log), (SELECT count(*) FROM unilog.partitions)`
+
+const (
+	// Index: the table is read whole, and has a row for each record that was redacted.
+	sqlUnfinished = `
+SELECT partition, array_agg("offset" ORDER BY "offset") FROM unilog.redactions WHERE cleared_at IS NULL GROUP BY partition ORDER BY partition`
+
+	// Index: redactions_pkey.
+	sqlCleared = `
+UPDATE unilog.redactions SET cleared_at = clock_timestamp() WHERE partition = $1 AND "offset" = ANY ($2::bigint[]) AND cleared_at IS NULL`
+)
+
+// Unfinished returns how many records are redacted in the archive, and may not be in the
+// log: an earlier [Redact] has failed there. The next one finishes it.
+func Unfinished(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema) (n int, err error) {
+	unfinished, err := (&redaction{db: db, schema: schema}).unfinished(ctx)
+	for _, u := range unfinished {
+		n += len(u.Offsets)
+	}
+	return n, err
+}
+
+// inPartition are offsets of a partition, in their order.
+type inPartition struct {
+	Partition int
+	Offsets   []int64
+}
+
+func (r *redaction) unfinished(ctx context.Context) ([]inPartition, error) {
+	rows, _ := r.db.Query(ctx, r.schema.SQL(sqlUnfinished))
+	unfinished, err := pgx.CollectRows(rows, pgx.RowToStructByPos[inPartition])
+	if err != nil {
+		return nil, fmt.Errorf("look for redactions that are not finished: %w", postgres.Explain(err))
+	}
+	return unfinished, nil
+}
+
+// finish has the log lose all that is redacted in the archive. Earlier ones come in, too,
+// that have failed on the way: whoever asked for them may not find their records by a key
+// any more.
+func (r *redaction) finish(ctx context.Context) (emptied []int, err error) {
+	unfinished, err := r.unfinished(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range unfinished {
+		is, err := r.empty(ctx, u.Partition, u.Offsets)
+		if err != nil {
+			return emptied, fmt.Errorf("the archive is redacted, and the log is not: redact again: %w", err)
+		}
+		if is {
+			emptied = append(emptied, u.Partition)
+		}
+	}
+	for _, u := range unfinished {
+		if slices.Contains(emptied, u.Partition) {
+			if err := r.awaitLog(ctx, u.Partition, u.Offsets); err != nil {
+				return emptied, err
+			}
+		}
+		if _, err := r.db.Exec(ctx, r.schema.SQL(sqlCleared), u.Partition, u.Offsets); err != nil {
+			return emptied, fmt.Errorf("note that the log is redacted: %w", postgres.Explain(err))
+		}
+	}
+	return emptied, nil
+}
 
 // empty empties a partition's log, if it has one of the offsets. What a leader has in
 // memory, from the archive as it was, the log then takes no more.

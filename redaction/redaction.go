@@ -147,7 +147,7 @@ RETURNING coalesce(n.offsets, '{}')`
 INSERT INTO unilog.redactions AS r (partition, "offset", reason, unapplied)
 SELECT $1, o."offset", $3, ARRAY(SELECT u.name FROM unnest($4::bigint[], $5::text[]) AS u ("offset", name) WHERE u."offset" = o."offset")
 FROM unnest($2::bigint[]) AS o ("offset")
-ON CONFLICT (partition, "offset") DO UPDATE SET redacted_at = excluded.redacted_at, redacted_by = excluded.redacted_by, reason = excluded.reason,
+ON CONFLICT (partition, "offset") DO UPDATE SET redacted_at = excluded.redacted_at, redacted_by = excluded.redacted_by, reason = excluded.reason, cleared_at = NULL,
     unapplied = ARRAY(SELECT DISTINCT u.name FROM unnest(r.unapplied || excluded.unapplied) AS u (name))`
 )
 
@@ -157,7 +157,8 @@ const offsetsAtOnce = 100
 // Redact erases what the records hold. They must be published, which it waits for, and a
 // move of the log must be finished. The log is nil with Postgres alone. When it returns
 // without an error, the log holds the replacements, or lacks the records: it waits until
-// a streamer has published them. After an error some may be erased: it may be called again.
+// a streamer has published them. After an error some may be erased: it may be called again,
+// and finishes then with the log what any call before has left, if only with no places.
 func Redact(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log unilog.Log, places []Place, order Order) (report Report, err error) {
 	if err := schema.Check(); err != nil {
 		return report, err
@@ -185,6 +186,9 @@ func Redact(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log uni
 		if err := r.awaitPublished(ctx, p, offsets[len(offsets)-1]); err != nil {
 			return report, err
 		}
+		if _, _, err := r.unapplied(ctx, db, p, r.offsets[p]); err != nil { // before anything is erased
+			return report, err
+		}
 	}
 	return r.run(ctx)
 }
@@ -210,19 +214,8 @@ func (r *redaction) run(ctx context.Context) (report Report, err error) {
 			report.Archived, report.Parked = report.Archived+archived, report.Parked+parked
 		}
 	}
-	for _, p := range partitions {
-		emptied, err := r.empty(ctx, p, r.offsets[p])
-		if err != nil {
-			return report, fmt.Errorf("the archive is redacted, and the log is not: redact again: %w", err)
-		}
-		if emptied {
-			report.Emptied = append(report.Emptied, p)
-		}
-	}
-	for _, p := range report.Emptied {
-		if err := r.awaitLog(ctx, p, r.offsets[p]); err != nil {
-			return report, err
-		}
+	if report.Emptied, err = r.finish(ctx); err != nil {
+		return report, err
 	}
 	// A consumer may have parked meanwhile what it had in memory.
 	for _, p := range partitions {
@@ -340,12 +333,12 @@ func (r *redaction) hasConsumers(ctx context.Context) (has bool, err error) {
 }
 
 // unapplied returns which consumers get the replacement, or refuses.
-func (r *redaction) unapplied(ctx context.Context, tx pgx.Tx, partition int, offsets []int64) (at []int64, names []string, err error) {
+func (r *redaction) unapplied(ctx context.Context, db postgres.Querier, partition int, offsets []int64) (at []int64, names []string, err error) {
 	at, names = []int64{}, []string{}
 	if has, err := r.hasConsumers(ctx); err != nil || !has {
 		return at, names, err
 	}
-	rows, _ := tx.Query(ctx, r.schema.SQL(sqlUnapplied), partition, offsets)
+	rows, _ := db.Query(ctx, r.schema.SQL(sqlUnapplied), partition, offsets)
 	e := UnappliedError{Place: Place{Partition: partition}}
 	var first *UnappliedError
 	_, err = pgx.ForEachRow(rows, []any{&e.Offset, &e.Consumer, &e.Checkpoint, &e.Parked}, func() error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -243,4 +244,60 @@ func TestRedactRefuses(t *testing.T) {
 		t.Errorf("without it are %s", got)
 	}
 	w.Exec(`DELETE FROM unilog.dead_letters; DELETE FROM unilog.checkpoints; DELETE FROM unilog.batches WHERE partition > 0`) // the audit is of no consumer
+}
+
+// TestRedactionIsFinishedByTheNext has a log that fails once the archive is redacted, keys
+// and all. Whoever redacts next finishes that, though no search finds those records.
+func TestRedactionIsFinishedByTheNext(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Runs()
+	note(w, 10)
+	awaitPublished(w, 10)
+	w.Consume(w.Consumer("before"))
+	var fails atomic.Bool
+	fails.Store(true)
+	w.Memory.Intercept(func(ctx context.Context, call logtest.Call, do func(context.Context) error) error {
+		if call.Method == "Reset" && fails.Load() {
+			return errors.New("the log has failed")
+		}
+		return do(ctx)
+	})
+	order := redaction.Order{Reason: "asked for", EraseKey: true}
+	_, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, []redaction.Place{{Offset: 7}}, order)
+	if err == nil || !strings.Contains(err.Error(), "the log has failed") {
+		t.Fatal(err)
+	}
+	fails.Store(false)
+	report, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, nil, order)
+	w.Must(err)
+	if !slices.Equal(report.Emptied, []int{0}) {
+		t.Errorf("emptied are the logs of partitions %v", report.Emptied)
+	}
+	w.AwaitEntries(10)
+	wantRedacted(w, "the log", w.Memory.Entries(0), 10, 7)
+	if report, err = redaction.Redact(w.Ctx, w.DB, "", w.Log, nil, order); err != nil || len(report.Emptied) > 0 {
+		t.Errorf("once more: %+v, %v", report, err)
+	}
+}
+
+// TestRedactRefusesAllOfIt has more than a transaction's records, of which a consumer has
+// not applied the last one.
+func TestRedactRefusesAllOfIt(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Runs()
+	note(w, 102)
+	awaitPublished(w, 102)
+	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('slow', 0, 101)`)
+	var places []redaction.Place
+	for offset := range int64(102) {
+		places = append(places, redaction.Place{Offset: offset + 1})
+	}
+	_, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, places, redaction.Order{Reason: "asked for"})
+	if unapplied := new(redaction.UnappliedError); !errors.As(err, &unapplied) || unapplied.Offset != 102 {
+		t.Errorf("it says %v", err)
+	}
+	w.WantCount("redactions", world.Query[int](w, `SELECT count(*) FROM unilog.redactions`), 0)
+	w.Exec(`DELETE FROM unilog.checkpoints`) // the audit is of no consumer
 }

@@ -209,6 +209,9 @@ func TestLogRedact(t *testing.T) {
 	says(t, env, append(redact, "0", "3", "--unapplied"), "redacted: 1")
 	fails(t, env, verify, 1, "billing disagrees with the database by 1: 1 records were redacted before it had applied them (unilog.redactions)")
 	says(t, env, []string{"log", "find", "--key=ann"})
+	fails(t, env, append(redact, "--key=ann"), 1, `no record has the key "ann"`)
+	exec1(t, pool, `UPDATE unilog.redactions SET cleared_at = NULL`) // as when the log did not answer
+	says(t, env, append(redact, "--key=ann"), "redacted: 0 in the archive", "Redis was emptied in partitions [0]")
 	says(t, env, []string{"log", "get", "0", "3"}, "redacted", "asked for", `from the archive data {"redacted": true}`)
 	says(t, env, []string{"log", "tail"}, `0/1`, `order/create - {"amount": 1}`, `0/3`, `order/create - {"redacted": true}`)
 }

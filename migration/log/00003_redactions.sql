@@ -8,5 +8,7 @@ CREATE TABLE unilog.redactions (
     -- The consumers of this database that had not applied the record by then, or had
     -- parked it: they never got what it held.
     unapplied   text[] NOT NULL DEFAULT '{}',
+    -- When the log was seen to have it no more. Null: it may have it still.
+    cleared_at  timestamptz,
     PRIMARY KEY (partition, "offset")
 );

@@ -133,10 +133,17 @@ func (c *LogRedact) places(ctx context.Context, p *Program, db *pgxpool.Pool) (p
 		}
 		places = append(places, parked...)
 	}
-	if len(places) == 0 {
-		return nil, fmt.Errorf("no record has the key %q in the archive or in dead letters: see `%s log find`", c.Key, p.Name)
+	if len(places) > 0 {
+		return places, nil
 	}
-	return places, nil
+	unfinished, err := redaction.Unfinished(ctx, db, c.Schema)
+	if err == nil && unfinished == 0 {
+		err = fmt.Errorf("no record has the key %q in the archive or in dead letters: see `%s log find`", c.Key, p.Name)
+	}
+	if err == nil {
+		note("no record has the key %q in the archive or in dead letters; %d are redacted there and may be in the log still, which is finished now", c.Key, unfinished)
+	}
+	return nil, err
 }
 
 func (c *LogRedact) say(report redaction.Report, engine string, isArchive, isKafka bool) error {
@@ -147,7 +154,7 @@ func (c *LogRedact) say(report redaction.Report, engine string, isArchive, isKaf
 	}
 	fmt.Printf("redacted: %d in the archive, %d in dead letters\n", report.Archived, report.Parked)
 	if report.Archived == 0 {
-		fmt.Println("the archive has dropped it, or all of them, before")
+		fmt.Println("the archive has dropped all of them, or had redacted them before")
 	}
 	switch {
 	case isArchive:
