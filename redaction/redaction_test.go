@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -300,4 +301,27 @@ func TestRedactRefusesAllOfIt(t *testing.T) {
 	}
 	w.WantCount("redactions", world.Query[int](w, `SELECT count(*) FROM unilog.redactions`), 0)
 	w.Exec(`DELETE FROM unilog.checkpoints`) // the audit is of no consumer
+}
+
+// TestRedactDeadLettersElsewhere runs what docs/log.md says of a database that has no log,
+// on a record with data and on one with a body.
+func TestRedactDeadLettersElsewhere(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/log.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "`UPDATE unilog.dead_letters")
+	statement, _, ok := strings.Cut(after, "`")
+	if !ok {
+		t.Fatal("docs/log.md has no such statement")
+	}
+	w := world.StateElsewhere(t)
+	w.Exec(`INSERT INTO unilog.dead_letters (consumer, partition, "offset", staged_at, action, object, key, data, body, content_type, headers, error)
+		VALUES ('c', 0, 1, now(), 'a', 'o', '', '{"secret": 1}', NULL, NULL, '{"h": "secret"}', 'secret'),
+			('c', 0, 2, now(), 'a', 'o', '', NULL, 'secret', 'x/secret', '{}', 'secret')`)
+	for _, offset := range []string{"1", "2"} {
+		w.Exec("UPDATE unilog.dead_letters" + strings.Replace(strings.Replace(statement, "…", "0", 1), "…", offset, 1))
+	}
+	w.WantCount("secrets", world.Query[int](w, `SELECT count(*) FROM unilog.dead_letters AS d WHERE d::text LIKE '%secret%' OR body IS NOT NULL`), 0)
 }
