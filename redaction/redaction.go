@@ -169,12 +169,8 @@ func Redact(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log uni
 	if order.Replacement == nil {
 		order.Replacement = json.RawMessage(`{"redacted":true}`)
 	}
-	var final bool
-	if err := db.QueryRow(ctx, schema.SQL(sqlIsFinal)).Scan(&final); err != nil {
-		return report, fmt.Errorf("see where the log is: %w", postgres.Missing(ctx, db, schema.Name(), err, "places"))
-	}
-	if !final {
-		return report, errors.New("unilog: a move of the log is not finished, and the log where it was has the records, too: make it final, and delete that one, or move back, first")
+	if err := isFinal(ctx, db, schema); err != nil {
+		return report, postgres.Missing(ctx, db, schema.Name(), err, "places")
 	}
 	r := &redaction{db: db, schema: schema, log: log, order: order, offsets: map[int][]int64{}}
 	for _, p := range places {
@@ -191,6 +187,19 @@ func Redact(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log uni
 		}
 	}
 	return r.run(ctx)
+}
+
+// isFinal refuses while the log can be moved back to where it was.
+func isFinal(ctx context.Context, db postgres.Querier, schema unilog.Schema) error {
+	rows, _ := db.Query(ctx, schema.SQL(sqlIsFinal))
+	final, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+	switch {
+	case err != nil:
+		return fmt.Errorf("see where the log is: %w", err)
+	case !final:
+		return errors.New("unilog: a move of the log is not finished, and the log where it was has the records, too: make it final, and delete that one, or move back, first")
+	}
+	return nil
 }
 
 // redaction is one that is under way.
@@ -277,6 +286,9 @@ func (r *redaction) erase(ctx context.Context, partition int, offsets []int64) (
 			return err
 		}
 		if _, err := tx.Exec(ctx, r.schema.SQL(locks.SQLNumbering)); err != nil {
+			return err
+		}
+		if err := isFinal(ctx, tx, r.schema); err != nil { // a move takes the lock, too
 			return err
 		}
 		rows, _ := tx.Query(ctx, r.schema.SQL(sqlArchived), partition, offsets, string(r.order.Replacement), r.order.EraseKey)

@@ -21,6 +21,7 @@ import (
 	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/redaction"
+	"github.com/rocketrides/unilog/switchlog"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -324,4 +325,59 @@ func TestRedactDeadLettersElsewhere(t *testing.T) {
 		w.Exec("UPDATE unilog.dead_letters" + strings.Replace(strings.Replace(statement, "…", "0", 1), "…", offset, 1))
 	}
 	w.WantCount("secrets", world.Query[int](w, `SELECT count(*) FROM unilog.dead_letters AS d WHERE d::text LIKE '%secret%' OR body IS NOT NULL`), 0)
+}
+
+// TestMoveToALogFromBefore redacts what a log has that was copied before, and copies again.
+func TestMoveToALogFromBefore(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Runs()
+	note(w, 10)
+	awaitPublished(w, 10)
+	w.Consume(w.Consumer("before"))
+	to := logtest.NewMemory()
+	copies := func(want int) {
+		t.Helper()
+		n, err := switchlog.Copy(w.Ctx, w.DB, "", to, switchlog.Keep{Records: 100})
+		w.Must(err)
+		w.WantCount("copied", int(n), want)
+	}
+	copies(10)
+	_, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, []redaction.Place{{Offset: 3}}, redaction.Order{Reason: "asked for", EraseKey: true})
+	w.Must(err)
+	note(w, 5)
+	awaitPublished(w, 15)
+	w.Consume(w.Consumer("before"))
+	copies(15)
+	copies(0)
+	wantRedacted(w, "the new log", to.Entries(0), 15, 3)
+}
+
+// TestRedactWhileTheLogMoves begins to redact before a move, and comes to the archive after it.
+func TestRedactWhileTheLogMoves(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	release := make(chan struct{})
+	w.Memory.Intercept(func(ctx context.Context, call logtest.Call, do func(context.Context) error) error {
+		if call.Method == "Append" {
+			<-release
+		}
+		return do(context.WithoutCancel(ctx))
+	})
+	w.Runs()
+	note(w, 3)
+	w.AwaitTrue("3 to be numbered", `SELECT next_offset = 4 FROM unilog.partitions WHERE partition = 0`)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, []redaction.Place{{Offset: 2}}, redaction.Order{Reason: "asked for"})
+		ended <- err
+	}()
+	w.AwaitTrue("it to wait", `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT next_offset - 1, published_offset%' AND datname = current_database())`)
+	w.Exec(`INSERT INTO unilog.places (generation, url, final) VALUES (1, 'redis://elsewhere', false)`)
+	close(release)
+	if err := world.Receive(w, "it to be refused", ended); err == nil || !strings.Contains(err.Error(), "a move of the log is not finished") {
+		t.Errorf("it says %v", err)
+	}
+	w.WantCount("redactions", world.Query[int](w, `SELECT count(*) FROM unilog.redactions`), 0)
+	w.Exec(`DELETE FROM unilog.places WHERE generation = 1`)
 }

@@ -93,7 +93,8 @@ func (k Keep) rule(schema unilog.Schema) (retention.Rule, error) {
 // copies what is new. It returns how many records it appended, and is to be called
 // until that is little.
 //
-// Nobody else may write to the log meanwhile; who reads it does no harm.
+// Nobody else may write to the log meanwhile; who reads it does no harm. What it holds of
+// before is emptied if it has what was redacted since.
 func Copy(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, to unilog.Log, keep Keep) (int64, error) {
 	rule, err := keep.rule(schema)
 	if err != nil {
@@ -134,9 +135,9 @@ func source(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema) ([]part
 }
 
 func (p partition) copy(ctx context.Context, db *pgxpool.Pool, rule retention.Rule, to unilog.Log, term unilog.Term, told *telling) (copied int64, err error) {
-	head, err := to.Claim(ctx, term)
+	head, err := p.claim(ctx, db, rule.Schema, to, term)
 	if err != nil {
-		return 0, fmt.Errorf("switchlog: claim the new log: %w", err)
+		return 0, err
 	}
 	needs, err := rule.Look(ctx, db)
 	if err != nil {

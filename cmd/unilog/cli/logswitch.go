@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
@@ -123,7 +124,7 @@ func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *
 		return 0, err
 	}
 	defer to.Close()
-	var before, after time.Time
+	var before time.Time
 	if err := db.QueryRow(ctx, c.Schema.SQL(sqlLastRedaction)).Scan(&before); err != nil {
 		return 0, fmt.Errorf("see what was redacted; nothing has changed: %w", err)
 	}
@@ -146,13 +147,19 @@ func (c *LogSwitch) move(ctx context.Context, log *slog.Logger, p *Program, db *
 		return 0, fmt.Errorf("compare the copy; nothing has changed: %w", err)
 	}
 	log.Info("the copy's last records are those of the database", "compared", compared)
-	if err := db.QueryRow(ctx, c.Schema.SQL(sqlLastRedaction)).Scan(&after); err != nil {
-		return 0, fmt.Errorf("see what was redacted; nothing has changed: %w", err)
-	}
-	if after.After(before) {
-		return 0, errors.New("records were redacted while the log was copied, and the copy may have them: delete it, and run this again; nothing has changed")
-	}
-	generation, err = switchlog.Move(ctx, db, c.Schema, c.To)
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+		if generation, err = switchlog.Move(ctx, tx, c.Schema, c.To); err != nil {
+			return err
+		}
+		var after time.Time // nothing is redacted from now on
+		if err := tx.QueryRow(ctx, c.Schema.SQL(sqlLastRedaction)).Scan(&after); err != nil {
+			return fmt.Errorf("see what was redacted; nothing has changed: %w", err)
+		}
+		if after.After(before) {
+			return errors.New("records were redacted while the log was copied, and the copy may have them: run this again; nothing has changed")
+		}
+		return nil
+	})
 	if err = confirmed(ctx, db, err); err == nil {
 		log.Info("moved", "generation", generation, "url", shownURL(c.To))
 	}
