@@ -80,7 +80,7 @@ func (l *Log) Reports(ctx context.Context) ([]unilog.Report, error) {
 		}
 		for partition, o := range group.Fetched[l.topic] {
 			offset, at, ok := parseReport(o.Metadata)
-			if o.Err == nil && ok {
+			if o.Err == nil && ok && unilog.StorableText(name) {
 				reports = append(reports, unilog.Report{Name: name, Partition: int(partition), Offset: offset, Time: at})
 			}
 		}

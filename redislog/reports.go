@@ -54,7 +54,8 @@ func parseReport(field, value string) (r unilog.Report, ok bool) {
 	p, err := strconv.ParseUint(partition, 10, 31)
 	o, err2 := strconv.ParseInt(offset, 10, 64)
 	ms, err3 := strconv.ParseInt(at, 10, 64)
-	if err != nil || err2 != nil || err3 != nil || o < 0 || !unilog.StorableText(name) || name == "" {
+	if err != nil || err2 != nil || err3 != nil || o < 0 || strconv.FormatUint(p, 10) != partition ||
+		!unilog.StorableText(name) || name == "" {
 		return r, false
 	}
 	return unilog.Report{Name: name, Partition: int(p), Offset: o, Time: time.UnixMilli(ms)}, true

@@ -20,7 +20,8 @@ func TestReportsAreAHash(t *testing.T) {
 	key := "{" + stream + "}:consumers"
 	set := l.client.B().Hset().Key(key).FieldValue().FieldValue("0/mails", "7/1700000000123").
 		FieldValue("3/a/b", "9/1700000000456"). // a name with a slash
-		FieldValue("x/mails", "1/1").FieldValue("mails", "1/1").FieldValue("0/", "1/1").FieldValue("0/m", "1").FieldValue("0/n", "-1/1").Build()
+		FieldValue("x/mails", "1/1").FieldValue("mails", "1/1").FieldValue("0/", "1/1").FieldValue("0/m", "1").FieldValue("0/n", "-1/1").
+		FieldValue("00/mails", "1/1").Build() // the same partition would be there twice
 	if err := l.client.Do(t.Context(), set).Error(); err != nil {
 		t.Fatal(err)
 	}
