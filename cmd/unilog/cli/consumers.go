@@ -66,14 +66,14 @@ func printInterventions(ctx context.Context, out io.Writer, db *pgxpool.Pool, sc
 		}
 		if c.Paused != nil {
 			since := time.Duration(c.Paused.Seconds * float64(time.Second)).Round(time.Second)
-			fmt.Fprintf(out, "%s is paused, for %v now, by %s\n", c.Name, since, c.Paused.By)
+			fmt.Fprintf(out, "%s is paused, for %v now, by %s\n", printable(c.Name), since, printable(c.Paused.By))
 		}
 		last, err := consumer.In(schema).Interventions(ctx, db, c.Name, 1)
 		if err != nil {
 			return err
 		}
 		for _, i := range last {
-			fmt.Fprintf(out, "%s: last intervention %s: %s\n", c.Name, i.At.Format(time.DateTime), described(i))
+			fmt.Fprintf(out, "%s: last intervention %s: %s\n", printable(c.Name), i.At.Format(time.DateTime), printable(described(i)))
 		}
 	}
 	return nil
@@ -135,14 +135,14 @@ func printConsumers(out io.Writer, consumers []status.Consumer) error {
 		case c.Processes > 0:
 			processes = fmt.Sprint(c.Processes)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%s\t%v ago\t%s\t\n", c.Name, c.Checkpoint, c.Lag, c.LagSeconds, letters, seen, processes)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%s\t%v ago\t%s\t\n", printable(c.Name), c.Checkpoint, c.Lag, c.LagSeconds, letters, seen, processes)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, c := range consumers {
 		if c.Pace != nil {
-			fmt.Fprintf(out, "  %s: %s\n", c.Name, c.Says())
+			fmt.Fprintf(out, "  %s: %s\n", printable(c.Name), c.Says())
 		}
 	}
 	return nil

@@ -57,7 +57,8 @@ func (c *DeadLettersList) Run(ctx context.Context, p *Program) error {
 	fmt.Fprintln(w, "consumer\tpartition\toffset\tparked\trecord\treason")
 	for _, l := range letters {
 		reason, _, _ := strings.Cut(l.Reason, "\n")
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s %s %.60s\t%s\n", l.Consumer, l.Partition, l.Offset, l.ParkedAt.Format(time.DateTime), l.Action, l.Object, payload(&l.Record), reason)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s %.60s\t%s\n", printable(l.Consumer), l.Partition, l.Offset, l.ParkedAt.Format(time.DateTime),
+			printable(l.Action+" "+l.Object), printable(payload(&l.Record)), printable(reason))
 	}
 	return w.Flush()
 }
