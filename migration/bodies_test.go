@@ -1,10 +1,15 @@
 package migration
 
 import (
+	"context"
+	"fmt"
 	"io/fs"
 	"slices"
 	"testing"
 	"testing/fstest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog/internal/postgres"
 )
@@ -66,6 +71,52 @@ func TestBodiesComeToALogInUse(t *testing.T) {
 	for _, payload := range []string{`NULL, NULL, NULL`, `NULL, '', NULL`, `'1', '', 'a/b'`, `'1', NULL, 'a/b'`} {
 		if _, err := pool.Exec(t.Context(), park+payload+`)`); postgres.SQLState(err) != "23514" {
 			t.Errorf("parked with %s: %v", payload, err)
+		}
+	}
+}
+
+// TestUpgradesGiveUpBehindAReader has a transaction that reads all tables while they are
+// upgraded, from each version: nobody else may wait behind an upgrade for it.
+func TestUpgradesGiveUpBehindAReader(t *testing.T) {
+	t.Parallel()
+	for _, s := range []Set{Log, Consumer} {
+		for version := int64(1); version < newest(t, s); version++ {
+			t.Run(fmt.Sprint(s.Name, version), func(t *testing.T) {
+				t.Parallel()
+				pool := database(t)
+				files, err := s.read()
+				if err != nil {
+					t.Fatal(err)
+				}
+				before := Set{Name: s.Name, FS: fstest.MapFS{}}
+				for _, f := range files[:version] {
+					text, err := fs.ReadFile(s.FS, f.name)
+					if err != nil {
+						t.Fatal(err)
+					}
+					before.FS.(fstest.MapFS)[f.name] = &fstest.MapFile{Data: text}
+				}
+				text, err := SQL(before)
+				if err != nil {
+					t.Fatal(err)
+				}
+				exec(t, pool, text)
+				tx, err := pool.Begin(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = tx.Rollback(t.Context()) }()
+				_, err = tx.Exec(t.Context(), `DO $$ BEGIN EXECUTE (SELECT 'LOCK TABLE ' || string_agg(oid::regclass::text, ', ') || ' IN ACCESS SHARE MODE'
+					FROM pg_class WHERE relnamespace = 'unilog'::regnamespace AND relkind = 'r' AND relname <> 'migrations'); END $$`)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				if err := Up(ctx, open(t, pool, pgx.QueryExecModeCacheStatement), s); err != nil && postgres.SQLState(err) != lockNotAvailable {
+					t.Errorf("it says %v", err)
+				}
+			})
 		}
 	}
 }

@@ -1,5 +1,8 @@
 -- What persons do to consumers and deliverers while they run.
 
+-- Behind a long transaction this gives up rather than let consumers wait behind it.
+SET LOCAL lock_timeout = '2s';
+
 ALTER TABLE unilog.checkpoints
     -- Nothing is applied meanwhile. Null: it is not paused.
     ADD COLUMN paused_at timestamptz,
