@@ -55,6 +55,7 @@ func TestLogStage(t *testing.T) {
 		`{"data":1}` + "\n" + `{}`:                      "line 2: data must not be empty",
 		"\n" + `{"data":1,"kye":"7"}`:                   `line 2: it must be one JSON object with object, action, key, headers, and data or body and content_type: unknown field "kye"`,
 		`{"data":1} {"data":2}`:                         "line 1: it must be one JSON object, and more follows it",
+		`{"data":1}} {"data":2}`:                        "line 1: it must be one JSON object, and more follows it",
 		`{"data":"` + strings.Repeat("x", 9<<20):        "line 1: it has more than 8388608 bytes",
 		`{"data":"` + strings.Repeat("x", 1<<20) + `"}`: "line 1: data takes the record over the limit",
 	} {

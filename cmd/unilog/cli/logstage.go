@@ -176,7 +176,7 @@ func (c *LogStage) line(text []byte) (r unilog.Record, err error) {
 	if err := decoder.Decode(&l); err != nil {
 		return r, fmt.Errorf("it must be one JSON object with object, action, key, headers, and data or body and content_type: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
-	if decoder.More() {
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return r, errors.New("it must be one JSON object, and more follows it")
 	}
 	r = c.record()
