@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -248,5 +249,32 @@ func TestLogSwitchWhileSomethingIsRedacted(t *testing.T) {
 	ask("CLIENT", "UNPAUSE")
 	if r := await.Receive(t, "the move to be refused", ended); r.code != 1 || !strings.Contains(r.err, "records were redacted while the log was copied") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestForgetWithoutTheLog forgets a consumer of this database while the log is away, or
+// does not let one look for those elsewhere.
+func TestForgetWithoutTheLog(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	server := testenv.Redis(t)
+	option, err := rueidis.ParseURL(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	option.DisableCache, option.ForceSingleClient = true, true
+	redis, err := rueidis.NewClient(option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer redis.Close()
+	if err := redis.Do(t.Context(), redis.B().Arbitrary("ACL", "SETUSER", "default", "-hgetall").Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range []string{server.URL(), "redis://127.0.0.1:1/0"} {
+		without := append(slices.Clone(env), "REDIS_URL="+url)
+		exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition) VALUES ('billing', 0)`)
+		says(t, without, []string{"consumers", "forget", "billing"}, "billing is forgotten: its checkpoint")
+		fails(t, without, []string{"consumers", "forget", "mails"}, 1, "no consumer mails has registered here, and the log may still have what one elsewhere has reported: ")
 	}
 }

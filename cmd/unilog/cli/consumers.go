@@ -158,13 +158,14 @@ type ConsumersForget struct {
 // Run fails if there is none of the name.
 func (c *ConsumersForget) Run(ctx context.Context, p *Program) error {
 	reported := 0
+	var unasked error
 	err := c.do(ctx, p, either, 0, func(ctx context.Context, db *pgxpool.Pool) (err error) {
 		var logs, consumers bool
 		if err := db.QueryRow(ctx, c.Schema.SQL(sqlSides)).Scan(&logs, &consumers); err != nil {
 			return err
 		}
 		if logs {
-			if reported, err = c.forgetReports(ctx, p, db); err != nil {
+			if reported, unasked, err = c.forgetReports(ctx, p, db); err != nil {
 				return err
 			}
 		}
@@ -176,6 +177,8 @@ func (c *ConsumersForget) Run(ctx context.Context, p *Program) error {
 	switch {
 	case errors.Is(err, consumer.ErrRunning):
 		err = fmt.Errorf("%s is running, and would apply everything again: stop all of its processes first (one was seen within the last 2 s)", c.Name)
+	case errors.Is(err, consumer.ErrUnknown) && unasked != nil:
+		err = fmt.Errorf("no consumer %s has registered here, and the log may still have what one elsewhere has reported: %w", c.Name, unasked)
 	case errors.Is(err, consumer.ErrUnknown) && reported > 0:
 		fmt.Printf("%s is forgotten here: what it has reported is gone; its checkpoint is its own database's, and it reports again if it still runs\n", c.Name)
 		return nil
@@ -212,17 +215,15 @@ const (
 )
 
 // forgetReports removes what a consumer elsewhere has reported, first from the log, from
-// where streamers copy it. It returns how many reports there were.
-func (c *ConsumersForget) forgetReports(ctx context.Context, p *Program, db *pgxpool.Pool) (n int, err error) {
-	log, closeLog, logErr := c.reader(ctx, p, db, c.Schema)
+// where streamers copy it. It returns how many reports there were, and why the log was not
+// asked, if it was not: one of this database can be forgotten all the same.
+func (c *ConsumersForget) forgetReports(ctx context.Context, p *Program, db *pgxpool.Pool) (n int, unasked, err error) {
+	log, closeLog, unasked := c.reader(ctx, p, db, c.Schema)
 	defer closeLog()
 	if reporter, ok := log.(unilog.Reporter); ok {
-		reports, err := reporter.Reports(ctx)
-		if err == nil {
-			err = reporter.ForgetReports(ctx, c.Name)
-		}
-		if err != nil {
-			return 0, err
+		var reports []unilog.Report
+		if reports, unasked = reporter.Reports(ctx); unasked == nil {
+			unasked = reporter.ForgetReports(ctx, c.Name)
 		}
 		for _, r := range reports {
 			if r.Name == c.Name {
@@ -231,9 +232,5 @@ func (c *ConsumersForget) forgetReports(ctx context.Context, p *Program, db *pgx
 		}
 	}
 	tag, err := db.Exec(ctx, c.Schema.SQL(sqlForgetReports), c.Name)
-	n += int(tag.RowsAffected())
-	if err == nil && n > 0 && logErr != nil {
-		err = fmt.Errorf("the log still has what %s has reported: %w", c.Name, logErr)
-	}
-	return n, err
+	return n + int(tag.RowsAffected()), unasked, err
 }
