@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -21,6 +20,7 @@ import (
 	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/redaction"
+	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/switchlog"
 )
 
@@ -248,36 +248,47 @@ func TestRedactRefuses(t *testing.T) {
 	w.Exec(`DELETE FROM unilog.dead_letters; DELETE FROM unilog.checkpoints; DELETE FROM unilog.batches WHERE partition > 0`) // the audit is of no consumer
 }
 
+// faulty is a log whose calls may fail, or wait.
+type faulty struct {
+	unilog.Log
+	reset error
+	holds chan struct{} // what is appended, until it is closed
+}
+
+func (f *faulty) Reset(ctx context.Context, term unilog.Term, head int64) error {
+	if f.reset != nil {
+		return f.reset
+	}
+	return f.Log.Reset(ctx, term, head)
+}
+
+func (f *faulty) Append(ctx context.Context, term unilog.Term, entries []unilog.Entry) (int64, error) {
+	<-f.holds
+	return f.Log.Append(context.WithoutCancel(ctx), term, entries)
+}
+
 // TestRedactionIsFinishedByTheNext has a log that fails once the archive is redacted, keys
 // and all. Whoever redacts next finishes that, though no search finds those records.
 func TestRedactionIsFinishedByTheNext(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Runs()
 	note(w, 10)
 	awaitPublished(w, 10)
 	w.Consume(w.Consumer("before"))
-	var fails atomic.Bool
-	fails.Store(true)
-	w.Memory.Intercept(func(ctx context.Context, call logtest.Call, do func(context.Context) error) error {
-		if call.Method == "Reset" && fails.Load() {
-			return errors.New("the log has failed")
-		}
-		return do(ctx)
-	})
 	order := redaction.Order{Reason: "asked for", EraseKey: true}
-	_, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, []redaction.Place{{Offset: 7}}, order)
-	if err == nil || !strings.Contains(err.Error(), "the log has failed") {
+	fails := &faulty{Log: w.Log, reset: errors.New("the log has failed")}
+	if _, err := redaction.Redact(w.Ctx, w.DB, "", fails, []redaction.Place{{Offset: 7}}, order); !errors.Is(err, fails.reset) {
 		t.Fatal(err)
 	}
-	fails.Store(false)
 	report, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, nil, order)
 	w.Must(err)
 	if !slices.Equal(report.Emptied, []int{0}) {
 		t.Errorf("emptied are the logs of partitions %v", report.Emptied)
 	}
-	w.AwaitEntries(10)
-	wantRedacted(w, "the log", w.Memory.Entries(0), 10, 7)
+	entries, err := w.Log.Read(w.Ctx, 0, unilog.Cursor{}, 100, 0)
+	w.Must(err)
+	wantRedacted(w, "the log", entries, 10, 7)
 	if report, err = redaction.Redact(w.Ctx, w.DB, "", w.Log, nil, order); err != nil || len(report.Emptied) > 0 {
 		t.Errorf("once more: %+v, %v", report, err)
 	}
@@ -330,12 +341,14 @@ func TestRedactDeadLettersElsewhere(t *testing.T) {
 // TestMoveToALogFromBefore redacts what a log has that was copied before, and copies again.
 func TestMoveToALogFromBefore(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Runs()
 	note(w, 10)
 	awaitPublished(w, 10)
 	w.Consume(w.Consumer("before"))
-	to := logtest.NewMemory()
+	to, err := redislog.Open(w.Ctx, testenv.SharedRedis(t), testenv.StreamName(t))
+	w.Must(err)
+	t.Cleanup(to.Close)
 	copies := func(want int) {
 		t.Helper()
 		n, err := switchlog.Copy(w.Ctx, w.DB, "", to, switchlog.Keep{Records: 100})
@@ -343,27 +356,24 @@ func TestMoveToALogFromBefore(t *testing.T) {
 		w.WantCount("copied", int(n), want)
 	}
 	copies(10)
-	_, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, []redaction.Place{{Offset: 3}}, redaction.Order{Reason: "asked for", EraseKey: true})
+	_, err = redaction.Redact(w.Ctx, w.DB, "", w.Log, []redaction.Place{{Offset: 3}}, redaction.Order{Reason: "asked for", EraseKey: true})
 	w.Must(err)
 	note(w, 5)
 	awaitPublished(w, 15)
 	w.Consume(w.Consumer("before"))
 	copies(15)
 	copies(0)
-	wantRedacted(w, "the new log", to.Entries(0), 15, 3)
+	entries, err := to.Read(w.Ctx, 0, unilog.Cursor{}, 100, 0)
+	w.Must(err)
+	wantRedacted(w, "the new log", entries, 15, 3)
 }
 
 // TestRedactWhileTheLogMoves begins to redact before a move, and comes to the archive after it.
 func TestRedactWhileTheLogMoves(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
-	release := make(chan struct{})
-	w.Memory.Intercept(func(ctx context.Context, call logtest.Call, do func(context.Context) error) error {
-		if call.Method == "Append" {
-			<-release
-		}
-		return do(context.WithoutCancel(ctx))
-	})
+	w := world.SetupOnRedis(t)
+	holds := &faulty{Log: w.Log, holds: make(chan struct{})}
+	w.Log = holds
 	w.Runs()
 	note(w, 3)
 	w.AwaitTrue("3 to be numbered", `SELECT next_offset = 4 FROM unilog.partitions WHERE partition = 0`)
@@ -374,7 +384,7 @@ func TestRedactWhileTheLogMoves(t *testing.T) {
 	}()
 	w.AwaitTrue("it to wait", `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT next_offset - 1, published_offset%' AND datname = current_database())`)
 	w.Exec(`INSERT INTO unilog.places (generation, url, final) VALUES (1, 'redis://elsewhere', false)`)
-	close(release)
+	close(holds.holds)
 	if err := world.Receive(w, "it to be refused", ended); err == nil || !strings.Contains(err.Error(), "a move of the log is not finished") {
 		t.Errorf("it says %v", err)
 	}
