@@ -26,7 +26,7 @@ const MigrateTimeout = 10 * time.Minute
 type Migrate struct {
 	DatabaseFlags `embed:""`
 	AllowUnsafe   bool          `env:"ALLOW_UNSAFE" help:"Also make the tables in a database whose encoding is not UTF8; see ${program} doctor."`
-	SQL           bool          `name:"sql" help:"Print the statements instead of running them."`
+	SQL           bool          `name:"sql" help:"Print the statements for a database that has none of the tables, instead of running them."`
 	Roles         bool          `help:"Also create or update the roles with what each process needs."`
 	Partitions    int           `default:"0" help:"Also give the log so many partitions, from 1 to 1,024, while everything runs; 0 keeps those that it has."`
 	Timeout       time.Duration `default:"10m" help:"Give up, and undo what is not done, when Postgres takes longer."`
