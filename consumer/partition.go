@@ -179,6 +179,7 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 func (c *partitionConsumer) read(ctx context.Context, wait time.Duration) (entries []unilog.Entry, b *barrier.Barrier, err error) {
 	c.condition.reads()
 	if err = c.reader.Load(ctx); err == nil {
+		c.applied = min(c.applied, c.reader.Saved().Offset) // somebody may have moved it back
 		entries, b, err = c.reader.Next(ctx, wait, c.limit)
 	}
 	if errors.As(err, new(*unilog.GapError)) || errors.As(err, new(*unilog.PausedError)) {

@@ -50,6 +50,7 @@ func (p *delivering) loaded(at unilog.Cursor) {
 	if p.saved.IsZero() {
 		p.arrived, p.saved = at.Offset, time.Now()
 	}
+	p.arrived = min(p.arrived, at.Offset) // somebody may have moved it back
 	p.passedSince, p.unsaved = time.Time{}, 0
 }
 

@@ -115,6 +115,36 @@ func TestDestinationIsBlamedForWhatIsAskedFor(t *testing.T) {
 	w.WantCount("passed over", int(passed.Load()), 180)
 }
 
+// TestDestinationIsBlamedAfterASeek takes a deliverer back to before what has arrived.
+func TestDestinationIsBlamedAfterASeek(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	refuses := false
+	ctx, stop := context.WithCancel(w.Ctx)
+	d := w.Deliverer(func(context.Context, string, []unilog.Entry) error {
+		if refuses {
+			return deliverer.Reject(errors.New("who are you?"))
+		}
+		return nil
+	}, onlyOrders(mixed(w, 300, 10)), func(cfg *deliverer.Config) {
+		cfg.ParkRejected = true
+		cfg.Observer.Parked = func(e unilog.Entry, _ error) {
+			if e.Offset > 200 {
+				stop()
+			}
+		}
+	})
+	w.Repeat(d.RunOnce)
+	w.WantCount("checkpoint", int(w.Delivered()), 300)
+	_, err := in.Seek(w.Ctx, w.DB, "hook", consumer.Target{Start: unilog.Start{Offset: 1}})
+	w.Must(err)
+	refuses = true
+	var rejected *unilog.RejectedError
+	if err := w.EndOf(ctx, d.Run); !errors.As(err, &rejected) || rejected.Offset != 210 {
+		t.Errorf("it ends with %v", err)
+	}
+}
+
 // TestCheckpointIsSavedNowAndThen sees what comes again, and what does not.
 func TestCheckpointIsSavedNowAndThen(t *testing.T) {
 	t.Parallel()
