@@ -58,7 +58,7 @@ WHERE consumer = $1 ORDER BY id DESC LIMIT $2`
 	// The locks make a consumer that runs wait, so that what it had in hand is applied as a
 	// whole or not at all. Index: checkpoints_pkey.
 	sqlHoldSome = `
-SELECT partition, "offset", paused_at, coalesce(paused_by, '') FROM unilog.checkpoints
+SELECT partition, "offset", coalesce(log_id, ''), paused_at, coalesce(paused_by, '') FROM unilog.checkpoints
 WHERE name = $1 AND ($2::integer IS NULL OR partition = $2) ORDER BY partition FOR UPDATE`
 
 	// Index: checkpoints_pkey.
@@ -70,6 +70,7 @@ WHERE name = $1 AND ($2::integer IS NULL OR partition = $2) ORDER BY partition F
 type held struct {
 	Partition int
 	Offset    int64
+	LogID     string // empty if it is not known yet
 	PausedAt  *time.Time
 	PausedBy  string
 }

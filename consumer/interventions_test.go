@@ -182,6 +182,14 @@ func TestSeekIsRefused(t *testing.T) {
 	if _, err := in.Seek(w.Ctx, w.DB, "nobody", consumer.Target{Archive: w.DB}); !errors.Is(err, consumer.ErrUnknown) {
 		t.Errorf("of a consumer that there is not it says %v", err)
 	}
+	another := world.Setup(t)
+	another.Exec(`UPDATE unilog.log SET log_id = gen_random_uuid()`)
+	another.Publish(2)
+	foreign := new(unilog.ForeignLogError)
+	_, err := in.Seek(w.Ctx, w.DB, "sum", consumer.Target{Start: offset(2), Archive: another.DB})
+	if !errors.As(err, &foreign) || foreign.LogID == foreign.Theirs {
+		t.Errorf("to a place in another database's archive it says %v", err)
+	}
 	w.WantCount("interventions", world.Query[int](w, `SELECT count(*) FROM unilog.interventions`), 0)
 	w.WantCount("applied then", w.Consume(w.Consumer("sum")), 0)
 	if moves := seek(w, offset(5)); moves[0].To != 4 {

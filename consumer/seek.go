@@ -65,7 +65,8 @@ const (
 // Moved back, a consumer applies records again that it has applied: its state is the
 // handler's, and has to bear that. Moved ahead, it never applies what is between. Seek
 // returns a [unilog.NotArchivedError] if the archive lacks the place, a [BeyondError] if
-// it is not there yet, and [ErrUnknown] for a name, or a partition, without a checkpoint;
+// it is not there yet, a [unilog.ForeignLogError] if the archive is that of another log
+// than the consumer's, and [ErrUnknown] for a name, or a partition, without a checkpoint;
 // it then changes nothing.
 func (in In) Seek(ctx context.Context, db Beginner, name string, to Target) (moves []Move, err error) {
 	if err := to.Start.Check(); err != nil {
@@ -119,6 +120,8 @@ func (in In) moves(ctx context.Context, name string, to Target, at []held) ([]Mo
 	for _, h := range at {
 		p, known := places[h.Partition]
 		switch {
+		case known && h.LogID != "" && h.LogID != p.LogID:
+			return nil, &unilog.ForeignLogError{Consumer: name, Partition: h.Partition, LogID: h.LogID, Theirs: p.LogID}
 		case !known:
 			p.After = max(to.Start.Offset, 1) - 1
 		case to.Start.Head:

@@ -81,6 +81,11 @@ func TestSteeringConsumersElsewhere(t *testing.T) {
 	says(t, elsewhere, seek("--head", archive), "billing: at offset 3, and not at 1: 2 records are passed over")
 	says(t, elsewhere, seek("--offset=1"), "billing: at offset 1, and not at 3")
 	skip := []string{"consumers", "skip", "billing", "0", "1", "--reason=bad"}
+	exec1(t, state, `UPDATE unilog.checkpoints SET log_id = gen_random_uuid()::text`)
+	for _, args := range [][]string{seek("--beginning", archive), append(skip, archive), skip} {
+		fails(t, elsewhere, args, 1, "consumer billing meets the logs of two databases in partition 0")
+	}
+	exec1(t, state, `UPDATE unilog.checkpoints SET log_id = NULL`)
 	fails(t, elsewhere[:1], skip, 1, "is not in the archive: set REDIS_URL or LOG_URL")
 	says(t, elsewhere, skip, "billing: offset 1 is skipped")
 	skip[4] = "2"

@@ -54,7 +54,7 @@ func (c *Steered) steer(ctx context.Context, p *Program, do func(ctx context.Con
 		if errors.Is(err, consumer.ErrUnknown) {
 			return p.unknownOf(ctx, db, c.Schema, c.Name)
 		}
-		for _, target := range []any{new(*unilog.NotArchivedError), new(*consumer.BeyondError), new(*consumer.NotNextError), new(*consumer.PauseError)} {
+		for _, target := range []any{new(*unilog.NotArchivedError), new(*unilog.ForeignLogError), new(*consumer.BeyondError), new(*consumer.NotNextError), new(*consumer.PauseError)} {
 			if errors.As(err, target) { // it says all there is to say
 				text := reflect.ValueOf(target).Elem().Interface().(error).Error()
 				return errors.New(strings.TrimPrefix(text, "unilog: "))
@@ -149,7 +149,11 @@ func (c *ConsumersSkip) record(ctx context.Context, p *Program, db *pgxpool.Pool
 			return none, err
 		}
 		if is(found) {
-			return found[0], nil
+			var logID string
+			if err := from.QueryRow(ctx, c.Schema.SQL(sqlLogID)).Scan(&logID); err != nil {
+				return none, err
+			}
+			return found[0], c.isOf(ctx, db, logID)
 		}
 	}
 	next, err := c.next(ctx, db)
@@ -167,7 +171,12 @@ func (c *ConsumersSkip) record(ctx context.Context, p *Program, db *pgxpool.Pool
 	}
 	defer log.Close()
 	found, err := log.Read(ctx, c.Partition, unilog.Cursor{Offset: c.Offset - 1}, 1, 0)
-	if err == nil && !is(found) {
+	if err == nil && is(found) {
+		var head unilog.Head
+		if head, err = log.Head(ctx, c.Partition); err == nil {
+			err = c.isOf(ctx, db, head.LogID)
+		}
+	} else if err == nil {
 		err = fmt.Errorf("%v is neither in the archive nor in the log: `%s consumers seek %s --offset %d --partition %d` passes over it", letter{c.Partition, c.Offset}, p.Name, c.Name, c.Offset+1, c.Partition)
 	}
 	if err != nil {
@@ -176,12 +185,31 @@ func (c *ConsumersSkip) record(ctx context.Context, p *Program, db *pgxpool.Pool
 	return found[0], nil
 }
 
-// Index: checkpoints_pkey.
-const sqlNextOf = `SELECT coalesce((SELECT "offset" + 1 FROM unilog.checkpoints WHERE name = $1 AND partition = $2), 0)`
+const (
+	// Index: checkpoints_pkey.
+	sqlNextOf = `SELECT coalesce((SELECT "offset" + 1 FROM unilog.checkpoints WHERE name = $1 AND partition = $2), 0)`
+	// Index: checkpoints_pkey.
+	sqlLogIDOf = `SELECT coalesce((SELECT log_id FROM unilog.checkpoints WHERE name = $1 AND partition = $2), '')`
+	// Index: none, it is one row.
+	sqlLogID = `SELECT log_id::text FROM unilog.log`
+)
 
 func (c *ConsumersSkip) next(ctx context.Context, db *pgxpool.Pool) (next int64, err error) {
 	err = db.QueryRow(ctx, c.Schema.SQL(sqlNextOf), c.Name, c.Partition).Scan(&next)
 	return next, err
+}
+
+// isOf returns an error if a log is not the one that the consumer reads: a record at the
+// same offset there is another one.
+func (c *ConsumersSkip) isOf(ctx context.Context, db *pgxpool.Pool, logID string) error {
+	own := ""
+	if err := db.QueryRow(ctx, c.Schema.SQL(sqlLogIDOf), c.Name, c.Partition).Scan(&own); err != nil {
+		return err
+	}
+	if own != "" && own != logID {
+		return &unilog.ForeignLogError{Consumer: c.Name, Partition: c.Partition, LogID: own, Theirs: logID}
+	}
+	return nil
 }
 
 // ConsumersSeek moves a consumer's checkpoints.
