@@ -15,3 +15,13 @@ func Beating(cfg *Config) { cfg.beatPause = time.Millisecond }
 
 // SavingSeldom lets no checkpoint be saved just because time has passed.
 func SavingSeldom(cfg *Config) { cfg.saveWithin = time.Hour }
+
+// Turn is closed when the deliverer, which runs, heeds the next intervention.
+func (d *Deliverer) Turn() <-chan struct{} { return d.watch.now().Done() }
+
+// WaitsPaused says whether a partition has seen that the deliverer is paused.
+func (d *Deliverer) WaitsPaused() bool {
+	d.watch.mu.Lock()
+	defer d.watch.mu.Unlock()
+	return d.watch.saysPaused
+}

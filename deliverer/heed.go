@@ -157,8 +157,9 @@ func (p *delivering) waitPaused(turn context.Context, paused *unilog.PausedError
 }
 
 // deliverRequeued delivers the dead letters of the partition that a person has requeued. One
-// that fails stays: it does not hold up what follows.
-func (p *delivering) deliverRequeued(ctx context.Context) error {
+// that fails stays: it does not hold up what follows. The end of the turn leaves the rest to
+// the next one, since the deliverer may be paused by then, or the rest be discarded.
+func (p *delivering) deliverRequeued(turn, ctx context.Context) error {
 	c, ok := p.cfg.Checkpoints.(steered)
 	if !ok || !p.mayBeRequeued {
 		return nil
@@ -167,6 +168,9 @@ func (p *delivering) deliverRequeued(ctx context.Context) error {
 	letters, err := c.requeued(bounded, p.key)
 	cancel()
 	for _, e := range letters {
+		if err == nil {
+			err = turn.Err()
+		}
 		if err == nil {
 			err = p.deliverParked(ctx, c, e)
 		}

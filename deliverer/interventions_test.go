@@ -93,6 +93,43 @@ func TestDelivererKeepsWhatFailsAgain(t *testing.T) {
 	}
 }
 
+// TestPauseEndsWhatIsRequeued pauses a deliverer that has many requeued records to deliver.
+func TestPauseEndsWhatIsRequeued(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Publish(9)
+	park := w.Deliverer(func(context.Context, string, []unilog.Entry) error {
+		return deliverer.Reject(errors.New("no such customer"))
+	}, func(cfg *deliverer.Config) { cfg.ParkRejected = true })
+	w.Repeat(park.RunOnce)
+	for offset := range int64(9) {
+		w.Must(in.Requeue(w.Ctx, w.DB, "hook", 0, offset+1))
+	}
+	w.Exec(`DELETE FROM unilog.interventions`) // the next one is the only one to be heeded
+	outside := new(world.Arrivals)
+	began, goOn := make(chan struct{}, 9), make(chan struct{})
+	d := w.Deliverer(func(ctx context.Context, logID string, entries []unilog.Entry) error {
+		began <- struct{}{}
+		<-goOn
+		return outside.Deliver(ctx, logID, entries)
+	})
+	ctx, stop := context.WithCancel(w.Ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	world.Receive(w, "the first call", began)
+	turn := d.Turn()
+	w.Must(in.Pause(w.Ctx, w.DB, "hook", ""))
+	world.Receive(w, "the pause to be heeded", turn)
+	close(goOn)
+	world.AwaitEqual(w, "whether it waits", true, d.WaitsPaused)
+	outside.Want(w, 1)
+	w.Must(in.Resume(w.Ctx, w.DB, "hook", ""))
+	w.AwaitTrue("the others to be delivered", `SELECT count(*) = 0 FROM unilog.dead_letters`)
+	stop()
+	w.Must(world.Receive(w, "the deliverer to end", ended))
+	outside.Want(w, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+}
+
 // TestDelivererBeginsWhereItIsTold begins at an offset and at the head, by each kind of
 // checkpoints.
 func TestDelivererBeginsWhereItIsTold(t *testing.T) {

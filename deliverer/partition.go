@@ -166,7 +166,7 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 	if err := p.reader.Load(ctx); err != nil {
 		return 0, err
 	}
-	if err := p.deliverRequeued(work); err != nil {
+	if err := p.deliverRequeued(ctx, work); err != nil {
 		return 0, err
 	}
 	if err := p.keepSaved(work); err != nil {
