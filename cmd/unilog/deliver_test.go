@@ -234,3 +234,46 @@ func TestDeliverToReceiversThatRefuse(t *testing.T) {
 		t.Errorf("%d requests after the answer that it wants nothing more", n)
 	}
 }
+
+// TestDeliverHaltsInOnePartition lets the other one go on meanwhile.
+func TestDeliverHaltsInOnePartition(t *testing.T) {
+	t.Parallel()
+	pool, env := database(t)
+	says(t, env, []string{"migrate", "--partitions=2"}, "the log has 2 partitions now")
+	var mu sync.Mutex
+	refused, taken := 0, 0
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if q.Header.Get("unilog-object") == "bad" {
+			refused++
+			http.Error(w, "no such product", http.StatusUnprocessableEntity)
+			return
+		}
+		taken++
+	})}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve(listener)
+	defer server.Close()
+	start(t, env, "streamer")
+	stage := func(object string, keys int) {
+		exec1(t, pool, fmt.Sprintf(`
+			INSERT INTO unilog.staged_records (action, object, key, data) SELECT 'create', '%s', 'k' || n, '{}' FROM generate_series(1, %d) AS n`, object, keys))
+	}
+	stage("bad", 1)
+	start(t, env, "deliver", "hook", "--to=http://"+listener.Addr().String(), "--unsigned", "--format=plain")("rejected the record")
+	count := func() int { mu.Lock(); defer mu.Unlock(); return taken }
+	for range 3 {
+		before := count()
+		stage("order", 16)
+		await.True(t, "what is in the other partition", func() bool { return count() > before })
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if refused > 2 {
+		t.Errorf("it has begun anew %d times meanwhile", refused-1)
+	}
+}
