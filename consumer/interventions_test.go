@@ -346,16 +346,19 @@ func TestRequeuedRecordIsAppliedOnce(t *testing.T) {
 	w.WantTotal("sum", "3")
 	w.Must(in.Requeue(w.Ctx, w.DB, "sum", 0, 2))
 	both := make(chan error, 2)
+	var applied atomic.Int64
 	for range 2 {
 		c := w.Consumer("sum")
 		go func() {
-			_, err := c.RunOnce(w.Ctx)
+			n, err := c.RunOnce(w.Ctx)
+			applied.Add(int64(n))
 			both <- err
 		}()
 	}
 	for range 2 {
 		w.Must(world.Receive(w, "a process", both))
 	}
+	w.WantCount("applied", int(applied.Load()), 1)
 	w.WantTotal("sum", "16")
 
 	// What is parked after the place comes again from the log, and is not parked any more.

@@ -144,15 +144,22 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 	if err := c.condition.hang.Err(); err != nil {
 		return 0, err
 	}
+	again := 0
 	if c.requeued {
-		if n, err = c.applyRequeued(work); err != nil {
-			return n, err
+		if again, err = c.applyRequeued(work); err != nil {
+			return again, err
 		}
 	}
+	n, err = c.next(ctx, work, wait)
+	return again + n, err
+}
+
+// next does so with what follows the checkpoint.
+func (c *partitionConsumer) next(ctx, work context.Context, wait time.Duration) (n int, err error) {
 	entries, b, err := c.read(ctx, c.untilDue(wait))
 	switch {
 	case err != nil:
-		return n, err
+		return 0, err
 	case b != nil:
 		return c.passBarrier(ctx, work, b, entries[0], wait)
 	case c.asksForNone(entries):
@@ -161,8 +168,7 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 	if c.runs {
 		c.reader.ReadAhead(ctx, entries)
 	}
-	applied, err := c.apply(work, entries)
-	n += applied
+	n, err = c.apply(work, entries)
 	// Entries that are too many for one transaction succeed in smaller ones.
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errHung) {
 		c.limit = min(c.limit, len(entries))

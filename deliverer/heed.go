@@ -159,39 +159,44 @@ func (p *delivering) waitPaused(turn context.Context, paused *unilog.PausedError
 // deliverRequeued delivers the dead letters of the partition that a person has requeued. One
 // that fails stays: it does not hold up what follows. The end of the turn leaves the rest to
 // the next one, since the deliverer may be paused by then, or the rest be discarded.
-func (p *delivering) deliverRequeued(turn, ctx context.Context) error {
+func (p *delivering) deliverRequeued(turn, ctx context.Context) (n int, err error) {
 	c, ok := p.cfg.Checkpoints.(steered)
 	if !ok || !p.mayBeRequeued {
-		return nil
+		return 0, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, loop.CallTimeout)
 	letters, err := c.requeued(bounded, p.key)
 	cancel()
+	if err != nil {
+		return 0, err
+	}
 	for _, e := range letters {
-		if err == nil {
-			err = turn.Err()
+		if err := turn.Err(); err != nil {
+			return n, err
 		}
-		if err == nil {
-			err = p.deliverParked(ctx, c, e)
+		delivered, err := p.deliverParked(ctx, c, e)
+		if err != nil {
+			return n, err
+		}
+		if delivered {
+			n++
 		}
 	}
-	if err == nil {
-		p.mayBeRequeued = len(letters) == reader.RequeuedMost // each of them is no longer one
-	}
-	return err
+	p.mayBeRequeued = len(letters) == reader.RequeuedMost // each of them is no longer one
+	return n, nil
 }
 
-func (p *delivering) deliverParked(ctx context.Context, c steered, e unilog.Entry) error {
-	err := p.call(ctx, []unilog.Entry{e})
+func (p *delivering) deliverParked(ctx context.Context, c steered, e unilog.Entry) (delivered bool, err error) {
+	err = p.call(ctx, []unilog.Entry{e})
 	if errors.Is(err, errHung) || ctx.Err() != nil {
-		return err
+		return false, err
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), loop.CallTimeout)
 	defer cancel()
 	if err == nil {
 		p.log.Info("delivered a record that was parked", "offset", e.Offset)
-		return c.unpark(bounded, p.key, e.Offset)
+		return true, c.unpark(bounded, p.key, e.Offset)
 	}
 	p.log.Error("record rejected again: it stays in dead_letters", "offset", e.Offset, "err", err)
-	return c.rejectAgain(bounded, p.key, e.Offset, err)
+	return false, c.rejectAgain(bounded, p.key, e.Offset, err)
 }

@@ -86,7 +86,7 @@ func TestDelivererKeepsWhatFailsAgain(t *testing.T) {
 	outside.Want(w, 2, 3)
 	w.WantCount("dead letters that failed again", world.Query[int](w, `SELECT count(*) FROM unilog.dead_letters WHERE error = 'down again' AND requeued_at IS NULL`), 1)
 	w.Must(in.Requeue(w.Ctx, w.DB, "hook", 0, 1))
-	w.Repeat(w.Deliverer(outside.Deliver).RunOnce)
+	w.WantCount("delivered", w.Repeat(w.Deliverer(outside.Deliver).RunOnce), 1)
 	outside.Want(w, 2, 3, 1)
 	if got, want := outside.Entries[2].Record, world.BodyRecord("1"); !bytes.Equal(got.Body, want.Body) || got.ContentType != want.ContentType {
 		t.Errorf("it is delivered as %+v", got)

@@ -166,9 +166,16 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 	if err := p.reader.Load(ctx); err != nil {
 		return 0, err
 	}
-	if err := p.deliverRequeued(ctx, work); err != nil {
-		return 0, err
+	again, err := p.deliverRequeued(ctx, work)
+	if err != nil {
+		return again, err
 	}
+	n, err = p.next(ctx, work, wait)
+	return again + n, err
+}
+
+// next does so with what follows the checkpoint.
+func (p *delivering) next(ctx, work context.Context, wait time.Duration) (n int, err error) {
 	if err := p.keepSaved(work); err != nil {
 		return 0, err
 	}
