@@ -45,6 +45,9 @@ func (c *partitionConsumer) applyRequeued(ctx context.Context) (n int, err error
 		begin.BeginTx(pgx.TxOptions{})
 		begin.Queue(c.cfg.Schema.SQL(sqlTakeRequeued), c.cfg.Name, c.partition, e.Offset, fmt.Sprint(c.cfg.silence.Milliseconds()))
 		err := c.transact(ctx, &begin, errNotRequeued, func(ctx context.Context, tx pgx.Tx) error {
+			if !c.asks(&e) {
+				return &rejection{reader.ErrNotAsked}
+			}
 			hung := fmt.Errorf("%w (partition %d, offset %d, which was parked)", errHung, c.partition, e.Offset)
 			return c.condition.hang.Call(ctx, c.cfg.HandlerTimeout+c.cfg.grace, hung, func() error { return c.handle(ctx, tx, []unilog.Entry{e}) })
 		})

@@ -49,3 +49,23 @@ func TestRejectedInARowAfterASeek(t *testing.T) {
 	s.Exec(`DELETE FROM unilog.dead_letters`)
 	s.Exec(`UPDATE unilog.checkpoints SET "offset" = 0`)
 }
+
+// TestRequeuedIsGivenOnlyIfAskedFor requeues a record of a kind that the consumer no longer
+// asks for.
+func TestRequeuedIsGivenOnlyIfAskedFor(t *testing.T) {
+	t.Parallel()
+	s := setupSelective(t)
+	s.write(".1")
+	all := s.selects(await.Patience, func(cfg *consumer.Config) {
+		cfg.Only, cfg.ParkRejected = nil, true
+		cfg.Handler = func(context.Context, pgx.Tx, []unilog.Entry) error { return errors.New("poison") }
+	})
+	s.Consume(all)
+	for offset := range int64(2) {
+		s.Must(in.Requeue(s.Ctx, s.DB, "sum", 0, offset+1))
+	}
+	s.WantCount("applied", s.Consume(s.selects(await.Patience)), 1)
+	s.WantTotal("sum", "1")
+	s.WantCount("dead letters that are left", world.Query[int](s.World, `
+		SELECT count(*) FROM unilog.dead_letters WHERE "offset" = 1 AND requeued_at IS NULL AND error LIKE 'Config.Only%'`), 1)
+}

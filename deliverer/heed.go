@@ -187,7 +187,10 @@ func (p *delivering) deliverRequeued(turn, ctx context.Context) (n int, err erro
 }
 
 func (p *delivering) deliverParked(ctx context.Context, c steered, e unilog.Entry) (delivered bool, err error) {
-	err = p.call(ctx, []unilog.Entry{e})
+	err = reader.ErrNotAsked
+	if p.asks(&e) {
+		err = p.call(ctx, []unilog.Entry{e})
+	}
 	if errors.Is(err, errHung) || ctx.Err() != nil {
 		return false, err
 	}

@@ -27,6 +27,12 @@ func (p *delivering) most() int {
 	return max(deliverRead, p.limit)
 }
 
+// asks says whether an entry is to be delivered. What a later version of the log has made
+// for itself must not be passed over.
+func (p *delivering) asks(e *unilog.Entry) bool {
+	return e.Object == unilog.ReservedObject || unilog.IncludedIn(p.cfg.Only, &e.Record)
+}
+
 // choose returns the next entries to deliver, and the place up to which nothing else is
 // to be delivered. Without any, that is after all of those given.
 func (p *delivering) choose(entries []unilog.Entry) (wanted []unilog.Entry, to unilog.Cursor) {
@@ -34,7 +40,7 @@ func (p *delivering) choose(entries []unilog.Entry) (wanted []unilog.Entry, to u
 		return entries, entries[len(entries)-1].Cursor()
 	}
 	for i := range entries {
-		if entries[i].Object == unilog.ReservedObject || unilog.IncludedIn(p.cfg.Only, &entries[i].Record) {
+		if p.asks(&entries[i]) {
 			if len(wanted) == p.limit {
 				break
 			}

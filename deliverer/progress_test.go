@@ -145,6 +145,24 @@ func TestDestinationIsBlamedAfterASeek(t *testing.T) {
 	}
 }
 
+// TestRequeuedIsDeliveredOnlyIfAskedFor requeues records of a kind that the deliverer no
+// longer asks for.
+func TestRequeuedIsDeliveredOnlyIfAskedFor(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	log := mixed(w, 2, 2)
+	refuse := func(context.Context, string, []unilog.Entry) error { return deliverer.Reject(errors.New("no")) }
+	w.Repeat(w.Deliverer(refuse, func(cfg *deliverer.Config) { cfg.Log, cfg.Archive, cfg.ParkRejected = log, nil, true }).RunOnce)
+	for offset := range int64(2) {
+		w.Must(in.Requeue(w.Ctx, w.DB, "hook", 0, offset+1))
+	}
+	var outside world.Arrivals
+	w.Repeat(w.Deliverer(outside.Deliver, onlyOrders(log)).RunOnce)
+	outside.Want(w, 2)
+	w.WantCount("dead letters that are left", world.Query[int](w, `
+		SELECT count(*) FROM unilog.dead_letters WHERE "offset" = 1 AND requeued_at IS NULL AND error LIKE 'Config.Only%'`), 1)
+}
+
 // TestCheckpointIsSavedNowAndThen sees what comes again, and what does not.
 func TestCheckpointIsSavedNowAndThen(t *testing.T) {
 	t.Parallel()

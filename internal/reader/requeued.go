@@ -2,6 +2,7 @@ package reader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,10 @@ WHERE consumer = $1 AND partition = $2 AND "offset" = $3`
 
 // RequeuedMost is how many dead letters [Requeued] returns at the most.
 const RequeuedMost = 100
+
+// ErrNotAsked is why a dead letter is not taken again that was parked when the owner asked
+// for more kinds of records.
+var ErrNotAsked = errors.New("Config.Only does not ask for records of its kind")
 
 // Requeued returns the first dead letters of a partition that a person has asked to be
 // given to the handler again.
