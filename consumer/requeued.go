@@ -41,33 +41,53 @@ func (c *partitionConsumer) applyRequeued(ctx context.Context) (n int, err error
 	}
 	done := 0
 	for _, e := range letters {
-		var begin pgx.Batch
-		begin.BeginTx(pgx.TxOptions{})
-		begin.Queue(c.cfg.Schema.SQL(sqlTakeRequeued), c.cfg.Name, c.partition, e.Offset, fmt.Sprint(c.cfg.silence.Milliseconds()))
-		err := c.transact(ctx, &begin, errNotRequeued, func(ctx context.Context, tx pgx.Tx) error {
-			if !c.asks(&e) {
-				return &rejection{reader.ErrNotAsked}
-			}
-			hung := fmt.Errorf("%w (partition %d, offset %d, which was parked)", errHung, c.partition, e.Offset)
-			return c.condition.hang.Call(ctx, c.cfg.HandlerTimeout+c.cfg.grace, hung, func() error { return c.handle(ctx, tx, []unilog.Entry{e}) })
-		})
-		var rejection *rejection
+		why, err := c.applyParked(ctx, e)
+		if why != nil {
+			err = errors.Join(c.rejectAgain(ctx, e.Offset, why), unlessReturned(why))
+			done++
+		}
 		switch {
-		case err == nil:
+		case errors.Is(err, errNotRequeued):
+		case err != nil:
+			return n, err
+		case why == nil:
 			n, done = n+1, done+1
 			c.log.Info("applied a record that was parked", "offset", e.Offset)
-		case errors.Is(err, errNotRequeued):
-		case errors.As(err, &rejection):
-			if err := c.rejectAgain(ctx, e.Offset, rejection.err); err != nil {
-				return n, err
-			}
-			done++
-		default:
-			return n, err
 		}
 	}
 	c.requeued = len(letters) == reader.RequeuedMost && done > 0 // there may be more
 	return n, nil
+}
+
+// applyParked applies a dead letter and removes it. It returns why it is to stay if the
+// handler rejects it, or takes too long: nothing waits for it to be tried again.
+func (c *partitionConsumer) applyParked(ctx context.Context, e unilog.Entry) (why, err error) {
+	var begin pgx.Batch
+	begin.BeginTx(pgx.TxOptions{})
+	begin.Queue(c.cfg.Schema.SQL(sqlTakeRequeued), c.cfg.Name, c.partition, e.Offset, fmt.Sprint(c.cfg.silence.Milliseconds()))
+	err = c.transact(ctx, &begin, errNotRequeued, func(ctx context.Context, tx pgx.Tx) error {
+		if !c.asks(&e) {
+			return &rejection{reader.ErrNotAsked}
+		}
+		hung := fmt.Errorf("%w (partition %d, offset %d, which was parked)", errHung, c.partition, e.Offset)
+		err := c.condition.hang.Call(ctx, c.cfg.HandlerTimeout+c.cfg.grace, hung, func() error { return c.handle(ctx, tx, []unilog.Entry{e}) })
+		if ctx.Err() == nil && (errors.Is(err, errHung) || errors.Is(err, context.DeadlineExceeded)) {
+			why = err
+		}
+		return err
+	})
+	if rejection := new(rejection); errors.As(err, &rejection) {
+		why = rejection.err
+	}
+	return why, err
+}
+
+// unlessReturned returns the error of a handler that is still at work.
+func unlessReturned(err error) error {
+	if errors.Is(err, errHung) {
+		return err
+	}
+	return nil
 }
 
 func (c *partitionConsumer) rejectAgain(ctx context.Context, offset int64, why error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -48,6 +49,40 @@ func TestRejectedInARowAfterASeek(t *testing.T) {
 	s.WantCount("parked", world.Query[int](s.World, `SELECT count(*) FROM unilog.dead_letters`), 20)
 	s.Exec(`DELETE FROM unilog.dead_letters`)
 	s.Exec(`UPDATE unilog.checkpoints SET "offset" = 0`)
+}
+
+// TestRequeuedThatTakesTooLong holds up nothing, whether its handler returns late or in time.
+func TestRequeuedThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]time.Duration{"in time": 0, "late": 300 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world.Setup(t)
+			w.Commit("13", "2")
+			w.StreamAll()
+			w.Consume(w.Consumer("sum", func(cfg *consumer.Config) {
+				cfg.Handler, cfg.ParkRejected = world.Rejecting(cfg.Handler, func() {}, "13"), true
+			}))
+			w.Must(in.Requeue(w.Ctx, w.DB, "sum", 0, 1))
+			w.Commit("4")
+			w.StreamAll()
+			w.Consumes(w.Consumer("sum", func(cfg *consumer.Config) {
+				add := cfg.Handler
+				*cfg = consumer.WithSilence(*cfg, 100*time.Millisecond)
+				cfg.HandlerTimeout = 200 * time.Millisecond
+				cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+					if entries[0].Offset > 1 {
+						return add(ctx, tx, entries)
+					}
+					<-ctx.Done()
+					time.Sleep(late)
+					return ctx.Err()
+				}
+			}))
+			w.AwaitTotal("sum", "6")
+			w.AwaitTrue("it to stay", `SELECT requeued_at IS NULL FROM unilog.dead_letters`)
+		})
+	}
 }
 
 // TestRequeuedIsGivenOnlyIfAskedFor requeues a record of a kind that the consumer no longer
