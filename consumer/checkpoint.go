@@ -34,7 +34,14 @@ WHERE NOT EXISTS (SELECT FROM unilog.checkpoints AS c WHERE c.name = $1 AND c.pa
     AND NOT EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1 AND outside)
 ON CONFLICT (name, partition) DO NOTHING`
 
-	sqlCheckpoint = `SELECT "offset", position, coalesce(log_id, ''), outside, paused_at, coalesce(paused_by, '') FROM unilog.checkpoints WHERE name = $1 AND partition = $2`
+	// Paused is who is so in any partition: Pause does not see one that is registered at
+	// the same time.
+	sqlCheckpoint = `
+SELECT c."offset", c.position, coalesce(c.log_id, ''), c.outside, paused.at, coalesce(paused.by, '')
+FROM unilog.checkpoints AS c CROSS JOIN (
+    SELECT min(paused_at) AS at, min(paused_by) AS by FROM unilog.checkpoints WHERE name = $1
+) AS paused
+WHERE c.name = $1 AND c.partition = $2`
 
 	sqlIsNew = `SELECT NOT EXISTS (SELECT FROM unilog.checkpoints WHERE name = $1)`
 )

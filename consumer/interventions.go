@@ -118,8 +118,10 @@ func (in In) note(ctx context.Context, tx pgx.Tx, i Intervention) error {
 // one that is paused, and [ErrUnknown] for a name without a checkpoint.
 func (in In) Pause(ctx context.Context, db Beginner, name, reason string) error {
 	return in.intervene(ctx, db, "pause", name, nil, func(tx pgx.Tx, at []held) error {
-		if at[0].PausedAt != nil {
-			return &PauseError{name, *at[0].PausedAt, at[0].PausedBy}
+		for _, h := range at {
+			if h.PausedAt != nil {
+				return &PauseError{name, *h.PausedAt, h.PausedBy}
+			}
 		}
 		if _, err := tx.Exec(ctx, unilog.Schema(in).SQL(sqlPause), name); err != nil {
 			return err

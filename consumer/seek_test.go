@@ -11,6 +11,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/world"
 )
@@ -103,4 +104,32 @@ func TestRequeuedIsGivenOnlyIfAskedFor(t *testing.T) {
 	s.WantTotal("sum", "1")
 	s.WantCount("dead letters that are left", world.Query[int](s.World, `
 		SELECT count(*) FROM unilog.dead_letters WHERE "offset" = 1 AND requeued_at IS NULL AND error LIKE 'Config.Only%'`), 1)
+}
+
+// TestPauseWhileAPartitionComes registers a consumer in another partition in a transaction
+// that Pause does not see, and that does not see Pause.
+func TestPauseWhileAPartitionComes(t *testing.T) {
+	t.Parallel()
+	p := world.SetupPartitions(t, 2)
+	p.Exec(`INSERT INTO unilog.checkpoints (name, partition) VALUES ('sum', 0)`)
+	tx, err := p.DB.Begin(p.Ctx)
+	p.Must(err)
+	_, err = tx.Exec(p.Ctx, `INSERT INTO unilog.checkpoints (name, partition) VALUES ('sum', 1)`)
+	p.Must(err)
+	p.Must(in.Pause(p.Ctx, p.DB, "sum", ""))
+	p.Must(tx.Commit(p.Ctx))
+	p.WriteAll()
+	use := func(cfg *consumer.Config) { cfg.Handler = p.Add("sum") }
+	if n, err := p.Consumer("sum", use).RunOnce(p.Ctx); n != 0 || !errors.As(err, new(*unilog.PausedError)) {
+		t.Errorf("paused, it applies %d, and says %v", n, err)
+	}
+	outside := new(world.Arrivals)
+	p.Exec(`UPDATE unilog.checkpoints SET outside = true, log_id = (SELECT log_id FROM unilog.log)`)
+	d := p.Deliverer(outside.Deliver, func(cfg *deliverer.Config) { cfg.Name = "sum" })
+	if _, err := d.RunOnce(p.Ctx); outside.Count() != 0 || !errors.As(err, new(*unilog.PausedError)) {
+		t.Errorf("paused, it delivers %d, and says %v", outside.Count(), err)
+	}
+	p.Exec(`UPDATE unilog.checkpoints SET outside = false`)
+	p.Must(in.Resume(p.Ctx, p.DB, "sum", ""))
+	p.WantCount("applied then", p.Consume(p.Consumer("sum", use)), 2)
 }

@@ -69,7 +69,13 @@ INSERT INTO unilog.checkpoints (name, partition, log_id, outside, paused_at, pau
 SELECT $1, $2::integer, $3, true, min(paused_at), min(paused_by) FROM unilog.checkpoints WHERE name = $1
 ON CONFLICT (name, partition) DO NOTHING`
 
-	sqlDelivered = `SELECT "offset", position, CASE WHEN outside THEN log_id ELSE '' END, paused_at, coalesce(paused_by, '') FROM unilog.checkpoints WHERE name = $1 AND partition = $2`
+	// Paused is who is so in any partition, as for a consumer.
+	sqlDelivered = `
+SELECT c."offset", c.position, CASE WHEN c.outside THEN c.log_id ELSE '' END, paused.at, coalesce(paused.by, '')
+FROM unilog.checkpoints AS c CROSS JOIN (
+    SELECT min(paused_at) AS at, min(paused_by) AS by FROM unilog.checkpoints WHERE name = $1
+) AS paused
+WHERE c.name = $1 AND c.partition = $2`
 
 	sqlSaveDelivered = `
 UPDATE unilog.checkpoints SET "offset" = $5, position = $6, updated_at = clock_timestamp()
