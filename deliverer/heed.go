@@ -145,7 +145,7 @@ func (d *Deliverer) heed(ctx context.Context) error {
 // beginAnew forgets where the checkpoint was.
 func (p *delivering) beginAnew() {
 	p.reader.Forget()
-	p.mayBeRequeued = true
+	p.mayBeRequeued, p.requeuedFrom = true, time.Time{}
 }
 
 // waitPaused waits for the end of a turn: to resume is an intervention, too.
@@ -157,11 +157,12 @@ func (p *delivering) waitPaused(turn context.Context, paused *unilog.PausedError
 }
 
 // deliverRequeued delivers the dead letters of the partition that a person has requeued. One
-// that fails stays: it does not hold up what follows. The end of the turn leaves the rest to
-// the next one, since the deliverer may be paused by then, or the rest be discarded.
+// that fails stays: it does not hold up what follows, and nor does a destination that is
+// away. The end of the turn leaves the rest to the next one, since the deliverer may be
+// paused by then, or the rest be discarded.
 func (p *delivering) deliverRequeued(turn, ctx context.Context) (n int, err error) {
 	c, ok := p.cfg.Checkpoints.(steered)
-	if !ok || !p.mayBeRequeued {
+	if !ok || !p.mayBeRequeued || time.Now().Before(p.requeuedFrom) {
 		return 0, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, loop.CallTimeout)
@@ -175,6 +176,11 @@ func (p *delivering) deliverRequeued(turn, ctx context.Context) (n int, err erro
 			return n, err
 		}
 		delivered, err := p.deliverParked(ctx, c, e)
+		if blameless(err) {
+			p.log.Warn("delivery of a record that was parked failed: trying again", "offset", e.Offset, "err", err)
+			p.requeuedFrom = time.Now().Add(p.cfg.retryMost)
+			return n, nil
+		}
 		if err != nil {
 			return n, err
 		}
@@ -186,12 +192,17 @@ func (p *delivering) deliverRequeued(turn, ctx context.Context) (n int, err erro
 	return n, nil
 }
 
+// blameless says that an error is of the destination, whatever it is given.
+func blameless(err error) bool {
+	return errors.As(err, new(*unavailability)) || errors.As(err, new(*halting))
+}
+
 func (p *delivering) deliverParked(ctx context.Context, c steered, e unilog.Entry) (delivered bool, err error) {
 	err = reader.ErrNotAsked
 	if p.asks(&e) {
 		err = p.call(ctx, []unilog.Entry{e})
 	}
-	if errors.Is(err, errHung) || ctx.Err() != nil {
+	if errors.Is(err, errHung) || blameless(err) || ctx.Err() != nil {
 		return false, err
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), loop.CallTimeout)

@@ -93,6 +93,33 @@ func TestDelivererKeepsWhatFailsAgain(t *testing.T) {
 	}
 }
 
+// TestRequeuedWaitsForTheDestination has a destination that is away when a record is requeued.
+func TestRequeuedWaitsForTheDestination(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Publish(1)
+	outside := new(world.Arrivals)
+	w.Repeat(w.Deliverer(outside.Picky(1, deliverer.Reject(errors.New("bad"))), func(cfg *deliverer.Config) { cfg.ParkRejected = true }).RunOnce)
+	w.Must(in.Requeue(w.Ctx, w.DB, "hook", 0, 1))
+	calls := 0
+	d := w.Deliverer(func(ctx context.Context, logID string, entries []unilog.Entry) error {
+		switch calls++; calls {
+		case 1:
+			return deliverer.Unavailable(errors.New("no such host"))
+		case 2:
+			return deliverer.Halt(errors.New("moved"))
+		}
+		return outside.Deliver(ctx, logID, entries)
+	}, deliverer.Hurried)
+	ctx, stop := context.WithCancel(w.Ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	w.AwaitTrue("it to be delivered", `SELECT NOT EXISTS (SELECT FROM unilog.dead_letters)`)
+	stop()
+	w.Must(world.Receive(w, "the deliverer to end", ended))
+	outside.Want(w, 1)
+}
+
 // TestPauseEndsWhatIsRequeued pauses a deliverer that has many requeued records to deliver.
 func TestPauseEndsWhatIsRequeued(t *testing.T) {
 	t.Parallel()

@@ -34,8 +34,10 @@ type delivering struct {
 	several  bool // there are other partitions, which go on while this one cannot
 
 	watch *watch
-	// mayBeRequeued says that there may be dead letters to be delivered again.
+	// mayBeRequeued says that there may be dead letters to be delivered again, from a time
+	// on if the destination was away.
 	mayBeRequeued bool
+	requeuedFrom  time.Time
 
 	progress
 }
