@@ -41,11 +41,24 @@ func setupNodes(t *testing.T, nodes *testenv.Nodes) *world.World {
 }
 
 // master returns who has the stream, as soon as that is known.
-func master(w *world.World, nodes *testenv.Nodes) (master, replica *testenv.Node) {
+func master(w *world.World, nodes *testenv.Nodes) (master *testenv.Node) {
 	w.Helper()
 	w.Await("a master", func() string {
 		var err error
-		if master, replica, err = nodes.Master(w.Ctx, w.Stream); err == nil && master != nil {
+		if master, _, err = nodes.Master(w.Ctx, w.Stream); err == nil && master != nil {
+			return ""
+		}
+		return fmt.Sprint("none, and the error is ", err)
+	})
+	return master
+}
+
+// replicated waits until it has a replica, too, that says so.
+func replicated(w *world.World, nodes *testenv.Nodes) (master, replica *testenv.Node) {
+	w.Helper()
+	w.Await("a master with a replica", func() string {
+		var err error
+		if master, replica, err = nodes.Master(w.Ctx, w.Stream); err == nil && master != nil && replica != nil {
 			return ""
 		}
 		return fmt.Sprint("none, and the error is ", err)
@@ -57,7 +70,7 @@ func master(w *world.World, nodes *testenv.Nodes) (master, replica *testenv.Node
 func replaced(w *world.World, nodes *testenv.Nodes, old *testenv.Node) {
 	w.Helper()
 	w.Await("another master", func() string {
-		if master, _ := master(w, nodes); master == old {
+		if master(w, nodes) == old {
 			return "it is the old one"
 		}
 		return ""
@@ -73,7 +86,7 @@ func TestClusterOrSentinelMasterKilledUnderLoad(t *testing.T) {
 			w := setupNodes(t, nodes)
 			l := startLoad(w)
 			l.goOn()
-			master, _ := master(w, nodes)
+			master := master(w, nodes)
 			w.Must(master.Kill())
 			killed := time.Now()
 			l.goOn() // nobody but the replica can have done it
@@ -99,7 +112,7 @@ func TestClusterOrSentinelMasterFrozenUnderLoad(t *testing.T) {
 			w := setupNodes(t, nodes)
 			l := startLoad(w)
 			l.goOn()
-			master, _ := master(w, nodes)
+			master := master(w, nodes)
 			w.Must(master.Signal(syscall.SIGSTOP))
 			frozen := time.Now()
 			l.goOn()
@@ -133,7 +146,7 @@ func TestClusterOrSentinelFailoverLosesEntries(t *testing.T) {
 			w := setupNodes(t, nodes)
 			l := startLoad(w)
 			l.goOn()
-			master, replica := master(w, nodes)
+			master, replica := replicated(w, nodes)
 			w.Must(nodes.AcceptLaggards(w.Ctx))
 			// It lags from here on.
 			w.Must(replica.Do(w.Ctx, "CONFIG", "SET", "masterauth", "wrong").Error())
@@ -171,7 +184,7 @@ func TestClusterSlotMovesUnderLoad(t *testing.T) {
 	l := startLoad(w)
 	for range 2 {
 		l.goOn()
-		from, _ := master(w, nodes)
+		from := master(w, nodes)
 		to := nodes.Servers[0]
 		if to == from {
 			to = nodes.Servers[1]

@@ -63,8 +63,11 @@ func TestClusterAndSentinelAreNotAskedAgain(t *testing.T) {
 			term := unilog.Term{LogID: "a", Epoch: 1}
 			_, err = log.Append(t.Context(), term, []unilog.Entry{entry(1)})
 			must(err)
-			master, replica, err := nodes.Master(t.Context(), stream)
-			must(err)
+			var master, replica *testenv.Node
+			await.True(t, "a master with a replica", func() bool {
+				master, replica, err = nodes.Master(t.Context(), stream)
+				return err == nil && master != nil && replica != nil
+			})
 			await.True(t, "the replica to have it, too", func() bool {
 				keys, err := replica.Do(t.Context(), "DBSIZE").AsInt64()
 				return err == nil && keys == 2
