@@ -1,7 +1,7 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
 .PHONY: help run test test-setup test-core test-apart test-cluster test-kafka test-browser test-languages check stress \
-	build lint fmt tidy tag tag-check model torture bench-once cover release alerts screenshots
+	build lint fmt tidy tag tag-check model torture prove bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -110,6 +110,10 @@ model: ## install what is missing and check the protocol's model; ARGS=thorough
 torture: build ## inject every fault for a minute and see that all promises are kept; ARGS="--for 10m"
 	@sh scripts/setup.sh servers
 	@bin/rocketrides torture $(ARGS)
+
+prove: ## take away what each promise rests on, and see that its test goes red; ARGS="pause"
+	@sh scripts/setup.sh go servers
+	@go run ./internal/prove $(ARGS)
 
 bench-once: ## run each benchmark once
 	@sh scripts/setup.sh go servers compiler

@@ -36,8 +36,9 @@ func fileText(t *testing.T, path string) string {
 	return string(text)
 }
 
-// TestDocsNameWhatIsThere sees that the tests, the files with their headings, and the
-// constants that the documents name exist.
+// TestDocsNameWhatIsThere sees that the tests, the files with their headings, the
+// constants, and the targets of make that the documents name exist. What a document says
+// is printed, some test compares: see package documents.
 func TestDocsNameWhatIsThere(t *testing.T) {
 	t.Parallel()
 	var tests bytes.Buffer
@@ -54,6 +55,9 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 	}
 	testName := regexp.MustCompile("`((?:Test|Example|Fuzz)\\w*)`")
 	link := regexp.MustCompile(`\]\(([^):#]*)(?:#([\w-]+))?\)`)
+	target := regexp.MustCompile("(?m)(?:`|^    |^)make ([a-z-]+)")
+	makefile := fileText(t, "Makefile")
+	printed := regexp.MustCompile("<!-- printed: (.*) -->")
 	constant := regexp.MustCompile("`(\\w+)` in \\[[^]]+\\]\\(([^)]+)\\)")
 	for doc, text := range documents(t) {
 		dir := filepath.Dir(doc)
@@ -71,6 +75,16 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 				t.Errorf("%s links to what is not there: %v", doc, err)
 			} else if m[2] != "" && !slices.Contains(anchors(fileText(t, path)), m[2]) {
 				t.Errorf("%s links to %s, which has no heading #%s", doc, path, m[2])
+			}
+		}
+		for _, m := range target.FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(makefile, "\n"+m[1]+":") {
+				t.Errorf("%s names make %s, which is no target", doc, m[1])
+			}
+		}
+		for _, m := range printed.FindAllStringSubmatch(text, -1) {
+			if !bytes.Contains(tests.Bytes(), []byte(`"`+m[1]+`"`)) || !bytes.Contains(tests.Bytes(), []byte(`"`+doc+`"`)) {
+				t.Errorf("no test compares with %s what %q prints", doc, m[1])
 			}
 		}
 		for _, m := range constant.FindAllStringSubmatch(text, -1) {

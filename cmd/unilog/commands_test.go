@@ -16,6 +16,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/documents"
 	"github.com/rocketrides/unilog/internal/freeport"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
@@ -129,8 +130,15 @@ func TestLookingAfterConsumersAndDeadLetters(t *testing.T) {
 	fails(t, env, []string{"deadletters", "list", "shipping"}, 1, "no consumer shipping has registered, but billing: see `unilog consumers list`")
 	says(t, env, []string{"consumers", "forget", "billing"}, "billing is forgotten: its checkpoint and its dead letters are gone")
 	fails(t, env, []string{"consumers", "forget", "billing"}, 1, "no consumer billing has registered: see `unilog consumers list`")
-	exec1(t, pool, `INSERT INTO unilog.readers (name, partition, "offset") VALUES ('mails', 0, 3)`)
+	exec1(t, pool, `
+		INSERT INTO unilog.readers (name, partition, "offset") VALUES ('mails', 0, 3);
+		INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('sum', 0, 5);
+		INSERT INTO unilog.members (name, member) VALUES ('sum', 'a')`)
 	says(t, env, []string{"consumers", "list"}, "mails 3 2 0.0 - ", " elsewhere")
+	const doc = "docs/elsewhere.md"
+	documents.CheckLog(t, doc, documents.Output(t, doc, "unilog consumers list"), execute(t, env, "consumers", "list").out)
+	exec1(t, pool, `DELETE FROM unilog.members`)
+	says(t, env, []string{"consumers", "forget", "sum"}, "sum is forgotten")
 	says(t, env, []string{"consumers", "forget", "mails"}, "mails is forgotten here: what it has reported is gone")
 	fails(t, env, []string{"consumers", "forget", "mails"}, 1, "no consumer mails has registered: see `unilog consumers list`")
 	var left int

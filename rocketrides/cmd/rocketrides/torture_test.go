@@ -15,6 +15,7 @@ import (
 	"github.com/joho/godotenv"
 
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/documents"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -64,6 +65,8 @@ func TestTorture(t *testing.T) {
 	if n := strings.Count(out.String(), "\nkept "); n != 8 || strings.Contains(out.String(), "BROKEN") {
 		t.Errorf("%d promises are kept, want 8:\n%s", n, out)
 	}
+	const doc = "docs/rocketrides.md"
+	documents.CheckLog(t, doc, documents.Output(t, doc, "make torture"), out.String())
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s is left behind: %v", dir, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/documents"
 	"github.com/rocketrides/unilog/internal/freeport"
 )
 
@@ -35,10 +36,13 @@ func TestUp(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	failures, said := false, ""
+	said := ""
+	failures := func() bool {
+		return strings.Contains(said, "simulated crash after publishing") && strings.Contains(said, "simulated crash before saving")
+	}
 	// The second run goes on from the first one's state, with one consumer less,
 	// the third does not.
-	for _, more := range [][]string{{"--consumers=3", "--for=4s"}, {"--seed=7"}, {"--fresh", "--no-failures"}} {
+	for _, more := range [][]string{{"--consumers=3", "--for=4s"}, {"--seed=7", fmt.Sprintf("--dashboard-port=%d", freePort(t))}, {"--fresh", "--no-failures"}} {
 		out, err := up(append([]string{fmt.Sprintf("--port=%d", port), "--rate=100", "--for=1s"}, more...)...)
 		if err != nil || !strings.Contains(out, "up        | the audit holds\n") {
 			t.Fatalf("up %v: %v\n%s", more, err, out)
@@ -61,17 +65,18 @@ func TestUp(t *testing.T) {
 		if failed && more[0] == "--fresh" {
 			t.Errorf("up %v: simulated failures", more)
 		}
-		failures = failures || failed
 		said += out
 	}
 	// On a busy machine, a second has few batches.
-	for seed := 8; !failures; seed++ {
+	for seed := 8; !failures(); seed++ {
 		out, err := up(fmt.Sprintf("--port=%d", port), fmt.Sprintf("--seed=%d", seed), "--rate=100", "--for=4s")
 		if err != nil || seed > 50 {
-			t.Fatalf("no simulated failures (%v)\n%s\n%s", err, said, out)
+			t.Fatalf("not both of the simulated failures (%v)\n%s\n%s", err, said, out)
 		}
-		failures = strings.Contains(out, "simulated")
+		said += out
 	}
+	const doc = "docs/rocketrides.md"
+	documents.CheckLog(t, doc, documents.Output(t, doc, "make run"), strings.ReplaceAll(said, data, "/home/you/unilog/.rocketrides"))
 	for _, wrong := range []string{"--rate=0", "--consumers=0", "--port=0", "--for=-1s", "--dashboard-port=5005"} {
 		if out, err := up(wrong); err == nil {
 			t.Errorf("%s is taken:\n%s", wrong, out)
