@@ -270,6 +270,37 @@ func TestPauseWaitsForTheBatchInHand(t *testing.T) {
 	w.AwaitTotal("sum", "8")
 }
 
+// TestPauseStopsWhoHasReadOn pauses a consumer between its reading and its applying, when it
+// has seen that it is not paused.
+func TestPauseStopsWhoHasReadOn(t *testing.T) {
+	t.Parallel()
+	w := world.SetupOnRedis(t)
+	w.Publish(3)
+	c := w.Consumer("sum", func(cfg *consumer.Config) {
+		cfg.BatchRecords = 1
+		cfg.Log = &pausing{cfg.Log, sync.OnceFunc(func() { w.Must(in.Pause(w.Ctx, w.DB, "sum", "")) })}
+	})
+	if n, err := c.RunOnce(w.Ctx); n != 0 || err != nil && !errors.As(err, new(*unilog.PausedError)) {
+		t.Errorf("it has applied %d, and says %v", n, err)
+	}
+	w.WantTotal("sum", "0")
+	w.Must(in.Resume(w.Ctx, w.DB, "sum", ""))
+	w.Consume(c)
+	w.WantTotal("sum", "3")
+}
+
+// pausing is a log that calls a function before it gives what was read.
+type pausing struct {
+	unilog.Log
+	pause func()
+}
+
+func (p *pausing) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
+	entries, err := p.Log.Read(ctx, partition, after, limit, wait)
+	p.pause()
+	return entries, err
+}
+
 // TestHaltedConsumerGoesOn lets one wait at a record that it rejects: it skips it when told
 // to, and applies it when told to.
 func TestHaltedConsumerGoesOn(t *testing.T) {

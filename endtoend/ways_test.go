@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rocketrides/unilog"
@@ -228,8 +230,19 @@ func TestWay7TwoInstancesOfOneConsumer(t *testing.T) {
 	w.CommitMany(300)
 	w.Drain(w.Streamer())
 	var instances errgroup.Group
+	add := consumer.Each(w.Add("sum"))
+	met := sync.OnceFunc(func() { // all three have read the first batch
+		w.AwaitTrue("the others to wait for the checkpoint", `SELECT count(*) = 2 FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%UPDATE unilog.checkpoints%'`)
+	})
 	for range 3 {
-		c := w.Consumer("sum", func(cfg *consumer.Config) { cfg.BatchRecords = 7 })
+		c := w.Consumer("sum", func(cfg *consumer.Config) {
+			cfg.BatchRecords = 7
+			cfg.Handler = func(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
+				met()
+				return add(ctx, tx, entries)
+			}
+		})
 		instances.Go(func() error {
 			for world.Query[int64](w, `SELECT coalesce(max("offset"), 0) FROM unilog.checkpoints WHERE name = 'sum'`) < 300 {
 				if _, err := c.RunOnce(w.Ctx); err != nil {

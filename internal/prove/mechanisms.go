@@ -117,7 +117,7 @@ var mechanisms = []mechanism{
 		File:    "consumer/apply.go",
 		Old:     `"offset" = $3 AND paused_at IS NULL`,
 		New:     `"offset" = $3`,
-		Test:    "TestPauseWaitsForTheBatchInHand",
+		Test:    "TestPauseStopsWhoHasReadOn",
 	},
 	{
 		Promise: "Another database's records are never applied",
@@ -129,10 +129,10 @@ var mechanisms = []mechanism{
 	},
 	{
 		Promise: "A log can move while everything runs",
-		Without: "ending the leaders' terms with the move",
-		File:    "switchlog/move.go",
-		Old:     "locks.SQLNumbering, sqlHold, sqlEndTerms, sqlEndNumber}",
-		New:     "locks.SQLNumbering, sqlHold}",
+		Without: "looking again where the log is",
+		File:    "switchlog/switchlog.go",
+		Old:     "if before != nil && before.generation == generation {",
+		New:     "if before != nil {",
 		Test:    "TestLogMovesWhileRecordsFlow",
 	},
 	{
