@@ -53,6 +53,9 @@ type Cluster struct {
 
 	java, classes string
 	arguments     []string // of Java
+
+	archive string // of loaded classes, see archive.go; empty if it is there
+	making  bool   // it is made
 }
 
 // Broker is one of a cluster. The first one is also the controller of all, which
@@ -79,8 +82,10 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	if c.arguments = o.Java; c.arguments == nil {
 		c.arguments = []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
+		c.useArchive()
 	}
 	n := max(1, o.Brokers)
+	c.making = n == 1 && c.archive != "" && o.Java == nil
 	addresses := make([]string, 2*n+1)
 	for i := range addresses {
 		addresses[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(freeport.Next()))
@@ -131,8 +136,9 @@ func find(ctx context.Context) (*Cluster, error) {
 	}
 	// Homebrew's is not on the PATH; macOS has one there that is none.
 	for _, java := range []string{"java", "/opt/homebrew/opt/openjdk/bin/java", "/usr/local/opt/openjdk/bin/java"} {
-		if exec.CommandContext(ctx, java, "-version").Run() == nil {
-			return &Cluster{java: java, classes: filepath.Join(filepath.Dir(slices.Max(jars)), "*")}, nil
+		if version, err := exec.CommandContext(ctx, java, "-version").CombinedOutput(); err == nil {
+			dir := filepath.Dir(slices.Max(jars))
+			return &Cluster{java: java, classes: filepath.Join(dir, "*"), archive: archiveIn(dir, version)}, nil
 		}
 	}
 	return nil, ErrMissing
@@ -171,6 +177,8 @@ func (b *Broker) format(ctx context.Context, o Options, id, brokers int, control
 		"broker.session.timeout.ms=2000",
 		"broker.heartbeat.interval.ms=300",
 		"replica.lag.time.max.ms=2000",
+		// On a slow machine the controller may take longer than the minute of the default.
+		"initial.broker.registration.timeout.ms=300000",
 	}
 	text := strings.Join(append(lines, o.Properties...), "\n") + "\n"
 	if err := os.WriteFile(filepath.Join(b.dir, "properties"), []byte(text), 0o600); err != nil {
@@ -198,6 +206,7 @@ func (b *Broker) launch() error {
 	}
 	defer log.Close()
 	cmd := b.cluster.Command("kafka.Kafka", filepath.Join(b.dir, "properties"))
+	b.cluster.makeArchive(cmd)
 	cmd.Stdout, cmd.Stderr = log, log
 	b.process, err = child.Start(cmd, syscall.SIGKILL)
 	return err
@@ -233,6 +242,17 @@ func (c *Cluster) Kill() {
 	for _, b := range c.Brokers {
 		b.Kill()
 	}
+}
+
+// Stop ends all brokers for good. It may take longer than Kill, once for each machine.
+func (c *Cluster) Stop() {
+	if c.making {
+		if err := c.Brokers[0].Signal(syscall.SIGTERM); err == nil {
+			<-c.Brokers[0].process.Done()
+		}
+		c.keepArchive()
+	}
+	c.Kill()
 }
 
 // Version is that of Kafka.

@@ -84,6 +84,6 @@ func inCI() bool {
 
 func stopKafka() {
 	if sharedKafka.cluster != nil {
-		sharedKafka.cluster.Kill()
+		sharedKafka.cluster.Stop()
 	}
 }
