@@ -16,8 +16,13 @@ import (
 // Patience bounds every wait of a test.
 const Patience = 5 * time.Minute
 
-// most is the longest pause between two looks.
-const most = 20 * time.Millisecond
+// most is the longest pause between two looks. A pause is also at the most a tenth of
+// the time that has passed: dozens of tests wait at the same time, and a look, which
+// often asks Postgres, must not take the time of what they wait for.
+const (
+	least = time.Millisecond
+	most  = 50 * time.Millisecond
+)
 
 // That looks again and again until look returns "", which means that what has come
 // true. Otherwise look says what there is instead. The test ends if that never
@@ -26,7 +31,7 @@ func That(t testing.TB, what string, look func() (instead string)) {
 	t.Helper()
 	overdue := time.NewTimer(Patience)
 	defer overdue.Stop()
-	pause := time.Millisecond
+	began := time.Now()
 	for {
 		instead := look()
 		if instead == "" {
@@ -35,8 +40,7 @@ func That(t testing.TB, what string, look func() (instead string)) {
 		select {
 		case <-overdue.C:
 			t.Fatalf("waited %v for %s; instead: %s", Patience, what, instead)
-		case <-time.After(pause):
-			pause = min(2*pause, most)
+		case <-time.After(min(max(least, time.Since(began)/10), most)):
 		}
 	}
 }

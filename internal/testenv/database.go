@@ -142,14 +142,47 @@ func databaseURL(server string, database string) string {
 	return u.String()
 }
 
-// admin runs one statement, which may depend on the server, outside the
-// tests' databases.
+// administrator has few connections for what is outside the tests' databases: to open
+// one for each statement would cost as much as the tests' own.
+var administrator struct {
+	sync.Mutex
+	pool *pgxpool.Pool
+}
+
+// admin runs one statement, which may depend on the server, outside the tests'
+// databases.
 func admin(ctx context.Context, server string, sql func(*pgx.Conn) string) error {
-	conn, err := pgx.Connect(ctx, databaseURL(server, "postgres"))
+	pool, err := administration(ctx, server)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, sql(conn))
-	return err
+	return pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		_, err := conn.Exec(ctx, sql(conn.Conn()))
+		return err
+	})
+}
+
+func administration(ctx context.Context, server string) (*pgxpool.Pool, error) {
+	administrator.Lock()
+	defer administrator.Unlock()
+	if administrator.pool != nil {
+		return administrator.pool, nil
+	}
+	config, err := pgxpool.ParseConfig(databaseURL(server, "postgres"))
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = 4
+	administrator.pool, err = pgxpool.NewWithConfig(ctx, config)
+	return administrator.pool, err
+}
+
+// closeAdministration closes the connections; admin opens others.
+func closeAdministration() {
+	administrator.Lock()
+	defer administrator.Unlock()
+	if administrator.pool != nil {
+		administrator.pool.Close()
+		administrator.pool = nil
+	}
 }

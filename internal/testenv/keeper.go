@@ -23,7 +23,7 @@ const lingers = 10 * time.Second
 // sharedPostgres bears the tests of several binaries at the same time.
 var sharedPostgres = private.Options{
 	InitCache: initCache(),
-	ExtraArgs: []string{"-c", "max_connections=500", "-c", "shared_buffers=64MB", "-c", "max_wal_size=256MB"},
+	ExtraArgs: []string{"-c", "max_connections=1000", "-c", "shared_buffers=64MB", "-c", "max_wal_size=256MB"},
 }
 
 // keeper has the servers that the test binaries of a checkout share.

@@ -51,6 +51,7 @@ func Main(m *testing.M, opts ...goleak.Option) {
 	for _, n := range shared.nodes {
 		n.CloseClients()
 	}
+	closeAdministration()
 	if code == 0 {
 		opts = append(opts,
 			// The shared nodes are stopped below.
@@ -82,6 +83,7 @@ func stop() error {
 	if err := dropTemplates(); err != nil {
 		return err
 	}
+	closeAdministration()
 	shared.keeper.close()
 	if base, err := shared.base(); err == nil {
 		return base.remove()
