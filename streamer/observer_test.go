@@ -34,6 +34,7 @@ func TestObserversAreTold(t *testing.T) {
 	var first, second world.Heard
 	crashed := false
 	s := w.Streamer(func(cfg *streamer.Config) {
+		*cfg = streamer.WithUpkeepPause(*cfg, time.Hour) // it would find first that the log was emptied
 		cfg.Hooks.AfterAppend = func(context.Context, []unilog.Entry) error {
 			if crashed {
 				return nil
