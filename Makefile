@@ -1,7 +1,8 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run test test-setup test-core test-apart test-cluster test-kafka test-browser test-languages check stress \
-	build lint fmt tidy tag tag-check model torture prove bench-once cover release alerts screenshots
+.PHONY: help run setup test test-setup test-core test-apart test-cluster test-kafka test-browser \
+	test-languages check stress build lint fmt tidy tag tag-check model torture prove bench-once \
+	cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -11,10 +12,13 @@ TESTFLAGS ?= -shuffle=on -timeout 30m
 # Most tests wait for servers, so more of them than there are processors run at the same
 # time. The race detector, which needs cgo, is for where our concurrency is: what only
 # the tests of the others need takes longest to compile, and would be compiled twice.
-# Without what a debugger needs, linking takes half as long.
-GOTEST := go test -ldflags=-w -parallel 16 $(TESTFLAGS)
-GOTEST_RACE := CGO_ENABLED=1 $(GOTEST) -race
+# Without what a debugger needs, linking takes half as long. What vet finds is for make
+# lint and make check.
+GOTEST := go test -ldflags=-w -vet=off -p 3 -parallel 10 $(TESTFLAGS)
+GOTEST_RACE := CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GOTEST) -race
 NO_RACE := /cmd/unilog$$|/rocketrides/cmd/rocketrides$$|/openapitest$$|/internal/version$$|/internal/stress$$
+# Those that take longest come first, or else the others would be done before them.
+LONGEST := ./streamer ./endtoend ./cmd/unilog/dashboard
 # What needs a browser, Kafka, several Redis servers, or Python and Node runs apart. A
 # test of those has this in its name, and none else: package testenv sees to it.
 CLUSTER := Cluster|Sentinel
@@ -44,6 +48,9 @@ run: ## install what is missing and run everything; ARGS="--rate 200 --for 30s"
 
 test: test-setup test-core test-apart alerts ## install what is missing and run all tests
 
+setup: test-setup ## install what is missing for any target
+	@sh scripts/setup.sh model
+
 test-setup:
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/setup.sh browser
@@ -52,10 +59,11 @@ test-setup:
 
 test-core: ## the tests that need Postgres and Redis at the most
 	@sh scripts/setup.sh go servers compiler
-	$(GOTEST_RACE) -skip '$(APART)' $$(go list $(ALL) | grep -vE '$(NO_RACE)')
-	$(GOTEST) -skip '$(APART)' $$(go list $(ALL) | grep -E '$(NO_RACE)')
-	cd examples/receipts && GOWORK=off $(GOTEST_RACE) ./...
-	cd examples/drivers && GOWORK=off $(GOTEST) ./...
+	@sh scripts/beside.sh \
+		"$(GOTEST_RACE) -skip '$(APART)' $(LONGEST) \$$(go list $(ALL) | grep -vE '$(NO_RACE)')" \
+		"$(GOTEST) -skip '$(APART)' \$$(go list $(ALL) | grep -E '$(NO_RACE)')" \
+		"cd examples/receipts && GOWORK=off $(GOTEST_RACE) ./..." \
+		"cd examples/drivers && GOWORK=off $(GOTEST) ./..."
 
 test-apart: test-setup ## those that need more, side by side
 	@sh scripts/apart.sh '$(APART)' '$(GOTEST)' '$(GOTEST_RACE)'

@@ -12,22 +12,9 @@ plain=./rocketrides/cmd/rocketrides
 # The pattern is of names of tests, anchored or not.
 names=$(echo "$pattern" | sed 's/^^Test//; s/|^Test/|/g')
 packages=$(grep -rlE --include='*_test.go' "^func Test[A-Za-z]*($names)" . | xargs -n 1 dirname | sort -u)
-raced=$(echo "$packages" | grep -vxF "$plain" || :)
+raced=$(echo "$packages" | grep -vxF "$plain" | tr '\n' ' ')
 
-out=$(mktemp "${TMPDIR:-/tmp}/tests.XXXXXX")
-trap 'rm -f "$out"' EXIT
-trap 'exit 1' HUP INT TERM
-failed=0 pid=''
-# Unquoted: commands of several words, and packages.
-if [ -n "$raced" ]; then
-	env $race -run "$pattern" $raced >"$out" 2>&1 &
-	pid=$!
-fi
-if echo "$packages" | grep -qxF "$plain"; then
-	$test -run "$pattern" $plain || failed=1
-fi
-if [ -n "$pid" ]; then
-	wait "$pid" || failed=1
-	cat "$out"
-fi
-exit $failed
+set --
+if [ -n "$raced" ]; then set -- "$race -run '$pattern' $raced"; fi
+if echo "$packages" | grep -qxF "$plain"; then set -- "$test -run '$pattern' $plain" "$@"; fi
+exec sh scripts/beside.sh "$@"

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Runs a command, and beside it others, one after the other, whose output comes last.
+# One that fails hides no other.
+#
+#   scripts/beside.sh COMMAND OTHER...
+set -u
+
+command=$1
+shift
+out=$(mktemp "${TMPDIR:-/tmp}/beside.XXXXXX") || exit 1
+trap 'rm -f "$out"' EXIT
+trap 'exit 1' HUP INT TERM
+(
+	failed=0
+	for other; do sh -c "$other" || failed=1; done
+	exit $failed
+) >"$out" 2>&1 &
+pid=$!
+failed=0
+sh -c "$command" || failed=1
+wait "$pid" || failed=1
+cat "$out"
+exit $failed
