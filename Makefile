@@ -6,6 +6,8 @@
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
+# What is compiled for one checkout is then of use to the next one, as in CI.
+export GOFLAGS := $(strip $(shell PATH='$(PATH)' go env GOFLAGS 2>/dev/null) -trimpath)
 
 # Only a hang takes so long.
 TESTFLAGS ?= -shuffle=on -timeout 30m

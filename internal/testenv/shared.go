@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -31,13 +30,25 @@ const (
 	lingerVariable = "UNILOG_TEST_LINGER"
 )
 
+// checkout is the directory that has the tests, which start in their package's.
+var checkout = func() string {
+	start, _ := os.Getwd()
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			return start
+		}
+	}
+}()
+
 // answer is what the keeper says to the name of a server.
 type answer struct{ URL, Error string }
 
 // sharedDir is the same for all test binaries of a checkout and user.
 func sharedDir() string {
-	_, file, _, _ := runtime.Caller(0)
-	sum := sha256.Sum256([]byte(strconv.Itoa(os.Getuid()) + file))
+	sum := sha256.Sum256([]byte(strconv.Itoa(os.Getuid()) + checkout))
 	return filepath.Join(roof(), "rr"+hex.EncodeToString(sum[:4]))
 }
 
