@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/rocketrides/unilog/internal/plainrelay"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/rocketrides/internal/bench"
 )
@@ -121,4 +122,6 @@ type relayCmd struct {
 	RedisURL    string `required:"" env:"REDIS_URL"`
 }
 
-func (c *relayCmd) Run(ctx context.Context) error { return bench.Relay(ctx, c.DatabaseURL, c.RedisURL) }
+func (c *relayCmd) Run(ctx context.Context) error {
+	return plainrelay.Run(ctx, plainrelay.Config{DatabaseURL: c.DatabaseURL, RedisURL: c.RedisURL})
+}

@@ -11,9 +11,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/plainrelay"
 )
 
 const (
+	// RelayCommand is the subcommand of [Config.Command] that runs the plain relay.
+	RelayCommand = "plain-relay"
+
 	// relayRecords is how many records there are to drain at the most, and stagedAtOnce
 	// how many are staged by one statement.
 	relayRecords = 200_000
@@ -54,7 +58,7 @@ func measureRelay(ctx context.Context, r *round) error {
 		if err := w.redis.Do(ctx, w.redis.B().ConfigSet().ParameterValue().ParameterValue("auto-aof-rewrite-percentage", "0").Build()).Error(); err != nil {
 			return err
 		}
-		if _, err := w.db.Exec(ctx, sqlPlainOutbox); err != nil {
+		if _, err := w.db.Exec(ctx, plainrelay.SQLTable); err != nil {
 			return fmt.Errorf("make the plain relay's table: %w", err)
 		}
 		ours, plain := w.ours(), w.plain()
@@ -102,9 +106,9 @@ func (w *world) ours() *contestant {
 func (w *world) plain() *contestant {
 	return &contestant{
 		process: []string{RelayCommand},
-		stream:  plainStream, field: "payload", vacuum: sqlPlainVacuum, stage: stagePlain,
+		stream:  plainrelay.Stream, field: plainrelay.Field, vacuum: plainrelay.SQLVacuum, stage: stagePlain,
 		done: func(ctx context.Context, _ int) (done bool, err error) {
-			err = w.db.QueryRow(ctx, sqlPlainDone).Scan(&done)
+			err = w.db.QueryRow(ctx, plainrelay.SQLDone).Scan(&done)
 			return done, err
 		},
 		figures: map[string]float64{},
@@ -118,6 +122,20 @@ func stageOurs(ctx context.Context, db *pgx.Conn, from, n int) error {
 		records[i] = unilog.Record{Action: "create", Object: "ride", Key: strconv.Itoa(from + i), Data: relayedRide(from + i)}
 	}
 	return unilog.Stage(ctx, db, records...)
+}
+
+// stagePlain stages the same for the plain relay.
+func stagePlain(ctx context.Context, db *pgx.Conn, from, n int) error {
+	records := make([]plainrelay.Record, n)
+	for i := range records {
+		records[i] = plainrelay.Record{Type: "ride.created", Key: strconv.Itoa(from + i), Payload: string(relayedRide(from + i))}
+	}
+	return plainrelay.Stage(ctx, db, records...)
+}
+
+// relayedRide is the JSON of a ride.
+func relayedRide(id int) []byte {
+	return fmt.Appendf(nil, `{"id": %d, "distance": %d.%02d, "customer_id": %d}`, id, 5+id%995, id%100, id%5000)
 }
 
 // measureDrains stages records for each and drains them. Without a checkpoint

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog/internal/cputime"
 )
 
 // trickleRate is how many records a second are staged in part trickle.
@@ -82,10 +84,10 @@ type trickled struct {
 func (w *world) trickled(ctx context.Context, p *program) (t trickled, err error) {
 	t.at = time.Now()
 	t.process, _ = p.cpu()
-	if t.postgres, err = cpuOf(w.servers.postgres.Pid()); err != nil {
+	if t.postgres, err = cputime.Of(w.servers.postgres.Pid()); err != nil {
 		return t, err
 	}
-	if t.engine, err = cpuOf(w.servers.redis.Pid()); err != nil {
+	if t.engine, err = cputime.Of(w.servers.redis.Pid()); err != nil {
 		return t, err
 	}
 	err = w.db.QueryRow(ctx, sqlTrickled).Scan(&t.wal, &t.archive, &t.dead)

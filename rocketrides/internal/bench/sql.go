@@ -79,35 +79,3 @@ SELECT 0, 0, 300000, array_agg(now()), array_agg('create'::text), array_agg('rid
 FROM generate_series(1, 5000) AS n;
 `
 )
-
-// What a team would write itself: see [Relay].
-const (
-	sqlPlainOutbox = `
-CREATE TABLE plain_outbox (
-    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    type       text NOT NULL,
-    key        text NOT NULL,
-    payload    jsonb NOT NULL
-)`
-
-	sqlPlainStage = `
-INSERT INTO plain_outbox (type, key, payload)
-SELECT type, key, payload::jsonb
-FROM unnest($1::text[], $2::text[], $3::text[])
-    WITH ORDINALITY AS r (type, key, payload, n)
-ORDER BY n`
-
-	sqlPlainTake = `
-SELECT id, type, key, payload::text
-FROM plain_outbox
-ORDER BY id
-LIMIT $1
-FOR UPDATE SKIP LOCKED`
-
-	sqlPlainDelete = `DELETE FROM plain_outbox WHERE id = ANY ($1)`
-
-	sqlPlainVacuum = `VACUUM plain_outbox`
-
-	sqlPlainDone = `SELECT NOT EXISTS (SELECT FROM plain_outbox)`
-)

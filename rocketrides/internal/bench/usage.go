@@ -8,13 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
-)
 
-// tick is what /proc counts a process's time in: 100 a second on all Linuxes that
-// Go runs on.
-const tick = 10 * time.Millisecond
+	"github.com/rocketrides/unilog/internal/cputime"
+)
 
 // usage is what processes have used so far, by Linux's /proc, or what the log takes.
 type usage struct {
@@ -28,7 +25,7 @@ type usage struct {
 // used returns what a process, if any, and its servers have used.
 func (w *world) used(ctx context.Context, p *program) (u usage, err error) {
 	if p != nil {
-		if u.process, err = cpuOf(p.Pid()); err != nil {
+		if u.process, err = cputime.Of(p.Pid()); err != nil {
 			return u, err
 		}
 		io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.Pid()))
@@ -37,7 +34,7 @@ func (w *world) used(ctx context.Context, p *program) (u usage, err error) {
 		}
 		u.moved = sum(string(io), "rchar", "wchar")
 	}
-	if u.postgres, err = cpuOf(w.servers.postgres.Pid()); err != nil {
+	if u.postgres, err = cputime.Of(w.servers.postgres.Pid()); err != nil {
 		return u, err
 	}
 	if err := w.db.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn`).Scan(&u.wal); err != nil {
@@ -45,13 +42,13 @@ func (w *world) used(ctx context.Context, p *program) (u usage, err error) {
 	}
 	if w.logURL != "" {
 		broker := w.servers.kafka.Brokers[0]
-		if u.engine, err = cpuOf(broker.Pid()); err != nil {
+		if u.engine, err = cputime.Of(broker.Pid()); err != nil {
 			return u, err
 		}
 		u.disk, err = sizeOf(filepath.Join(broker.Data(), w.name+"-0"))
 		return u, err
 	}
-	if u.engine, err = cpuOf(w.servers.redis.Pid()); err != nil {
+	if u.engine, err = cputime.Of(w.servers.redis.Pid()); err != nil {
 		return u, err
 	}
 	info, err := w.servers.redisInfo(ctx)
@@ -67,40 +64,6 @@ func sum(text string, names ...string) (total float64) {
 		total += v
 	}
 	return total
-}
-
-// cpuOf returns the time for which a process and its children have computed, also
-// those that have ended.
-func cpuOf(pid int) (time.Duration, error) {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		return 0, err
-	}
-	var ticks int64
-	for _, path := range stats {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has just ended
-		}
-		// The name before may have anything in it.
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		own := path == fmt.Sprintf("/proc/%d/stat", pid)
-		if !own && fields[1] != strconv.Itoa(pid) {
-			continue
-		}
-		times := fields[11:13] // user and system
-		if own {
-			times = fields[11:15] // and those of its children that have ended
-		}
-		for _, text := range times {
-			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("%s: %w", path, err)
-			}
-			ticks += n
-		}
-	}
-	return time.Duration(ticks) * tick, nil
 }
 
 // sizeOf adds up the files in a directory, 0 if it does not exist.

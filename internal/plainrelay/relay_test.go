@@ -1,16 +1,33 @@
-package bench
+package plainrelay
 
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog/internal/testenv"
 )
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// stage stages records with the ids from one on.
+func stage(tb testing.TB, db *pgx.Conn, from, n int) {
+	tb.Helper()
+	records := make([]Record, n)
+	for i := range records {
+		records[i] = Record{"ride.created", strconv.Itoa(from + i), fmt.Sprintf(`{"id": %d}`, from+i)}
+	}
+	if err := Stage(tb.Context(), db, records...); err != nil {
+		tb.Fatal(err)
+	}
+}
 
 // plainRelay is a database with the plain relay's table, and a Redis of its own.
 type plainRelay struct {
@@ -20,13 +37,13 @@ type plainRelay struct {
 
 func newPlainRelay(tb testing.TB) plainRelay {
 	tb.Helper()
-	pool := newDatabase(tb)
+	pool := testenv.Database(tb, "plainrelay", func(context.Context, *pgxpool.Pool) error { return nil })
 	db, err := pgx.Connect(tb.Context(), pool.Config().ConnString())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = db.Close(context.Background()) })
-	if _, err := db.Exec(tb.Context(), sqlPlainOutbox); err != nil {
+	if _, err := db.Exec(tb.Context(), SQLTable); err != nil {
 		tb.Fatal(err)
 	}
 	redis, err := connectRedis(testenv.Redis(tb).URL())
@@ -40,7 +57,7 @@ func newPlainRelay(tb testing.TB) plainRelay {
 // published returns the ids of the rides in the stream.
 func (p plainRelay) published(tb testing.TB) (ids []int) {
 	tb.Helper()
-	entries, err := p.redis.Do(tb.Context(), p.redis.B().Xrange().Key(plainStream).Start("-").End("+").Build()).AsXRange()
+	entries, err := p.redis.Do(tb.Context(), p.redis.B().Xrange().Key(Stream).Start("-").End("+").Build()).AsXRange()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -56,7 +73,7 @@ func (p plainRelay) published(tb testing.TB) (ids []int) {
 
 func (p plainRelay) done(tb testing.TB) (done bool) {
 	tb.Helper()
-	if err := p.db.QueryRow(tb.Context(), sqlPlainDone).Scan(&done); err != nil {
+	if err := p.db.QueryRow(tb.Context(), SQLDone).Scan(&done); err != nil {
 		tb.Fatal(err)
 	}
 	return done
@@ -67,11 +84,9 @@ func (p plainRelay) done(tb testing.TB) (done bool) {
 func TestRelayBatch(t *testing.T) {
 	t.Parallel()
 	p := newPlainRelay(t)
-	if err := stagePlain(t.Context(), p.db, 1, 3); err != nil {
-		t.Fatal(err)
-	}
+	stage(t, p.db, 1, 3)
 	for _, want := range []int{3, 0} {
-		if n, err := relayBatch(t.Context(), p.db, p.redis); n != want || err != nil {
+		if n, err := relayBatch(t.Context(), p.db, p.redis, 1000); n != want || err != nil {
 			t.Errorf("it relays %d records, %v, want %d", n, err, want)
 		}
 	}
@@ -84,13 +99,11 @@ func TestRelayBatch(t *testing.T) {
 func TestRelayBatchRefused(t *testing.T) {
 	t.Parallel()
 	p := newPlainRelay(t)
-	if err := p.redis.Do(t.Context(), p.redis.B().Set().Key(plainStream).Value("no stream").Build()).Error(); err != nil {
+	if err := p.redis.Do(t.Context(), p.redis.B().Set().Key(Stream).Value("no stream").Build()).Error(); err != nil {
 		t.Fatal(err)
 	}
-	if err := stagePlain(t.Context(), p.db, 1, 1); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := relayBatch(t.Context(), p.db, p.redis); n != 0 || err == nil {
+	stage(t, p.db, 1, 1)
+	if n, err := relayBatch(t.Context(), p.db, p.redis, 1000); n != 0 || err == nil {
 		t.Errorf("it relays %d records, %v, want an error", n, err)
 	}
 	if p.done(t) {
@@ -103,11 +116,9 @@ func BenchmarkPlainRelay(b *testing.B) {
 	p := newPlainRelay(b)
 	from := 1
 	for b.Loop() {
-		if err := stagePlain(b.Context(), p.db, from, plainBatch); err != nil {
-			b.Fatal(err)
-		}
-		from += plainBatch
-		if n, err := relayBatch(b.Context(), p.db, p.redis); n != plainBatch || err != nil {
+		stage(b, p.db, from, defaultBatch)
+		from += defaultBatch
+		if n, err := relayBatch(b.Context(), p.db, p.redis, defaultBatch); n != defaultBatch || err != nil {
 			b.Fatalf("it relays %d records: %v", n, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package bench
+package cputime
 
 import (
 	"os"
@@ -9,10 +9,10 @@ import (
 )
 
 // What a process and its children compute is counted.
-func TestCPUOf(t *testing.T) {
+func TestOf(t *testing.T) {
 	t.Parallel()
 	pid := os.Getpid()
-	before, err := cpuOf(pid)
+	before, err := Of(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func TestCPUOf(t *testing.T) {
 		if err := exec.CommandContext(t.Context(), "sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done").Run(); err != nil {
 			t.Fatal(err)
 		}
-		after, err := cpuOf(pid)
+		after, err := Of(pid)
 		if err != nil {
 			t.Fatal(err)
 		}
