@@ -1,8 +1,8 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
 .PHONY: help run setup test test-setup test-core test-apart test-cluster test-kafka test-browser \
-	test-languages check stress build lint fmt tidy tag tag-check model torture prove bench-once \
-	cover release alerts screenshots
+	test-languages check stress build lint fmt tidy tag tag-check model torture peers peers-check \
+	prove bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -107,7 +107,7 @@ lint: ## check the formatting and the code, what is of the system for macOS too
 	go vet $(ALL)
 	GOOS=darwin go vet $(OF_THE_SYSTEM)
 	$(STATICCHECK) $(ALL)
-	for dir in receipts drivers; do (cd examples/$$dir && GOWORK=off go vet ./... && GOWORK=off $(STATICCHECK) ./...) || exit 1; done
+	for dir in examples/receipts examples/drivers peers; do (cd $$dir && GOWORK=off go vet ./... && GOWORK=off $(STATICCHECK) ./...) || exit 1; done
 	$(ACTIONLINT)
 
 fmt: ## format the code
@@ -124,6 +124,14 @@ torture: build ## inject every fault for a minute and see that all promises are 
 prove: ## take away what each promise rests on, and see that its test goes red; ARGS="pause"
 	@sh scripts/setup.sh go servers
 	@go run ./internal/prove $(ARGS)
+
+peers: ## compare with a plain outbox, Watermill and Debezium, and write docs/compare.md; ARGS="--rounds 5"
+	@sh scripts/setup.sh go servers
+	@sh scripts/peers.sh $(ARGS)
+
+peers-check: ## see that what is compared delivers everything, and unilog whatever is done to it
+	@sh scripts/setup.sh go servers
+	@sh scripts/peers.sh --check --records 5000
 
 bench-once: ## run each benchmark once
 	@sh scripts/setup.sh go servers compiler

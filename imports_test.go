@@ -69,10 +69,10 @@ type sourceFile struct {
 	set *token.FileSet
 }
 
-// inLibrary says whether a file is the library's: not a command's, the demonstration's or an example.
+// inLibrary says whether a file is the library's: not a command's, the demonstration's, an example or the comparison.
 func (f *sourceFile) inLibrary() bool {
 	first, _, _ := strings.Cut(f.dir, "/")
-	return !slices.Contains([]string{"cmd", "rocketrides", "examples", "deploy"}, first)
+	return !slices.Contains([]string{"cmd", "rocketrides", "examples", "deploy", "peers"}, first)
 }
 
 // at is the file's name and the line of a position.

@@ -23,6 +23,6 @@ for dir in . cmd/unilog rocketrides; do
 done
 
 # These have their replacements in go.mod.
-for dir in examples/receipts examples/drivers; do
+for dir in examples/receipts examples/drivers peers; do
 	(cd "$root/$dir" && GOWORK=off go mod tidy)
 done
