@@ -28,6 +28,7 @@ func (all results) report(c config, setting string) string {
 	fmt.Fprintf(&b, "### Speed and cost\n\n")
 	fmt.Fprintf(&b, "Medians of rounds (%d), in which the relays took turns; what is below *from commit to log* was measured once. "+
 		"In brackets is the ratio to unilog's in the same round.\n\n%s\n", c.rounds, all.speedTable())
+	fmt.Fprintf(&b, "### Where unilog loses\n\nIn brackets is what the other one needs of what unilog needs. For a drain that is the time.\n\n%s\n", all.losses())
 	fmt.Fprintf(&b, "All took %v.\n\n### How each is configured\n\n", all.took.Round(time.Second))
 	for _, p := range all.peers {
 		fmt.Fprintf(&b, "- **%s**: %s\n", p.name(), p.setting())
@@ -85,27 +86,61 @@ func (all results) speedTable() string {
 	return table(rows, 1, len(head)-1)
 }
 
-// cell is a median, and the median of the rounds' own ratios to unilog's.
+// losses are the figures in which a peer is better, by more than chance.
+func (all results) losses() string {
+	const chance = 0.95
+	var b strings.Builder
+	for _, name := range figureNames {
+		var better []string
+		for _, p := range all.peers[1:] {
+			_, ratio, known := all.summary(name, p.name())
+			if name == drainRate {
+				ratio = 1 / ratio
+			}
+			if known && ratio < chance {
+				better = append(better, fmt.Sprintf("%s (%s)", p.name(), number(ratio)))
+			}
+		}
+		if len(better) > 0 {
+			fmt.Fprintf(&b, "- %s: %s\n", name, strings.Join(better, ", "))
+		}
+	}
+	return b.String()
+}
+
+// cell is a median, and the ratio to unilog's.
 func (all results) cell(figure, peer string) string {
+	value, ratio, compared := all.summary(figure, peer)
+	switch {
+	case math.IsNaN(value):
+		return "–"
+	case !compared:
+		return number(value)
+	}
+	return number(value) + " (" + number(ratio) + ")"
+}
+
+// summary is the median of the rounds, and that of their own ratios to unilog's, if
+// there is one.
+func (all results) summary(figure, peer string) (value, ratio float64, compared bool) {
 	var values, ratios []float64
 	for round, f := range all.rounds[peer] {
-		value, measured := f[figure]
+		v, measured := f[figure]
 		if !measured {
 			continue
 		}
-		values = append(values, value)
+		values = append(values, v)
 		if base := all.rounds[unilogPeer{}.name()]; round < len(base) && base[round][figure] > 0 {
-			ratios = append(ratios, value/base[round][figure])
+			ratios = append(ratios, v/base[round][figure])
 		}
 	}
 	if len(values) == 0 {
-		return "–"
+		return math.NaN(), 0, false
 	}
-	text := number(median(values))
-	if len(ratios) > 0 && peer != (unilogPeer{}).name() {
-		text += " (" + number(median(ratios)) + ")"
+	if peer == (unilogPeer{}).name() || len(ratios) == 0 {
+		return median(values), 0, false
 	}
-	return text
+	return median(values), median(ratios), true
 }
 
 func median(values []float64) float64 {
