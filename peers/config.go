@@ -8,7 +8,7 @@ import (
 // config is what the flags say.
 type config struct {
 	unilog, debezium, java string
-	check                  bool
+	check, noWrongs        bool
 	records, rounds        int
 	document, only         string
 }

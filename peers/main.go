@@ -45,6 +45,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&c.rounds, "rounds", 3, "how often to measure each")
 	flags.StringVar(&c.document, "document", "", "a document whose measured part is replaced")
 	flags.StringVar(&c.only, "only", "", "peers, by the beginnings of their names, with commas between")
+	flags.BoolVar(&c.noWrongs, "no-wrongs", false, "only measure")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

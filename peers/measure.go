@@ -67,14 +67,10 @@ func (w *world) used(ctx context.Context, r *relay) (u used, err error) {
 	return u, err
 }
 
-// drain stages a backlog while the relay is down, and then measures from the first
-// moment at which some of it has arrived until all has.
-func drain(ctx context.Context, w *world, records int, f figures) error {
-	r, err := w.warmUp(ctx)
-	if err != nil {
-		return err
-	}
-	if err := r.stop(); err != nil {
+// measure stages a backlog while the relay is down, and measures the drain; then single
+// records; then nothing.
+func measure(ctx context.Context, w *world, records int, f figures) error {
+	if err := w.warmed(ctx); err != nil {
 		return err
 	}
 	before, err := w.used(ctx, nil)
@@ -89,34 +85,17 @@ func drain(ctx context.Context, w *world, records int, f figures) error {
 		return err
 	}
 	f[stagingCPU] = microseconds(staged.postgres-before.postgres) / float64(records)
-	if r, err = w.startRelay(); err != nil {
-		return err
-	}
-	started, first, last := time.Now(), used{}, used{}
-	held, err := w.await(ctx, lookPause, func() (bool, error) {
-		n, err := w.length(ctx)
-		if err == nil && n > before.entries && first.at.IsZero() {
-			first, err = w.used(ctx, r)
-		}
-		return n >= before.entries+records, err
-	})
-	if err == nil && !held {
-		err = fmt.Errorf("the backlog has not arrived within %v", patience)
-	}
+	r, err := w.startRelay()
 	if err != nil {
 		return err
 	}
-	if last, err = w.used(ctx, r); err != nil {
+	drained, err := w.drain(ctx, r, staged, records, f)
+	if err != nil {
 		return err
 	}
-	f[memory] = highWater(r.Pid())
-	f[firstAfter] = first.at.Sub(started).Seconds()
-	if n := float64(last.entries - first.entries); n > 0 {
-		f[drainRate] = n / last.at.Sub(first.at).Seconds()
-		f[relayCPU] = microseconds(last.relay-first.relay) / n
-	}
-	f[postgresCPU] = microseconds(last.postgres-staged.postgres) / float64(records)
-	f[redisCPU] = microseconds(last.redis-staged.redis) / float64(records)
+	f[postgresCPU] = microseconds(drained.postgres-staged.postgres) / float64(records)
+	f[redisCPU] = microseconds(drained.redis-staged.redis) / float64(records)
+	f[walBytes] = (drained.wal - before.wal) / float64(records)
 	stream, err := w.ids(ctx)
 	if err != nil {
 		return err
@@ -124,14 +103,37 @@ func drain(ctx context.Context, w *world, records int, f figures) error {
 	if v := judge(between(0, records), stream); !v.clean() {
 		return fmt.Errorf("nothing was wrong, and yet: %v", v)
 	}
-	if err := r.stop(); err != nil {
-		return err
+	return w.trickle(ctx, r, records+1, f)
+}
+
+// drain measures from the first moment at which some records have arrived until all
+// have, and returns what was used when the relay had nothing left to do.
+func (w *world) drain(ctx context.Context, r *relay, staged used, records int, f figures) (u used, err error) {
+	started, first, last := time.Now(), used{}, used{}
+	held, err := w.await(ctx, lookPause, func() (bool, error) {
+		n, err := w.length(ctx)
+		if err == nil && n > staged.entries && first.at.IsZero() {
+			first, err = w.used(ctx, r)
+		}
+		return n >= staged.entries+records, err
+	})
+	if err == nil && !held {
+		err = fmt.Errorf("the backlog has not arrived within %v", patience)
 	}
-	if last, err = w.used(ctx, nil); err != nil {
-		return err
+	if err != nil {
+		return u, err
 	}
-	f[walBytes] = (last.wal - before.wal) / float64(records)
-	return nil
+	if last, err = w.used(ctx, r); err != nil {
+		return u, err
+	}
+	f[memory] = highWater(r.Pid())
+	f[firstAfter] = first.at.Sub(started).Seconds()
+	if n := float64(last.entries - first.entries); n > 0 {
+		f[drainRate] = n / last.at.Sub(first.at).Seconds()
+		f[relayCPU] = microseconds(last.relay-first.relay) / n
+	}
+	time.Sleep(aftermath)
+	return w.used(ctx, r)
 }
 
 func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
@@ -145,21 +147,17 @@ func highWater(pid int) float64 {
 	return kib * 1024 / 1e6
 }
 
-// How records come one by one, and how long nothing comes.
+// How records come one by one, for how long, and for how long nothing comes then.
 const (
 	trickleRate = 100 // a second
-	trickleFor  = 5 * time.Second
-	idleFor     = 5 * time.Second
+	trickleFor  = 3 * time.Second
+	idleFor     = 3 * time.Second
 )
 
 // trickle measures how long single records take that come at random times, and what
 // the relay costs meanwhile, and then what it costs while nothing comes.
-func trickle(ctx context.Context, w *world, f figures) error {
-	r, err := w.warmUp(ctx)
-	if err != nil {
-		return err
-	}
-	if err := w.atRandom(ctx, 1, time.Second, &commits{at: map[int]time.Time{}}); err != nil {
+func (w *world) trickle(ctx context.Context, r *relay, first int, f figures) error {
+	if err := w.atRandom(ctx, first, time.Second, &commits{at: map[int]time.Time{}}); err != nil {
 		return err
 	}
 	seen, err := w.observe(ctx)
@@ -176,7 +174,7 @@ func trickle(ctx context.Context, w *world, f figures) error {
 		return err
 	}
 	committed := commits{at: map[int]time.Time{}}
-	if err := w.atRandom(ctx, 10_000, trickleFor, &committed); err != nil {
+	if err := w.atRandom(ctx, first+100*trickleRate, trickleFor, &committed); err != nil {
 		return err
 	}
 	after, err := w.used(ctx, r)

@@ -49,12 +49,14 @@ func (r *relay) kill() error {
 	return err
 }
 
-// stop ends it in order, or by force if that takes too long.
+// stop ends it in order. To have to kill it is an error, as it may then send twice.
 func (r *relay) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_ = r.Stop(ctx, syscall.SIGTERM)
-	return nil
+	if err := r.Stop(ctx, syscall.SIGTERM); ctx.Err() != nil {
+		return fmt.Errorf("stop the relay: %w", err)
+	}
+	return nil // Java ends with 143
 }
 
 // lines are what it has printed.

@@ -24,9 +24,12 @@ const (
 // report is Markdown.
 func (all results) report(c config, setting string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n### Three wrongs\n\n%s\n", setting, all.wrongTable(c))
+	fmt.Fprintf(&b, "%s\n\n", setting)
+	if !c.noWrongs {
+		fmt.Fprintf(&b, "### Three wrongs\n\n%s\n", all.wrongTable())
+	}
 	fmt.Fprintf(&b, "### Speed and cost\n\n")
-	fmt.Fprintf(&b, "Medians of rounds (%d), in which the relays took turns; what is below *from commit to log* was measured once. "+
+	fmt.Fprintf(&b, "Medians of rounds (%d), in which the relays took turns. "+
 		"In brackets is the ratio to unilog's in the same round.\n\n%s\n", c.rounds, all.speedTable())
 	fmt.Fprintf(&b, "### Where unilog loses\n\nIn brackets is what the other one needs of what unilog needs. For a drain that is the time.\n\n%s\n", all.losses())
 	fmt.Fprintf(&b, "All took %v.\n\n### How each is configured\n\n", all.took.Round(time.Second))
@@ -36,13 +39,12 @@ func (all results) report(c config, setting string) string {
 	return b.String()
 }
 
-func (all results) wrongTable(c config) string {
+func (all results) wrongTable() string {
 	rows := [][]string{{"Wrong", "Relay", "Records", "Lost", "Doubled", "Out of order", "Stalled", "Noticed"}}
 	for _, x := range wrongs[1:] {
-		for i, o := range all.outcomes[x.name] {
-			p := c.untuned()[i]
+		for _, o := range all.outcomes[x.name] {
 			rows = append(rows, []string{
-				x.name, p.name(), number(float64(o.committed)), number(float64(o.lost)), number(float64(o.doubled)),
+				x.name, o.name(), number(float64(o.committed)), number(float64(o.lost)), number(float64(o.doubled)),
 				number(float64(o.disordered)), o.stall(), o.notice(x),
 			})
 		}

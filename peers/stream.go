@@ -15,10 +15,12 @@ const (
 	lookPause = time.Millisecond
 	slowPause = 50 * time.Millisecond // where nothing depends on the moment
 	// patience bounds each wait for a relay. One that takes longer is stalled.
-	patience = 90 * time.Second
+	patience = 5 * time.Minute
 	// settled is for how long the stream must not change until it is read: longer than
 	// any of them sleeps between two looks.
-	settled    = 3 * time.Second
+	settled = 3 * time.Second
+	// aftermath is for what a relay does after it has published.
+	aftermath  = time.Second
 	readAtOnce = 5000
 )
 
@@ -111,6 +113,16 @@ func (w *world) unchanged(ctx context.Context) func() (bool, error) {
 		}
 		return time.Since(since) > settled, err
 	}
+}
+
+// warmed is a world whose relay has worked, and is down.
+func (w *world) warmed(ctx context.Context) error {
+	r, err := w.warmUp(ctx)
+	if err != nil {
+		return err
+	}
+	time.Sleep(aftermath)
+	return r.stop()
 }
 
 // warmUp starts the relay and has it carry one record, as the first connections and

@@ -84,17 +84,14 @@ func (w *world) settle(ctx context.Context, committed []int, last int) (o outcom
 // flushed empties Redis when half of a backlog has arrived, and stages one record more
 // once all is quiet, which is to arrive, too.
 func flushed(ctx context.Context, w *world, records int) (o outcome, err error) {
-	r, err := w.warmUp(ctx)
-	if err != nil {
-		return o, err
-	}
-	if err := r.stop(); err != nil {
+	if err := w.warmed(ctx); err != nil {
 		return o, err
 	}
 	if err := w.stageAll(ctx, between(1, records), stagedAtOnce); err != nil {
 		return o, err
 	}
-	if r, err = w.startRelay(); err != nil {
+	r, err := w.startRelay()
+	if err != nil {
 		return o, err
 	}
 	if _, err := w.await(ctx, lookPause, func() (bool, error) {

@@ -26,7 +26,7 @@ changed() {
 	{
 		git diff --name-only --diff-filter=d "$since"
 		git ls-files --others --exclude-standard
-	} | sort -u | grep -v -e '^deploy/prometheus/' -e '^examples/receipts/' -e '^examples/drivers/'
+	} | sort -u | grep -v -e '^deploy/prometheus/' -e '^examples/receipts/' -e '^examples/drivers/' -e '^peers/'
 }
 
 # packages prints the Go packages that files belong to: embedded ones lie below theirs,

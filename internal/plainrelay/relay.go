@@ -33,7 +33,7 @@ const (
 	defaultPause = 50 * time.Millisecond
 )
 
-// Run relays until ctx ends.
+// Run relays until ctx ends. It finishes the batch that it has begun.
 func Run(ctx context.Context, c Config) error {
 	if c.Batch == 0 {
 		c.Batch = defaultBatch
@@ -52,14 +52,11 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer redis.Close()
 	for {
-		n, err := relayBatch(ctx, db, redis, c.Batch)
-		if ctx.Err() != nil {
-			return nil
-		}
+		n, err := relayBatch(context.WithoutCancel(ctx), db, redis, c.Batch)
 		if err != nil {
 			return err
 		}
-		if n > 0 {
+		if n > 0 && ctx.Err() == nil {
 			continue
 		}
 		select {
