@@ -17,6 +17,9 @@ func check(ctx context.Context, c config) error {
 	var errs []error
 	for _, x := range wrongs {
 		for _, p := range c.untuned() {
+			if _, slow := p.(debeziumPeer); slow && x.name != wrongs[0].name {
+				continue // nothing is asserted of it, and each start of Java takes seconds of CPU
+			}
 			began := time.Now()
 			o, err := suffer(ctx, p, x, c.records, checkHold)
 			if err != nil {
@@ -51,8 +54,8 @@ func (o outcome) flaw(x wrong) error {
 		return errors.New("what was staged afterwards has not arrived")
 	case x.notices && o.noticed == "":
 		return errors.New("it has said nothing")
-	case o.others > 0 && o.whileOpen == 0:
-		return errors.New("nothing of others arrived while a transaction was open")
+	case o.whileOpen < o.others:
+		return fmt.Errorf("of others' %d records %d waited for an open transaction", o.others, o.others-o.whileOpen)
 	}
 	return nil
 }

@@ -89,10 +89,3 @@ func (o *observer) waits(committed map[int]time.Time) (waits []time.Duration) {
 	}
 	return waits
 }
-
-func (o *observer) longest(committed map[int]time.Time) (longest time.Duration) {
-	for _, d := range o.waits(committed) {
-		longest = max(longest, d)
-	}
-	return longest
-}

@@ -56,8 +56,8 @@ func (o outcome) stall() string {
 	switch {
 	case o.stalled:
 		return "for good"
-	case o.others > 0:
-		return fmt.Sprintf("%.2f s; %d %% of others' in time", o.waited.Seconds(), 100*o.whileOpen/o.others)
+	case o.whileOpen < o.others:
+		return "until it ended"
 	}
 	return "no"
 }

@@ -16,11 +16,8 @@ type outcome struct {
 	stalled bool // something that was staged afterwards has not arrived within the patience
 	// noticed is what the relay has printed that sounds like trouble, "" if nothing.
 	noticed string
-	// waited is the longest time from another's commit to the stream, for a transaction
-	// that is held open.
-	waited time.Duration
-	// whileOpen is how many records of others arrived while it was open, of those that
-	// were committed by then.
+	// whileOpen is how many records of others arrived while a transaction was open, of
+	// those that were committed meanwhile.
 	whileOpen, others int
 }
 
@@ -33,7 +30,7 @@ func (o outcome) String() string {
 		text += "; it said: " + o.noticed
 	}
 	if o.others > 0 {
-		text += fmt.Sprintf("; %d of %d arrived while it was open, the last one after %.2f s", o.whileOpen, o.others, o.waited.Seconds())
+		text += fmt.Sprintf("; %d of %d of others arrived while it was open", o.whileOpen, o.others)
 	}
 	return text
 }
@@ -170,7 +167,7 @@ const (
 )
 
 // overlapping holds a transaction open in which a record is staged, while others
-// commit, which overlap each other.
+// commit, which overlap each other, and until their records have arrived.
 func overlapping(ctx context.Context, w *world, _ int) (o outcome, err error) {
 	if _, err := w.warmUp(ctx); err != nil {
 		return o, err
@@ -196,7 +193,10 @@ func overlapping(ctx context.Context, w *world, _ int) (o outcome, err error) {
 	if err := group.Wait(); err != nil {
 		return o, err
 	}
-	o.others, o.whileOpen = len(committed.at), seen.count(committed.at)
+	if o.whileOpen, err = w.othersArrive(ctx, seen, committed.at); err != nil {
+		return o, err
+	}
+	o.others = len(committed.at)
 	committed.note(holder)
 	if err := held.Commit(ctx); err != nil {
 		return o, err
@@ -215,9 +215,25 @@ func overlapping(ctx context.Context, w *world, _ int) (o outcome, err error) {
 		return o, err
 	}
 	o.verdict, o.stalled = settledOutcome.verdict, settledOutcome.stalled
-	delete(committed.at, holder)
-	o.waited = seen.longest(committed.at)
 	return o, nil
+}
+
+// othersArrive waits until all have arrived, or none has for so long that they wait for
+// the open transaction to end. What is promised is given all the time that it needs.
+func (w *world) othersArrive(ctx context.Context, seen *observer, committed map[int]time.Time) (n int, err error) {
+	limit := 10 * time.Second
+	if _, ours := w.peer.(unilogPeer); ours {
+		limit = patience
+	}
+	since := time.Now()
+	_, err = w.await(ctx, slowPause, func() (bool, error) {
+		before := n
+		if n = seen.count(committed); n > before {
+			since = time.Now()
+		}
+		return n == len(committed) || time.Since(since) > limit, nil
+	})
+	return n, err
 }
 
 // commits are when records were committed.
