@@ -44,7 +44,7 @@ func share(p peer, records int) int {
 	case strings.HasPrefix(p.name(), "Watermill"):
 		return records / 10
 	case strings.HasPrefix(p.name(), "Debezium"):
-		return records / 4
+		return records / 2
 	}
 	return records
 }

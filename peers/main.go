@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&c.debezium, "debezium", "", "the directory of Debezium Server; none: it is left out")
 	flags.StringVar(&c.java, "java", "", "a java that Debezium Server runs on")
 	flags.BoolVar(&c.check, "check", false, "only do the wrongs, and end with an error if unilog does not keep its promises, or a peer loses records without a wrong")
-	flags.IntVar(&c.records, "records", 50_000, "how many records there are when a wrong is done; Watermill and Debezium get a fifth")
+	flags.IntVar(&c.records, "records", 50_000, "how many records there are when a wrong is done, and twice as many to drain; Debezium gets half of them, Watermill a tenth")
 	flags.IntVar(&c.rounds, "rounds", 3, "how often to measure each")
 	flags.StringVar(&c.document, "document", "", "a document whose measured part is replaced")
 	flags.StringVar(&c.only, "only", "", "peers, by the beginnings of their names, with commas between")
