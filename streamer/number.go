@@ -26,6 +26,9 @@ const sqlPartition = `
 // a division by zero. At most about $2 rows and $3 bytes, as they are written out: where all
 // together have less, as they nearly always have, they need not be added up one by one.
 //
+// Records stay in the order of their ids, as long as they are grouped by hashing: see
+// [sqlSession]. To sort them, too, took a tenth of the time.
+//
 // A batch has bodies only if one of its records does: most logs have none.
 //
 // A time that no clock shows, as infinity, becomes one that everybody can read.
@@ -78,7 +81,7 @@ WITH status AS MATERIALIZED (
         array_agg(object) AS object, array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers,
         CASE WHEN count(content_type) > 0 THEN array_agg(body) END AS body,
         CASE WHEN count(content_type) > 0 THEN array_agg(content_type) END AS content_type
-    FROM (SELECT * FROM oldest WHERE id <= (SELECT up_to FROM taken) ORDER BY partition, id) AS m
+    FROM oldest WHERE id <= (SELECT up_to FROM taken)
     GROUP BY partition
 ), placed AS (
     INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers, body, content_type)

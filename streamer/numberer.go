@@ -119,6 +119,7 @@ func (n *numberer) begin(ctx context.Context, elected uint32) error {
 	}
 	n.low.forget(low)
 	return n.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		_, _ = conn.Exec(ctx, sqlKeepMemory) // without it, all goes on, only slower
 		return n.low.look(ctx, conn, n.cfg.Schema)
 	})
 }
