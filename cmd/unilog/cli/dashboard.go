@@ -63,5 +63,8 @@ func (*Dashboard) runsUntilTold() bool { return true }
 
 // dashboard is what a page or a terminal shows of this program.
 func (p *Program) dashboard(db *pgxpool.Pool, schema unilog.Schema, log switchlog.Engine) dashboard.Config {
-	return dashboard.Config{DB: db, Schema: schema, Log: log, Engine: engineName(log), Audit: p.Audit, Words: p.Words, Program: p.Name}
+	return dashboard.Config{
+		DB: db, Schema: schema, Log: log, Engine: func() string { return engineName(log) },
+		Audit: p.Audit, Words: p.Words, Program: p.Name,
+	}
 }

@@ -101,6 +101,9 @@ func ServerOf(log switchlog.Engine) doctor.Log {
 func engineName(log switchlog.Engine) string {
 	switch log := held(log).(type) {
 	case *lateLog:
+		if log.Engine != nil {
+			return engineName(log.Engine)
+		}
 		return log.flags.engineName()
 	case *redislog.Log:
 		return "Redis"

@@ -34,8 +34,8 @@ import (
 type Config struct {
 	DB  *pgxpool.Pool
 	Log unilog.Log
-	// Engine names what holds the log: Redis, if empty.
-	Engine string
+	// Engine names what holds the log now, which may move: Redis, if nil.
+	Engine func() string
 	// Schema is the one that the log's tables are in: unilog.DefaultSchema, if empty.
 	Schema unilog.Schema
 	// Addr is where to listen, as host:port.

@@ -10,7 +10,9 @@ type sample struct {
 	Time int64 `json:"t"`
 	// Postgres and Redis say why a server cannot be read. Its figures are then
 	// those of the last reading.
-	Postgres  string  `json:"postgres"`
+	Postgres string `json:"postgres"`
+	// Engine names what holds the log.
+	Engine    string  `json:"engine"`
 	Redis     string  `json:"redis"`
 	Staged    int64   `json:"staged"`
 	MoreAre   bool    `json:"staged_more"` // more than Staged are staged

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,7 +24,12 @@ func TestPageOfAnyDatabase(t *testing.T) {
 	s := &site{t, db, logtest.NewMemory()}
 	s.exec(`INSERT INTO unilog.staged_records (action, object, data) VALUES ('create', 'order', '{}')`)
 	s.stream()
-	d := s.serve(func(c *Config) { c.Audit, c.Words, c.Program, c.Engine = nil, Words{}, "", "Kafka" })
+	var engine atomic.Value
+	engine.Store("Kafka")
+	d := s.serve(func(c *Config) {
+		c.Audit, c.Words, c.Program = nil, Words{}, ""
+		c.Engine = func() string { return engine.Load().(string) }
+	})
 	_, _, page := d.do(http.MethodGet, "/", "")
 	for _, word := range []string{"id=\"audit\"", "Skip to the audit", "Rocket", "rocketrides", "ride", "Jetpack", " verify", "{{", ">Redis<"} {
 		if strings.Contains(page, word) {
@@ -41,6 +47,11 @@ func TestPageOfAnyDatabase(t *testing.T) {
 		t.Errorf("the hello is %+v", v.hello)
 	}
 	last := until(v, "sample", func(s sample) bool { return s.Published == 1 })
+	if last.Engine != "Kafka" {
+		t.Errorf("the log is said to be in %s", last.Engine)
+	}
+	engine.Store("Redis") // `unilog log switch` moves it
+	until(v, "sample", func(s sample) bool { return s.Engine == "Redis" })
 	if last.Postgres != "" || last.Consumers == nil || len(last.Consumers) > 0 {
 		t.Errorf("the sample is %+v", last)
 	}
@@ -60,7 +71,9 @@ func TestFrameOfAnyDatabase(t *testing.T) {
 			t.Errorf("the frame has %q in it:\n%s", word, got)
 		}
 	}
-	v.words = (&Config{Engine: "Kafka"}).phrases()
+	v.words = (&Config{Engine: func() string { return "Kafka" }}).phrases()
 	v.sample.Redis = "refused"
 	shows(t, seen(v, 120, 30), "! Kafka cannot be read; records are written all the same")
+	v.sampled(&sample{Engine: "Redis", Redis: "refused"})
+	shows(t, seen(v, 120, 30), "! Redis cannot be read; records are written all the same")
 }

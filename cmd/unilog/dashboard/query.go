@@ -147,7 +147,7 @@ func (d *Dashboard) readRedis(ctx context.Context, partitions int) (all int64, e
 	defer cancel()
 	heads, err := status.Heads(ctx, d.cfg.Log, partitions)
 	if err != nil {
-		return 0, said(d.words.Engine, err)
+		return 0, err
 	}
 	for _, head := range heads {
 		all += head.Offset

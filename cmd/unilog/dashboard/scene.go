@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -29,6 +30,7 @@ func (v *scene) sampled(s *sample) {
 		return
 	}
 	v.sample = s
+	v.words.Engine = cmp.Or(s.Engine, v.words.Engine)
 	before := v.missing
 	v.missing = 0
 	if s.Redis == "" {

@@ -1,6 +1,9 @@
 package dashboard
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 const (
 	// leaderPause is the time between notes of a changed lead, which simulated
@@ -63,6 +66,7 @@ func (t *story) say(at int64, kind, source, format string, args ...any) {
 func (t *story) sampled(s *sample, at int64) {
 	before := t.before
 	t.before = s
+	t.words.Engine = cmp.Or(s.Engine, t.words.Engine)
 	t.unanswered(s.Time)
 	t.server(s.Time, "postgres", s.Postgres)
 	t.server(s.Time, "redis", s.Redis)

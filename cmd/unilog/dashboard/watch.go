@@ -94,7 +94,10 @@ func (w *watcher) look(ctx context.Context) {
 		w.timed(&next)
 		s = next
 	}
-	if s.Redis = w.state(w.words.Engine, redis); redis == nil {
+	if s.Engine = w.cfg.engine(); redis != nil {
+		redis = said(s.Engine, redis)
+	}
+	if s.Redis = w.state("log", redis); redis == nil {
 		s.Head = &head
 	}
 	if s.Postgres = w.state("Postgres", postgres); postgres != nil && w.last == nil {

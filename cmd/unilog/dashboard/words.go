@@ -24,15 +24,22 @@ type Words struct {
 type phrases struct {
 	Words
 	Program string // whose subcommands say the same on a terminal
-	Engine  string // what holds the log
+	Engine  string // what holds the log, at first
 	Audited bool   // there is an audit to show
 	// Committed is what it means to be staged, Truth heads the row of the truth on a
 	// terminal, and Waiting is what waits in Postgres while the log is down.
 	Committed, Truth, Waiting string
 }
 
+func (c *Config) engine() string {
+	if c.Engine == nil {
+		return "Redis"
+	}
+	return c.Engine()
+}
+
 func (c *Config) phrases() phrases {
-	p := phrases{Words: c.Words, Program: cmp.Or(c.Program, "unilog"), Engine: cmp.Or(c.Engine, "Redis"), Audited: c.Audit != nil}
+	p := phrases{Words: c.Words, Program: cmp.Or(c.Program, "unilog"), Engine: c.engine(), Audited: c.Audit != nil}
 	p.Committed, p.Waiting = "committed, not yet in line", "they"
 	if p.One != "" {
 		p.Committed, p.Waiting = "committed with the "+p.One+", not yet in line", "their records"

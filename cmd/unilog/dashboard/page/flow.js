@@ -79,6 +79,7 @@ export class Flow {
           ? `${s.head ? records(lost) : 'all'} lost: being built again`
           : 'what consumers read; if lost, built again',
     );
+    setText(this.#find('[data-zone="redis"] h3'), words.engine);
     this.#zone('redis', s.redis ? 'cannot be read' : lost ? 'lost its log' : null);
     this.#zone('postgres', s.postgres ? 'cannot be read' : null);
   }

@@ -10,6 +10,7 @@ import { History } from './history.js';
 import { Notes } from './notes.js';
 import { Now } from './now.js';
 import { Plots } from './plots.js';
+import { words } from './words.js';
 
 const TEXT = 2 * FRAME; // ms between two updates of the figures
 const PLOTS = 1000;
@@ -59,6 +60,7 @@ function draw() {
 
 function take(sample) {
   const before = state.sample;
+  words.engine = sample.engine;
   // The log's head and Postgres are not read at the same instant.
   const short = sample.redis ? 0 : Math.max(0, sample.published - (sample.head ?? 0));
   sample.short = short;
