@@ -90,6 +90,19 @@ type note struct {
 	Kind   string `json:"kind"`
 	Source string `json:"source"`
 	Text   string `json:"text"`
+	// Failed says that it tells of a failure: a double send follows one.
+	Failed bool `json:"failed,omitempty"`
+	// Mark is that of its second, with all that is known of it by now. Only a new note
+	// has one.
+	Mark *mark `json:"mark,omitempty"`
+}
+
+// mark says of a second in which something went wrong what did.
+type mark struct {
+	Time   int64 `json:"t"`
+	Hard   bool  `json:"hard"`   // something was killed, frozen or lost
+	Soft   bool  `json:"soft"`   // a failure was simulated, or a double send refused
+	Failed int   `json:"failed"` // so many notes tell of failures
 }
 
 // hello is what a page gets first.
@@ -100,6 +113,7 @@ type hello struct {
 	Token   string            `json:"token,omitempty"`
 	History []json.RawMessage `json:"history"`
 	Notes   []note            `json:"notes"`
+	Marks   []mark            `json:"marks"`
 	Audit   json.RawMessage   `json:"audit"`
 	System  json.RawMessage   `json:"system"`
 }

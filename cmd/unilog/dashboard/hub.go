@@ -35,6 +35,7 @@ type hub struct {
 	history []json.RawMessage // a sample a second, oldest first
 	second  int64             // of the last one
 	notes   []note
+	marks   marks
 	lastID  int64
 	audit   json.RawMessage
 	system  json.RawMessage
@@ -48,7 +49,7 @@ type viewer struct {
 }
 
 func newHub() *hub {
-	return &hub{arrived: make(chan struct{}, 1), viewers: map[*viewer]struct{}{}, notes: []note{}, history: []json.RawMessage{}}
+	return &hub{arrived: make(chan struct{}, 1), viewers: map[*viewer]struct{}{}, notes: []note{}, marks: marks{}, history: []json.RawMessage{}}
 }
 
 // join adds a viewer, who gets h, filled in, first, and then all that comes after.
@@ -61,7 +62,7 @@ func (b *hub) join(h hello) (*viewer, error) {
 	case len(b.viewers) >= viewersMost:
 		return nil, errTooMany
 	}
-	h.History, h.Notes, h.Audit, h.System = b.history, b.notes, b.audit, b.system
+	h.History, h.Notes, h.Marks, h.Audit, h.System = b.history, b.notes, b.marks, b.audit, b.system
 	v := &viewer{queue: make(chan []byte, queueMost), gone: make(chan struct{})}
 	v.queue <- event("hello", encode(h))
 	b.viewers[v] = struct{}{}
@@ -140,10 +141,11 @@ func (b *hub) note(n note) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lastID++
-	n.ID = b.lastID
+	n.ID, n.Failed = b.lastID, n.failed()
 	b.notes = append(b.notes, n)
 	b.notes = b.notes[max(0, len(b.notes)-notesMost):]
 	b.scene.noted(n)
+	n.Mark = b.marks.add(&n)
 	b.send("note", encode(n))
 }
 

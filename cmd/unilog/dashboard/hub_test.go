@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"strings"
@@ -105,6 +106,9 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	if len(b.history) != 300 || len(b.notes) != notesMost || b.notes[0].ID != 1901 || b.notes[99].ID != 2000 {
 		t.Errorf("%d samples and %d notes from %d", len(b.history), len(b.notes), b.notes[0].ID)
 	}
+	if len(b.marks) != 0 {
+		t.Errorf("marks of what is no failure: %+v", b.marks)
+	}
 	for range viewersMost {
 		if _, err := b.join(hello{}); err != nil {
 			t.Fatal(err)
@@ -112,6 +116,48 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	}
 	if _, err := b.join(hello{}); err != errTooMany {
 		t.Errorf("one viewer more: %v", err)
+	}
+}
+
+// Notes are kept for seconds where much fails, and marks for as long as the plots go back.
+func TestMarksCoverTheWholeHistory(t *testing.T) {
+	t.Parallel()
+	b := newHub()
+	const began, seconds = int64(1_800_000_000_000), 400
+	for i := range int64(seconds) {
+		at := began + 1000*i
+		for _, n := range []note{
+			{Time: at + 100, Kind: "simulated", Source: "consumer0"},
+			{Time: at + 300, Kind: "refused", Source: "streamer"},
+			{Time: at + 200, Kind: "refused", Source: "consumer0"}, // of what it had applied
+			{Time: at - 400, Kind: "halted", Source: "consumer1"},  // of the second before
+			{Time: at + 400, Kind: "leader", Source: "streamer"},
+		} {
+			b.note(n)
+		}
+	}
+	v, err := b.join(hello{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, data, _ := strings.Cut(string(<-v.queue), "data: ")
+	var h hello
+	if err := json.Unmarshal([]byte(data), &h); err != nil {
+		t.Fatal(err)
+	}
+	if len(h.Notes) != notesMost || len(h.Marks) != 300 {
+		t.Fatalf("a new viewer gets %d notes and %d marks", len(h.Notes), len(h.Marks))
+	}
+	for i, m := range h.Marks {
+		second := began/1000 + seconds - 300 + int64(i)
+		want := mark{Time: m.Time, Hard: m.Time/1000 != began/1000+seconds-1, Soft: true, Failed: 2}
+		if m.Time/1000 != second || m != want {
+			t.Fatalf("mark %d is %+v, want %+v in second %d", i, m, want, second)
+		}
+	}
+	b.note(note{Time: began + 1000*seconds, Kind: "killed", Source: "api"})
+	if e := string(<-v.queue); !strings.Contains(e, `"mark":{"t":1800000400000,"hard":true,"soft":false,"failed":1}`) {
+		t.Errorf("the note that comes is %s", e)
 	}
 }
 

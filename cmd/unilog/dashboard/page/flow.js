@@ -2,7 +2,6 @@
 
 import { Arrows } from './arrows.js';
 import { count, duration, longDuration, make, rate, records, setData, setText, time } from './format.js';
-import { failed } from './notes.js';
 import { words } from './words.js';
 
 // FULL is the backlog at which a bar is full; it fills by the logarithm.
@@ -168,7 +167,7 @@ export class Flow {
 
   /** note counts a failure where it happened, and flashes there if it is new. */
   note(note, fresh) {
-    if (!failed(note) && note.kind !== 'halted') return;
+    if (!note.failed && note.kind !== 'halted') return;
     const name = /^streamer/.test(note.source) ? 'streamer' : note.source;
     this.#failures.set(name, [(this.#failures.get(name)?.[0] ?? 0) + 1, note.t]);
     this.#showFailures(name);

@@ -7,6 +7,7 @@ import { connect } from './events.js';
 import { Flow } from './flow.js';
 import { setData, setText, time } from './format.js';
 import { History } from './history.js';
+import { Marks } from './marks.js';
 import { Notes } from './notes.js';
 import { Now } from './now.js';
 import { Plots } from './plots.js';
@@ -16,6 +17,7 @@ const TEXT = 2 * FRAME; // ms between two updates of the figures
 const PLOTS = 1000;
 
 const history = new History();
+const marks = new Marks();
 const views = { now: new Now(), flow: new Flow(), audit: new AuditView(), controls: new Controls() };
 const plots = new Plots();
 const notes = new Notes();
@@ -42,6 +44,7 @@ function draw() {
   const view = {
     ...state,
     now: now(),
+    marks,
     rates: connection === 'open' && !sample?.postgres ? history.rates(now()) : null,
     stale: connection !== 'open' || Boolean(sample?.postgres),
   };
@@ -54,7 +57,7 @@ function draw() {
   setData(document.body, 'stale', view.stale ? '' : null);
   if (performance.now() - plotted > PLOTS - FRAME) {
     plotted = performance.now();
-    plots.render(history, now());
+    plots.render(history, marks, now());
   }
 }
 
@@ -74,8 +77,7 @@ function takeNote(note, fresh) {
   if (note.id <= state.lastNote) return;
   state.lastNote = note.id;
   notes.add(note);
-  plots.note(note);
-  views.now.note(note);
+  if (note.mark) marks.add(note.mark);
   views.flow.note(note, fresh);
   if (fresh) views.controls.note(note);
 }
@@ -97,8 +99,9 @@ connect({
     if ((hello.notes.at(-1)?.id ?? 0) < state.lastNote) state.lastNote = 0;
     arrived.length = 0; // they are among the hello's, or of before
     for (const note of hello.notes) takeNote(note, false);
+    for (const mark of hello.marks) marks.add(mark);
     views.controls.hello(hello);
-    plots.render(history, now());
+    plots.render(history, marks, now());
     schedule();
   },
   sample(sample) {

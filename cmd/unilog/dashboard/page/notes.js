@@ -17,15 +17,11 @@ const SIGNS = {
   rebuilt: '↻',
   leader: '▲',
   restart: '↻',
+  written: '+',
   halted: '!',
   recovered: '✓',
   info: '·',
 };
-
-const FAILED = new Set(['simulated', 'crash', 'killed']);
-
-/** failed says whether a note tells of a failure: a double send follows one. */
-export const failed = ({ kind, source }) => FAILED.has(kind) || (kind === 'refused' && source === 'streamer');
 
 export class Notes {
   #list = document.getElementById('notes');

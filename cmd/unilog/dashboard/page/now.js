@@ -1,7 +1,6 @@
 // One sentence that says how things are now: the worst first.
 
 import { count, duration, longDuration, rate, records, setData, setText, time, title } from './format.js';
-import { failed } from './notes.js';
 import { capital, words } from './words.js';
 
 const BEHIND = 2; // s after which a consumer is worth a sentence
@@ -9,16 +8,8 @@ const MINUTE = 60_000;
 
 export class Now {
   #root = document.getElementById('now');
-  #failures = []; // times of simulated failures and crashes within a minute
-
-  note(note) {
-    if (!failed(note)) return;
-    this.#failures.push(note.t);
-    if (this.#failures.length > 2000) this.#failures.shift();
-  }
 
   render(view) {
-    while (this.#failures.length && view.now - this.#failures[0] > MINUTE) this.#failures.shift();
     const [level, text] = this.#sentence(view);
     // Figures change all the time; to a screen reader, only news is read out.
     if (this.#root.dataset.level !== level) setText(document.getElementById('announcement'), text);
@@ -27,7 +18,7 @@ export class Now {
   }
 
   #sentence(view) {
-    const { connection, lostAt, sample, audit, rates, system } = view;
+    const { connection, lostAt, sample, audit, rates, system, marks, now } = view;
     if (connection === 'connecting') return ['wait', 'Connecting to the dashboard …'];
     if (connection === 'lost' && !sample) return ['unknown', 'The dashboard does not answer. This page keeps trying.'];
     if (connection === 'lost') {
@@ -47,11 +38,11 @@ export class Now {
     if (troubles.length) return ['trouble', troubles.slice(0, 3).join(' ')];
     if (sample.numbered + sample.staged === 0)
       return ['wait', `All is ready. Nothing has been ${words.did} yet; the first ${words.one} will show here.`];
-    return ['well', this.#allWell(sample, rates)];
+    return ['well', this.#allWell(sample, rates, marks.since(now - MINUTE, now))];
   }
 
-  #allWell(sample, rates) {
-    const n = this.#failures.length;
+  #allWell(sample, rates, marks) {
+    const n = marks.reduce((sum, mark) => sum + mark.failed, 0);
     const failed = n
       ? ` ${count(n)} ${n === 1 ? 'failure' : 'failures'} in the last minute, each made good.`
       : ' Nothing has failed in the last minute.';

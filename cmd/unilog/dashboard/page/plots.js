@@ -6,9 +6,6 @@ import { capital, words } from './words.js';
 
 /* global uPlot */
 
-const HARD = new Set(['killed', 'crash', 'frozen', 'lost', 'halted']);
-const SOFT = new Set(['simulated', 'refused']);
-const MOST_MARKS = 300;
 const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
 
 const ms = (v) => duration(v == null ? null : v / 1000);
@@ -48,8 +45,7 @@ function colour(name) {
 
 export class Plots {
   #host = document.getElementById('plots');
-  #marks = []; // of notes: {t, hard}, oldest first
-  #lastSoft = 0;
+  #marks = []; // see marks.js
   #names = null;
   #plots = [];
   #columns = null;
@@ -70,18 +66,9 @@ export class Plots {
     }).observe(this.#host);
   }
 
-  note(note) {
-    if (!HARD.has(note.kind) && !SOFT.has(note.kind)) return;
-    const mark = { t: note.t / 1000, hard: HARD.has(note.kind) };
-    // One a second is as many as can be told apart.
-    if (!mark.hard && mark.t - this.#lastSoft < 1) return;
-    if (!mark.hard) this.#lastSoft = mark.t;
-    this.#marks.push(mark);
-    if (this.#marks.length > MOST_MARKS) this.#marks.shift();
-  }
-
-  /** render draws the history up to now, in Unix milliseconds. */
-  render(history, now) {
+  /** render draws the history and the marks up to now, in Unix milliseconds. */
+  render(history, marks, now) {
+    this.#marks = marks.since(now - SPAN, now);
     const names = history.consumers();
     const same = this.#names && names.join() === this.#names.join();
     if (same && !this.#seen) return;
@@ -186,12 +173,19 @@ export class Plots {
     const width = Math.max(1, Math.round((devicePixelRatio * rem()) / 16));
     ctx.save();
     for (const mark of this.#marks) {
-      if (mark.t < u.scales.x.min || mark.t > u.scales.x.max) continue;
-      const x = Math.round(u.valToPos(mark.t, 'x', true));
-      const height = mark.hard ? bbox.height : Math.min(bbox.height, 7 * width);
-      ctx.fillStyle = mark.hard ? hard : soft;
-      ctx.fillRect(x, bbox.top + bbox.height - height, mark.hard ? 2 * width : width, height);
-      if (mark.hard) ctx.fillRect(x - 2 * width, bbox.top, 6 * width, 4 * width);
+      const t = mark.t / 1000;
+      if (t < u.scales.x.min || t > u.scales.x.max) continue;
+      const x = Math.round(u.valToPos(t, 'x', true));
+      if (mark.soft) {
+        const height = Math.min(bbox.height, 7 * width);
+        ctx.fillStyle = soft;
+        ctx.fillRect(x, bbox.top + bbox.height - height, width, height);
+      }
+      if (mark.hard) {
+        ctx.fillStyle = hard;
+        ctx.fillRect(x, bbox.top, 2 * width, bbox.height);
+        ctx.fillRect(x - 2 * width, bbox.top, 6 * width, 4 * width);
+      }
     }
     ctx.restore();
   }
