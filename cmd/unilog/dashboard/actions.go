@@ -18,7 +18,7 @@ type action struct {
 }
 
 var actions = []string{
-	"kill", "freeze", "thaw", "empty-redis", "cut-redis", "mend-redis", "add-consumer", "remove-consumer", "rate", "failures",
+	"write", "kill", "freeze", "thaw", "empty-redis", "cut-redis", "mend-redis", "add-consumer", "remove-consumer", "rate", "failures",
 }
 
 const (

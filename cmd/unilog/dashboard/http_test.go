@@ -87,7 +87,7 @@ func TestActions(t *testing.T) {
 	d.answers(403, "own page", "POST", "/actions", kill, with("Sec-Fetch-Site", "cross-site")...)
 	d.answers(421, "host name", "POST", "/actions", kill, with("Host", "evil.example")...)
 	d.answers(400, "the body", "POST", "/actions", `{"action":"kill","target":"`+strings.Repeat("x", bodyMost)+`"}`, with()...)
-	d.answers(422, "kill, freeze, thaw", "POST", "/actions", `{"action":"format"}`, with()...)
+	d.answers(422, "write, kill, freeze, thaw", "POST", "/actions", `{"action":"format"}`, with()...)
 	d.answers(405, "", "GET", "/actions", "")
 	if got := next(); got != "nothing" {
 		t.Errorf("up was also asked %s", got)

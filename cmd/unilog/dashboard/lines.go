@@ -52,7 +52,7 @@ type crash struct {
 // upKinds are the kinds of notes of what `up` does or sees; the rest is info.
 var upKinds = map[string]string{
 	"killed": "killed", "died": "crash", "started": "restart", "frozen": "frozen", "thawed": "recovered",
-	"emptied": "lost", "cut": "lost", "restored": "recovered",
+	"written": "written", "emptied": "lost", "cut": "lost", "restored": "recovered",
 }
 
 // hear takes what `up` tells.

@@ -12,8 +12,8 @@ type Words struct {
 	Promise string
 	// One and Many are what is written: order, orders.
 	One, Many string
-	// Does, Doing and Did are the verb for writing one: places, placing, placed.
-	Does, Doing, Did string
+	// Do, Does, Doing and Did are the verb for writing one: place, places, placing, placed.
+	Do, Does, Doing, Did string
 	// Unit and Measure are those of the amounts: m, metres.
 	Unit, Measure string
 	// Writer is the process that writes: shop. Step says what it does.
@@ -48,7 +48,7 @@ func (c *Config) phrases() phrases {
 	p.Title = cmp.Or(p.Title, p.Program)
 	p.Promise = cmp.Or(p.Promise, "Every record that is committed reaches every consumer exactly once, whatever crashes on the way.")
 	p.One, p.Many = cmp.Or(p.One, "record"), cmp.Or(p.Many, "records")
-	p.Does, p.Doing, p.Did = cmp.Or(p.Does, "writes"), cmp.Or(p.Doing, "writing"), cmp.Or(p.Did, "written")
+	p.Do, p.Does, p.Doing, p.Did = cmp.Or(p.Do, "write"), cmp.Or(p.Does, "writes"), cmp.Or(p.Doing, "writing"), cmp.Or(p.Did, "written")
 	p.Measure = cmp.Or(p.Measure, p.Unit)
 	p.Writer = cmp.Or(p.Writer, "writers")
 	p.Step = cmp.Or(p.Step, "stage a record in the transaction that it tells of")
@@ -66,7 +66,7 @@ func (w *Words) Amount(decimal string) string {
 // JSON is what the page's scripts take.
 func (p phrases) JSON() string {
 	return string(encode(map[string]any{
-		"audited": p.Audited, "one": p.One, "many": p.Many, "does": p.Does, "doing": p.Doing, "did": p.Did,
-		"unit": p.Unit, "engine": p.Engine, "committed": p.Committed, "waiting": p.Waiting,
+		"audited": p.Audited, "one": p.One, "many": p.Many, "do": p.Do, "does": p.Does, "doing": p.Doing, "did": p.Did,
+		"unit": p.Unit, "writer": p.Writer, "engine": p.Engine, "committed": p.Committed, "waiting": p.Waiting,
 	}))
 }

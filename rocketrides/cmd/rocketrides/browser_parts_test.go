@@ -224,7 +224,7 @@ func (s *screen) fits() {
 func (s *screen) keyboard() {
 	s.Helper()
 	stops := value[[]string](s.page, `stops()`)
-	s.do(chromedp.Focus(chromedp.CSS("#theme")))
+	s.do(chromedp.Focus(chromedp.CSS("#tour-again")))
 	s.do(chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)))
 	for i, stop := range stops {
 		if i > 0 {
@@ -238,7 +238,7 @@ func (s *screen) keyboard() {
 			s.Fatalf("stop %d is %+v, want %q of\n%q", i, focus, stop, stops)
 		}
 	}
-	if len(stops) < 22 {
+	if len(stops) < 24 {
 		s.Errorf("only %q can be reached", stops)
 	}
 }

@@ -22,6 +22,61 @@ func TestScreenshots(t *testing.T) {
 		t.Skip("no pictures are wanted: `make screenshots` makes them")
 	}
 	s := newScreen(t, "--rate=200")
+	s.part("tour", (*screen).shootTour)
+	s.part("states", (*screen).shootStates)
+	s.up.stop()
+}
+
+// shootTour takes pictures of what a reader sees of it, and of the whole page after it.
+func (s *screen) shootTour() {
+	shoot := func(state string) { // while the focus is on its button, it does not go on by itself
+		s.sees(tourResult + ` !== ''`)
+		s.do(chromedp.Focus(chromedp.CSS(`[data-tour-part="next"]`)))
+		s.shootWindow(state)
+		s.click(`[data-tour-part="next"]`)
+	}
+	s.shootWindow("tour-0-offer")
+	s.click("#tour-again")
+	s.sees(tourTitle + `.startsWith('Step 1')`)
+	s.shootWindow("tour-1-book")
+	s.click(button("write", "api"))
+	s.sees(tourTitle + `.startsWith('Step 2')`)
+	shoot("tour-2-watch")
+	for i, does := range []string{button("empty-redis", "redis"), button("kill", "streamer")} {
+		s.sees(fmt.Sprintf(tourTitle+`.startsWith('Step %d')`, i+3))
+		s.shootWindow(fmt.Sprintf("tour-%d-before", i+3))
+		s.click(does)
+		shoot(fmt.Sprintf("tour-%d-done", i+3))
+	}
+	s.sees(tourTitle + `.startsWith('Step 5')`)
+	s.click(button("freeze", "consumer0"))
+	s.sees(`text('[data-tour-part="say"]').includes('Now press “Thaw”')`)
+	s.shootWindow("tour-5-frozen")
+	s.click(button("thaw", "consumer0"))
+	shoot("tour-5-done")
+	s.sees(tourTitle + `.startsWith('Step 6')`)
+	shoot("tour-6-audit")
+	s.shoot("tour-after")
+}
+
+// shootWindow takes pictures of windows of usual sizes, where the tour's card is.
+func (s *screen) shootWindow(state string) {
+	for _, size := range [][2]int64{{360, 740}, {1280, 900}} {
+		for _, theme := range []string{"light", "dark"} {
+			other := map[string]string{"light": "Dark", "dark": "Light"}[theme] // which the button offers
+			drawn, same := value[int](s.page, `charts.length`), value[bool](s.page, fmt.Sprintf(`text('#theme') === %q`, other))
+			s.emulate("prefers-color-scheme", theme)
+			s.sees(fmt.Sprintf(`text('#theme') === %q && (%t || charts.length > %d)`, other, same, drawn))
+			s.do(chromedp.EmulateViewport(size[0], size[1]))
+			value[any](s.page, `(document.querySelector('.process:has(> .tour)') ?? document.getElementById('tour')).scrollIntoView({ block: 'nearest', behavior: 'instant' })`)
+			name := fmt.Sprintf("%s-%d-%s.png", state, size[0], theme)
+			s.save(filepath.Join(*screenshots, name), devpage.CaptureScreenshotFormatPng)
+		}
+	}
+	s.do(chromedp.EmulateViewport(1280, 900))
+}
+
+func (s *screen) shootStates() {
 	s.scrollTo("#plots")
 	for seconds := 20; seconds <= 100; seconds += 20 { // so that the plots show something
 		s.sees(fmt.Sprintf(`axis().length > %d`, seconds))
@@ -46,7 +101,6 @@ func TestScreenshots(t *testing.T) {
 	s.remote.act("failures", "", 0)
 	s.sees(`text('#now').includes('nobody books just now')`)
 	s.shoot("quiet")
-	s.up.stop()
 }
 
 // shoot takes pictures of a state.

@@ -160,6 +160,8 @@ func (s *screen) goesOn() {
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	s := newScreen(t, "--rate=20")
+	s.part("tour", (*screen).tour)
+	s.part("tour skipped", (*screen).skipTour)
 	s.part("figures", (*screen).figures)
 	s.part("sliders", (*screen).sliders)
 	for _, name := range []string{"api", "streamer", "consumer1", "simulator", "redis"} {
@@ -174,6 +176,7 @@ func TestBrowser(t *testing.T) {
 	s.part("lose the dashboard", (*screen).loseDashboard)
 	s.part("read only", (*screen).readOnly)
 	// After all of this:
+	s.part("marks of before", (*screen).marksOfBefore)
 	s.part("no false alarm", (*screen).noFalseAlarm)
 	s.part("disagreement", (*screen).disagreement)
 	s.part("motion", (*screen).motion)

@@ -67,7 +67,7 @@ var program = &cli.Program{
 	Words: dashboard.Words{
 		Title:   "Rocket Rides",
 		Promise: "Every jetpack ride that is booked reaches every consumer exactly once, whatever crashes on the way.",
-		One:     "ride", Many: "rides", Does: "books", Doing: "booking", Did: "booked",
+		One:     "ride", Many: "rides", Do: "book", Does: "books", Doing: "booking", Did: "booked",
 		Unit: "m", Measure: "metres",
 		Writer: "api", Step: "takes a booking; the ride and its record are one transaction",
 	},

@@ -34,6 +34,7 @@ func (c *upRun) controls() *up.Controls {
 		NewConsumer: c.consumer,
 		Forget:      c.forget,
 		EmptyLog:    c.emptyLog,
+		Write:       c.write,
 		Booked:      c.booked,
 	}
 }
@@ -73,6 +74,11 @@ func (c *upRun) ask(ctx context.Context, question func(*pgxpool.Pool) error) err
 	}
 	defer cli.ClosePool(db)
 	return question(db)
+}
+
+func (c *upRun) write(ctx context.Context) (string, error) {
+	ride, err := bookOne(ctx, c.Port)
+	return fmt.Sprintf("ride %d of %s m is booked", ride.ID, ride.Distance), err
 }
 
 // booked counts rides. Index: rides_pkey.

@@ -23,6 +23,8 @@ type Controls struct {
 	Forget func(ctx context.Context, name string) error
 	// EmptyLog removes the log from the Redis given; a private one is emptied.
 	EmptyLog func(ctx context.Context) error
+	// Write has the api write one ride, and says which.
+	Write func(ctx context.Context) (text string, err error)
 	// Booked counts the rides booked since Prepare.
 	Booked func(ctx context.Context) (int64, error)
 }
@@ -57,6 +59,8 @@ func (s *supervisor) act(ctx context.Context, a Action) error {
 	defer cancel()
 	defer context.AfterFunc(s.actions, cancel)()
 	switch a.Action {
+	case "write":
+		return s.write(ctx)
 	case "kill":
 		return s.with(a.Target, func(t *task) error { return t.kill(ctx) })
 	case "freeze":
@@ -81,7 +85,7 @@ func (s *supervisor) act(ctx context.Context, a Action) error {
 	case "failures":
 		return s.setFailures(a.Value)
 	}
-	return fmt.Errorf("there is no action %q: kill, freeze, thaw, empty-redis, cut-redis, mend-redis, add-consumer, remove-consumer, rate and failures are there", a.Action)
+	return fmt.Errorf("there is no action %q: write, kill, freeze, thaw, empty-redis, cut-redis, mend-redis, add-consumer, remove-consumer, rate and failures are there", a.Action)
 }
 
 // endActions waits for the one in hand and undoes what should not last.
@@ -101,6 +105,15 @@ func (s *supervisor) endActions() {
 	if s.state().RedisCut {
 		_ = s.mendRedis()
 	}
+}
+
+func (s *supervisor) write(ctx context.Context) error {
+	text, err := s.cfg.Controls.Write(ctx)
+	if err != nil {
+		return err
+	}
+	s.tell("api", "written", text)
+	return nil
 }
 
 // with does something to the process or private server of a name.

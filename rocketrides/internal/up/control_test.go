@@ -27,6 +27,7 @@ func controlled(cfg Config) Config {
 		NewConsumer: func(name string) Process { return consumer(name) },
 		Forget:      func(context.Context, string) error { return nil },
 		EmptyLog:    func(context.Context) error { return nil },
+		Write:       func(context.Context) (string, error) { return "ride 7 is booked", nil },
 		Booked:      func(context.Context) (int64, error) { return 7, nil },
 	}
 	return cfg
@@ -132,6 +133,7 @@ func TestControlSocket(t *testing.T) {
 		`{`:                                               "400 the body must be",
 		`{"action":"` + strings.Repeat("x", 5<<10) + `"}`: "400 the body must be",
 		`{"action":"empty-redis"}`:                        "",
+		`{"action":"write"}`:                              "",
 		`{"action":"rate","value":0.1}`:                   "",
 		`{"action":"failures","value":0.5}`:               "",
 	} {
@@ -146,6 +148,7 @@ func TestControlSocket(t *testing.T) {
 	if err != nil || settings != (Settings{0.1, 0.5}) {
 		t.Errorf("in the file, the settings are %+v, %v", settings, err)
 	}
+	r.await("ride 7 is booked\n")
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}

@@ -1,10 +1,11 @@
 // The buttons that break things. They are there only if hello says so.
 
 import { count, make, rate, setData, setText } from './format.js';
-import { words } from './words.js';
+import { capital, words } from './words.js';
 
 const PENDING = 6000; // ms to wait for the note that shows the effect
 const LABELS = {
+  write: `${capital(words.do)} a ${words.one}`,
   kill: 'kill -9', freeze: 'Freeze', thaw: 'Thaw', 'empty-redis': 'Empty', 'cut-redis': 'Cut off', 'mend-redis': 'Mend',
 };
 const ORDER = ['api', 'streamer', 'consumer', 'simulator', 'dashboard', 'postgres', 'redis'];
@@ -104,8 +105,12 @@ export class Controls {
     const state = make('span', 'state quiet');
     name.append(make('i', 'lamp'), make('b', '', p.name), ' ', state);
     const buttons = make('div', 'buttons');
-    const kill = this.#button('kill', p.name, LABELS.kill);
-    buttons.append(kill);
+    if (p.kind === 'api') {
+      const write = this.#button('write', p.name, LABELS.write);
+      write.setAttribute('aria-label', LABELS.write);
+      buttons.append(write);
+    }
+    buttons.append(this.#button('kill', p.name, LABELS.kill));
     // A frozen dashboard could not be thawed from here; Postgres is many processes.
     let freeze = null;
     if (p.kind !== 'dashboard' && p.kind !== 'postgres') {

@@ -11,6 +11,7 @@ import { Marks } from './marks.js';
 import { Notes } from './notes.js';
 import { Now } from './now.js';
 import { Plots } from './plots.js';
+import { Tour } from './tour.js';
 import { words } from './words.js';
 
 const TEXT = 2 * FRAME; // ms between two updates of the figures
@@ -18,7 +19,8 @@ const PLOTS = 1000;
 
 const history = new History();
 const marks = new Marks();
-const views = { now: new Now(), flow: new Flow(), audit: new AuditView(), controls: new Controls() };
+// The tour comes last, as it speaks of what the others show.
+const views = { now: new Now(), flow: new Flow(), audit: new AuditView(), controls: new Controls(), tour: new Tour() };
 const plots = new Plots();
 const notes = new Notes();
 
@@ -101,11 +103,13 @@ connect({
     for (const note of hello.notes) takeNote(note, false);
     for (const mark of hello.marks) marks.add(mark);
     views.controls.hello(hello);
+    views.tour.hello(hello);
     plots.render(history, marks, now());
     schedule();
   },
   sample(sample) {
     take(sample);
+    views.tour.sample(sample, state.system);
     schedule();
   },
   audit(audit) {
@@ -114,6 +118,7 @@ connect({
   },
   note(note) {
     arrived.push(note);
+    views.tour.note(note); // at once: it looks at what comes after
     schedule();
   },
   system(system) {

@@ -37,6 +37,29 @@
   /** axis is the time axis of a plot that is shown. */
   window.axis = () => charts.at(-1).data[0];
 
+  /** hardMarks are the times, in seconds, at which the first plot says by its pixels that
+   * something was killed, frozen or lost. */
+  window.hardMarks = () => {
+    const chart = charts.at(-5);
+    const { left, top, width } = chart.bbox;
+    const probe = document.createElement('i');
+    probe.style.color = 'var(--mark-hard)';
+    document.body.append(probe);
+    const { rgb } = rgba(getComputedStyle(probe).color);
+    probe.remove();
+    const row = chart.ctx.getImageData(left, top + 1, width, 1).data;
+    const marked = (x) => row[4 * x + 3] > 128 && rgb.every((v, i) => Math.abs(v - row[4 * x + i]) < 10);
+    return [...Array(Math.floor(width)).keys()]
+      .filter((x) => marked(x) && !(x > 0 && marked(x - 1)))
+      .map((x) => chart.posToVal((x + 2) / devicePixelRatio, 'x'));
+  };
+
+  /** overlaps says whether one element covers a part of another. */
+  window.overlaps = (one, other) => {
+    const [a, b] = [one, other].map((selector) => document.querySelector(selector).getBoundingClientRect());
+    return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  };
+
   const rgba = (colour) => {
     const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number);
     return { rgb: [r, g, b], a };
