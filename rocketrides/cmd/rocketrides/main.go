@@ -20,6 +20,7 @@ type commands struct {
 	cli.LoggingFlags `embed:""`
 
 	Up        upCmd        `cmd:"" help:"Run everything: servers where none are configured, and all processes."`
+	Tour      tourCmd      `cmd:"" help:"Take the tour in a terminal: break a private system in six steps, and see it heal."`
 	API       apiCmd       `cmd:"" name:"api" help:"Take bookings: write rides and stage their log records."`
 	Streamer  streamerCmd  `cmd:"" help:"Number staged records and publish them to the log."`
 	Consumer  consumerCmd  `cmd:"" help:"Read the log and keep the total distance of all rides."`

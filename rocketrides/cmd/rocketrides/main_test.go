@@ -28,6 +28,7 @@ const asProgram = "ROCKETRIDES_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	program.ConnectTimeout, handlerTimeout, apiTimeout = time.Minute, time.Minute, time.Minute
+	tourPatience = await.Patience / 2
 	if os.Getenv(asProgram) != "" {
 		main()
 	}

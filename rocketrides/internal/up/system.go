@@ -7,7 +7,7 @@ import (
 )
 
 // System is what runs, for [Config].During. Its methods are not safe for
-// concurrent use, but for Signal.
+// concurrent use, but for Signal and Act.
 type System struct{ s *supervisor }
 
 // Signal sends a signal to the process or private server of a name. It is an
@@ -20,6 +20,9 @@ func (y *System) Signal(name string, sig os.Signal) error {
 	}
 	return fmt.Errorf("up: nothing is called %s", name)
 }
+
+// Act does an action, with [Config].Controls.
+func (y *System) Act(ctx context.Context, a Action) error { return y.s.act(ctx, a) }
 
 // StopWriters stops the writers in order.
 func (y *System) StopWriters() { y.s.stopWriters() }
