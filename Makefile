@@ -1,8 +1,8 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
-.PHONY: help run setup test test-setup test-core test-apart test-cluster test-kafka test-browser \
-	test-languages check stress build lint fmt tidy tag tag-check model torture peers peers-check \
-	prove bench-once cover release alerts screenshots
+.PHONY: help run tour setup test test-setup test-core test-apart test-cluster test-kafka \
+	test-browser test-languages check stress build lint fmt tidy tag tag-check model torture peers \
+	peers-check prove bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -47,6 +47,10 @@ run: ## install what is missing and run everything; ARGS="--rate 200 --for 30s"
 	@sh scripts/setup.sh go servers
 	go build -o bin/rocketrides ./rocketrides/cmd/rocketrides
 	@exec bin/rocketrides up $(ARGS)
+
+tour: build ## see it survive in a terminal: six steps, on private servers
+	@sh scripts/setup.sh servers
+	@bin/rocketrides tour $(ARGS)
 
 test: test-setup test-core test-apart alerts ## install what is missing and run all tests
 
