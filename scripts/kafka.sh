@@ -1,11 +1,13 @@
 #!/bin/sh
 # Gets Kafka's jars for the tests and the bench, once, with Maven. Says nothing if
 # they are there already.
+#
+#   scripts/kafka.sh [VERSION]
 set -eu
 
-version=4.4.0
+version=${1:-4.4.0}
 # Of the tools only kafka-producer-perf-test is used. They come out later.
-tools=4.3.1
+case $version in 4.4.0) tools=4.3.1 ;; *) tools=$version ;; esac
 plugin=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/unilog
 jars=$cache/kafka-$version
@@ -43,7 +45,7 @@ cat >"$temp/pom.xml" <<POM
 </project>
 POM
 echo "Getting Kafka $version with Maven; this may take a minute or two."
-if ! mvn -q -B -f "$temp/pom.xml" "$plugin:copy-dependencies" -DincludeScope=runtime \
+if ! mvn -q -B -C -f "$temp/pom.xml" "$plugin:copy-dependencies" -DincludeScope=runtime \
 	-DoutputDirectory="$temp/jars" >"$temp/log" 2>&1; then
 	echo "kafka: Maven could not get it: $(grep -m 1 . "$temp/log")" >&2
 	exit 1

@@ -120,7 +120,8 @@ func Check(ctx context.Context) error {
 	return err
 }
 
-// find finds Java and the newest of Kafka's jars that scripts/kafka.sh got.
+// find finds Java and the newest of Kafka's jars that scripts/kafka.sh got, or those of
+// the version that UNILOG_TEST_KAFKA names.
 func find(ctx context.Context) (*Cluster, error) {
 	cache := os.Getenv("XDG_CACHE_HOME")
 	if cache == "" {
@@ -130,7 +131,7 @@ func find(ctx context.Context) (*Cluster, error) {
 		}
 		cache = filepath.Join(home, ".cache")
 	}
-	jars, _ := filepath.Glob(filepath.Join(cache, "unilog", "kafka-*", "kafka-tools-*.jar"))
+	jars, _ := filepath.Glob(filepath.Join(cache, "unilog", "kafka-"+cmp.Or(os.Getenv("UNILOG_TEST_KAFKA"), "*"), "kafka-tools-*.jar"))
 	if len(jars) == 0 {
 		return nil, ErrMissing
 	}

@@ -46,9 +46,10 @@ var checkout = func() string {
 // answer is what the keeper says to the name of a server.
 type answer struct{ URL, Error string }
 
-// sharedDir is the same for all test binaries of a checkout and user.
+// sharedDir is the same for all test binaries of a checkout and user that find the
+// servers on the same PATH.
 func sharedDir() string {
-	sum := sha256.Sum256([]byte(strconv.Itoa(os.Getuid()) + checkout))
+	sum := sha256.Sum256([]byte(strconv.Itoa(os.Getuid()) + checkout + os.Getenv("PATH")))
 	return filepath.Join(roof(), "rr"+hex.EncodeToString(sum[:4]))
 }
 
