@@ -1,8 +1,8 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
 .PHONY: help run tour setup test test-setup test-core test-apart test-cluster test-kafka \
-	test-browser test-languages check stress build lint fmt tidy tag tag-check model torture peers \
-	peers-check prove bench-once cover release alerts screenshots
+	test-browser test-languages test-matrix check stress build lint fmt tidy tag tag-check model \
+	torture peers peers-check prove bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -27,11 +27,14 @@ CLUSTER := Cluster|Sentinel
 KAFKA := Kafka
 BROWSER := ^TestBrowser
 LANGUAGES := Languages
+# What only make test-matrix has.
+MATRIX := PgBouncer
 # The modules: the library, its command, and the demonstration. What has a module of
 # its own beside them is not in go.work: it needs many more modules, or shows how
 # another service uses the library.
 ALL := ./... ./cmd/unilog/... ./rocketrides/...
 APART := $(CLUSTER)|$(KAFKA)|$(BROWSER)|$(LANGUAGES)
+NOT_CORE := $(APART)|$(MATRIX)
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -66,8 +69,8 @@ test-setup:
 test-core: ## the tests that need Postgres and Redis at the most
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/beside.sh \
-		"$(GOTEST_RACE) -skip '$(APART)' $(LONGEST) \$$(go list $(ALL) | grep -vE '$(NO_RACE)')" \
-		"$(GOTEST) -skip '$(APART)' \$$(go list $(ALL) | grep -E '$(NO_RACE)')" \
+		"$(GOTEST_RACE) -skip '$(NOT_CORE)' $(LONGEST) \$$(go list $(ALL) | grep -vE '$(NO_RACE)')" \
+		"$(GOTEST) -skip '$(NOT_CORE)' \$$(go list $(ALL) | grep -E '$(NO_RACE)')" \
 		"cd examples/receipts && GOWORK=off $(GOTEST_RACE) ./..." \
 		"cd examples/drivers && GOWORK=off $(GOTEST) ./..."
 
@@ -93,9 +96,13 @@ test-languages: ## those of the examples in Python and Node
 	@sh scripts/setup.sh languages
 	@sh scripts/apart.sh '$(LANGUAGES)' '$(GOTEST)' '$(GOTEST_RACE)'
 
+test-matrix: ## those that meet a server, and torture, on every version of it; ONLY="postgres-18 redis"
+	@sh scripts/setup.sh go servers matrix
+	@go run ./internal/matrix -write README.md $(ONLY)
+
 check: ## check and test what has changed since the last commit; SINCE=main
 	@sh scripts/setup.sh go servers compiler
-	@sh scripts/check.sh '$(SINCE)' '$(GOFUMPT)' '$(STATICCHECK)' "$(GOTEST_RACE) -skip '$(APART)'"
+	@sh scripts/check.sh '$(SINCE)' '$(GOFUMPT)' '$(STATICCHECK)' "$(GOTEST_RACE) -skip '$(NOT_CORE)'"
 
 stress: test-setup ## run all tests N times, every other time beside a load, and say which were not green; N=20
 	go run ./internal/stress -n $(or $(N),20) -logs bin/stress $(MAKE) -k test TESTFLAGS='-json -count=1 $(TESTFLAGS)'

@@ -75,7 +75,7 @@ func (l *load) finish() {
 	l.CheckAudit()
 }
 
-func startLoad(w *world.World) *load {
+func startLoad(w *world.World, change ...func(*streamer.Config)) *load {
 	w.Helper()
 	l := &load{World: w, enough: make(chan struct{})}
 	var err error
@@ -85,9 +85,9 @@ func startLoad(w *world.World) *load {
 	ctx, stop := context.WithCancel(w.Ctx)
 	l.stop = stop
 	for i := range 2 {
-		s := w.Streamer(func(cfg *streamer.Config) {
+		s := w.Streamer(append([]func(*streamer.Config){func(cfg *streamer.Config) {
 			cfg.DB, cfg.BatchRecords, cfg.KeepRecords = l.work, 20, 1<<30 // finish looks for all of them
-		})
+		}}, change...)...)
 		c := w.Consumer(fmt.Sprint("sum", i), func(cfg *consumer.Config) {
 			cfg.DB, cfg.Archive, cfg.BatchRecords = l.work, l.work, 20
 		})

@@ -61,7 +61,7 @@ func (in In) up(ctx context.Context, pool *pgxpool.Pool, wait time.Duration, set
 	}
 	next, err := in.pending(ctx, pool, all)
 	if err == nil && next != nil {
-		err = pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return postgres.CheckServerEncoding(c.Conn()) })
+		err = pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return postgres.CheckServer(c.Conn()) })
 	}
 	for err == nil && next != nil {
 		next, err = in.step(ctx, pool, wait, all)

@@ -150,7 +150,11 @@ func Open(ctx context.Context, url, stream string) (*Log, error) {
 		return nil, errors.New("redislog: the Redis URL is of a cluster, but the Redis there is not part of one: let it begin with redis:// or rediss://")
 	}
 	l := &Log{client: client, lines: lines, stream: stream, small: map[int]small{}}
-	if err := l.Ping(ctx); err != nil {
+	err = l.Ping(ctx)
+	if err == nil {
+		err = l.checkVersion(ctx)
+	}
+	if err != nil {
 		client.Close()
 		return nil, err
 	}

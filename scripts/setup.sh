@@ -3,7 +3,7 @@
 # nothing if it has. What is missing comes from the system's package manager,
 # after asking; root, YES=1 and CI are not asked.
 #
-#   scripts/setup.sh [go] [servers] [compiler] [model]
+#   scripts/setup.sh [go] [servers] [compiler] [model] [matrix]
 #   scripts/setup.sh browser     does not fail: what needs one can be left out
 #   scripts/setup.sh kafka       nor does this
 #   scripts/setup.sh languages   nor this
@@ -113,6 +113,13 @@ look() {
 		has curl || has wget || has mvn || add curl "$curl"
 		;;
 	esac
+	case " $needs " in *" matrix "*)
+		has_java || add Java "$java"
+		has mvn || add Maven maven
+		has_venv || add 'Python with venv' "$python"
+		has xz || add xz "$xz"
+		;;
+	esac
 	case " $needs " in *" browser "*)
 		has_browser || add 'a browser (Chromium or Chrome)' "$browser"
 		;;
@@ -138,11 +145,11 @@ add() {
 # manager sets how to install, and what things are called here.
 manager() {
 	root=1 postgres='' redis='' compiler='' java='' curl=curl browser=chromium
-	python=python3 node=nodejs npm=npm
+	python=python3 node=nodejs npm=npm xz=xz
 	if has apt-get; then
 		tool=apt-get install='apt-get install'
 		postgres=postgresql redis=redis-server compiler='gcc libc6-dev'
-		java=default-jre-headless curl='curl ca-certificates' python=python3-venv
+		java=default-jre-headless curl='curl ca-certificates' python=python3-venv xz=xz-utils
 		# Ubuntu's is a snap, which runs neither everywhere nor with files in /tmp.
 		if grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null; then browser=''; fi
 	elif has brew; then

@@ -100,7 +100,7 @@ func connect(ctx context.Context, cfg *Config) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
-	if err := postgres.CheckServerEncoding(s.conn); err != nil {
+	if err := postgres.CheckServer(s.conn); err != nil {
 		s.close()
 		return nil, err
 	}

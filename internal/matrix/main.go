@@ -68,6 +68,11 @@ func run(ctx context.Context, write string, names []string) error {
 	}
 	text := table(rows)
 	fmt.Print(text)
+	for _, r := range rows {
+		for _, words := range r.words {
+			fmt.Printf("%s: %s\n", r.name, words)
+		}
+	}
 	if len(problems) > 0 {
 		return errors.New(strings.Join(problems, "\nmatrix: "))
 	}
@@ -156,7 +161,7 @@ func (w *workplace) try(ctx context.Context, s *shop, c server) row {
 		return fail(err)
 	}
 	if c.refused {
-		w.refuse(ctx, &r, env)
+		w.refuse(ctx, mine, &r, env)
 	} else {
 		w.run(ctx, &r, env)
 	}

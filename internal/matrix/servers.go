@@ -38,8 +38,8 @@ var (
 	onRedis = append(named("Redis|Cluster|Sentinel|TLS|Way|Vectors", "endtoend", "cmd/unilog/doctor"),
 		suite{"redislog", "."}, suite{"engine", "."}, suite{"switchlog", "."})
 	onKafka     = named("Kafka", "kafkalog", "redaction", "cmd/unilog/doctor", "rocketrides/cmd/rocketrides")
-	inSession   = named("PgBouncerSession", "endtoend")
-	transaction = named("PgBouncerTransaction", "endtoend")
+	inSession   = named("PgBouncerSession", "endtoend", "cmd/unilog/doctor")
+	transaction = named("PgBouncerTransaction", "endtoend", "cmd/unilog/doctor")
 )
 
 func all(packages string) []suite { return named("", strings.Fields(packages)...) }

@@ -24,6 +24,7 @@ type row struct {
 	torture        string
 	seconds        int
 	problems       []string // what failed, and where is more
+	words          []string // of those that refuse it
 }
 
 var result = regexp.MustCompile(`(?m)^--- (PASS|FAIL|SKIP): (\S+)`)

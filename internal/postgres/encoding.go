@@ -26,9 +26,9 @@ func Speak(config *pgconn.Config) {
 }
 
 // CheckEncoding returns an error if text would be changed on its way through a
-// connection, or the database holds text of no known encoding. It asks nobody.
+// connection, or the server is none that these programs can use. It asks nobody.
 func CheckEncoding(conn *pgx.Conn) error {
-	if err := CheckServerEncoding(conn); err != nil {
+	if err := CheckServer(conn); err != nil {
 		return err
 	}
 	server, client := conn.PgConn().ParameterStatus("server_encoding"), conn.PgConn().ParameterStatus("client_encoding")
@@ -38,8 +38,12 @@ func CheckEncoding(conn *pgx.Conn) error {
 	return fmt.Errorf("unilog: client_encoding is %s, which would change the text of records: add client_encoding=UTF8 to the connection string, or to what the role or the database has set", client)
 }
 
-// CheckServerEncoding returns an error if the database holds text of no known encoding.
-func CheckServerEncoding(conn *pgx.Conn) error {
+// CheckServer returns an error if the server is too old, or the database holds text of no
+// known encoding. It asks nobody.
+func CheckServer(conn *pgx.Conn) error {
+	if err := CheckVersion(conn.PgConn().ParameterStatus("server_version")); err != nil {
+		return err
+	}
 	if conn.PgConn().ParameterStatus("server_encoding") != asciiSQL {
 		return nil
 	}

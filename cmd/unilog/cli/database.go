@@ -50,9 +50,17 @@ func (f *DatabaseFlags) Open(ctx context.Context, p *Program) (*pgxpool.Pool, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, config.ConnConfig.ConnectTimeout)
 	defer cancel()
-	if err := pool.Ping(ctx); err != nil {
+	var tooOld error
+	err = pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		tooOld = postgres.CheckVersion(conn.Conn().PgConn().ParameterStatus("server_version"))
+		return conn.Ping(ctx)
+	})
+	if err != nil {
+		err = fmt.Errorf("no answer from Postgres; check DATABASE_URL: %w", err)
+	}
+	if err = cmp.Or(err, tooOld); err != nil {
 		ClosePool(pool)
-		return nil, fmt.Errorf("no answer from Postgres; check DATABASE_URL: %w", err)
+		return nil, err
 	}
 	return pool, nil
 }

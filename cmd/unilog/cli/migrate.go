@@ -117,7 +117,7 @@ func (c *Migrate) checkEncoding(ctx context.Context, p *Program) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	return Unanswered(pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		if err := postgres.CheckServerEncoding(conn.Conn()); err != nil {
+		if err := postgres.CheckServer(conn.Conn()); err != nil {
 			return err
 		}
 		if f := doctor.Encoding(conn.Conn()); f.Level == doctor.Unsafe && !c.AllowUnsafe {

@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// minPostgres has idle_session_timeout, by which a frozen leader is replaced.
-	minPostgres = 14
 	// settings of this session: those of its role and database count. The catalogs can
 	// be read without any right to the schema.
 	sqlSettings = `
@@ -86,8 +84,8 @@ func (s postgresSettings) judge(schema unilog.Schema, program string) []Finding 
 		return OK
 	}
 	findings := []Finding{
-		about("postgres", level(s.Major < minPostgres, Unsafe), "Postgres is version "+s.Version,
-			fmt.Sprintf("%d or later is needed", minPostgres), "upgrade it", API, Streamer, Consumer),
+		about("postgres", level(s.Major < postgres.MinVersion, Unsafe), "Postgres is version "+s.Version,
+			fmt.Sprintf("%d or later is needed", postgres.MinVersion), "upgrade it", API, Streamer, Consumer),
 		s.judgePrimary(),
 		about("fsync", level(s.Fsync == "off", Unsafe), "fsync is "+s.Fsync,
 			"without it, a crash of Postgres's machine can corrupt the database and lose records that the log has",

@@ -1,7 +1,10 @@
 package doctor
 
 import (
+	"context"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/internal/testenv"
 )
@@ -72,4 +75,32 @@ func TestPostgresSettings(t *testing.T) {
 			want(t, examine(t, db, client(t, testenv.SharedRedis(t)))[c.check], c.level)
 		})
 	}
+}
+
+// TestPgBouncerSessionIsFound and the next look through one.
+func TestPgBouncerSessionIsFound(t *testing.T) {
+	t.Parallel()
+	want(t, through(t, "session")["pooler"], Advice)
+}
+
+func TestPgBouncerTransactionIsFound(t *testing.T) {
+	t.Parallel()
+	want(t, through(t, "transaction")["pooler"], Unsafe)
+}
+
+func through(t *testing.T, mode string) map[string]Finding {
+	t.Helper()
+	p := testenv.PgBouncer(t, mode)
+	open := func(url string) *pgxpool.Pool {
+		db, err := pgxpool.New(context.Background(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(db.Close)
+		return db
+	}
+	if err := migrateLog(t.Context(), open(p.Direct)); err != nil {
+		t.Fatal(err)
+	}
+	return examine(t, open(p.URL), client(t, testenv.SharedRedis(t)))
 }

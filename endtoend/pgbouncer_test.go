@@ -1,0 +1,74 @@
+package endtoend_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/internal/world"
+	"github.com/rocketrides/unilog/streamer"
+)
+
+// TestPgBouncerSession has all of them behind a pooler in session mode.
+func TestPgBouncerSession(t *testing.T) {
+	t.Parallel()
+	p := testenv.PgBouncer(t, "session")
+	w, _ := behind(t, p)
+	w.Must(world.MigrateWorld(w.Ctx, w.DB))
+	endure(w, p, startLoad(w))
+}
+
+// TestPgBouncerTransaction has writers and consumers behind a pooler in transaction mode,
+// with what the documents say of the mode of pgx, and streamers before it.
+func TestPgBouncerTransaction(t *testing.T) {
+	t.Parallel()
+	p := testenv.PgBouncer(t, "transaction")
+	w, direct := behind(t, p, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe })
+	w.Must(world.MigrateWorld(w.Ctx, direct))
+	endure(w, p, startLoad(w, func(cfg *streamer.Config) { cfg.DB = direct }))
+}
+
+// behind makes a world whose connections lead through the pooler, and a pool of others.
+func behind(t *testing.T, p *testenv.Pooler, change ...func(*pgxpool.Config)) (w *world.World, direct *pgxpool.Pool) {
+	t.Helper()
+	open := func(url string, change ...func(*pgxpool.Config)) *pgxpool.Pool {
+		config, err := pgxpool.ParseConfig(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range change {
+			f(config)
+		}
+		db, err := pgxpool.NewWithConfig(context.Background(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(db.Close)
+		return db
+	}
+	direct = open(p.Direct)
+	return world.SetupOn(t, open(p.URL, change...), testenv.SharedRedis(t)), direct
+}
+
+// endure kills the pooler, and then Postgres ends the pooler's sessions.
+func endure(w *world.World, p *testenv.Pooler, l *load) {
+	w.Helper()
+	for range 2 {
+		l.goOn()
+		p.Kill()
+		p.Start()
+		w.DB.Reset() // its connections are the old pooler's
+		l.goOn()
+		conn, err := pgx.Connect(w.Ctx, p.Direct)
+		w.Must(err)
+		_, err = conn.Exec(w.Ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
+		w.Must(err)
+		w.Must(conn.Close(w.Ctx))
+		w.DB.Reset()
+	}
+	l.goOn()
+	l.finish()
+}
