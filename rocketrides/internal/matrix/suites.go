@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -40,11 +41,13 @@ func (w *workplace) compile(ctx context.Context, chosen []server) error {
 			suites[s.pkg] = true
 		}
 	}
+	args := []string{"test", "-c", "-ldflags=-w", "-o", w.tests + "/"}
 	for pkg := range suites {
-		out := filepath.Join(w.tests, slug(pkg)+".test")
-		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-w", "-o", out, "./"+pkg)
-		if said, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("compile the tests of %s: %w: %s", pkg, err, said)
+		args = append(args, "./"+pkg)
+	}
+	if len(suites) > 0 {
+		if said, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("compile the tests: %w: %s", err, said)
 		}
 	}
 	for _, command := range []string{"./rocketrides/cmd/rocketrides", "./cmd/unilog"} {
@@ -107,7 +110,7 @@ func (w *workplace) test(ctx context.Context, s server, u suite, env []string, l
 	if len(skip) > 0 {
 		args = append(args, "-test.skip="+strings.Join(skip, "|"))
 	}
-	ok := w.execute(ctx, u.pkg, env, log, filepath.Join(w.tests, slug(u.pkg)+".test"), args...)
+	ok := w.execute(ctx, u.pkg, env, log, filepath.Join(w.tests, path.Base(cmp.Or(strings.TrimPrefix(u.pkg, "."), "unilog"))+".test"), args...)
 	said, err := os.ReadFile(log)
 	if err != nil {
 		return 0, []string{err.Error()}
