@@ -16,19 +16,23 @@ import (
 func TestPgBouncerSession(t *testing.T) {
 	t.Parallel()
 	p := testenv.PgBouncer(t, "session")
-	w, _ := behind(t, p)
+	w, direct := behind(t, p)
 	w.Must(world.MigrateWorld(w.Ctx, w.DB))
-	endure(w, p, startLoad(w))
+	l := startLoad(w)
+	w.DB = direct
+	endure(p, l)
 }
 
 // TestPgBouncerTransaction has writers and consumers behind a pooler in transaction mode,
-// with what the documents say of the mode of pgx, and streamers before it.
+// with what the documents say of the mode of pgx, and streamers past it.
 func TestPgBouncerTransaction(t *testing.T) {
 	t.Parallel()
 	p := testenv.PgBouncer(t, "transaction")
 	w, direct := behind(t, p, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe })
 	w.Must(world.MigrateWorld(w.Ctx, direct))
-	endure(w, p, startLoad(w, func(cfg *streamer.Config) { cfg.DB = direct }))
+	l := startLoad(w, func(cfg *streamer.Config) { cfg.DB = direct })
+	w.DB = direct
+	endure(p, l)
 }
 
 // behind makes a world whose connections lead through the pooler, and a pool of others.
@@ -53,21 +57,16 @@ func behind(t *testing.T, p *testenv.Pooler, change ...func(*pgxpool.Config)) (w
 	return world.SetupOn(t, open(p.URL, change...), testenv.SharedRedis(t)), direct
 }
 
-// endure kills the pooler, and then Postgres ends the pooler's sessions.
-func endure(w *world.World, p *testenv.Pooler, l *load) {
-	w.Helper()
+// endure kills the pooler, and then Postgres ends the sessions of all.
+func endure(p *testenv.Pooler, l *load) {
+	l.Helper()
 	for range 2 {
 		l.goOn()
 		p.Kill()
 		p.Start()
-		w.DB.Reset() // its connections are the old pooler's
 		l.goOn()
-		conn, err := pgx.Connect(w.Ctx, p.Direct)
-		w.Must(err)
-		_, err = conn.Exec(w.Ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
-		w.Must(err)
-		w.Must(conn.Close(w.Ctx))
-		w.DB.Reset()
+		l.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
+		l.DB.Reset() // the others of its sessions have ended, too
 	}
 	l.goOn()
 	l.finish()

@@ -43,6 +43,9 @@ func Open(ctx context.Context, url string) (*Log, error) {
 	l.admin = kadm.NewClient(l.client)
 	err = l.Ping(ctx)
 	if err == nil {
+		err = l.checkVersion(ctx)
+	}
+	if err == nil {
 		if err = l.ensure(ctx, unilog.Term{}); err != nil {
 			err = l.wrap(0, "look for it", err)
 		}
