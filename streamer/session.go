@@ -60,6 +60,8 @@ const sqlKeepMemory = `SELECT octet_length(repeat(' ', (16777216 + 0 * random())
 type session struct {
 	conn *pgx.Conn
 	mu   sync.Mutex
+	// backend is the server's process. A pooler greets with another number.
+	backend uint32
 
 	// silent says that the server no longer answers, as far as another session has told.
 	silent atomic.Bool
@@ -105,7 +107,11 @@ func connect(ctx context.Context, cfg *Config) (*session, error) {
 		return nil, err
 	}
 	bound := fmt.Sprint(loop.CallTimeout.Milliseconds())
-	if _, err := s.conn.Exec(ctx, sqlSession, fmt.Sprint(cfg.SessionTimeout.Milliseconds()), bound); err != nil {
+	_, err = s.conn.Exec(ctx, sqlSession, fmt.Sprint(cfg.SessionTimeout.Milliseconds()), bound)
+	if err == nil {
+		err = s.conn.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&s.backend)
+	}
+	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("begin a session: %w", err)
 	}
