@@ -9,8 +9,8 @@ import (
 
 // server is a version of a server, and what is run on it.
 type server struct {
-	// name is what ONLY takes, and kind and version what people call it.
-	name, kind, version string
+	// name is what ONLY takes, and kind, version and mode what people call it.
+	name, kind, version, mode string
 	// program tells its version.
 	program string
 	// get makes a directory of its programs, or, for Kafka, changes the environment.
@@ -23,6 +23,8 @@ type server struct {
 	// refused says that everything must refuse it.
 	refused bool
 }
+
+func (s server) title() string { return s.kind + " " + s.version + s.mode }
 
 // suite is a package's tests whose names match. An empty pattern is all but those that
 // need other servers.
@@ -128,7 +130,7 @@ func kafka(version, release string) server {
 
 func pgBouncer(version, mode, release string, suites []suite) server {
 	return server{
-		name: fmt.Sprintf("pgbouncer-%s-%s", version, mode), kind: "PgBouncer, " + mode + " mode", version: version,
+		name: fmt.Sprintf("pgbouncer-%s-%s", version, mode), kind: "PgBouncer", version: version, mode: ", " + mode + " mode",
 		program: "pgbouncer", suites: suites, get: debian(release, "pgbouncer", "pgbouncer"),
 	}
 }

@@ -30,7 +30,7 @@ func (r row) line() string {
 	if r.why != "" {
 		tests += " (" + r.why + ")"
 	}
-	return fmt.Sprintf("| %s %s | %s | %s | %s | %s | %d |\n", r.kind, r.version, r.found, cmp.Or(suites, "-"), tests, cmp.Or(r.torture, "-"), r.seconds)
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %d |\n", r.title(), cmp.Or(r.found, "-"), cmp.Or(suites, "-"), tests, cmp.Or(r.torture, "-"), r.seconds)
 }
 
 func table(rows []row) string {
