@@ -34,7 +34,7 @@ func debian(release, pkg string, programs ...string) func(context.Context, *shop
 			if err != nil {
 				return nil, err
 			}
-			err = script(bin, name, fmt.Sprintf("exec '%s' --argv0 \"$0\" --library-path '%[2]s/lib/%[3]s:%[2]s/usr/lib/%[3]s' '%[4]s' \"$@\"",
+			err = script(bin, name, fmt.Sprintf("exec '%s' --library-path '%[2]s/lib/%[3]s:%[2]s/usr/lib/%[3]s' '%[4]s' \"$@\"",
 				loader, root, kind, path))
 			if err != nil {
 				return nil, err
