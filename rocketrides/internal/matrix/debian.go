@@ -68,7 +68,7 @@ func (s *shop) packages(ctx context.Context, release, pkg string) (string, error
 	wanted := []string{"download"}
 	for _, m := range planned.FindAllStringSubmatch(plan, -1) {
 		name := m[1]
-		if name == pkg || name == strings.Replace(pkg, "-server", "-tools", 1) || strings.HasPrefix(name, "lib") || name == "zlib1g" {
+		if name == pkg || name == strings.Replace(pkg, "-server", "-tools", 1) || strings.HasPrefix(name, "lib") || strings.HasPrefix(name, "lua-") || name == "zlib1g" {
 			wanted = append(wanted, name+"="+m[2])
 		}
 	}

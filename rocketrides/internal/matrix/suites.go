@@ -158,7 +158,7 @@ var number = regexp.MustCompile(`[0-9]+\.[0-9.]+`)
 func version(ctx context.Context, env []string, bin string, s server) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, s.program), "--version")
 	cmd.Env = env
-	out, err := cmd.Output()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s does not run: %w: %s", s.program, err, out)
 	}
