@@ -3,6 +3,8 @@ package redislog
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/redis/rueidis"
 )
@@ -10,11 +12,21 @@ import (
 // minMajor and minMinor have XTRIM MINID, and ranges without their first entry.
 const minMajor, minMinor = 6, 2
 
-// checkVersion returns an error if Redis is too old, as it greets. HELLO needs no right.
+var versionInInfo = regexp.MustCompile(`(?m)^redis_version:(\S+)`)
+
+// checkVersion returns an error if Redis is too old, as it greets: HELLO needs no right,
+// and before 6.2 an argument. What greets in another way may have all that matters.
 func (l *Log) checkVersion(ctx context.Context) error {
 	greeting, err := l.client.Do(ctx, l.client.B().Hello().Build()).AsMap()
-	if _, refused := rueidis.IsRedisErr(err); refused {
-		return nil // what does not know it may have all that matters
+	if refused, ok := rueidis.IsRedisErr(err); ok {
+		if !strings.Contains(refused.Error(), "wrong number of arguments") {
+			return nil
+		}
+		info, _ := l.client.Do(ctx, l.client.B().Info().Section("server").Build()).ToString()
+		if m := versionInInfo.FindStringSubmatch(info); m != nil {
+			return judgeVersion(m[1])
+		}
+		return judgeVersion("6.0") // or its release candidates
 	}
 	if err != nil {
 		return fmt.Errorf("redislog: Redis does not answer: %w", err)
