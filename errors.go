@@ -8,6 +8,10 @@ import (
 // ErrStandby is returned by a streamer's RunOnce while another streamer leads, or numbers.
 var ErrStandby = errors.New("unilog: another streamer leads")
 
+// ErrPooled is why a streamer refuses to run behind a pooler in transaction mode, which
+// would give its session to others, and with it its locks and settings.
+var ErrPooled = errors.New("unilog: a pooler (pgbouncer or the like) in transaction mode is between the streamer and Postgres, and would give its session to others: connect streamers to Postgres itself, or use pool_mode = session")
+
 // ErrSimulated is what a simulated failure returns from a hook. Whoever sees it
 // goes on as if after a crash.
 var ErrSimulated = errors.New("unilog: simulated failure")

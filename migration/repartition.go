@@ -80,6 +80,12 @@ func (in In) Repartition(ctx context.Context, db Beginner, partitions int) (befo
 	return before, nil
 }
 
+// sqlUnbounded takes back what would end statements, or the transaction. Not every Postgres
+// has all of these settings.
+const sqlUnbounded = `
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`
+
 // lockPatience bounds the wait for the streamer that numbers.
 const lockPatience = "3s"
 
@@ -89,8 +95,7 @@ func repartition(ctx context.Context, tx pgx.Tx, schema unilog.Schema, partition
 			_, err = tx.Exec(ctx, schema.SQL(sql), args...)
 		}
 	}
-	exec(`SET LOCAL statement_timeout = 0`)
-	exec(`SET LOCAL idle_in_transaction_session_timeout = 0`)
+	exec(sqlUnbounded)
 	exec(`SET LOCAL lock_timeout = '` + lockPatience + `'`)
 	exec(locks.SQLNumbering)
 	if err != nil {

@@ -286,5 +286,5 @@ func needsDecision(err error) bool {
 	var foreign *unilog.ForeignLogError
 	var setting *unilog.LogSettingError
 	var sequence *unilog.SequenceSettingError
-	return errors.As(err, &ahead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting) || errors.As(err, &sequence)
+	return errors.As(err, &ahead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting) || errors.As(err, &sequence) || errors.Is(err, unilog.ErrPooled)
 }

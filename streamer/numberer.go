@@ -85,7 +85,7 @@ func (r *reign) beginNumbering(ctx context.Context, part *part) (*numberer, erro
 		cfg: r.cfg, log: r.log, reign: r, ring: r.ring, session: s, part: part, limit: part.allowed(r.cfg.BatchRecords),
 		merging: map[int]merging{},
 	}
-	if err := n.begin(ctx, r.session.backend); err != nil {
+	if err := n.begin(ctx, r.session.pid); err != nil {
 		s.close()
 		return nil, fmt.Errorf("begin to number: %w", err)
 	}

@@ -214,15 +214,22 @@ func (r *reign) oust(ctx context.Context) {
 	}
 	r.ousted = time.Now()
 	tag, err := r.cfg.DB.Exec(ctx, r.cfg.Schema.SQL(sqlOust), (loop.CallTimeout + time.Second).Seconds())
-	if err != nil {
+	if postgres.HasNoRight(err) {
+		r.ousted = r.ousted.Add(unable) // each attempt is an error in the server's log
+		r.log.Info("this role may not end sessions, not even those of a streamer that is frozen while it reads; see `unilog doctor`", "err", err)
+	} else if err != nil {
 		r.log.Debug("could not look whether a streamer is frozen", "err", err)
 	} else if tag.RowsAffected() > 0 {
 		r.log.Warn("a streamer does not take what Postgres sends it: its sessions were ended")
 	}
 }
 
-// ousterPause is the time between looks for frozen streamers.
-const ousterPause = time.Second
+// ousterPause is the time between looks for frozen streamers, and unable what comes to it
+// for a role that may do nothing about them.
+const (
+	ousterPause = time.Second
+	unable      = 10 * time.Minute
+)
 
 // add and remove keep the list of leaders.
 func (r *reign) add(l *leader) {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/internal/postgres"
 )
@@ -59,9 +60,8 @@ const sqlKeepMemory = `SELECT octet_length(repeat(' ', (16777216 + 0 * random())
 // who use it take turns.
 type session struct {
 	conn *pgx.Conn
+	pid  uint32 // as the server knows it: a pooler greets with another one
 	mu   sync.Mutex
-	// backend is the server's process. A pooler greets with another number.
-	backend uint32
 
 	// silent says that the server no longer answers, as far as another session has told.
 	silent atomic.Bool
@@ -106,16 +106,26 @@ func connect(ctx context.Context, cfg *Config) (*session, error) {
 		s.close()
 		return nil, err
 	}
-	bound := fmt.Sprint(loop.CallTimeout.Milliseconds())
-	_, err = s.conn.Exec(ctx, sqlSession, fmt.Sprint(cfg.SessionTimeout.Milliseconds()), bound)
-	if err == nil {
-		err = s.conn.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&s.backend)
-	}
-	if err != nil {
+	if err := s.begin(ctx, cfg.SessionTimeout); err != nil {
 		s.close()
 		return nil, fmt.Errorf("begin a session: %w", err)
 	}
 	return s, nil
+}
+
+// begin sets the session's settings, unless that would be to set them for others.
+func (s *session) begin(ctx context.Context, silence time.Duration) error {
+	pooler, err := postgres.FindPooler(ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	if pooler == postgres.SharedPooler {
+		return unilog.ErrPooled
+	}
+	var batch pgx.Batch
+	batch.Queue(sqlSession, fmt.Sprint(silence.Milliseconds()), fmt.Sprint(loop.CallTimeout.Milliseconds()))
+	batch.Queue(`SELECT pg_catalog.pg_backend_pid()`).QueryRow(func(row pgx.Row) error { return row.Scan(&s.pid) })
+	return s.conn.SendBatch(ctx, &batch).Close()
 }
 
 // close gives back the session's locks, so that another streamer can have them at once,

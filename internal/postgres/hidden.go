@@ -130,9 +130,13 @@ func Missing(ctx context.Context, db Querier, schema string, err error, tables .
 	return err
 }
 
-// Explain says what to do about a statement that row level security has refused, and what
-// to set on a server that has too little of something. Other errors it returns as they are.
+// Explain says what to do about a statement that row level security has refused or that a
+// pooler has mixed up, and what to set on a server that has too little of something. Other
+// errors it returns as they are.
 func Explain(err error) error {
+	if IsMixedUp(err) {
+		return fmt.Errorf("%w: %s", err, MixedUp)
+	}
 	if !IsSecured(err) {
 		return scarcity(err)
 	}

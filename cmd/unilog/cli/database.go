@@ -111,7 +111,7 @@ func (f *DatabaseFlags) connect(ctx context.Context, p *Program, needs side) (*p
 	}
 	bounded, cancel := context.WithTimeout(ctx, pool.Config().ConnConfig.ConnectTimeout)
 	defer cancel()
-	err = p.pooled(Unanswered(p.check(bounded, pool, f.in(), needs), "check DATABASE_URL, and see what holds it up"))
+	err = Unanswered(p.check(bounded, pool, f.in(), needs), "check DATABASE_URL, and see what holds it up")
 	var outdated *migration.OutdatedError
 	switch {
 	case errors.As(err, &outdated) && outdated.Has == 0 && p.hasOtherSide(bounded, pool, f.in(), outdated.Set):

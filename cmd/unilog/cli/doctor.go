@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
@@ -106,16 +105,6 @@ func printFindings(out io.Writer, findings []doctor.Finding) error {
 		}
 	}
 	return nil
-}
-
-// pooled says what to do about statements that a pooler has mixed up between
-// sessions: prepared twice, or unknown.
-func (p *Program) pooled(err error) error {
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || refused.Code != "42P05" && refused.Code != "26000" {
-		return err
-	}
-	return fmt.Errorf("a pooler in transaction mode is between; see `%s doctor`: %w", p.Name, err)
 }
 
 // unsafeOnes are the findings that stop a process.

@@ -240,6 +240,9 @@ func (p *Program) Verdict(err error) (code int, line string) {
 		return 0, ""
 	}
 	line = p.Name + ": " + oneLine(err)
+	if postgres.IsMixedUp(err) {
+		line += ": " + postgres.MixedUp
+	}
 	if postgres.HasNoRight(err) && !postgres.IsSecured(err) {
 		line += fmt.Sprintf(": grant the user of DATABASE_URL the role that this needs, of those that `%[1]s migrate --roles` makes (see `%[1]s migrate --help`), or run it as the owner of the tables", p.Name)
 	}
