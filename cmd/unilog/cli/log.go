@@ -90,7 +90,10 @@ func (f *LogFlags) unanswered(err error) error {
 func ServerOf(log switchlog.Engine) doctor.Log {
 	switch log := held(log).(type) {
 	case *redislog.Log:
-		return doctor.Log{Redis: log.Client()}
+		return doctor.Log{Redis: log.Client(), Head: func(ctx context.Context) error {
+			_, err := log.Head(ctx, 0)
+			return err
+		}}
 	case *kafkalog.Log:
 		return doctor.Log{Kafka: log}
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -172,13 +173,30 @@ func (c *Migrate) makeRoles(ctx context.Context, log *slog.Logger, p *Program, r
 		without, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	}
 	if err != nil {
-		return Unanswered(fmt.Errorf("roles: %w", err), MoreTime)
+		return Unanswered(fmt.Errorf("roles: %w", p.mayNotMake(ctx, pool, roles, err)), MoreTime)
 	}
 	for _, role := range without {
 		log.Warn("this user may not grant pg_read_all_stats or pg_monitor: it sees less of others' sessions, in status for one",
 			"role", role, "change", "GRANT pg_read_all_stats TO "+role)
 	}
 	return Unanswered(confirmed(ctx, pool, nil), MoreTime)
+}
+
+// sqlMissingRoles lists those of the roles $1 that somebody has yet to make.
+const sqlMissingRoles = `SELECT coalesce(string_agg('CREATE ROLE ' || r, '; '), '') FROM unnest($1::text[]) AS r WHERE to_regrole(r) IS NULL`
+
+// mayNotMake says what to do about err, if it is that this user may make no roles.
+func (p *Program) mayNotMake(ctx context.Context, pool *pgxpool.Pool, roles string, err error) error {
+	if !postgres.HasNoRight(err) {
+		return err
+	}
+	_, list, _ := strings.Cut(roles, "roles constant text := '")
+	list, _, _ = strings.Cut(list, "'")
+	var missing string
+	if e := pool.QueryRow(ctx, sqlMissingRoles, strings.Split(list, ", ")).Scan(&missing); e != nil || missing == "" {
+		return err
+	}
+	return fmt.Errorf("this user may make no roles: let one with CREATEROLE, or a superuser, say %s; then run it again. Or do without, and let all processes connect as this user (%v)", missing, err)
 }
 
 // refuseSecond refuses to make a log beside another one in the database, unless its schema

@@ -71,6 +71,8 @@ func about(check string, level Level, found, why, change string, concerns ...Pro
 type Log struct {
 	Redis rueidis.Client
 	Kafka *kafkalog.Log
+	// Head reads where the log in Redis is, as all do who use it. It may be nil.
+	Head func(context.Context) error
 }
 
 // Examine looks at Postgres and the log in a schema of it, and at the server that the
@@ -106,7 +108,7 @@ func Examine(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, log Lo
 	if err != nil {
 		return nil, fmt.Errorf("examine Redis: %w", err)
 	}
-	return append(findings, limits...), nil
+	return slices.Concat(findings, limits, examineRights(ctx, log.Head)), nil
 }
 
 // Settings is the part of [Examine] that is to be looked at again and again, as

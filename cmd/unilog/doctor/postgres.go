@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -27,6 +28,8 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
     pg_is_in_recovery() AS standby,
     current_user::text AS role,
     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
+    has_function_privilege('pg_catalog.pg_terminate_backend(integer,bigint)', 'EXECUTE') AS ends,
+    (SELECT setting::int FROM pg_settings WHERE name = 'idle_session_timeout') AS idle,
     coalesce((
         SELECT t.tgenabled IN ('O', 'A')
         FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -42,6 +45,8 @@ type postgresSettings struct {
 	Prepared                       int
 	Role                           string
 	Superuser, Wakes, Standby      bool
+	Ends                           bool
+	Idle                           *int // idle_session_timeout in milliseconds, since Postgres 14
 	ReadOnly                       bool `db:"read_only"`
 }
 
@@ -98,7 +103,7 @@ func (s postgresSettings) judge(schema unilog.Schema, program string) []Finding 
 			"if over 0, the leader must not sleep, because a transaction that wakes it could not be prepared; it asks Postgres 50 times a second or more instead",
 			"set it to 0, if nobody uses PREPARE TRANSACTION, and restart Postgres", Streamer),
 	}
-	findings = append(findings, s.durability.judge(s.Role)...)
+	findings = slices.Concat(findings, s.durability.judge(s.Role), s.judgeSessions())
 	trigger := "enabled"
 	if !s.Wakes {
 		trigger = "missing or disabled"
@@ -114,6 +119,25 @@ func (s postgresSettings) judge(schema unilog.Schema, program string) []Finding 
 		about("role", level(s.Superuser, Advice), fmt.Sprintf("role %s is %s", s.Role, role),
 			"the processes need none, and a superuser can change and read everything",
 			"give each process a role with only the rights that it needs"))
+}
+
+// leastIdle is for how long at least a pool's connection must be left alone: the pool asks
+// it whether it lives only after a second.
+const leastIdle = 2000
+
+// judgeSessions finds what hosted servers may keep from a role, or do to its sessions.
+func (s postgresSettings) judgeSessions() (findings []Finding) {
+	if !s.Ends {
+		findings = append(findings, about("pg_terminate_backend", Advice, "role "+s.Role+" may not end sessions, not even its own",
+			"a streamer that is frozen while it reads keeps the lead until the kernel gives up its connection; all others are replaced at once",
+			"GRANT EXECUTE ON FUNCTION pg_terminate_backend TO the streamers' role, in this database", Streamer))
+	}
+	if s.Idle != nil && *s.Idle > 0 && *s.Idle < leastIdle {
+		findings = append(findings, about("idle_session_timeout", Advice, fmt.Sprintf("idle_session_timeout is %d ms for role %s", *s.Idle, s.Role),
+			"Postgres ends the connections of pools just when they are to be used: requests fail, and processes try again",
+			fmt.Sprintf("set it to 0 for the role, or to %d ms or more", leastIdle), API, Consumer))
+	}
+	return findings
 }
 
 // judgePrimary stops no process: each waits until its address leads to a primary.

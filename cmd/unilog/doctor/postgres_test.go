@@ -47,6 +47,8 @@ func TestPostgresSettings(t *testing.T) {
 		"no tables":             {`DROP TABLE unilog.staged_records`, "wake-up trigger", Advice},
 		"superuser":             {`SELECT`, "role", Advice},
 		"common role":           {set("role = pg_monitor"), "role", OK},
+		"may end no sessions":   {`REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC; ` + set("role = pg_monitor"), "pg_terminate_backend", Advice},
+		"ends idle sessions":    {set("idle_session_timeout = 1000"), "idle_session_timeout", Advice},
 		"old version": {disguise(`current_setting(text) RETURNS text`,
 			`SELECT CASE $1 WHEN 'server_version_num' THEN '130021' ELSE pg_catalog.current_setting($1) END`), "postgres", Unsafe},
 		"skewed clock": {disguise(`clock_timestamp() RETURNS timestamptz`,
