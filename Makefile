@@ -1,8 +1,8 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
 .PHONY: help run tour setup test test-setup test-core test-apart test-cluster test-kafka \
-	test-browser test-languages test-matrix check stress build lint fmt tidy tag tag-check model \
-	torture peers peers-check prove bench-once cover release alerts screenshots
+	test-managed test-browser test-languages test-matrix check stress build lint fmt tidy tag \
+	tag-check model torture peers peers-check prove bench-once cover release alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -21,10 +21,11 @@ GOTEST_RACE := CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GOTEST) -race
 NO_RACE := /cmd/unilog$$|/rocketrides/cmd/rocketrides$$|/openapitest$$|/internal/version$$|/internal/stress$$
 # Those that take longest come first, or else the others would be done before them.
 LONGEST := ./streamer ./endtoend ./cmd/unilog/dashboard
-# What needs a browser, Kafka, several Redis servers, or Python and Node runs apart. A
+# What needs a browser, Kafka, several Redis servers, a pooler, or Python and Node runs apart. A
 # test of those has this in its name, and none else: package testenv sees to it.
 CLUSTER := Cluster|Sentinel
 KAFKA := Kafka
+MANAGED := Managed
 BROWSER := ^TestBrowser
 LANGUAGES := Languages
 # What only make test-matrix has.
@@ -33,7 +34,7 @@ MATRIX := PgBouncer
 # its own beside them is not in go.work: it needs many more modules, or shows how
 # another service uses the library.
 ALL := ./... ./cmd/unilog/... ./rocketrides/...
-APART := $(CLUSTER)|$(KAFKA)|$(BROWSER)|$(LANGUAGES)
+APART := $(CLUSTER)|$(KAFKA)|$(MANAGED)|$(BROWSER)|$(LANGUAGES)
 NOT_CORE := $(APART)|$(MATRIX)
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -64,6 +65,7 @@ test-setup:
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/setup.sh browser
 	@sh scripts/setup.sh kafka
+	@sh scripts/setup.sh managed
 	@sh scripts/setup.sh languages
 
 test-core: ## the tests that need Postgres and Redis at the most
@@ -85,6 +87,11 @@ test-kafka: ## those on Kafka
 	@sh scripts/setup.sh go servers compiler
 	@sh scripts/setup.sh kafka
 	@sh scripts/apart.sh '$(KAFKA)' '$(GOTEST)' '$(GOTEST_RACE)'
+
+test-managed: ## those under the conditions of hosted servers; ARGS=-v says what each process said
+	@sh scripts/setup.sh go servers
+	@sh scripts/setup.sh managed
+	@sh scripts/apart.sh '$(MANAGED)' '$(GOTEST) $(ARGS)' '$(GOTEST_RACE) $(ARGS)'
 
 test-browser: ## those that look at the dashboard in a browser
 	@sh scripts/setup.sh go servers

@@ -7,6 +7,7 @@
 #   scripts/setup.sh browser     does not fail: what needs one can be left out
 #   scripts/setup.sh kafka       nor does this
 #   scripts/setup.sh languages   nor this
+#   scripts/setup.sh managed     nor this
 set -eu
 cd "$(dirname "$0")/.."
 needs=$*
@@ -19,6 +20,10 @@ die() {
 	fi
 	if [ "$needs" = kafka ]; then
 		echo "setup: going on without Kafka: the log in Kafka is not tested" >&2
+		exit 0
+	fi
+	if [ "$needs" = managed ]; then
+		echo "setup: going on without PgBouncer: what runs behind a pooler is not tested" >&2
 		exit 0
 	fi
 	if [ "$needs" = languages ]; then
@@ -82,6 +87,9 @@ has_java() {
 # has_venv asks for what Debian's python3 has not, but a package of its own.
 has_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
+# has_pooler looks where Debian has it, which not everybody has on the PATH.
+has_pooler() { has pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
+
 # has_browser runs it: Ubuntu's chromium-browser may only say where to get one.
 has_browser() {
 	if [ -n "${CHROME:-}" ]; then
@@ -127,6 +135,10 @@ look() {
 	case " $needs " in *" kafka "*)
 		has_java || add Java "$java"
 		has mvn || add Maven maven
+		;;
+	esac
+	case " $needs " in *" managed "*)
+		has_pooler || add PgBouncer pgbouncer
 		;;
 	esac
 	case " $needs " in *" languages "*)
@@ -189,7 +201,7 @@ add() { apt-get -qy -o DPkg::Lock::Timeout=300 --no-install-recommends install "
 add "$@" || { apt-get -qy update && add "$@"; }
 if [ -d /run/systemd/system ]; then
 	for package; do
-		case $package in postgresql | redis-server) systemctl disable $package ;; esac
+		case $package in postgresql | redis-server | pgbouncer) systemctl disable $package ;; esac
 	done
 fi
 '

@@ -95,7 +95,7 @@ func (s *Streamer) keepOnce(ctx context.Context, r *reign) {
 		if hidden := new(postgres.HiddenError); postgres.HasNoRight(err) || errors.As(err, &hidden) {
 			u.refused = err
 		}
-		if complaint = loop.OneLine(err).Error(); complaint != u.complaint {
+		if complaint = loop.OneLine(postgres.Explain(err)).Error(); complaint != u.complaint {
 			s.log.Warn("upkeep failed: records are published all the same", "err", complaint)
 		}
 	}

@@ -101,11 +101,13 @@ func giveTo(data string, files map[string]string) error {
 
 // TLSRedis starts a Redis of the test's own that takes from the network nobody
 // without a certificate of the authority, and returns its address.
-func TLSRedis(t testing.TB, authority *Authority) (address string) {
+func TLSRedis(t testing.TB, authority *Authority, args ...string) (address string) {
 	t.Helper()
 	cert, key := authority.Issue("redis", "127.0.0.1")
 	port := strconv.Itoa(freeport.Next())
-	Redis(t, "--bind", "127.0.0.1", "--tls-port", port, "--tls-auth-clients", "yes",
-		"--tls-ca-cert-file", authority.File, "--tls-cert-file", cert, "--tls-key-file", key)
+	Redis(t, append([]string{
+		"--bind", "127.0.0.1", "--tls-port", port, "--tls-auth-clients", "yes",
+		"--tls-ca-cert-file", authority.File, "--tls-cert-file", cert, "--tls-key-file", key,
+	}, args...)...)
 	return net.JoinHostPort("127.0.0.1", port)
 }

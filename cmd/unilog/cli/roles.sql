@@ -15,7 +15,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1970040681, 0); -- one at a time
     -- Not at the price of everyone who queues up behind a long read: try again.
     SET LOCAL lock_timeout = '2s';
-    PERFORM set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'; -- since Postgres 17
+    PERFORM set_config(s.name, '0', true) FROM pg_settings AS s WHERE s.name = 'transaction_timeout'; -- since Postgres 17
 
     FOREACH name IN ARRAY string_to_array(roles, ', ') LOOP
         IF to_regrole(name) IS NULL THEN

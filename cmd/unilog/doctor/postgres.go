@@ -135,7 +135,7 @@ func (s postgresSettings) judgeSessions() (findings []Finding) {
 	if s.Idle != nil && *s.Idle > 0 && *s.Idle < leastIdle {
 		findings = append(findings, about("idle_session_timeout", Advice, fmt.Sprintf("idle_session_timeout is %d ms for role %s", *s.Idle, s.Role),
 			"Postgres ends the connections of pools just when they are to be used: requests fail, and processes try again",
-			fmt.Sprintf("set it to 0 for the role, or to %d ms or more", leastIdle), API, Consumer))
+			fmt.Sprintf("set it to 0 for the role, or to %d ms or more", leastIdle), API, Streamer, Consumer))
 	}
 	return findings
 }
