@@ -25,7 +25,7 @@ func TestStreamerBehindAPooler(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := world.Setup(t)
+			w := world.SetupOnRedis(t)
 			w.Commit("1")
 			w.Exec(`CREATE SCHEMA disguise`)
 			w.Exec(`CREATE SEQUENCE disguise.n`)

@@ -242,7 +242,7 @@ func guardedRedis(m *managed) {
 	address := testenv.TLSRedis(m.T, authority, append([]string{"--user", "app", "on", ">secret", "~app:*"}, strings.Fields(may)...)...)
 	cert, key := authority.Issue("client")
 	to := func(user string) string {
-		query := url.Values{"cacert": {authority.File}, "cert": {cert}, "key": {key}}
+		query := url.Values{"cacert": {authority.File}, "cert": {cert}, "key": {key}, "dial_timeout": {"5m"}} // however slow the machine is
 		return "rediss://" + user + address + "/0?" + query.Encode()
 	}
 	m.logs = map[string]string{"streamer": to("app:secret@"), "others": to("app:secret@")}
