@@ -46,8 +46,8 @@ func TestOwnersOfOneServer(t *testing.T) {
 		}
 		env := []string{"DATABASE_URL=" + super.Config().ConnString() + separator + "role=" + owner}
 		if n == 0 {
-			says(t, env, []string{"migrate", "--roles", "--service=" + name + "_x"}, "CREATE ROLE "+name+"_x_writer; CREATE ROLE "+name+"_x_streamer",
-				"then run it again", "let all processes connect as this user")
+			fails(t, env, []string{"migrate", "--roles", "--service=" + name + "_x"}, 1,
+				"let one with CREATEROLE, or a superuser, say CREATE ROLE "+name+"_x_writer; CREATE ROLE "+name+"_x_streamer")
 		}
 		for range 2 {
 			says(t, env, []string{"migrate", "--roles", "--service=" + service}, "the roles are up to date",
