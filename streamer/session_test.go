@@ -1,15 +1,11 @@
 package streamer_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/world"
@@ -40,42 +36,6 @@ func TestLossOfPostgresIsNotTheLogs(t *testing.T) {
 	}
 	w.Commit("1")
 	w.WantCount("published afterwards", w.Drain(s), 1)
-}
-
-// greeted is a connection as through a pooler, which greets with a process id of its own.
-type greeted struct {
-	net.Conn
-	is bool
-}
-
-func (c *greeted) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if at := bytes.Index(b[:n], []byte("K\x00\x00\x00\x0c")); !c.is && at >= 0 && at+9 <= n {
-		b[at+5], c.is = 0x70, true
-	}
-	return n, err
-}
-
-func TestStreamerBehindAPooler(t *testing.T) {
-	t.Parallel()
-	w := world.Setup(t)
-	config := w.DB.Config()
-	dial := config.ConnConfig.DialFunc
-	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		return &greeted{Conn: conn}, err
-	}
-	db, err := pgxpool.NewWithConfig(w.Ctx, config)
-	w.Must(err)
-	t.Cleanup(db.Close)
-	w.Must(db.AcquireFunc(w.Ctx, func(conn *pgxpool.Conn) error {
-		if pid := conn.Conn().PgConn().PID(); pid>>24 != 0x70 {
-			t.Errorf("it is greeted with the process id %d", pid)
-		}
-		return nil
-	}))
-	w.Commit("1")
-	w.WantCount("published", w.Drain(w.Streamer(func(cfg *streamer.Config) { cfg.DB = db })), 1)
 }
 
 // TestLongCallKeepsTheLead lets a batch take as long as it takes until both sessions
