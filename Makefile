@@ -45,10 +45,11 @@ OF_THE_SYSTEM := ./internal/private/... ./rocketrides/internal/up ./internal/tes
 VERSION ?= $(shell git describe --tags --always --dirty)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-21s %s\n", $$1, $$2 }'
 
 run: ## install what is missing and run everything; ARGS="--rate 200 --for 30s"
 	@sh scripts/setup.sh go servers
+	@[ -e bin/rocketrides ] || echo "Building it; the first time takes a minute or two."
 	go build -o bin/rocketrides ./rocketrides/cmd/rocketrides
 	@exec bin/rocketrides up $(ARGS)
 

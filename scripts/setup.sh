@@ -42,7 +42,11 @@ need_go() {
 	has go || die "$get"
 	found=$(go env GOVERSION) || die "$get"
 	minor=${found#go1.}
-	[ "${minor%%[!0-9]*}" -ge "${want#1.}" ] || die "$get (this is $found)"
+	[ "${minor%%[!0-9]*}" -ge "${want#1.}" ] || die "$get, and put it first in PATH ($(command -v go) is $found)"
+	# go build asks git for the commit, and fails if git does not answer.
+	case $(LC_ALL=C git rev-parse --git-dir 2>&1 || :) in *"dubious ownership"*)
+		die "this checkout is another user's: go on as that user, or run: git config --global --add safe.directory '$PWD'" ;;
+	esac
 }
 
 # bin_dirs prints the directories that may have the servers' binaries.
@@ -74,7 +78,7 @@ has_compiler() {
 	if [ "$(uname)" = Darwin ]; then # where cc may be a stub that opens a window
 		xcode-select -p >/dev/null 2>&1
 	else # unquoted: CC may have arguments
-		echo '#include <stdlib.h>' | $(go env CC) -E - >/dev/null 2>&1
+		echo '#include <stdlib.h>' | { $(go env CC) -E -; } >/dev/null 2>&1
 	fi
 }
 
@@ -156,10 +160,10 @@ add() {
 
 # manager sets how to install, and what things are called here.
 manager() {
-	root=1 postgres='' redis='' compiler='' java='' curl=curl browser=chromium
+	root=1 before='' postgres='' redis='' compiler='' java='' curl=curl browser=chromium
 	python=python3 node=nodejs npm=npm xz=xz
 	if has apt-get; then
-		tool=apt-get install='apt-get install'
+		tool=apt-get install='apt-get install' before='apt-get update'
 		postgres=postgresql redis=redis-server compiler='gcc libc6-dev'
 		java=default-jre-headless curl='curl ca-certificates' python=python3-venv xz=xz-utils
 		# Ubuntu's is a snap, which runs neither everywhere nor with files in /tmp.
@@ -246,9 +250,9 @@ if [ -z "$tool" ]; then
 	die "not found: $missing: install that and try again (on macOS, https://brew.sh helps)"
 fi
 if [ -z "$packages" ]; then die "not found: $missing: on Ubuntu, get Chrome's package from https://www.google.com/chrome"; fi
-by_hand="$sudo$install $packages"
+by_hand="${before:+$sudo$before && }$sudo$install $packages"
 if [ -n "$sudo" ] && ! has sudo; then
-	die "not found: $missing: as root, run: $install $packages"
+	die "not found: $missing: as root, run: ${before:+$before && }$install $packages"
 fi
 ask
 
