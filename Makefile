@@ -1,8 +1,9 @@
 # For GNU make 3.81 and newer.
 .NOTPARALLEL:
 .PHONY: help run tour setup test test-setup test-core test-apart test-cluster test-kafka \
-	test-managed test-browser test-languages test-matrix check stress build lint fmt tidy tag \
-	tag-check model torture peers peers-check prove bench-once cover release alerts screenshots
+	test-managed test-browser test-languages test-fresh test-matrix check stress build lint fmt \
+	tidy tag tag-check model torture peers peers-check prove bench-once cover release alerts \
+	screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -107,6 +108,10 @@ test-languages: ## those of the examples in Python and Node
 test-matrix: ## those that meet a server, and torture, on every version of it; ONLY="postgres-18 redis"
 	@sh scripts/setup.sh go servers matrix
 	@go run ./rocketrides/internal/matrix -write README.md $(ONLY)
+
+test-fresh: ## make run and make test on a Debian 12 and a 13 made for it; needs root and debootstrap
+	@sh scripts/fresh.sh 12
+	@sh scripts/fresh.sh 13
 
 check: ## check and test what has changed since the last commit; SINCE=main
 	@sh scripts/setup.sh go servers compiler
