@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes a minimal Debian and runs `make run`, twice, and `make test` in it as an ordinary
 # user would: nothing is installed but make, git, sudo and Go, nobody else can enter the
-# home, the path has a space, and the environment is empty. It runs what is committed.
+# home, the path has a space, and the environment is empty, but for YES=1. It runs what is
+# committed.
 #
 #   scripts/fresh.sh 12|13 [COMMAND]
 #
@@ -34,13 +35,15 @@ root=$(mktemp -d "${TMPDIR:-/var/tmp}/fresh.XXXXXX")
 trap 'rm -rf --one-file-system "$root"' EXIT
 trap 'exit 1' HUP INT TERM
 chmod 755 "$root"
+unset TMPDIR # there is none in there
+export PATH="$PATH:/usr/sbin:/sbin"
 echo "Making a Debian $1 in $root; this takes some minutes."
 debootstrap --variant=minbase --include=make,git,ca-certificates,sudo $suite "$root" >"$root/log" 2>&1 ||
 	die "debootstrap failed: $(tail -n 1 "$root/log")"
 cp -a "$(go env GOROOT)" "$root/usr/local/go"
 if [ -n "${CA:-}" ]; then
 	cp "$CA" "$root/usr/local/share/ca-certificates/outside.crt"
-	chroot "$root" update-ca-certificates >/dev/null 2>&1
+	chroot "$root" update-ca-certificates >"$root/log" 2>&1 || die "$CA: $(tail -n 1 "$root/log")"
 fi
 chroot "$root" useradd -m -u 4711 -s /bin/bash rider
 echo 'rider ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/rider"
