@@ -13,7 +13,8 @@ import (
 // archive, with the same offsets.
 type Log interface {
 	// Head returns how far the partition's log goes, and who wrote it last.
-	// A log that holds nothing, and never did, has the zero Head.
+	// A log that holds nothing, and never did, has the zero Head. It returns a
+	// [FormatError] if a newer version has written the log; so does Claim.
 	Head(ctx context.Context, partition int) (Head, error)
 
 	// Claim announces a term: from then on, earlier epochs are refused. It returns

@@ -47,7 +47,7 @@
 // [Consumer.Run] goes on through the loss of Postgres and of the log. It returns an
 // error only where a person must decide: a [unilog.RejectedError], a
 // [unilog.GapError], a [unilog.CheckpointAheadError], a [unilog.ForeignLogError], a
-// [unilog.NotArchivedError], [unilog.ErrTransactionSpoiled], [unilog.ErrDeliverersName] or
+// [unilog.FormatError], a [unilog.NotArchivedError], [unilog.ErrTransactionSpoiled], [unilog.ErrDeliverersName] or
 // [unilog.ErrCheckpointGone]. Each says what to do. With [Config.RetryHalted] it waits
 // there, and tries again.
 //

@@ -97,7 +97,7 @@ func (c *partitionConsumer) run(ctx, work context.Context) error {
 
 // halts says whether a person must decide what is to be done about an error.
 func (c *partitionConsumer) halts(err error) bool {
-	for _, target := range []any{new(*unilog.RejectedError), new(*unilog.GapError), new(*unilog.CheckpointAheadError), new(*unilog.ForeignLogError), new(*unilog.NotArchivedError)} {
+	for _, target := range []any{new(*unilog.RejectedError), new(*unilog.GapError), new(*unilog.CheckpointAheadError), new(*unilog.ForeignLogError), new(*unilog.FormatError), new(*unilog.NotArchivedError)} {
 		if errors.As(err, target) {
 			return true
 		}

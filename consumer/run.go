@@ -64,7 +64,7 @@ const countPause = time.Second
 //
 // It goes on through the loss of Postgres and of the log, and returns an error
 // only where a person must decide: a [unilog.RejectedError], a [unilog.GapError], a
-// [unilog.CheckpointAheadError], a [unilog.ForeignLogError],
+// [unilog.CheckpointAheadError], a [unilog.ForeignLogError], a [unilog.FormatError], a
 // [unilog.NotArchivedError], [unilog.ErrTransactionSpoiled], [unilog.ErrDeliverersName] or
 // [unilog.ErrCheckpointGone]. Such an error in one partition ends Run for all. Other
 // processes of the consumer take that partition over, and end likewise; see

@@ -190,7 +190,7 @@ const partitionsPause = time.Second
 // It goes on through the loss of the log and of its checkpoints' database, and
 // returns an error only where a person must decide: a [unilog.RejectedError], a
 // [unilog.GapError], a [unilog.CheckpointAheadError], a [ForeignCheckpointError], a
-// [unilog.ForeignLogError] or a [unilog.NotArchivedError]; see also [Config.RetryHalted]. A
+// [unilog.ForeignLogError], a [unilog.FormatError] or a [unilog.NotArchivedError]; see also [Config.RetryHalted]. A
 // GapError of one partition of several holds up that one alone: it is not ready, and tries
 // again every 10 seconds. While the log is ahead of its source, it waits, and logs a
 // [unilog.LogAheadError].
@@ -212,7 +212,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	halted := make(chan error, 1)
 	for n := 0; ctx.Err() == nil; loop.Sleep(ctx, partitionsPause) {
 		partitions, err := d.look(ctx)
-		if errors.As(err, new(*unilog.NotArchivedError)) {
+		if errors.As(err, new(*unilog.NotArchivedError)) || errors.As(err, new(*unilog.FormatError)) {
 			if d.cfg.RetryHalted == 0 {
 				halted <- err
 				halt()

@@ -35,5 +35,6 @@
 // [Deliverer.Run] goes on through the loss of the destination, of the log and of the
 // checkpoints' database. It returns an error only where a person must decide: a
 // [unilog.RejectedError], a [unilog.GapError], a [unilog.CheckpointAheadError], a
-// [ForeignCheckpointError] or a [unilog.ForeignLogError]. Each says what to do.
+// [ForeignCheckpointError], a [unilog.ForeignLogError] or a [unilog.FormatError]. Each says
+// what to do.
 package deliverer

@@ -139,7 +139,7 @@ func (p *delivering) haltedPause(err error) time.Duration {
 
 // isFinal says whether a person must decide what is to be done about an error.
 func isFinal(err error) bool {
-	for _, target := range []any{new(*unilog.RejectedError), new(*unilog.GapError), new(*unilog.CheckpointAheadError), new(*ForeignCheckpointError), new(*unilog.ForeignLogError)} {
+	for _, target := range []any{new(*unilog.RejectedError), new(*unilog.GapError), new(*unilog.CheckpointAheadError), new(*ForeignCheckpointError), new(*unilog.ForeignLogError), new(*unilog.FormatError)} {
 		if errors.As(err, target) {
 			return true
 		}

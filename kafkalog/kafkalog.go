@@ -196,9 +196,10 @@ func answers(err error) bool {
 		foreign *unilog.ForeignLogError
 		differs *unilog.DivergedError
 		setting *unilog.LogSettingError
+		format  *unilog.FormatError
 	)
 	return errors.Is(err, unilog.ErrAlreadyAppended) || errors.Is(err, unilog.ErrBehind) ||
-		errors.As(err, &fenced) || errors.As(err, &foreign) || errors.As(err, &differs) || errors.As(err, &setting)
+		errors.As(err, &fenced) || errors.As(err, &foreign) || errors.As(err, &differs) || errors.As(err, &setting) || errors.As(err, &format)
 }
 
 // Head implements [unilog.Log].

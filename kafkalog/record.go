@@ -24,6 +24,7 @@ const (
 	headerHeaders    = "headers"
 	headerType       = "content_type"
 	headerMarker     = "marker"
+	headerFormat     = "format" // absent in format 1, the only one that there is
 )
 
 // What a marker can be.
@@ -136,6 +137,9 @@ func value(r *kgo.Record, name string) string {
 
 // number returns a header that every record has.
 func number(r *kgo.Record, name string) (int64, error) {
+	if err := unilog.CheckFormat(value(r, headerFormat)); err != nil {
+		return 0, err
+	}
 	n, err := strconv.ParseInt(value(r, name), 10, 64)
 	if err != nil {
 		return 0, stranger(r, fmt.Errorf("its header %s is not a number", name))
@@ -158,6 +162,9 @@ func headOf(r *kgo.Record) (head unilog.Head, err error) {
 
 // decode returns a record's entry; ok is false for markers.
 func decode(r *kgo.Record) (e unilog.Entry, ok bool, err error) {
+	if err := unilog.CheckFormat(value(r, headerFormat)); err != nil {
+		return e, false, err
+	}
 	e = unilog.Entry{Partition: int(r.Partition), Position: strconv.FormatInt(r.Offset, 10)}
 	e.Key = string(r.Key)
 	contentType := ""

@@ -73,7 +73,7 @@ var needs = map[string]string{
 	"unilog_log": `
 		table unilog.staged_records id staged_at action object key data headers body content_type
 		key unilog.staged_records id
-		table unilog.log one log_id partitions epoch low_water
+		table unilog.log one log_id partitions epoch low_water format
 		table unilog.partitions partition next_offset published_offset epoch compared trouble troubled_at
 		key unilog.partitions partition
 		table unilog.batches partition first_offset last_offset bytes numbered_at staged_at action object key data headers body content_type

@@ -76,7 +76,7 @@ type Log struct {
 const (
 	// Index: partitions_pkey; a row per partition.
 	sqlHead = `
-SELECT p.published_offset, l.log_id::text, p.epoch, (SELECT count(*) FROM unilog.partitions)
+SELECT p.published_offset, l.log_id::text, p.epoch, (SELECT count(*) FROM unilog.partitions), l.format::text
 FROM unilog.partitions AS p CROSS JOIN unilog.log AS l WHERE p.partition = $1`
 
 	// One round trip appends and notifies, or does nothing. Index: partitions_pkey.
@@ -132,7 +132,11 @@ func (l *Log) missing(ctx context.Context, err error) error {
 }
 
 func (l *Log) head(ctx context.Context, partition int) (h unilog.Head, err error) {
-	err = l.pool.QueryRow(ctx, l.schema.SQL(sqlHead), partition).Scan(&h.Offset, &h.LogID, &h.Epoch, &h.Partitions)
+	var format string
+	err = l.pool.QueryRow(ctx, l.schema.SQL(sqlHead), partition).Scan(&h.Offset, &h.LogID, &h.Epoch, &h.Partitions, &format)
+	if err == nil {
+		err = unilog.CheckFormat(format)
+	}
 	return h, err
 }
 

@@ -22,7 +22,7 @@ const (
 )
 
 // Index: partitions_pkey.
-const sqlPublished = `SELECT published_offset FROM unilog.partitions WHERE partition = $1`
+const sqlPublished = `SELECT published_offset, format::text FROM unilog.partitions CROSS JOIN unilog.log WHERE partition = $1`
 
 // Read implements [unilog.Log]. It waits without a transaction and without a
 // connection of the pool.
@@ -64,8 +64,12 @@ func (l *Log) Read(ctx context.Context, partition int, after unilog.Cursor, limi
 // meanwhile is not for readers yet.
 func (l *Log) look(ctx context.Context, partition int, after int64, limit int) ([]unilog.Entry, error) {
 	var published int64
-	err := l.pool.QueryRow(ctx, l.schema.SQL(sqlPublished), partition).Scan(&published)
+	var format string
+	err := l.pool.QueryRow(ctx, l.schema.SQL(sqlPublished), partition).Scan(&published, &format)
 	err = l.missing(ctx, err)
+	if err == nil {
+		err = unilog.CheckFormat(format)
+	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil

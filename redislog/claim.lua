@@ -1,10 +1,13 @@
 -- Announces a term.
 --
--- KEYS  1 stream, 2 leader (a hash: log_id, epoch, partitions, large)
--- ARGV  1 log_id, 2 epoch, 3 the number of partitions
--- Returns {answer, head} as append.lua does, or evicts and the policy, if Redis
--- may drop the stream to make room.
-local leader = redis.call('HMGET', KEYS[2], 'log_id', 'epoch', 'partitions', 'large')
+-- KEYS  1 stream, 2 leader (a hash: log_id, epoch, partitions, large, format)
+-- ARGV  1 log_id, 2 epoch, 3 the number of partitions, 4 the format
+-- Returns {answer, head} as append.lua does, or format and what that is, if it is not
+-- this one, or evicts and the policy, if Redis may drop the stream to make room.
+local leader = redis.call('HMGET', KEYS[2], 'log_id', 'epoch', 'partitions', 'large', 'format')
+if leader[5] and leader[5] ~= ARGV[4] then
+  return {'format', leader[5]}
+end
 if leader[1] and leader[1] ~= ARGV[1] then
   return {'foreign', leader[1]}
 end

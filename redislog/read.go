@@ -3,6 +3,7 @@ package redislog
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -126,7 +127,7 @@ func (l *Log) readPage(ctx context.Context, entries []unilog.Entry, partition in
 	if err != nil {
 		return entries, fmt.Errorf("redislog: read stream %s: %w", stream, discreet(err))
 	}
-	return decode(entries, stream, partition, raw)
+	return l.decode(ctx, entries, partition, raw)
 }
 
 // readSized appends the entries of one page that ends with the entry with which they
@@ -139,5 +140,18 @@ func (l *Log) readSized(ctx context.Context, entries []unilog.Entry, partition i
 	if err != nil {
 		return entries, fmt.Errorf("redislog: read stream %s: %w", stream, discreet(err))
 	}
-	return decode(entries, stream, partition, raw)
+	return l.decode(ctx, entries, partition, raw)
+}
+
+// decode appends what the raw entries say. What it cannot read may be of a newer format.
+func (l *Log) decode(ctx context.Context, entries []unilog.Entry, partition int, raw []rueidis.RedisMessage) ([]unilog.Entry, error) {
+	entries, err := decode(entries, l.streamKey(partition), partition, raw)
+	if err == nil {
+		return entries, nil
+	}
+	newer := new(unilog.FormatError)
+	if _, why := l.look(ctx, partition); errors.As(why, &newer) {
+		return nil, newer
+	}
+	return nil, err
 }

@@ -10,7 +10,8 @@
 // Beside each stream there is a hash, {stream}:leader, with the database and
 // the epoch that wrote last (log_id and epoch), the number of the log's partitions
 // (partitions), and the offset of the last entry that may have 8 KiB or more
-// (large), by which readers know how many entries they can ask for. Both keys
+// (large), by which readers know how many entries they can ask for, and its format, if
+// that is not 1: see [unilog.LogFormat]. Both keys
 // are in one slot of a Redis Cluster; each partition has a slot of its own.
 //
 // The hash {stream}:consumers of the first partition is [unilog.Reporter]'s: readers that
@@ -231,7 +232,10 @@ type state struct {
 func (l *Log) look(ctx context.Context, partition int) (state, error) {
 	s := state{large: math.MaxInt64}
 	term := unilog.Term{Partition: partition}
-	reply, err := l.strings(partition, headScript.Exec(ctx, l.client, l.keys(term), nil), 5)
+	reply, err := l.strings(partition, headScript.Exec(ctx, l.client, l.keys(term), nil), 6)
+	if err == nil {
+		err = unilog.CheckFormat(reply[5])
+	}
 	if err != nil {
 		return s, err
 	}
@@ -285,7 +289,7 @@ func isFull(err error) bool {
 
 // Claim implements [unilog.Log].
 func (l *Log) Claim(ctx context.Context, term unilog.Term) (int64, error) {
-	args := []string{term.LogID, strconv.FormatInt(term.Epoch, 10), strconv.Itoa(term.Partitions)}
+	args := []string{term.LogID, strconv.FormatInt(term.Epoch, 10), strconv.Itoa(term.Partitions), strconv.Itoa(unilog.LogFormat)}
 	return l.answer(term, claimScript.Exec(ctx, l.client, l.keys(term), args))
 }
 
@@ -322,6 +326,8 @@ func (l *Log) answer(term unilog.Term, result rueidis.RedisResult) (int64, error
 	switch reply[0] {
 	case "foreign":
 		return 0, &unilog.ForeignLogError{Partition: term.Partition, LogID: term.LogID, Theirs: reply[1]}
+	case "format":
+		return 0, &unilog.FormatError{Format: reply[1]}
 	case "evicts":
 		return 0, &unilog.LogSettingError{Partition: term.Partition, Setting: "maxmemory-policy", Value: reply[1], Want: "noeviction"}
 	}

@@ -284,7 +284,9 @@ func needsDecision(err error) bool {
 	var ahead *unilog.LogAheadError
 	var diverged *unilog.DivergedError
 	var foreign *unilog.ForeignLogError
+	var format *unilog.FormatError
 	var setting *unilog.LogSettingError
 	var sequence *unilog.SequenceSettingError
-	return errors.As(err, &ahead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &setting) || errors.As(err, &sequence) || errors.Is(err, unilog.ErrPooled)
+	return errors.As(err, &ahead) || errors.As(err, &diverged) || errors.As(err, &foreign) || errors.As(err, &format) ||
+		errors.As(err, &setting) || errors.As(err, &sequence) || errors.Is(err, unilog.ErrPooled)
 }

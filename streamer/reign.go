@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/internal/postgres"
 )
@@ -21,7 +22,7 @@ const (
 	// one look, and whether the server takes no writes any more.
 	// Index: none; a view of what is in memory, and a row per partition.
 	sqlLook = `
-SELECT l.epoch, (SELECT count(*) FROM unilog.partitions), k.led, k.members, k.numbers, ` + postgres.SQLReadOnly + `,
+SELECT l.format::text, l.epoch, (SELECT count(*) FROM unilog.partitions), k.led, k.members, k.numbers, ` + postgres.SQLReadOnly + `,
     current_setting('max_locks_per_transaction')::int * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)
 FROM unilog.log AS l CROSS JOIN (
     SELECT coalesce(array_agg(objid::bigint) FILTER (WHERE classid = 'unilog.partitions'::regclass), '{}') AS led,
@@ -128,10 +129,11 @@ func (s *Streamer) newReign(ctx context.Context) (*reign, error) {
 // look finds out who does what.
 func (r *reign) look(ctx context.Context) (seen, error) {
 	var s seen
+	var format string
 	var epoch int64
 	var readOnly bool
 	err := r.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		err := conn.QueryRow(ctx, r.cfg.Schema.SQL(sqlLook)).Scan(&epoch, &s.partitions, &s.led, &s.members, &s.numbers, &readOnly, &s.locks)
+		err := conn.QueryRow(ctx, r.cfg.Schema.SQL(sqlLook)).Scan(&format, &epoch, &s.partitions, &s.led, &s.members, &s.numbers, &readOnly, &s.locks)
 		if err == nil && s.partitions == 0 {
 			err = pgx.ErrNoRows
 		}
@@ -142,6 +144,8 @@ func (r *reign) look(ctx context.Context) (seen, error) {
 		return s, errors.New(r.cfg.Schema.SQL("unilog: the table unilog.log or unilog.partitions has no row: was it emptied? migrate says what to do"))
 	case err == nil && readOnly:
 		err = postgres.ErrNotPrimary
+	case err == nil:
+		err = unilog.CheckFormat(format)
 	}
 	if err != nil {
 		return s, fmt.Errorf("look who leads: %w", err)

@@ -156,8 +156,8 @@ func (c *Config) rule() retention.Rule {
 //
 // It goes on through the loss of Postgres, of the log and of its leadership,
 // and returns an error only where a person must decide: a [unilog.LogAheadError], a
-// [unilog.DivergedError], a [unilog.ForeignLogError], a [unilog.LogSettingError], a
-// [unilog.SequenceSettingError] or [unilog.ErrPooled].
+// [unilog.DivergedError], a [unilog.ForeignLogError], a [unilog.FormatError], a
+// [unilog.LogSettingError], a [unilog.SequenceSettingError] or [unilog.ErrPooled].
 func (s *Streamer) Run(ctx context.Context) error {
 	s.Close() // what RunOnce has left
 	// What is begun is finished although ctx has ended.

@@ -13,7 +13,7 @@ import (
 
 // Index: partitions_pkey.
 const sqlSource = `
-SELECT next_offset - 1, published_offset, log_id::text, ` + postgres.SQLReadOnly + `
+SELECT next_offset - 1, published_offset, log_id::text, format::text, ` + postgres.SQLReadOnly + `
 FROM unilog.partitions CROSS JOIN unilog.log WHERE partition = $1`
 
 // sourceHead is how far the source is. One that takes no writes is a standby, or the old
@@ -155,11 +155,14 @@ func (r *Reader) lags(offset int64, source sourceHead) error {
 // source returns how far the source is, and checks that it is the checkpoint's, which is
 // not ahead of it.
 func (r *Reader) source(ctx context.Context) (source sourceHead, err error) {
-	var logID string
+	var logID, format string
 	err = r.cfg.Archive.QueryRow(ctx, r.cfg.Schema.SQL(sqlSource), r.cfg.Partition).
-		Scan(&source.numbered, &source.published, &logID, &source.readOnly)
+		Scan(&source.numbered, &source.published, &logID, &format, &source.readOnly)
 	if err != nil {
 		return source, fmt.Errorf("read the source's head: %w", postgres.Missing(ctx, r.cfg.Archive, r.cfg.Schema.Name(), err, "partitions", "log"))
+	}
+	if err := unilog.CheckFormat(format); err != nil {
+		return source, err
 	}
 	if err := r.cfg.Checkpoint.CheckSource(logID); err != nil {
 		return source, err

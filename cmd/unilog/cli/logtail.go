@@ -246,5 +246,5 @@ func (t *tail) look(ctx context.Context) int {
 
 // isFatal says whether a reader cannot go on by itself.
 func isFatal(err error) bool {
-	return errors.As(err, new(*unilog.ForeignLogError)) || errors.As(err, new(*unilog.LogAheadError)) || errors.Is(err, pgx.ErrNoRows)
+	return errors.As(err, new(*unilog.ForeignLogError)) || errors.As(err, new(*unilog.FormatError)) || errors.As(err, new(*unilog.LogAheadError)) || errors.Is(err, pgx.ErrNoRows)
 }
