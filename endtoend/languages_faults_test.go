@@ -163,6 +163,14 @@ func TestLanguagesConsumersHalt(t *testing.T) {
 		s.billed(s.own, "from the archive", p)
 		p.kill()
 
+		// A newer version may have written the log, or the archive.
+		s.Command("HSET", "{"+s.Stream+"}:leader", "format", "2")
+		s.halts(s.starts(program, "DATABASE_URL="+url(s.own)), "the log is of format 2, and this program knows format 1 alone")
+		s.Command("HSET", "{"+s.Stream+"}:leader", "format", "1")
+		s.Exec(`UPDATE unilog.log SET format = 2`)
+		s.halts(s.starts(program, "DATABASE_URL="+url(s.own), "SOURCE_URL="+url(s.DB), "LOG_URL=postgres:"), "the log is of format 2")
+		s.Exec(`UPDATE unilog.log SET format = 1`)
+
 		// Another database's log has the same stream, and what comes next.
 		s.Wipe()
 		other := *s.World

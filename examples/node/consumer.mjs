@@ -29,6 +29,10 @@ class Halt extends Error {}
 
 const open = [] // what is to be closed
 
+function check (format) {
+  if (format !== 1) throw new Halt(`the log is of format ${format}, and this program knows format 1 alone: bring it up to date by docs/protocol.md`)
+}
+
 async function connect (url) {
   const db = new pg.Client({ connectionString: url, client_encoding: 'UTF8' })
   db.on('error', () => {}) // the next query says so, too
@@ -39,12 +43,12 @@ async function connect (url) {
 
 // Of one instant: whose log it is, its partitions, how far the stream goes, what follows a place.
 const LOOK = `
-local leader, head = redis.call('HMGET', KEYS[2], 'log_id', 'partitions'), '0-0'
+local leader, head = redis.call('HMGET', KEYS[2], 'log_id', 'partitions', 'format'), '0-0'
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #info, 2 do if info[i] == 'last-generated-id' then head = info[i + 1] end end
 end
-return {leader[1] or '', leader[2] or '1', head, redis.call('XREAD', 'COUNT', ARGV[2], 'STREAMS', KEYS[1], ARGV[1])}`
+return {leader[1] or '', leader[2] or '1', head, redis.call('XREAD', 'COUNT', ARGV[2], 'STREAMS', KEYS[1], ARGV[1]), leader[3] or '1'}`
 
 class Redis {
   async open (url) {
@@ -64,7 +68,8 @@ class Redis {
 
   async look (p, after) {
     const keys = [this.stream(p), this.beside(this.stream(p), 'leader')]
-    const [logId, partitions, head, found] = await this.bytes.sendCommand(['EVAL', LOOK, '2', ...keys, `${after}-0`, `${MOST}`])
+    const [logId, partitions, head, found, format] = await this.bytes.sendCommand(['EVAL', LOOK, '2', ...keys, `${after}-0`, `${MOST}`])
+    check(Number(format))
     const records = (found?.[0][1] ?? []).map(([id, fields]) => {
       const record = { offset: parseInt(id) }
       for (let i = 0; i < fields.length; i += 2) {
@@ -101,9 +106,10 @@ class Source {
 
   async head (p) {
     const { rows: [row] } = await this.db.query(`
-      SELECT log_id::text, (SELECT count(*) FROM unilog.partitions) AS number,
+      SELECT log_id::text, format, (SELECT count(*) FROM unilog.partitions) AS number,
         coalesce(next_offset - 1, 0) AS numbered, coalesce(published_offset, 0) AS published
       FROM unilog.log LEFT JOIN unilog.partitions ON partition = $1`, [p])
+    check(row.format)
     return { logId: row.log_id, partitions: Number(row.number), numbered: Number(row.numbered), head: Number(row.published) }
   }
 

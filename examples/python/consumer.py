@@ -37,18 +37,23 @@ class Halt(Exception):
     """What a person must decide."""
 
 
+def check(format):
+    if format != 1:
+        raise Halt(f"the log is of format {format}, and this program knows format 1 alone: bring it up to date by docs/protocol.md")
+
+
 def connect(url, **options):
     return psycopg.connect(url, autocommit=True, client_encoding="UTF8", **options)
 
 
 # Of one instant: whose log it is, its partitions, how far the stream goes, what follows a place.
 LOOK = """
-local leader, head = redis.call('HMGET', KEYS[2], 'log_id', 'partitions'), '0-0'
+local leader, head = redis.call('HMGET', KEYS[2], 'log_id', 'partitions', 'format'), '0-0'
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #info, 2 do if info[i] == 'last-generated-id' then head = info[i + 1] end end
 end
-return {leader[1] or '', leader[2] or '1', head, redis.call('XREAD', 'COUNT', ARGV[2], 'STREAMS', KEYS[1], ARGV[1])}"""
+return {leader[1] or '', leader[2] or '1', head, redis.call('XREAD', 'COUNT', ARGV[2], 'STREAMS', KEYS[1], ARGV[1]), leader[3] or '1'}"""
 
 
 class Redis:
@@ -63,7 +68,8 @@ class Redis:
 
     def look(self, p, after):
         keys = self.stream(p), self.beside(self.stream(p), "leader")
-        log_id, partitions, head, found = self.redis.eval(LOOK, 2, *keys, f"{after}-0", MOST)
+        log_id, partitions, head, found, format = self.redis.eval(LOOK, 2, *keys, f"{after}-0", MOST)
+        check(int(format))
         records = []
         for id, fields in found[0][1] if found else []:
             f = {name.decode(): value for name, value in zip(fields[::2], fields[1::2])}
@@ -87,10 +93,12 @@ class Source:
         self.ear.execute('LISTEN "unilog:published"')
 
     def head(self, p):
-        return self.db.execute("""
-            SELECT log_id::text, (SELECT count(*) FROM unilog.partitions) AS number,
+        head = self.db.execute("""
+            SELECT log_id::text, format, (SELECT count(*) FROM unilog.partitions) AS number,
                 coalesce(next_offset - 1, 0) AS numbered, coalesce(published_offset, 0) AS published
             FROM unilog.log LEFT JOIN unilog.partitions ON partition = %s""", (p,)).fetchone()
+        check(head["format"])
+        return head
 
     def between(self, p, after, up_to):
         sql = "SELECT *, data::text AS json FROM unilog.records_between(%s, %s, %s)"
