@@ -2,8 +2,8 @@
 .NOTPARALLEL:
 .PHONY: help run tour setup test test-setup test-core test-apart test-cluster test-kafka \
 	test-managed test-browser test-languages test-fresh test-matrix check stress build lint fmt \
-	tidy tag tag-check model torture peers peers-check prove bench-once cover release alerts \
-	screenshots
+	tidy tag tag-check apidiff model torture peers peers-check prove bench-once cover release \
+	alerts screenshots
 
 # Where https://go.dev/doc/install puts go, if it is not on the PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -187,6 +187,10 @@ tag: ## tag all modules in lock-step, after a check that they can be had; VERSIO
 tag-check: ## see that a tag of all modules could be had
 	@sh scripts/setup.sh go
 	@sh scripts/tag.sh v0.0.1-check check
+
+apidiff: ## see that no change to the Go API breaks who uses the last version without a word; SINCE=v1.2.3
+	@sh scripts/setup.sh go
+	@sh scripts/apidiff.sh $(SINCE)
 
 release: ## cross-compile for Linux and macOS into dist/; VERSION=v1.2.3
 	@sh scripts/setup.sh go

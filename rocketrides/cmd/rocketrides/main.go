@@ -43,6 +43,9 @@ type commands struct {
 	Probe   probeCmd    `cmd:"" help:"Ask the process of the same environment whether it is alive: for containers without a shell."`
 	Version cli.Version `cmd:"" help:"Show the version, the commit and the Go that built it."`
 
+	Completion cli.Completion `cmd:"" help:"Print a script with which a shell completes commands and flags."`
+	Man        cli.Man        `cmd:"" help:"Print the manual page."`
+
 	ShowVersion kong.VersionFlag `name:"version" help:"Show the version."`
 }
 
