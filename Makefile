@@ -192,6 +192,6 @@ apidiff: ## see that no change to the Go API breaks who uses the last version wi
 	@sh scripts/setup.sh go
 	@sh scripts/apidiff.sh $(SINCE)
 
-release: ## cross-compile for Linux and macOS into dist/; VERSION=v1.2.3
+release: ## build archives, an image, SBOMs and checksums into dist/; VERSION=v1.2.3 PLATFORMS="linux/amd64"
 	@sh scripts/setup.sh go
-	@sh scripts/release.sh '$(VERSION)'
+	@sh scripts/release.sh '$(VERSION)' $(PLATFORMS)

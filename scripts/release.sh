@@ -1,7 +1,9 @@
 #!/bin/sh
-# Cross-compiles the release into dist/, with checksums.
+# Builds the release into dist/: an archive for each platform, an image for containers as
+# an OCI layout, what is in each binary (SBOM, CycloneDX), and checksums. The same commit
+# and the same Go give the same bytes.
 #
-#   scripts/release.sh VERSION
+#   scripts/release.sh VERSION [OS/ARCH …]
 set -eu
 cd "$(dirname "$0")/.."
 version=$1
@@ -11,26 +13,55 @@ case $version in
 	exit 1
 	;;
 esac
+shift
+[ $# -gt 0 ] || set -- linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+sbom=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 commit=$(git rev-parse HEAD)
+SOURCE_DATE_EPOCH=$(git show -s --format=%ct HEAD)
+export SOURCE_DATE_EPOCH
 rm -rf dist
-mkdir dist
-for os in linux darwin; do
-	for arch in amd64 arm64; do
-		GOOS=$os GOARCH=$arch sh scripts/build.sh "dist/unilog-$version-$os-$arch" "$version" "$commit" ./cmd/unilog
-		GOOS=$os GOARCH=$arch sh scripts/build.sh "dist/rocketrides-$version-$os-$arch" "$version" "$commit"
-	done
-done
-cd dist
+mkdir -p dist/tools
+go build -o dist/tools/release ./internal/release
+GOBIN="$PWD/dist/tools" go install "$sbom"
+
+# This machine's own write the manual pages and completions, which are the same anywhere.
 for program in unilog rocketrides; do
-	stamped=$("./$program-$version-$(go env GOHOSTOS)-$(go env GOHOSTARCH)" version)
-	case $stamped in
+	package=./cmd/unilog
+	[ $program = unilog ] || package=./rocketrides/cmd/rocketrides
+	sh scripts/build.sh dist/tools/$program "$version" "$commit" $package
+	said=$(dist/tools/$program version)
+	case $said in
 	"$program $version, commit $commit, go"*) ;;
 	*)
-		echo "release: the binary says of itself: $stamped" >&2
+		echo "release: the binary says of itself: $said" >&2
 		exit 1
 		;;
 	esac
+	mkdir -p dist/tools/man dist/tools/completions
+	dist/tools/$program man >dist/tools/man/$program.1
+	dist/tools/$program completion bash >dist/tools/completions/$program.bash
+	dist/tools/$program completion zsh >dist/tools/completions/_$program
+	dist/tools/$program completion fish >dist/tools/completions/$program.fish
 done
+
+images=
+for platform; do
+	os=${platform%/*} arch=${platform#*/}
+	name=unilog-$version-$os-$arch
+	dir=dist/tools/$name
+	mkdir -p "$dir"
+	cp -R LICENSE README.md CHANGELOG.md dist/tools/man dist/tools/completions "$dir"
+	GOOS=$os GOARCH=$arch sh scripts/build.sh "$dir/unilog" "$version" "$commit" ./cmd/unilog
+	GOOS=$os GOARCH=$arch sh scripts/build.sh "$dir/rocketrides" "$version" "$commit" ./rocketrides/cmd/rocketrides
+	dist/tools/cyclonedx-gomod bin -json -std -noserial -notimestamp -version "$version" -output "dist/$name.cdx.json" "$dir/unilog" 2>dist/tools/log ||
+		{ cat dist/tools/log >&2 && exit 1; }
+	dist/tools/release archive "dist/$name.tar.gz" "$SOURCE_DATE_EPOCH" "$dir"
+	if [ "$os" = linux ]; then images="$images $platform=$dir/unilog"; fi
+done
+# Unquoted: no name of ours has a space.
+if [ -n "$images" ]; then dist/tools/release image "dist/unilog-$version-oci.tar" "$SOURCE_DATE_EPOCH" unilog "$version" $images; fi
+rm -rf dist/tools
+cd dist
 if command -v sha256sum >/dev/null; then sum=sha256sum; else sum='shasum -a 256'; fi # macOS has the latter
-$sum unilog-* rocketrides-* >SHA256SUMS
+$sum unilog-* >SHA256SUMS
 cat SHA256SUMS
