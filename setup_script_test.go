@@ -13,19 +13,19 @@ import (
 // installed, as a user who is not root.
 func TestSetupSaysWhatToDo(t *testing.T) {
 	t.Parallel()
-	const packages = "default-jre-headless curl ca-certificates"
-	installs := `for p in java curl; do printf '#!/bin/sh\n' >"$BIN/$p"; chmod 755 "$BIN/$p"; done`
+	const packages = "default-jre-headless maven"
+	installs := `for p in java mvn; do printf '#!/bin/sh\n' >"$BIN/$p"; chmod 755 "$BIN/$p"; done`
 	for name, c := range map[string]struct {
 		needs, sudo, git, env string
 		want                  string
 		fails                 bool
 	}{
 		"no sudo": {
-			want: "setup: not found: Java, curl: as root, run: apt-get update && apt-get install " + packages, fails: true,
+			want: "setup: not found: Java, Maven: as root, run: apt-get update && apt-get install " + packages, fails: true,
 		},
 		"nobody to ask": {
 			sudo: "exit 1", fails: true,
-			want: "setup: not found: Java, curl: set YES=1 to install, or run: sudo apt-get update && sudo apt-get install " + packages,
+			want: "setup: not found: Java, Maven: set YES=1 to install, or run: sudo apt-get update && sudo apt-get install " + packages,
 		},
 		"YES": {
 			sudo: installs, env: "YES=1",
@@ -40,7 +40,7 @@ func TestSetupSaysWhatToDo(t *testing.T) {
 		"installed, but of no use": {
 			sudo: "exit 0", env: "YES=1", fails: true,
 			want: "Installing " + packages + " with apt-get; this may take a minute or two.\n" +
-				"setup: installed " + packages + ", but still not found: Java, curl",
+				"setup: installed " + packages + ", but still not found: Java, Maven",
 		},
 		"an old Go": {
 			needs: "go", fails: true,
