@@ -28,7 +28,7 @@ type tourCmd struct {
 
 // Help follows the flags' own help.
 func (*tourCmd) Help() string {
-	return `Starts a private Postgres and Redis and all processes, as "rocketrides up" does, and takes six steps: it books a ride, follows one, empties Redis, kills the streamer, freezes a consumer, and audits. Each step says what it does, and shows the figures before and after. Exits with 0 only if everything healed and the audit holds. All of it is removed then.`
+	return `Starts a private Postgres and Redis and all processes, as "rocketrides up" does, and takes six steps: it books a ride, follows one, empties Redis, kills the streamer, freezes a consumer, and audits. Each step says what it does, and shows the figures before and after. Exits with 0 only if everything healed and the audit holds. All of it is removed then, and after Ctrl-C.`
 }
 
 // tourPatience is how long a step may take to heal; what takes longer is stuck.
@@ -73,13 +73,15 @@ func (c *tourCmd) Run(ctx context.Context) error {
 	t.up = &upRun{upCmd: settings, exe: exe, logLevel: "info", logger: slog.New(slog.DiscardHandler)}
 	fmt.Fprintf(t.out, "A tour of six steps. Private servers are started in %s. %d rides a second\n"+
 		"are booked all the time, and every tenth batch fails on purpose.\n", dir, tourRate)
-	if err := t.run(ctx, said); err != nil {
-		if ctx.Err() == nil {
-			fmt.Fprintf(t.out, "\nWhat the processes said is in %s, the servers' state in %s.\n", said.Name(), dir)
-		}
+	err = t.run(ctx, said)
+	switch {
+	case ctx.Err() != nil: // what did not start because of it is no failure
+		err = ctx.Err()
+	case err != nil:
+		fmt.Fprintf(t.out, "\nWhat the processes said is in %s, the servers' state in %s.\n", said.Name(), dir)
 		return err
 	}
-	return errors.Join(up.Remove(context.WithoutCancel(ctx), dir), os.Remove(said.Name()))
+	return errors.Join(err, up.Remove(context.WithoutCancel(ctx), dir), os.Remove(said.Name()))
 }
 
 // lines sends a value for each line.
@@ -154,6 +156,7 @@ func (t *tour) wait(ctx context.Context) error {
 	case <-t.enter:
 		return nil
 	case <-ctx.Done():
+		fmt.Fprintln(t.out)
 		return ctx.Err()
 	}
 }

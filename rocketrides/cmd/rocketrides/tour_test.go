@@ -1,14 +1,20 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
+	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/rocketrides/unilog/cmd/unilog/cli"
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // TestTour takes it where nobody presses Enter.
@@ -33,12 +39,51 @@ func TestTour(t *testing.T) {
 			t.Errorf("it does not say %s:\n%s", want, r.out)
 		}
 	}
+	for _, row := range regexp.MustCompile(`(?m)^ *[a-z]+ +(\d+) +(\d+) +(\d+) .*\d$`).FindAllStringSubmatch(r.out, -1) {
+		var n [3]int
+		for i := range n {
+			n[i], _ = strconv.Atoi(row[i+1])
+		}
+		if rides, records := n[0], n[1]+n[2]; rides != records {
+			t.Errorf("%d rides, and %d records: %s", rides, records, row[0])
+		}
+	}
 	dir := regexp.MustCompile(`started in (.*)\. `).FindStringSubmatch(r.out)
 	if dir == nil {
 		t.Fatalf("it does not say where the servers are:\n%s", r.out)
 	}
 	if _, err := os.Stat(dir[1]); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s is left behind: %v", dir[1], err)
+	}
+}
+
+// A tour that is interrupted leaves nothing behind.
+func TestTourInterrupted(t *testing.T) {
+	t.Parallel()
+	temp := t.TempDir()
+	cmd := command(await.Context(t, "the end of the tour"), t, []string{"TMPDIR=" + temp}, "tour")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Error(err)
+	}
+	_, _ = io.Copy(io.Discard, out)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 || said.String() != "rocketrides: interrupted before it was done: run it again\n" {
+		t.Errorf("exit code %d, %s", code, &said)
+	}
+	if left, err := filepath.Glob(filepath.Join(temp, "rocketrides-*")); len(left) > 0 || err != nil {
+		t.Errorf("it leaves %v behind, %v", left, err)
 	}
 }
 
