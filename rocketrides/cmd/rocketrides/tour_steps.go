@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/rocketrides/internal/up"
@@ -222,17 +224,23 @@ func (t *tour) head() {
 	fmt.Fprintf(t.out, tourRow, "", "rides", "staged", "numbered", "published", "redis", "consumer0", "consumer1")
 }
 
-// show prints where everything stands.
+// show prints where everything stands, of Postgres in one snapshot: there are as many
+// rides as records.
 func (t *tour) show(ctx context.Context, when string) error {
-	s, err := status.Read(ctx, t.db, "", t.log)
+	var rides int64
+	var s *status.Status
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, t.db, snapshot, func(tx pgx.Tx) (err error) {
+		if err = tx.QueryRow(ctx, `SELECT count(*) FROM rides`).Scan(&rides); err == nil {
+			s, err = status.Read(ctx, tx, "", t.log)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	var rides int64
-	if err := t.db.QueryRow(ctx, `SELECT count(*) FROM rides`).Scan(&rides); err != nil {
-		return err
-	}
-	fmt.Fprintf(t.out, tourRow, when, rides, s.Staged, s.Numbered, s.Published, s.Log.Offset, s.Consumers[0].Checkpoint, s.Consumers[1].Checkpoint)
+	inRedis := min(s.Log.Offset, s.Numbered) // it is read after the snapshot, and may have grown
+	fmt.Fprintf(t.out, tourRow, when, rides, s.Staged, s.Numbered, s.Published, inRedis, s.Consumers[0].Checkpoint, s.Consumers[1].Checkpoint)
 	return nil
 }
 
