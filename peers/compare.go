@@ -51,7 +51,10 @@ func compare(ctx context.Context, c config) error {
 	all.took = time.Since(began)
 	text := all.report(c, setting)
 	fmt.Print(text)
-	if len(all.failures) == 0 && c.document != "" && !c.noWrongs {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if len(all.failures) == 0 && c.document != "" && !c.noWrongs && c.only == "" {
 		all.failures = append(all.failures, replaceMeasured(c.document, text))
 	}
 	return errors.Join(all.failures...)
@@ -65,6 +68,9 @@ func (all *results) suffer(ctx context.Context, c config, p peer, x wrong) {
 	}
 	say("%s: %s", x.name, p.name())
 	o, err := suffer(ctx, p, x, share(p, c.records), hold)
+	if ctx.Err() != nil {
+		return
+	}
 	if err != nil {
 		all.fail(fmt.Errorf("%s: %w", x.name, err))
 		return
@@ -80,7 +86,7 @@ func (all *results) measure(ctx context.Context, c config, p peer, round int) {
 	say("round %d of %d: %s", round+1, c.rounds, p.name())
 	f := figures{}
 	err := within(ctx, p, hold, func(w *world) error { return measure(ctx, w, share(p, 2*c.records), f) })
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		all.fail(err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(f)) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -27,10 +29,31 @@ func (c config) peers() []peer {
 		return all
 	}
 	return slices.DeleteFunc(all, func(p peer) bool {
-		return !slices.ContainsFunc(strings.Split(c.only, ","), func(begin string) bool {
-			return strings.HasPrefix(strings.ToLower(p.name()), strings.ToLower(begin))
-		})
+		return !slices.ContainsFunc(strings.Split(c.only, ","), func(begin string) bool { return begins(p, begin) })
 	})
+}
+
+func begins(p peer, begin string) bool {
+	return strings.HasPrefix(strings.ToLower(p.name()), strings.ToLower(begin))
+}
+
+// flaw is what the flags cannot mean.
+func (c config) flaw() error {
+	const fewest = 100 // of which Watermill gets ten
+	switch {
+	case c.unilog == "":
+		return errors.New("--unilog is missing: say where the command unilog is")
+	case c.records < fewest:
+		return fmt.Errorf("--records must be at least %d", fewest)
+	case c.rounds < 1:
+		return errors.New("--rounds must be at least 1")
+	}
+	for _, begin := range strings.Split(c.only, ",") {
+		if !slices.ContainsFunc(c.peers(), func(p peer) bool { return begins(p, begin) }) {
+			return fmt.Errorf("--only: no peer's name begins with %q", begin)
+		}
+	}
+	return nil
 }
 
 // untuned are those that wrongs are done to.

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -19,6 +20,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted before the end")
+		}
 		stop()
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
@@ -43,10 +47,18 @@ func run(ctx context.Context, args []string) error {
 	flags.BoolVar(&c.check, "check", false, "only do the wrongs, and end with an error if unilog does not keep its promises, or a peer loses records without a wrong")
 	flags.IntVar(&c.records, "records", 50_000, "how many records there are when a wrong is done, and twice as many to drain; Debezium gets half of them, Watermill a tenth")
 	flags.IntVar(&c.rounds, "rounds", 3, "how often to measure each")
-	flags.StringVar(&c.document, "document", "", "a document whose measured part is replaced")
+	flags.StringVar(&c.document, "document", "", "a document whose measured part is replaced, if all was done and nothing failed")
 	flags.StringVar(&c.only, "only", "", "peers, by the beginnings of their names, with commas between")
 	flags.BoolVar(&c.noWrongs, "no-wrongs", false, "only measure")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("what is %s? Flags alone are taken", flags.Arg(0))
+	}
+	if err := c.flaw(); err != nil {
 		return err
 	}
 	for _, path := range []*string{&c.unilog, &c.debezium, &c.java} {
