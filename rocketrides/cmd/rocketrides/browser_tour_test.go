@@ -105,10 +105,10 @@ func (s *screen) tour() {
 	s.step(5, "Freeze a consumer")
 	s.tabTo("Freeze consumer0")
 	s.press(kb.Enter)
-	s.sees(`text('[data-tour-part="say"]').includes('Now press “Thaw”')`, `/^consumer0 is [\d,]*[1-9]\d? records behind\.$/.test(text('[data-tour-part="live"]'))`,
+	s.sees(`text('[data-tour-part="say"]').includes('Now press “Thaw”')`, `/^consumer0 is [\d,]*[1-9][\d,]* records? behind\.$/.test(text('[data-tour-part="live"]'))`,
 		`focused().name === 'Thaw consumer0'`)
 	s.press(kb.Enter)
-	s.sees(`/^Consumer0 was frozen for .*s and [\d,]*[1-9] records? behind, and caught up within .*s\. 0 lost, 0 doubled: the audit agrees\.$/.test(` + tourResult + `)`)
+	s.sees(`/^Consumer0 was frozen for .*s and [\d,]*[1-9][\d,]* records? behind, and caught up within .*s\. 0 lost, 0 doubled: the audit agrees\.$/.test(` + tourResult + `)`)
 	s.tabTo("Next", chromedp.ModifierShift)
 	s.press(kb.Enter)
 	s.step(6, "Look at the audit")

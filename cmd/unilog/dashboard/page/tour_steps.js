@@ -132,7 +132,7 @@ const killing = (title, say, of) => ({
 
 const emptying = {
   title: `Empty ${words.engine}`,
-  say: () => `Press “Empty”: ${words.engine} loses all that it holds. Look at “published”: the streamer publishes it again from Postgres.`,
+  say: () => `Press “Empty”: ${words.engine} loses all that it holds, and the streamer publishes it again from Postgres.`,
   target: (view) => processes(view, 'redis').map((p) => button('empty-redis', p.name))[0],
   begin(tour) {
     tour.emptied = tour.rebuilt = null;
@@ -162,7 +162,7 @@ const killWriter = killing(
 );
 const killStreamer = killing(
   'Kill the streamer',
-  () => 'Press “kill -9” beside streamer: it dies in the middle of its work. Look how records wait as staged until it is back.',
+  () => 'Press “kill -9” beside streamer: it dies in the middle of its work. Records wait as staged until it is back.',
   'streamer',
 );
 
@@ -205,7 +205,7 @@ const freeze = {
 
 const audit = {
   title: 'Look at the audit',
-  say: () => `First comes the true total of all ${words.many}, then what each consumer has added up. Compare them: they must be the same to the last digit, after all that you did.`,
+  say: () => `First comes the true total of all ${words.many}, then what each consumer has added up and what is on its way to it. Together these must be the true total to the last digit, after all that you did.`,
   target: () => find('#audit .equation'),
   begin(tour) {
     tour.looks = tour.now;
