@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the release into dist/: an archive for each platform, an image for containers as
 # an OCI layout, what is in each binary (SBOM, CycloneDX), and checksums. The same commit
-# and the same Go give the same bytes.
+# and the same Go give the same bytes; the binaries say so if it has been changed since.
 #
 #   scripts/release.sh VERSION [OS/ARCH …]
 set -eu
@@ -16,9 +16,10 @@ esac
 shift
 [ $# -gt 0 ] || set -- linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 sbom=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
-commit=$(git rev-parse HEAD)
+commit=$(git describe --always --abbrev=40 --dirty --exclude='*')
 SOURCE_DATE_EPOCH=$(git show -s --format=%ct HEAD)
 export SOURCE_DATE_EPOCH
+package() { [ "$1" = unilog ] && echo ./cmd/unilog || echo ./rocketrides/cmd/rocketrides; }
 rm -rf dist
 mkdir -p dist/tools
 go build -o dist/tools/release ./internal/release
@@ -26,9 +27,7 @@ GOBIN="$PWD/dist/tools" go install "$sbom"
 
 # This machine's own write the manual pages and completions, which are the same anywhere.
 for program in unilog rocketrides; do
-	package=./cmd/unilog
-	[ $program = unilog ] || package=./rocketrides/cmd/rocketrides
-	sh scripts/build.sh dist/tools/$program "$version" "$commit" $package
+	sh scripts/build.sh dist/tools/$program "$version" "$commit" "$(package $program)"
 	said=$(dist/tools/$program version)
 	case $said in
 	"$program $version, commit $commit, go"*) ;;
@@ -51,10 +50,11 @@ for platform; do
 	dir=dist/tools/$name
 	mkdir -p "$dir"
 	cp -R LICENSE README.md CHANGELOG.md dist/tools/man dist/tools/completions "$dir"
-	GOOS=$os GOARCH=$arch sh scripts/build.sh "$dir/unilog" "$version" "$commit" ./cmd/unilog
-	GOOS=$os GOARCH=$arch sh scripts/build.sh "$dir/rocketrides" "$version" "$commit" ./rocketrides/cmd/rocketrides
-	dist/tools/cyclonedx-gomod bin -json -std -noserial -notimestamp -version "$version" -output "dist/$name.cdx.json" "$dir/unilog" 2>dist/tools/log ||
-		{ cat dist/tools/log >&2 && exit 1; }
+	for program in unilog rocketrides; do
+		GOOS=$os GOARCH=$arch sh scripts/build.sh "$dir/$program" "$version" "$commit" "$(package $program)"
+		dist/tools/cyclonedx-gomod bin -json -std -noserial -notimestamp -version "$version" -output "dist/$program-$version-$os-$arch.cdx.json" "$dir/$program" 2>dist/tools/log ||
+			{ cat dist/tools/log >&2 && exit 1; }
+	done
 	dist/tools/release archive "dist/$name.tar.gz" "$SOURCE_DATE_EPOCH" "$dir"
 	if [ "$os" = linux ]; then images="$images $platform=$dir/unilog"; fi
 done
@@ -63,5 +63,5 @@ if [ -n "$images" ]; then dist/tools/release image "dist/unilog-$version-oci.tar
 rm -rf dist/tools
 cd dist
 if command -v sha256sum >/dev/null; then sum=sha256sum; else sum='shasum -a 256'; fi # macOS has the latter
-$sum unilog-* >SHA256SUMS
+$sum rocketrides-* unilog-* >SHA256SUMS
 cat SHA256SUMS
