@@ -47,7 +47,12 @@
     document.body.append(probe);
     const { rgb } = rgba(getComputedStyle(probe).color);
     probe.remove();
-    const row = chart.ctx.getImageData(left, top + 1, width, 1).data;
+    // Read from a copy: the browser complains of who reads a plot itself again and again.
+    const copy = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    copy.canvas.width = width;
+    copy.canvas.height = 1;
+    copy.drawImage(chart.ctx.canvas, -left, -top - 1);
+    const row = copy.getImageData(0, 0, width, 1).data;
     const marked = (x) => row[4 * x + 3] > 128 && rgb.every((v, i) => Math.abs(v - row[4 * x + i]) < 10);
     return [...Array(Math.floor(width)).keys()]
       .filter((x) => marked(x) && !(x > 0 && marked(x - 1)))
