@@ -64,3 +64,49 @@ func TestRecordsOfALateTransactionKeepTheirOrder(t *testing.T) {
 		t.Errorf("the order is %s: of one transaction the second record comes first", order)
 	}
 }
+
+// TestRecordsKeepTheirOrderInASmallMemory has steps whose groups do not fit into what a
+// statement may keep in memory.
+func TestRecordsKeepTheirOrderInASmallMemory(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(64, 1)
+	w.Exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = ''64kB''', current_database()); END $$`)
+	s := w.Streamer(func(cfg *streamer.Config) { cfg.BatchRecords = 5000 })
+	stageInOrder(w)
+	w.WantCount("published", w.Drain(s), 5000)
+	wantInOrder(w)
+}
+
+// TestNothingIsNumberedWithoutTheSettings takes from a session what keeps the order, as a
+// pooler does that shares sessions and was not seen to.
+func TestNothingIsNumberedWithoutTheSettings(t *testing.T) {
+	t.Parallel()
+	w := world.Setup(t)
+	w.Repartition(64, 1)
+	s := w.Streamer(func(cfg *streamer.Config) { cfg.BatchRecords = 5000 })
+	w.Commit("1")
+	w.Drain(s)
+	_, err := s.Sessions()[1].Exec(w.Ctx, `RESET enable_sort; SET enable_hashagg = off`)
+	w.Must(err)
+	stageInOrder(w)
+	if n, err := s.RunOnce(w.Ctx); n > 0 {
+		t.Errorf("it numbers %d, and says %v", n, err)
+	}
+	w.WantCount("published by the next session", w.Drain(s), 5000)
+	wantInOrder(w)
+}
+
+func stageInOrder(w *world.World) {
+	w.Helper()
+	w.Exec(`INSERT INTO unilog.staged_records (action, object, key, data)
+		SELECT 'a', repeat('o', 100), '', json_build_object('n', n) FROM generate_series(1, 5000) AS n`)
+}
+
+func wantInOrder(w *world.World) {
+	w.Helper()
+	w.WantCount("records before one that was staged earlier", world.Query[int](w, `
+		SELECT count(*) FROM (
+			SELECT (data ->> 'n')::int - lag((data ->> 'n')::int) OVER (PARTITION BY partition ORDER BY "offset") AS step FROM unilog.records
+		) AS s WHERE step < 0`), 0)
+}
