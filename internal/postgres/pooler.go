@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -52,10 +53,15 @@ func sharesSessions(ctx context.Context, conn *pgx.Conn, pid uint32) (bool, erro
 	return false, nil
 }
 
-// backend names the session that answers.
+// backend names the session that answers. It prepares nothing, and does without pgx's
+// simple protocol, which needs settings that have yet to be set.
 func backend(ctx context.Context, conn *pgx.Conn) (pid uint32, err error) {
-	err = conn.QueryRow(ctx, `SELECT pg_backend_pid()`, pgx.QueryExecModeSimpleProtocol).Scan(&pid)
-	return pid, err
+	results, err := conn.PgConn().Exec(ctx, `SELECT pg_backend_pid()`).ReadAll()
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(string(results[0].Rows[0][0]), 10, 32)
+	return uint32(n), err
 }
 
 // MixedUp is what to do about IsMixedUp.
