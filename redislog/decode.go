@@ -46,6 +46,9 @@ func decode(entries []unilog.Entry, stream string, partition int, raw []rueidis.
 			if len(entries) > 0 {
 				return entries, nil
 			}
+			if errors.As(err, new(*unilog.FormatError)) {
+				return nil, err
+			}
 			return nil, fmt.Errorf("redislog: entry %s of stream %s was not written by unilog: %w", entryID(&raw[i]), stream, err)
 		}
 		e.Partition = partition
@@ -114,6 +117,8 @@ func decodeField(e *unilog.Entry, name, value *rueidis.RedisMessage) error {
 		e.StagedAt = time.UnixMicro(us).UTC()
 	case fieldHeaders:
 		e.Headers, err = unilog.DecodeHeaders([]byte(text))
+	case fieldFormat:
+		err = unilog.CheckFormat(text)
 	}
 	return err
 }

@@ -18,6 +18,7 @@ const (
 	fieldStagedAt = "staged_at"
 	fieldKey      = "key"
 	fieldHeaders  = "headers"
+	fieldFormat   = "format" // absent in format 1, the only one that there is
 
 	fieldContentType = "content_type"
 )

@@ -32,3 +32,21 @@ func TestFormatOfANewerVersion(t *testing.T) {
 		}
 	}
 }
+
+// TestEntryOfANewerFormat: an entry says of what format it is, for readers that do not look
+// at the head in between, and would take it for one of their own.
+func TestEntryOfANewerFormat(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	if err := f.append(entry(1)); err != nil {
+		t.Fatal(err)
+	}
+	f.command("XADD", f.stream, "2-0", "format", "2", "data", "{}", "action", "a", "object", "o")
+	if read, err := f.log.Read(t.Context(), 0, unilog.Cursor{}, 10, 0); err != nil || len(read) != 1 {
+		t.Errorf("before it, it reads %v and says %v", read, err)
+	}
+	read, err := f.log.Read(t.Context(), 0, unilog.Cursor{Offset: 1}, 10, 0)
+	if newer := new(unilog.FormatError); !errors.As(err, &newer) || newer.Format != "2" {
+		t.Errorf("it reads %v and says %v", read, err)
+	}
+}
