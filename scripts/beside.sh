@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs a command, and beside it others, one after the other, whose output comes last.
-# One that fails hides no other.
+# One that fails hides no other. Whoever ends it, as by Ctrl-C, ends them all: those in the
+# background would go on, since the shell lets them ignore that.
 #
 #   scripts/beside.sh COMMAND OTHER...
 set -u
@@ -9,7 +10,7 @@ command=$1
 shift
 out=$(mktemp "${TMPDIR:-/tmp}/beside.XXXXXX") || exit 1
 trap 'rm -f "$out"' EXIT
-trap 'exit 1' HUP INT TERM
+trap 'trap "" TERM; kill 0; exit 1' HUP INT TERM
 (
 	failed=0
 	for other; do sh -c "$other" || failed=1; done
