@@ -82,7 +82,7 @@ func TestRecordsKeepTheirOrderInASmallMemory(t *testing.T) {
 // pooler does that shares sessions and was not seen to.
 func TestNothingIsNumberedWithoutTheSettings(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	w := world.SetupOnRedis(t)
 	w.Repartition(64, 1)
 	s := w.Streamer(func(cfg *streamer.Config) { cfg.BatchRecords = 5000 })
 	w.Commit("1")
