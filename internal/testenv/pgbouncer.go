@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -20,7 +21,7 @@ import (
 	"github.com/rocketrides/unilog/internal/private/child"
 )
 
-// Pooler is a PgBouncer before a Postgres, both of a test's own.
+// Pooler is a PgBouncer before a Postgres.
 type Pooler struct {
 	// URL leads through the pooler, Direct past it.
 	URL, Direct string
@@ -31,39 +32,82 @@ type Pooler struct {
 	process *child.Process
 }
 
-// PgBouncer starts one in a pool_mode: session or transaction. `make test-matrix` has
-// it; elsewhere the test is skipped, or fails under CI.
+// PgBouncer starts one in a pool_mode, session or transaction, before a Postgres of the
+// test's own. `make test-matrix` has it; elsewhere the test is skipped, or fails under CI.
 func PgBouncer(t testing.TB, mode string) *Pooler {
 	t.Helper()
 	inSuite(t, "PgBouncer")
-	p := &Pooler{t: t, bin: private.Tool(t.Context(), "pgbouncer")}
-	if p.bin == "" && !inCI() {
+	bin := private.Tool(t.Context(), "pgbouncer")
+	if bin == "" && !inCI() {
 		t.Skip("no PgBouncer to test with: make test-matrix ONLY=pgbouncer gets some")
 	}
 	// By TCP: as root, each would run as another user.
-	port, own := freeport.Next(), own(t, private.StartPostgres, private.Options{
+	own := own(t, private.StartPostgres, private.Options{
 		InitCache: initCache(), Port: freeport.Next(), ExtraArgs: []string{"-c", "listen_addresses=127.0.0.1"},
 	})
+	database := own.Options().Database
+	p := startPooler(t, bin, "nobody", database,
+		fmt.Sprintf("* = host=127.0.0.1 port=%d user=postgres pool_mode=%s pool_size=50", own.Options().Port, mode))
 	p.Direct = own.URL()
-	p.URL = (&url.URL{
+	return p
+}
+
+// ManagedPooler starts a PgBouncer before a database, given by its URL. It gives sessions
+// of it to everybody as "shared", and to each client its own as "kept", which URL names.
+// `make test-managed` installs it; elsewhere the test is skipped, or fails under CI.
+func ManagedPooler(t testing.TB, direct string) *Pooler {
+	t.Helper()
+	inSuite(t, "Managed")
+	bin := private.Tool(t.Context(), "pgbouncer")
+	if bin == "" { // which not everybody has on the PATH
+		bin, _ = exec.LookPath("/usr/sbin/pgbouncer")
+	}
+	if bin == "" && !inCI() {
+		t.Skip("no PgBouncer to test with: make test-managed installs it")
+	}
+	config, err := pgx.ParseConfig(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	way := fmt.Sprintf("host=%s port=%d dbname=%s user=%s", config.Host, config.Port, config.Database, config.User)
+	// As the server's own user, whose socket nobody else can enter.
+	p := startPooler(t, bin, "postgres", "kept",
+		"shared = "+way+" pool_mode=transaction pool_size=4", "kept = "+way+" pool_mode=session pool_size=10")
+	p.Direct = direct
+	return p
+}
+
+// startPooler starts one that gives what the lines say, of which URL names one. For root
+// it runs as another user: it refuses to run as that.
+func startPooler(t testing.TB, bin, user, database string, databases ...string) *Pooler {
+	t.Helper()
+	port := freeport.Next()
+	p := &Pooler{t: t, bin: bin, URL: (&url.URL{
 		Scheme: "postgres", User: url.User("postgres"), Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-		Path: own.Options().Database, RawQuery: "sslmode=disable",
-	}).String()
+		Path: database, RawQuery: "sslmode=disable",
+	}).String()}
 	text := fmt.Sprintf(`[databases]
-* = host=127.0.0.1 port=%d user=postgres
+%s
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = %d
 unix_socket_dir =
 auth_type = any
-pool_mode = %s
-default_pool_size = 50
-`, own.Options().Port, port, mode)
+`, strings.Join(databases, "\n"), port)
 	if os.Geteuid() == 0 {
-		text += "user = nobody\n" // it refuses to run as root
+		text += "user = " + user + "\n"
 	}
-	p.config = filepath.Join(own.Options().Dir, "pgbouncer.ini")
-	if err := os.WriteFile(p.config, []byte(text), 0o644); err != nil {
+	dir, err := os.MkdirTemp("", "pgbouncer") // which that user can enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p.config = filepath.Join(dir, "pgbouncer.ini")
+	err = os.Chmod(dir, 0o755)
+	if err == nil {
+		err = os.WriteFile(p.config, []byte(text), 0o644)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	p.Start()

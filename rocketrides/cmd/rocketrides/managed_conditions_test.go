@@ -4,18 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/rocketrides/unilog/internal/await"
-	"github.com/rocketrides/unilog/internal/private/child"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
 )
@@ -267,9 +259,14 @@ func behindPooler(m *managed) {
 	m.ofOwner()
 	m.do("owner", "migrate")
 	direct := m.urls["streamer"]
-	port := m.startPooler(direct)
+	pooler := testenv.ManagedPooler(m.T, direct)
 	to := func(database, query string) string {
-		return fmt.Sprintf("postgres://somebody@127.0.0.1:%d/%s?%s", port, database, query)
+		u, err := url.Parse(pooler.URL)
+		if err != nil {
+			m.Fatal(err)
+		}
+		u.Path, u.RawQuery = database, query
+		return u.String()
 	}
 	m.urls["streamer"] = to("shared", "default_query_exec_mode=cache_describe")
 	words := "a pooler (pgbouncer or the like) is between, in transaction mode"
@@ -293,59 +290,4 @@ func behindPooler(m *managed) {
 		m.urls[process] = to("shared", "default_query_exec_mode=cache_describe")
 	}
 	m.doctor = append(m.doctor, "as far as can be seen in session mode")
-}
-
-// startPooler starts a PgBouncer before a database, which gives sessions of it to everybody
-// as "shared", and to each client its own as "kept".
-func (m *managed) startPooler(direct string) (port int) {
-	m.Helper()
-	bin, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		if bin = "/usr/sbin/pgbouncer"; exec.Command(bin, "--version").Run() != nil {
-			if os.Getenv("CI") == "true" {
-				m.Fatal("no pgbouncer")
-			}
-			m.Skip("no pgbouncer: `make test-managed` installs it")
-		}
-	}
-	config, err := pgx.ParseConfig(direct)
-	if err != nil {
-		m.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "pgbouncer") // which another user can enter
-	if err != nil {
-		m.Fatal(err)
-	}
-	m.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		m.Fatal(err)
-	}
-	port = freePort(m.T)
-	way := fmt.Sprintf("host=%s port=%d dbname=%s user=%s", config.Host, config.Port, config.Database, config.User)
-	text := "[databases]\nshared = " + way + "\nkept = " + way + " pool_mode=session pool_size=10\n" +
-		"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = " + strconv.Itoa(port) + "\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 4\n"
-	if os.Geteuid() == 0 {
-		text += "user = postgres\n" // as the server's own, whose socket nobody else can enter
-	}
-	file := filepath.Join(dir, "pgbouncer.ini")
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		m.Fatal(err)
-	}
-	p, err := child.Start(exec.Command(bin, "-q", file), syscall.SIGKILL)
-	if err != nil {
-		m.Fatal(err)
-	}
-	m.Cleanup(func() {
-		_ = p.Signal(syscall.SIGKILL)
-		<-p.Done()
-	})
-	await.That(m.T, "PgBouncer to answer", func() string {
-		conn, err := pgx.Connect(m.Context(), fmt.Sprintf("postgres://somebody@127.0.0.1:%d/kept", port))
-		if err != nil {
-			return err.Error()
-		}
-		_ = conn.Close(m.Context())
-		return ""
-	})
-	return port
 }
