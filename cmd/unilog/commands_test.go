@@ -173,8 +173,8 @@ func get(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	// Of a stream, the hello.
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	// Of a page its head, and of a stream the hello.
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<11))
 	if err != nil {
 		t.Fatal(err)
 	}
