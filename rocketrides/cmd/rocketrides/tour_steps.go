@@ -218,10 +218,10 @@ func (t *tour) staged(ctx context.Context) (n int64, err error) {
 	return s.Numbered + s.Staged, nil
 }
 
-const tourRow = "%8s %8v %8v %8v %9v %8v %10v %10v\n"
+const tourRow = "%8s %8v %8v %9v %8v %10v %10v\n"
 
 func (t *tour) head() {
-	fmt.Fprintf(t.out, tourRow, "", "rides", "staged", "numbered", "published", "redis", "consumer0", "consumer1")
+	fmt.Fprintf(t.out, tourRow, "", "rides", "staged", "numbered", "redis", "consumer0", "consumer1")
 }
 
 // show prints where everything stands, of Postgres in one snapshot: there are as many
@@ -240,7 +240,7 @@ func (t *tour) show(ctx context.Context, when string) error {
 		return err
 	}
 	inRedis := min(s.Log.Offset, s.Numbered) // it is read after the snapshot, and may have grown
-	fmt.Fprintf(t.out, tourRow, when, rides, s.Staged, s.Numbered, s.Published, inRedis, s.Consumers[0].Checkpoint, s.Consumers[1].Checkpoint)
+	fmt.Fprintf(t.out, tourRow, when, rides, s.Staged, s.Numbered, inRedis, s.Consumers[0].Checkpoint, s.Consumers[1].Checkpoint)
 	return nil
 }
 

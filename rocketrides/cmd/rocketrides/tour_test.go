@@ -24,7 +24,7 @@ func TestTour(t *testing.T) {
 	if r.code != 0 {
 		t.Fatalf("exit code %d\n%s%s", r.code, r.out, r.err)
 	}
-	const row = `(?: +\d+){7}\n`
+	const row = `(?: +\d+){6}\n`
 	const healed = `Healed within .*s\. 0 lost, 0 doubled: the audit agrees, [\d.]+ m at consumer0 and consumer1\.\n`
 	const agrees = `(?: +consumer[01].*  agrees\n){2}`
 	for _, want := range []string{
