@@ -30,6 +30,7 @@ func TestFewConnections(t *testing.T) {
 	limited(3)
 	config := w.DB.Config()
 	config.ConnConfig.User = config.ConnConfig.Database + "_few"
+	config.MaxConns = 2 // a pool keeps what it once had: one is left for the other process
 	pool := func() *pgxpool.Pool {
 		db, err := pgxpool.NewWithConfig(w.Ctx, config)
 		w.Must(err)

@@ -30,7 +30,7 @@ func Patiently(ctx context.Context, f func(ctx context.Context) error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return fmt.Errorf("%w (%w)", err, ctx.Err())
 		case <-time.After(fewPause):
 		}
 	}
