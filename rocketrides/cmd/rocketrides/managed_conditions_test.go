@@ -72,13 +72,15 @@ func (m *managed) ofOwner() {
 	m.asOwner()
 }
 
+// ownerOfOneDatabase has a server of its own, since roles, which are missing there, are the
+// whole server's.
 func ownerOfOneDatabase(m *managed) {
-	m.ofOwner()
+	m.ownServer()
+	m.asOwner()
 	m.exec(`REVOKE EXECUTE ON FUNCTION pg_terminate_backend, pg_cancel_backend FROM PUBLIC`)
 	m.doctor = append(m.doctor, "may not end sessions")
 	m.do("owner", "migrate")
 	r := execute(m.T, m.env("owner"), "migrate", "--roles")
-	// Somebody else's test may have made these roles, which are the whole server's.
 	if words := "this user may make no roles: let one with CREATEROLE, or a superuser, say CREATE ROLE "; r.code == 0 || !strings.Contains(r.err, words) {
 		m.Errorf("migrate --roles says %+v", r)
 	}
