@@ -203,7 +203,7 @@ func TestLeaderSilentAtAnyMessageIsReplaced(t *testing.T) {
 	var last, met atomic.Int64
 	var through atomic.Bool
 	var walkers sync.WaitGroup
-	for range 24 {
+	for range 12 {
 		walkers.Go(func() {
 			for !through.Load() {
 				message := int(last.Add(1))

@@ -191,7 +191,7 @@ func (n *Network) Meet(sprung, hole <-chan struct{}, f Once) {
 // Short lets a leader be silent for so short a time that it may lose the lead because
 // the machine is slow: insist on what it does.
 func Short(cfg *streamer.Config) {
-	cfg.SessionTimeout = 100 * time.Millisecond
+	cfg.SessionTimeout = time.Second
 }
 
 // AwaitLead waits until a streamer leads.
