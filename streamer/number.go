@@ -26,12 +26,6 @@ const sqlPartition = `
 // a division by zero. At most about $2 rows and $3 bytes, as they are written out: where all
 // together have less, as they nearly always have, they need not be added up one by one.
 //
-// Records stay in the order of their ids, as long as they are grouped by hashing: see
-// [sqlSession]. To sort them, too, took a tenth of the time. Postgres keeps it also when it
-// hashes on disk: what comes after a group that is in memory joins it there, and what does
-// not is read again as it was written. In a session that has lost its settings, as behind a
-// pooler that was not recognized, status is empty.
-//
 // A batch has bodies only if one of its records does: most logs have none.
 //
 // A time that no clock shows, as infinity, becomes one that everybody can read.
@@ -48,7 +42,7 @@ WITH status AS MATERIALIZED (
     SELECT l.partitions AS n, (
         SELECT count(*) FROM unilog.partitions AS p WHERE p.partition < l.partitions AND p.compared = l.epoch
     ) AS compared
-    FROM unilog.log AS l WHERE l.epoch = $1 AND current_setting('enable_sort') = 'off'
+    FROM unilog.log AS l WHERE l.epoch = $1
 ), heads AS MATERIALIZED (
     SELECT p.partition, p.next_offset
     FROM unilog.partitions AS p CROSS JOIN status
@@ -84,7 +78,7 @@ WITH status AS MATERIALIZED (
         array_agg(object) AS object, array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers,
         CASE WHEN count(content_type) > 0 THEN array_agg(body) END AS body,
         CASE WHEN count(content_type) > 0 THEN array_agg(content_type) END AS content_type
-    FROM oldest WHERE id <= (SELECT up_to FROM taken)
+    FROM (SELECT * FROM oldest WHERE id <= (SELECT up_to FROM taken) ORDER BY partition, id) AS m
     GROUP BY partition
 ), placed AS (
     INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers, body, content_type)

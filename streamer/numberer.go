@@ -387,7 +387,7 @@ func (n *numberer) collect(rows pgx.Rows) (all []numbered, moved int, last int64
 const divisionByZero = "22012"
 
 // errNumbersElsewhere says that the term of the streamer that numbers is over.
-var errNumbersElsewhere = errors.New("unilog: another streamer numbers, the number of partitions has changed, or the session has lost its settings")
+var errNumbersElsewhere = errors.New("unilog: another streamer numbers, or the number of partitions has changed")
 
 // tookTooLong says whether less at a time may succeed.
 func tookTooLong(err error) bool {

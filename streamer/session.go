@@ -21,8 +21,7 @@ import (
 // locks, soon after its client has gone silent, frozen or cut off without a word.
 //
 // No compiled plans: compiling takes far longer than running. What is looked for in
-// large tables is found by an index, also before there are statistics. What is grouped is
-// hashed, which keeps the order within a group: sorting by the group would lose it. A hidden row is an error,
+// large tables is found by an index, also before there are statistics. A hidden row is an error,
 // not a hole. Each statement must see what was committed before it. What is numbered
 // must be on disk, and on the synchronous standbys, before the log has it. Whether the server takes writes is not set: one
 // that was made read only, as in a switchover, is no longer numbered on.
@@ -44,8 +43,6 @@ SELECT set_config('idle_session_timeout', $1, false),
     set_config('jit', 'off', false),
     set_config('enable_seqscan', 'off', false),
     set_config('enable_bitmapscan', 'off', false),
-    set_config('enable_hashagg', 'on', false),
-    set_config('enable_sort', 'off', false),
     set_config('default_transaction_isolation', 'read committed', false),
     CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', false) END`
 
