@@ -58,6 +58,9 @@ func (s *Streamer) Upkeep(ctx context.Context) error {
 // NextStep is how many records the next step of numbering looks at.
 func (s *Streamer) NextStep() int { return s.numberer.limit }
 
+// Straight says whether the next step tries if all records are small.
+func (s *Streamer) Straight() bool { return s.numberer.roundabout == 0 }
+
 // SweepSoon makes the next upkeep look for rows below the low-water mark.
 func (s *Streamer) SweepSoon() { s.numberer.low.swept = time.Time{} }
 

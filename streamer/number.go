@@ -2,6 +2,10 @@ package streamer
 
 import (
 	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rocketrides/unilog/internal/archive"
 )
 
 // sqlPartition is the partition of a record, among the active ones: see
@@ -23,10 +27,14 @@ const sqlPartition = `
 // record of a partition whose head was not compared with the log in this term. What is
 // deleted is what was selected, by its place in the table, which is quicker than by its
 // id. Should somebody else have deleted or changed a row meanwhile, the statement fails by
-// a division by zero. At most about $2 rows and $3 bytes, as they are written out: where all
-// together have less, as they nearly always have, they need not be added up one by one.
+// a division by zero. At most about $2 rows and $3 bytes, as they are written out.
 //
-// A batch has bodies only if one of its records does: most logs have none.
+// Nearly always there is one partition and all records are small and without a body. If
+// $10 allows it, these go straight into arrays, in the order in which they are read; the
+// last column says whether that was all. Where it was not, all are read again, and put
+// in order on their way: then a record may have any size, since what does not fit into
+// memory goes to disk. There, too, they are only added up one by one where all together
+// have too many bytes, and a batch has bodies only if one of its records does.
 //
 // A time that no clock shows, as infinity, becomes one that everybody can read.
 //
@@ -35,29 +43,34 @@ const sqlPartition = `
 // which saves a transaction. Who listens hears of it when it is committed, if $9 says so.
 //
 // Index: staged_records_pkey, partitions_pkey.
-var sqlNumber = strings.NewReplacer("{partition}", strings.ReplaceAll(sqlPartition, "r.", "o."), "{size}",
-	"octet_length(action) + octet_length(object) + octet_length(key) + octet_length(headers)"+
-		" + coalesce(octet_length(data), octet_length(body) + octet_length(content_type))").Replace(`
+var sqlNumber = strings.NewReplacer("{rows}", strings.ReplaceAll(sqlOldest, "{partition}", strings.ReplaceAll(sqlPartition, "r.", "o.")),
+	"{size}", "octet_length(action) + octet_length(object) + octet_length(key) + octet_length(headers)"+
+		" + coalesce(octet_length(data), octet_length(body) + octet_length(content_type))",
+	"{bytes}", "pg_column_size(action) + pg_column_size(object) + pg_column_size(key) + pg_column_size(data) + pg_column_size(headers)"+
+		" + coalesce(pg_column_size(body) + pg_column_size(content_type), 0)").Replace(`
 WITH status AS MATERIALIZED (
     SELECT l.partitions AS n, (
         SELECT count(*) FROM unilog.partitions AS p WHERE p.partition < l.partitions AND p.compared = l.epoch
-    ) AS compared
+    ) AS compared, $10 AND l.partitions = 1 AS straight
     FROM unilog.log AS l WHERE l.epoch = $1
 ), heads AS MATERIALIZED (
     SELECT p.partition, p.next_offset
     FROM unilog.partitions AS p CROSS JOIN status
     WHERE p.partition < status.n AND p.compared = $1
+), small AS MATERIALIZED (
+    SELECT 0 AS partition, count(*) AS records, max(id) AS up_to, array_agg(place) AS places, array_agg(staged_at) AS staged_at,
+        array_agg(action) FILTER (WHERE small) AS action, array_agg(object) FILTER (WHERE small) AS object,
+        array_agg(key) FILTER (WHERE small) AS key, array_agg(data) FILTER (WHERE small) AS data,
+        array_agg(headers) FILTER (WHERE small) AS headers, NULL::bytea[] AS body, NULL::text[] AS content_type, bool_and(small) AS all_small
+    FROM (
+        SELECT *, content_type IS NULL AND {size} < 4096 AS small FROM ({rows}) AS o
+        WHERE (SELECT straight FROM status)
+        OFFSET 0 -- or else small is worked out for each column
+    ) AS o
+), straight AS MATERIALIZED (
+    SELECT (SELECT straight FROM status) AND coalesce(all_small AND {bytes} < $3::bigint, true) AS fits FROM small
 ), oldest AS MATERIALIZED (
-    SELECT o.ctid AS place, o.id, least(greatest(o.staged_at, '1970-01-01 00:00+00'), '9999-01-01 00:00+00') AS staged_at,
-        o.action, o.object, o.key, o.data::text AS data,
-        coalesce(o.headers::text, '{}') AS headers, o.body, o.content_type, {partition} AS partition
-    FROM unilog.staged_records AS o
-    WHERE o.id > $4 AND o.id <= $5 AND (
-        (SELECT compared = n FROM status)
-        OR {partition} IN (SELECT partition FROM heads)
-    )
-    ORDER BY o.id
-    LIMIT $2
+    SELECT * FROM ({rows}) AS o WHERE NOT (SELECT fits FROM straight)
 ), taken AS MATERIALIZED (
     SELECT CASE
             WHEN sum({size}) < $3::bigint THEN max(id)
@@ -69,22 +82,24 @@ WITH status AS MATERIALIZED (
             )
         END AS up_to
     FROM oldest
-), moved AS (
-    DELETE FROM unilog.staged_records AS s
-    WHERE s.ctid = ANY (ARRAY(SELECT place FROM oldest WHERE id <= (SELECT up_to FROM taken)))
-    RETURNING 1
-), gathered AS (
+), gathered AS MATERIALIZED (
+    SELECT partition, records, staged_at, action, object, key, data, headers, body, content_type
+    FROM small WHERE records > 0 AND (SELECT fits FROM straight)
+    UNION ALL
     SELECT partition, count(*) AS records, array_agg(staged_at) AS staged_at, array_agg(action) AS action,
         array_agg(object) AS object, array_agg(key) AS key, array_agg(data) AS data, array_agg(headers) AS headers,
         CASE WHEN count(content_type) > 0 THEN array_agg(body) END AS body,
         CASE WHEN count(content_type) > 0 THEN array_agg(content_type) END AS content_type
     FROM (SELECT * FROM oldest WHERE id <= (SELECT up_to FROM taken) ORDER BY partition, id) AS m
     GROUP BY partition
+), moved AS (
+    DELETE FROM unilog.staged_records AS s
+    WHERE s.ctid = ANY (CASE WHEN (SELECT fits FROM straight) THEN (SELECT places FROM small)
+        ELSE ARRAY(SELECT place FROM oldest WHERE id <= (SELECT up_to FROM taken)) END)
+    RETURNING 1
 ), placed AS (
     INSERT INTO unilog.batches (partition, first_offset, last_offset, bytes, staged_at, action, object, key, data, headers, body, content_type)
-    SELECT h.partition, h.next_offset, h.next_offset + records - 1,
-        pg_column_size(action) + pg_column_size(object) + pg_column_size(key) + pg_column_size(data) + pg_column_size(headers)
-            + coalesce(pg_column_size(body) + pg_column_size(content_type), 0),
+    SELECT h.partition, h.next_offset, h.next_offset + records - 1, {bytes},
         staged_at, action, object, key, data, headers, body, content_type
     FROM gathered AS g JOIN heads AS h ON h.partition = g.partition
     RETURNING *
@@ -95,18 +110,65 @@ WITH status AS MATERIALIZED (
     WHERE p.partition = b.partition
     RETURNING CASE WHEN $9 THEN pg_notify('unilog:numbered', p.partition::text) END
 )
-SELECT status.n, status.compared, coalesce((SELECT up_to FROM taken), 0),
+SELECT status.n, status.compared, coalesce(CASE WHEN fits THEN (SELECT up_to FROM small) ELSE (SELECT up_to FROM taken) END, 0),
     (SELECT count(*) / (count(*) = (SELECT coalesce(sum(records), 0) FROM gathered))::integer FROM moved),
     coalesce(b.partition, -1), coalesce(b.last_offset, 0), coalesce(b.bytes, 0),
-    b.first_offset, w.*
-FROM status
+    b.first_offset, w.*, fits
+FROM status CROSS JOIN straight
 LEFT JOIN placed AS b ON true
 LEFT JOIN LATERAL (
     SELECT b.staged_at, b.action, b.object, b.key, b.data, b.headers, b.body, b.content_type WHERE b.partition = ANY ($6::integer[])
 ) AS w ON true`)
+
+// sqlOldest are the rows that a step looks at, in the order of their ids.
+const sqlOldest = `
+        SELECT o.ctid AS place, o.id, least(greatest(o.staged_at, '1970-01-01 00:00+00'), '9999-01-01 00:00+00') AS staged_at,
+            o.action, o.object, o.key, o.data::text AS data,
+            coalesce(o.headers::text, '{}') AS headers, o.body, o.content_type, {partition} AS partition
+        FROM unilog.staged_records AS o
+        WHERE o.id > $4 AND o.id <= $5 AND (
+            (SELECT compared = n FROM status)
+            OR {partition} IN (SELECT partition FROM heads)
+        )
+        ORDER BY o.id
+        LIMIT $2
+    `
 
 const (
 	// Index: staged_records_pkey. Ordered, so that it takes the index: EXISTS would scan
 	// the table, whose first pages are empty after a backlog.
 	sqlStaged = `SELECT (SELECT id FROM unilog.staged_records WHERE id > $1 ORDER BY id LIMIT 1) IS NOT NULL`
 )
+
+// collect reads the rows of sqlNumber.
+func (n *numberer) collect(rows pgx.Rows) (all []numbered, moved int, last int64, err error) {
+	defer rows.Close()
+	found := false
+	for rows.Next() {
+		found = true
+		var active, compared, bytes int
+		var first *int64 // none in the row without a batch
+		var b numbered
+		if err := rows.Scan(&active, &compared, &last, &moved, &b.partition, &b.last, &bytes, &first, nil, nil, nil, nil, nil, nil, nil, nil, &n.straight); err != nil {
+			return nil, 0, 0, err
+		}
+		n.partial = compared < active
+		if b.partition < 0 {
+			continue
+		}
+		b.batch.bytes, b.first = bytes, *first
+		if rows.RawValues()[8] != nil {
+			if b.batch.entries, err = archive.Append(nil, rows, 7, b.partition); err != nil {
+				return nil, 0, 0, err
+			}
+		}
+		all = append(all, b)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, 0, 0, err
+	}
+	if !found {
+		return nil, 0, 0, errNumbersElsewhere
+	}
+	return all, moved, last, nil
+}

@@ -44,6 +44,7 @@ func TestPlansOnLargeTables(t *testing.T) {
 			uses string
 		}{
 			{streamer.SQLNumber, numberingArgs(w, 0, math.MaxInt64), "Index Scan using staged_records_pkey"},
+			{streamer.SQLNumber, append(numberingArgs(w, 0, math.MaxInt64)[:9], false), "Index Scan using staged_records_pkey"},
 			{streamer.SQLStaged, []any{0}, "staged_records_pkey"},
 			{streamer.SQLStray, []any{0}, "staged_records_pkey"},
 			{streamer.SQLFit, []any{0, 1_050_000, 1_050_100, 1 << 20}, "batches_pkey"},
@@ -79,7 +80,7 @@ func explain(w *world.World, sql string, args ...any) string {
 func numberingArgs(w *world.World, after, upTo int64) []any {
 	w.Helper()
 	epoch := world.Query[int64](w, `SELECT epoch FROM unilog.log`)
-	return []any{epoch, 1000, 4 << 20, after, upTo, []int32{0}, []int32{}, []int64{}, true}
+	return []any{epoch, 1000, 4 << 20, after, upTo, []int32{0}, []int32{}, []int64{}, true, true}
 }
 
 // TestBodiesOnlyWhereThereAreAny numbers records of both kinds. A batch that has only JSON
@@ -124,6 +125,54 @@ func TestBodiesOnlyWhereThereAreAny(t *testing.T) {
 				t.Errorf("partition %d, entry %d is %.99q, want %.99q", partition, i+1, entries[i].Record, want[i])
 			}
 		}
+	}
+}
+
+// TestSmallRecordsGoStraightIntoTheirBatch has small records, which need not be put in
+// order, and then one in each way in which it is not small, which they wait for.
+func TestSmallRecordsGoStraightIntoTheirBatch(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string]func(*unilog.Record){
+		"object":  func(r *unilog.Record) { r.Object = strings.Repeat("o", 4096) },
+		"key":     func(r *unilog.Record) { r.Key = strings.Repeat("k", 4096) },
+		"data":    func(r *unilog.Record) { r.Data = []byte(`"` + strings.Repeat("d", 4096) + `"`) },
+		"headers": func(r *unilog.Record) { r.Headers = map[string]string{"h": strings.Repeat("h", 4096)} },
+		"body":    func(r *unilog.Record) { r.Data, r.Body, r.ContentType = nil, []byte("b"), "text/plain" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world.Setup(t)
+			s := w.Streamer()
+			var sent []unilog.Record
+			stage := func(n int, records ...unilog.Record) {
+				for i := range n {
+					r := world.Record(" " + strconv.Itoa(i))
+					r.Key, r.Headers = strconv.Itoa(i), map[string]string{"n": strconv.Itoa(i)}
+					records = append(records, r)
+				}
+				w.Must(unilog.Stage(w.Ctx, w.DB, records...))
+				w.Drain(s)
+				sent = append(sent, records...)
+			}
+			stage(1000)
+			if !s.Straight() {
+				t.Error("small records have not gone straight")
+			}
+			not := world.Record(" 0")
+			other(&not)
+			stage(1000, not)
+			if s.Straight() {
+				t.Error("one that is not small has gone straight")
+			}
+			stage(10)
+			entries := w.Memory.Entries(0)
+			w.WantCount("entries", len(entries), len(sent))
+			for i := range entries {
+				if !reflect.DeepEqual(entries[i].Record, sent[i]) {
+					t.Fatalf("entry %d is %.99q, want %.99q", i+1, entries[i].Record, sent[i])
+				}
+			}
+		})
 	}
 }
 

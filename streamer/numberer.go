@@ -41,6 +41,10 @@ RETURNING epoch, low_water, pg_notify('unilog:numbered', ''),
 // worth to lie down: who wakes the numberer has to notify, which costs writers.
 const quietPause = 5 * time.Millisecond
 
+// roundaboutSteps is after how many steps it is tried again whether all records are small,
+// since one of them was not: then a step reads them twice.
+const roundaboutSteps = 32
+
 // errNotElected says that the session that holds the numberer's lock is not one of the
 // same server.
 var errNotElected = errors.New("unilog: the lock of the streamer that numbers is not on this server: has the database failed over?")
@@ -64,8 +68,10 @@ type numberer struct {
 	movedAt time.Time
 	woken   bool // by a writer, since the last step
 
-	limit   int  // records of the next step: fewer after a failure
-	partial bool // the last step left out partitions that were not compared
+	limit      int  // records of the next step: fewer after a failure
+	partial    bool // the last step left out partitions that were not compared
+	straight   bool // the last step had nothing but small records
+	roundabout int  // steps to come that do not try whether that is so
 
 	merging   map[int]merging // small batches at the end of each partition
 	toMerge   []merging
@@ -297,7 +303,7 @@ func (n *numberer) number(ctx context.Context, after, upTo int64, liesDown bool)
 			batch.Queue(n.cfg.Schema.SQL(sqlGetUp))
 		}
 		batch.Queue(n.cfg.Schema.SQL(locks.SQLNumbering))
-		batch.Queue(n.cfg.Schema.SQL(sqlNumber), n.epoch, n.limit, archive.BatchBytes, after, upTo, n.ring.led(), partitions, published, n.reign.elsewhere.Load()).
+		batch.Queue(n.cfg.Schema.SQL(sqlNumber), n.epoch, n.limit, archive.BatchBytes, after, upTo, n.ring.led(), partitions, published, n.reign.elsewhere.Load(), n.roundabout == 0).
 			Query(func(rows pgx.Rows) (err error) {
 				all, moved, last, err = n.collect(rows)
 				return err
@@ -326,6 +332,12 @@ func (n *numberer) number(ctx context.Context, after, upTo int64, liesDown bool)
 	if liesDown {
 		n.idle = !staged
 	}
+	switch {
+	case n.roundabout > 0:
+		n.roundabout--
+	case !n.straight:
+		n.roundabout = roundaboutSteps
+	}
 	bytes := 0
 	for _, b := range all {
 		b.batch.took = time.Since(began)
@@ -348,39 +360,6 @@ func (n *numberer) adapt(moved, bytes int) {
 	}
 	n.limit = min(more, n.cfg.BatchRecords)
 	n.part.allow(n.limit)
-}
-
-// collect reads the rows of sqlNumber.
-func (n *numberer) collect(rows pgx.Rows) (all []numbered, moved int, last int64, err error) {
-	defer rows.Close()
-	found := false
-	for rows.Next() {
-		found = true
-		var active, compared, bytes int
-		var first *int64 // none in the row without a batch
-		var b numbered
-		if err := rows.Scan(&active, &compared, &last, &moved, &b.partition, &b.last, &bytes, &first, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
-			return nil, 0, 0, err
-		}
-		n.partial = compared < active
-		if b.partition < 0 {
-			continue
-		}
-		b.batch.bytes, b.first = bytes, *first
-		if rows.RawValues()[8] != nil {
-			if b.batch.entries, err = archive.Append(nil, rows, 7, b.partition); err != nil {
-				return nil, 0, 0, err
-			}
-		}
-		all = append(all, b)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, 0, 0, err
-	}
-	if !found {
-		return nil, 0, 0, errNumbersElsewhere
-	}
-	return all, moved, last, nil
 }
 
 // divisionByZero is how sqlStillOpen fails.

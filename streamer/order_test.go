@@ -2,6 +2,7 @@ package streamer_test
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -82,16 +83,23 @@ func TestRecordsKeepTheirOrderInASmallMemory(t *testing.T) {
 // does that shares sessions and was not seen to.
 func TestRecordsKeepTheirOrderWithoutTheSettings(t *testing.T) {
 	t.Parallel()
-	w := world.SetupOnRedis(t)
-	w.Repartition(64, 1)
-	s := w.Streamer(func(cfg *streamer.Config) { cfg.BatchRecords = 5000 })
-	w.Commit("1")
-	w.Drain(s)
-	_, err := s.Sessions()[1].Exec(w.Ctx, `RESET enable_seqscan; RESET enable_bitmapscan; SET enable_hashagg = off`)
-	w.Must(err)
-	stageInOrder(w)
-	w.WantCount("published", w.Drain(s), 5000)
-	wantInOrder(w)
+	for _, partitions := range []int{1, 64} {
+		t.Run(strconv.Itoa(partitions), func(t *testing.T) {
+			t.Parallel()
+			w := world.SetupOnRedis(t)
+			if partitions > 1 {
+				w.Repartition(partitions, 1)
+			}
+			s := w.Streamer(func(cfg *streamer.Config) { cfg.BatchRecords = 5000 })
+			w.Commit("1")
+			w.Drain(s)
+			_, err := s.Sessions()[1].Exec(w.Ctx, `RESET enable_seqscan; RESET enable_bitmapscan; SET enable_hashagg = off`)
+			w.Must(err)
+			stageInOrder(w)
+			w.WantCount("published", w.Drain(s), 5000)
+			wantInOrder(w)
+		})
+	}
 }
 
 func stageInOrder(w *world.World) {
