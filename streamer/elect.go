@@ -254,6 +254,7 @@ func (s *Streamer) over(ctx context.Context, r *reign, over ended) error {
 		s.cfg.Observer.failed(over.err)
 		s.fail(over.err)
 		r.noteTrouble(ctx, max(over.part, 0), over.err)
+		r.oust(ctx) // somebody who is frozen may stand in the way, and nobody else may look
 	}
 	// However the caller's time is over: or else the session would keep the lock unused.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loop.FarewellTimeout)

@@ -47,13 +47,46 @@ func (*frozenConn) SetDeadline(time.Time) error     { return nil }
 func (*frozenConn) SetReadDeadline(time.Time) error { return nil }
 
 // TestLeaderFrozenWhileItReadsIsReplaced freezes a leader while Postgres sends
-// it a batch, where the timeouts of a session do not run.
+// it a batch, where the timeouts of a session do not run. Its other session has the locks
+// by which it is seen to lead, and may have ended before.
 func TestLeaderFrozenWhileItReadsIsReplaced(t *testing.T) {
 	t.Parallel()
-	w := world.Setup(t)
+	for name, ended := range map[string]bool{"with its locks": false, "without": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world.Setup(t)
+			f := freezeWhileItReads(w)
+			if ended {
+				world.Query[bool](w, `SELECT pg_terminate_backend($1, 300000)`, f.elected)
+			}
+			next := w.Streamer()
+			t.Cleanup(func() { f.wakeUp(); <-f.ended }) // before the leader is closed, also when the test has failed
+			w.Await("another streamer to publish", func() string {
+				n, err := next.RunOnce(w.Ctx)
+				if n > 0 {
+					return ""
+				}
+				return fmt.Sprint(err)
+			})
+			f.wakeUp()
+			world.Receive(w, "the frozen leader to wake up", f.ended)
+			w.Drain(next)
+			w.WantCount("stream entries", len(w.Offsets()), 1501)
+		})
+	}
+}
+
+// frozen is a leader that is frozen.
+type frozen struct {
+	elected uint32 // the session with the locks
+	wakeUp  func()
+	ended   chan struct{} // closed when the leader, awake, has given up
+}
+
+func freezeWhileItReads(w *world.World) frozen {
+	w.Helper()
 	var isFrozen atomic.Bool
 	thaw := make(chan struct{})
-	wakeUp := sync.OnceFunc(func() { close(thaw) })
 	config := w.DB.Config().Copy()
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := new(net.Dialer).DialContext(ctx, network, address)
@@ -61,7 +94,7 @@ func TestLeaderFrozenWhileItReadsIsReplaced(t *testing.T) {
 	}
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(db.Close)
+	w.Cleanup(db.Close)
 	leader := w.Streamer(func(cfg *streamer.Config) { cfg.DB = db })
 	w.Commit("1")
 	w.Drain(leader)
@@ -73,25 +106,15 @@ func TestLeaderFrozenWhileItReadsIsReplaced(t *testing.T) {
 		w.Must(unilog.Stage(w.Ctx, tx, r))
 	}
 	w.Must(tx.Commit(w.Ctx))
+	f := frozen{leader.Sessions()[0].PgConn().PID(), sync.OnceFunc(func() { close(thaw) }), make(chan struct{})}
 	isFrozen.Store(true)
-	ended := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(f.ended)
 		_, _ = leader.RunOnce(context.WithoutCancel(w.Ctx))
 	}()
-	next := w.Streamer()
-	t.Cleanup(wakeUp) // before the leader is closed, also when the test has failed
-	w.Await("another streamer to publish", func() string {
-		n, err := next.RunOnce(w.Ctx)
-		if n > 0 {
-			return ""
-		}
-		return fmt.Sprint(err)
-	})
-	wakeUp()
-	world.Receive(w, "the frozen leader to wake up", ended)
-	w.Drain(next)
-	w.WantCount("stream entries", len(w.Offsets()), 1501)
+	w.AwaitTrue("the server to wait for the frozen leader", `SELECT EXISTS (SELECT FROM pg_stat_activity
+		WHERE datname = current_database() AND wait_event = 'ClientWrite')`)
+	return f
 }
 
 // TestIdleLeaderTakesTheLeadAgain ends sessions of a leader between two calls of
