@@ -50,11 +50,12 @@ const (
 	tourBefore = `text('[data-tour-part="before"]')`
 )
 
-// step sees the beginning of one, whose control is marked, and not covered.
+// step sees the beginning of one, whose control is marked, and not covered. It is said to
+// those who do not see, too, until its result is.
 func (s *screen) step(n int, title string) {
 	s.Helper()
 	s.sees(fmt.Sprintf(tourTitle+` === 'Step %d of 6: %s'`, n, title), `document.querySelectorAll('[data-tour]').length === 1`,
-		`text('#tour-status').includes(`+tourTitle+`)`, `!overlaps('#tour', '[data-tour]')`, `!document.querySelector('.tour .tour')`)
+		`[`+tourTitle+`, `+tourResult+`].some((said) => said && text('#tour-status').includes(said))`, `!overlaps('#tour', '[data-tour]')`, `!document.querySelector('.tour .tour')`)
 	if wide := value[[]string](s.page, `overflow()`); len(wide) > 0 {
 		s.Errorf("step %d overflows: %q", n, wide)
 	}
