@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/rocketrides/unilog"
@@ -71,9 +70,10 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 		DB: db, Log: stream, Schema: c.Schema, Logger: log,
 		Retention: c.Retention, KeepRecords: c.KeepRecords, KeepBytes: c.KeepBytes, ConsumerExpiry: c.ConsumerExpiry, KeepForReports: c.KeepForReports,
 	}
-	report := reportPublished(log)
+	report := published{log: log, spans: map[int]*span{}}
+	defer report.rest()
 	cfg.Hooks.AfterAppend = func(ctx context.Context, entries []unilog.Entry) error {
-		report(entries)
+		report.add(entries)
 		if c.AfterAppend == nil {
 			return nil
 		}
@@ -92,25 +92,4 @@ func (c *Streamer) Run(ctx context.Context, log *slog.Logger, p *Program) error 
 		return err
 	}
 	return c.RunWorker(ctx, log, reg, servers.Safety, streamer)
-}
-
-// reportPublished logs what is published for the first time, and of which
-// partition, if there are several.
-func reportPublished(log *slog.Logger) func([]unilog.Entry) {
-	var mu sync.Mutex
-	published := map[int]int64{} // by partition, up to where
-	return func(entries []unilog.Entry) {
-		mu.Lock()
-		defer mu.Unlock()
-		partition, first, last := entries[0].Partition, entries[0].Offset, entries[len(entries)-1].Offset
-		if last <= published[partition] {
-			return // sent again
-		}
-		published[partition] = last
-		what := []any{"records", len(entries), "first", first, "last", last}
-		if len(published) > 1 || partition > 0 {
-			what = append(what, "partition", partition)
-		}
-		log.Info("published", what...)
-	}
 }
