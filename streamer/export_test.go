@@ -59,7 +59,7 @@ func (s *Streamer) Upkeep(ctx context.Context) error {
 func (s *Streamer) NextStep() int { return s.numberer.limit }
 
 // Straight says whether the next step tries if all records are small.
-func (s *Streamer) Straight() bool { return s.numberer.roundabout == 0 }
+func (s *Streamer) Straight() bool { return s.numberer.sqlNumber() == sqlNumberSmall }
 
 // SweepSoon makes the next upkeep look for rows below the low-water mark.
 func (s *Streamer) SweepSoon() { s.numberer.low.swept = time.Time{} }
@@ -76,7 +76,7 @@ func (s *Streamer) Sessions() []*pgx.Conn {
 }
 
 // The statements that run in loops, for a look at their plans.
-var SQLNumber = sqlNumber
+var SQLNumber, SQLNumberSmall = sqlNumber, sqlNumberSmall
 
 const (
 	SQLStaged    = sqlStaged

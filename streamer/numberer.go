@@ -42,7 +42,7 @@ RETURNING epoch, low_water, pg_notify('unilog:numbered', ''),
 const quietPause = 5 * time.Millisecond
 
 // roundaboutSteps is after how many steps it is tried again whether all records are small,
-// since one of them was not: then a step reads them twice.
+// since one of them was not: what was read for that was read in vain.
 const roundaboutSteps = 32
 
 // errNotElected says that the session that holds the numberer's lock is not one of the
@@ -70,6 +70,7 @@ type numberer struct {
 
 	limit      int  // records of the next step: fewer after a failure
 	partial    bool // the last step left out partitions that were not compared
+	active     int  // partitions, at the last step
 	straight   bool // the last step had nothing but small records
 	roundabout int  // steps to come that do not try whether that is so
 
@@ -297,13 +298,14 @@ func (n *numberer) number(ctx context.Context, after, upTo int64, liesDown bool)
 	asleep, staged := false, true
 	began := time.Now()
 	_, partitions, published, _ := n.reign.unrecorded()
+	sql := n.sqlNumber()
 	err = n.session.commit(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		batch := &pgx.Batch{}
 		if n.asleep {
 			batch.Queue(n.cfg.Schema.SQL(sqlGetUp))
 		}
 		batch.Queue(n.cfg.Schema.SQL(locks.SQLNumbering))
-		batch.Queue(n.cfg.Schema.SQL(sqlNumber), n.epoch, n.limit, archive.BatchBytes, after, upTo, n.ring.led(), partitions, published, n.reign.elsewhere.Load(), n.roundabout == 0).
+		batch.Queue(n.cfg.Schema.SQL(sql), n.epoch, n.limit, archive.BatchBytes, after, upTo, n.ring.led(), partitions, published, n.reign.elsewhere.Load()).
 			Query(func(rows pgx.Rows) (err error) {
 				all, moved, last, err = n.collect(rows)
 				return err
@@ -332,12 +334,11 @@ func (n *numberer) number(ctx context.Context, after, upTo int64, liesDown bool)
 	if liesDown {
 		n.idle = !staged
 	}
-	switch {
-	case n.roundabout > 0:
-		n.roundabout--
-	case !n.straight:
+	if sql == sqlNumberSmall && !n.straight {
 		n.roundabout = roundaboutSteps
+		return n.number(ctx, after, upTo, liesDown)
 	}
+	n.roundabout = max(0, n.roundabout-1)
 	bytes := 0
 	for _, b := range all {
 		b.batch.took = time.Since(began)
@@ -349,6 +350,14 @@ func (n *numberer) number(ctx context.Context, after, upTo int64, liesDown bool)
 		n.adapt(moved, bytes)
 	}
 	return moved, last, nil
+}
+
+// sqlNumber is the statement for the next step.
+func (n *numberer) sqlNumber() string {
+	if n.active > 1 || n.roundabout > 0 {
+		return sqlNumber
+	}
+	return sqlNumberSmall
 }
 
 // adapt sets how many records the next step looks at, since it reads all of them to
