@@ -28,7 +28,7 @@ WITH bounded AS MATERIALIZED (
         CASE WHEN $7 THEN set_config('synchronous_commit', 'off', true) END
 )
 UPDATE unilog.checkpoints SET "offset" = $4, position = $5, updated_at = clock_timestamp(),
-    log_id = nullif($8, '')
+    log_id = nullif($8, ''), trouble = NULL, troubled_at = NULL, rejected = NULL
 FROM bounded
 WHERE name = $1 AND partition = $2 AND "offset" = $3 AND paused_at IS NULL`
 

@@ -37,7 +37,7 @@ ON CONFLICT (name, partition) DO NOTHING`
 	// Paused is who is so in any partition: Pause does not see one that is registered at
 	// the same time.
 	sqlCheckpoint = `
-SELECT c."offset", c.position, coalesce(c.log_id, ''), c.outside, paused.at, coalesce(paused.by, '')
+SELECT c."offset", c.position, coalesce(c.log_id, ''), c.outside, c.troubled_at IS NOT NULL, paused.at, coalesce(paused.by, '')
 FROM unilog.checkpoints AS c CROSS JOIN (
     SELECT min(paused_at) AS at, min(paused_by) AS by FROM unilog.checkpoints WHERE name = $1
 ) AS paused
@@ -59,6 +59,7 @@ type checkpoint struct {
 	// this one was.
 	registered *atomic.Int64
 	loaded     bool
+	troubled   bool // it has a note that the partition has halted
 	// enroll registers the consumer in so many partitions at least.
 	enroll func(ctx context.Context, number int) error
 }
@@ -110,7 +111,7 @@ func (c *checkpoint) read(ctx context.Context) (at unilog.Cursor, err error) {
 	outside := false
 	var since *time.Time
 	paused := &unilog.PausedError{Consumer: c.name}
-	err = conn.QueryRow(ctx, c.schema.SQL(sqlCheckpoint), c.name, c.partition).Scan(&at.Offset, &at.Position, &c.logID, &outside, &since, &paused.By)
+	err = conn.QueryRow(ctx, c.schema.SQL(sqlCheckpoint), c.name, c.partition).Scan(&at.Offset, &at.Position, &c.logID, &outside, &c.troubled, &since, &paused.By)
 	switch {
 	case err == nil && outside:
 		err = unilog.ErrDeliverersName

@@ -139,6 +139,7 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 				c.cfg.Observer.failed(err)
 			}
 		}
+		c.noteHalt(work, err)
 		c.readiness.Note(ctx, trouble)
 	}()
 	if err := c.condition.hang.Err(); err != nil {
@@ -152,6 +153,23 @@ func (c *partitionConsumer) step(ctx, work context.Context, wait time.Duration) 
 	}
 	n, err = c.next(ctx, work, wait)
 	return again + n, err
+}
+
+// noteHalt notes with the checkpoint that the partition has halted, or that it no longer
+// has, after a step that has ended with err.
+func (c *partitionConsumer) noteHalt(ctx context.Context, err error) {
+	at := reader.Owner{DB: c.cfg.DB, Schema: c.cfg.Schema, Name: c.cfg.Name, Partition: c.partition}
+	var noteErr error
+	switch {
+	case err != nil && c.halts(err):
+		c.checkpoint.troubled, noteErr = true, reader.NoteHalt(ctx, at, err)
+	case err == nil && c.checkpoint.troubled:
+		noteErr = reader.ClearHalt(ctx, at)
+		c.checkpoint.troubled = noteErr != nil
+	}
+	if noteErr != nil {
+		c.log.Debug("could not note in the database whether the consumer has halted", "err", noteErr)
+	}
 }
 
 // next does so with what follows the checkpoint.

@@ -51,7 +51,9 @@ func (e *BeyondError) Error() string {
 
 const (
 	// The position is found by the offset. Index: checkpoints_pkey.
-	sqlMove = `UPDATE unilog.checkpoints SET "offset" = $3, position = '', updated_at = clock_timestamp() WHERE name = $1 AND partition = $2`
+	sqlMove = `
+UPDATE unilog.checkpoints SET "offset" = $3, position = '', updated_at = clock_timestamp(), trouble = NULL, troubled_at = NULL, rejected = NULL
+WHERE name = $1 AND partition = $2`
 
 	// Index: dead_letters_pkey.
 	sqlLettersAfter = `DELETE FROM unilog.dead_letters WHERE consumer = $1 AND partition = $2 AND "offset" > $3`

@@ -78,7 +78,7 @@ FROM unilog.checkpoints AS c CROSS JOIN (
 WHERE c.name = $1 AND c.partition = $2`
 
 	sqlSaveDelivered = `
-UPDATE unilog.checkpoints SET "offset" = $5, position = $6, updated_at = clock_timestamp()
+UPDATE unilog.checkpoints SET "offset" = $5, position = $6, updated_at = clock_timestamp(), trouble = NULL, troubled_at = NULL, rejected = NULL
 WHERE name = $1 AND partition = $2 AND outside AND log_id = $3 AND "offset" = $4`
 )
 
@@ -158,6 +158,20 @@ type beater interface {
 
 func (c postgresCheckpoints) beat(ctx context.Context, name string) error {
 	return postgres.Reconnect(c.db, reader.Beat(ctx, c.db, c.schema, name))
+}
+
+// noter is implemented by Checkpoints that can say to others why a deliverer has halted, or,
+// without an error, that it goes on.
+type noter interface {
+	noteHalt(ctx context.Context, key CheckpointKey, why error) error
+}
+
+func (c postgresCheckpoints) noteHalt(ctx context.Context, key CheckpointKey, why error) error {
+	at := reader.Owner{DB: c.db, Schema: c.schema, Name: key.Name, Partition: key.Partition, Outside: true}
+	if why != nil {
+		return reader.NoteHalt(ctx, at, why)
+	}
+	return reader.ClearHalt(ctx, at)
 }
 
 // placer is implemented by Checkpoints that know whether they are in the log's own

@@ -34,6 +34,8 @@ type delivering struct {
 	several  bool // there are other partitions, which go on while this one cannot
 
 	watch *watch
+	// mayBeTroubled says that the checkpoint may have a note that the partition has halted.
+	mayBeTroubled bool
 	// mayBeRequeued says that there may be dead letters to be delivered again, from a time
 	// on if the destination was away.
 	mayBeRequeued bool
@@ -59,7 +61,7 @@ func newDelivering(d *Deliverer, partition int) *delivering {
 	p := &delivering{
 		cfg: &d.cfg, log: d.log.With("partition", partition),
 		key:   CheckpointKey{Name: d.cfg.Name, Partition: partition},
-		limit: d.cfg.BatchRecords, watch: &d.watch, mayBeRequeued: true,
+		limit: d.cfg.BatchRecords, watch: &d.watch, mayBeRequeued: true, mayBeTroubled: true,
 	}
 	p.reader = reader.New(reader.Config{
 		Name: d.cfg.Name, Partition: partition, Checkpoint: p, Log: d.cfg.Log, Archive: d.cfg.Archive, Schema: d.cfg.Schema,
@@ -160,6 +162,7 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 				p.cfg.Observer.failed(err)
 			}
 		}
+		p.noteHalt(work, err)
 		p.readiness.Note(ctx, trouble)
 	}()
 	if err := p.hang.Err(); err != nil {
@@ -174,6 +177,21 @@ func (p *delivering) step(ctx, work context.Context, wait time.Duration) (n int,
 	}
 	n, err = p.next(ctx, work, wait)
 	return again + n, err
+}
+
+// noteHalt notes with the checkpoint that the partition has halted, or that it no longer
+// has, after a step that has ended with err. A checkpoint of another log's is let alone.
+func (p *delivering) noteHalt(ctx context.Context, err error) {
+	c, ok := p.cfg.Checkpoints.(noter)
+	halts := err != nil && isFinal(err) && !errors.As(err, new(*ForeignCheckpointError))
+	if !ok || !halts && (err != nil || !p.mayBeTroubled) {
+		return
+	}
+	noteErr := c.noteHalt(ctx, p.key, err)
+	p.mayBeTroubled = halts || noteErr != nil
+	if noteErr != nil {
+		p.log.Debug("could not note in the database whether the deliverer has halted", "err", noteErr)
+	}
 }
 
 // next does so with what follows the checkpoint.

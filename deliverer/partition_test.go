@@ -182,6 +182,9 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 			}
 			outside.Want(w, 1, 2, 3, 4, 5)
 			w.WantCount("attempts", tries, max(1, test.attempts))
+			if halted := w.Status().Consumers[0].Behind[0].Halted; halted == nil || halted.Offset != 6 || halted.Why != "gone" {
+				t.Errorf("the status says that it has halted for %+v", halted)
+			}
 
 			ctx, stop := context.WithCancel(w.Ctx)
 			defer stop()
@@ -192,6 +195,7 @@ func TestDelivererHaltsOrParks(t *testing.T) {
 			stop()
 			w.Must(process.Wait())
 			outside.Want(w, 1, 2, 3, 4, 5, 7, 8, 9, 10)
+			w.WantCount("halted partitions", len(w.Status().Consumers[0].Behind), 0)
 			letters, err := consumer.DeadLetters(w.Ctx, w.DB, "hook")
 			w.Must(err)
 			if len(letters) != 1 || letters[0].Offset != 6 || letters[0].Reason != "gone" {

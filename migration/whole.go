@@ -88,7 +88,7 @@ var needs = map[string]string{
 		?function unilog.wake_streamer()
 		?trigger unilog.staged_records staged_records_wake`,
 	"unilog_consumer": `
-		table unilog.checkpoints name partition offset position updated_at log_id outside paused_at paused_by began
+		table unilog.checkpoints name partition offset position updated_at log_id outside paused_at paused_by began trouble troubled_at rejected
 		key unilog.checkpoints name partition
 		table unilog.members name member joined_at seen_at
 		key unilog.members name member

@@ -56,7 +56,8 @@ SELECT name, partition, coalesce(c."offset", 0), next_offset - 1 - coalesce(c."o
     extract(epoch FROM clock_timestamp() - max(c.updated_at) OVER (PARTITION BY name))::float8,
     extract(epoch FROM clock_timestamp() - coalesce(c.updated_at, max(c.updated_at) OVER (PARTITION BY name)))::float8,
     (SELECT count(*) FROM unilog.dead_letters AS d WHERE d.consumer = name AND d.partition = p.partition AND d.discarded_at IS NULL),
-    extract(epoch FROM clock_timestamp() - min(c.paused_at) OVER (PARTITION BY name))::float8, coalesce(min(c.paused_by) OVER (PARTITION BY name), '')
+    extract(epoch FROM clock_timestamp() - min(c.paused_at) OVER (PARTITION BY name))::float8, coalesce(min(c.paused_by) OVER (PARTITION BY name), ''),
+    c.trouble, coalesce(extract(epoch FROM clock_timestamp() - c.troubled_at), 0)::float8, coalesce(c.rejected, 0)
 FROM (SELECT DISTINCT name FROM unilog.checkpoints) AS n CROSS JOIN unilog.partitions AS p LEFT JOIN unilog.checkpoints AS c USING (name, partition)
 ORDER BY name, partition`
 
@@ -270,7 +271,7 @@ func (s *Status) readConsumers(ctx context.Context, tx source) error {
 }
 
 // collect puts the partitions of consumers together, which come one after the other. What
-// is known of dead letters and pauses follows the rest, if it is.
+// is known of dead letters, pauses and halts follows the rest, if it is.
 func collect(rows pgx.Rows, members map[string]int) ([]Consumer, error) {
 	all := []Consumer{}
 	var name string
@@ -279,7 +280,9 @@ func collect(rows pgx.Rows, members map[string]int) ([]Consumer, error) {
 	var letters int64
 	var paused *float64
 	var by string
-	into := []any{&name, &p.Partition, &p.Checkpoint, &p.Lag, &p.LagSeconds, &seen, &p.Silent, &letters, &paused, &by}
+	var trouble *string
+	var halted Halt
+	into := []any{&name, &p.Partition, &p.Checkpoint, &p.Lag, &p.LagSeconds, &seen, &p.Silent, &letters, &paused, &by, &trouble, &halted.Seconds, &halted.Offset}
 	_, err := pgx.ForEachRow(rows, into[:len(rows.FieldDescriptions())], func() error {
 		if p.Partition == 0 {
 			all = append(all, Consumer{Name: name, Silent: seen, Processes: members[name], Behind: []ConsumerPartition{}})
@@ -292,7 +295,10 @@ func collect(rows pgx.Rows, members map[string]int) ([]Consumer, error) {
 		if p.LagSeconds > c.LagSeconds {
 			c.LagSeconds, c.Slowest = p.LagSeconds, p.Partition
 		}
-		if p.Lag != 0 {
+		if p.Halted = nil; trouble != nil {
+			p.Halted = &Halt{halted.Offset, halted.Seconds, *trouble}
+		}
+		if p.Lag != 0 || p.Halted != nil {
 			c.Behind = append(c.Behind, p)
 		}
 		return nil

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/loop"
 )
 
 // Status says where everything stands, as the database that records are staged
@@ -120,7 +119,7 @@ type Consumer struct {
 	Processes int `json:"processes"`
 	// Paused is nil unless a person has paused it.
 	Paused *Pause `json:"paused,omitempty"`
-	// Behind are the partitions that it has not applied to the end.
+	// Behind are the partitions that it has not applied to the end, or where it has halted.
 	Behind []ConsumerPartition `json:"behind"`
 	// Pace is set by [Status.Since], of a consumer that is far behind.
 	Pace *Pace `json:"pace,omitempty"`
@@ -139,6 +138,17 @@ type ConsumerPartition struct {
 	Lag        int64   `json:"lag"`
 	LagSeconds float64 `json:"lag_seconds"`
 	Silent     float64 `json:"silent"`
+	// Halted is nil unless it has halted there, until a person decides.
+	Halted *Halt `json:"halted,omitempty"`
+}
+
+// Halt says why a consumer has halted in a partition.
+type Halt struct {
+	// Offset is that of the record that its handler, or its receiver, has rejected; 0 if no
+	// record is to blame.
+	Offset  int64   `json:"offset,omitempty"`
+	Seconds float64 `json:"seconds"`
+	Why     string  `json:"why"`
 }
 
 // slow is how many seconds a record may wait before that is worth mentioning.
@@ -302,66 +312,4 @@ func (p *Partition) logStanding(logID string) standing {
 		return isShort
 	}
 	return isEven
-}
-
-// troubles are those of a consumer, which may be the last of all.
-func (c *Consumer) troubles(s *Status, most map[int]int64) (out []string) {
-	if c.Paused != nil {
-		out = append(out, fmt.Sprintf("%s is paused for %.0f s, by %s: let it go on with `%s consumers resume %s`", c.Name, c.Paused.Seconds, c.Paused.By, s.command(), c.Name))
-	}
-	for of, group := range grouped(c.Behind, func(p *ConsumerPartition) standing { return p.standing(s, c.Paused != nil) }) {
-		all, last := ConsumerPartition{}, false
-		for _, p := range group {
-			all.Lag, all.Checkpoint = all.Lag+p.Lag, all.Checkpoint+p.Checkpoint
-			all.LagSeconds, all.Silent = max(all.LagSeconds, p.LagSeconds), max(all.Silent, p.Silent)
-			last = last || p.Lag == most[p.Partition] && !c.Elsewhere
-		}
-		in := where(s, group)
-		from, keeps := "", ""
-		if last {
-			keeps = "; it holds the retention back, unless it has expired"
-		}
-		if len(group) == 1 {
-			from = fmt.Sprintf("at offset %d, ", s.Partitions[group[0].Partition].First)
-		}
-		if last && len(group) == 1 {
-			keeps += fmt.Sprintf(": the archive keeps offset %d and later for it", all.Checkpoint+1)
-		}
-		behind := in + fmt.Sprintf("%s is behind by %d records, %.0f s", c.Name, all.Lag, all.LagSeconds)
-		switch of {
-		case isAhead:
-			out = append(out, in+fmt.Sprintf("%s is ahead of the database, at offset %d of %d: was that restored to an earlier time?",
-				c.Name, all.Checkpoint, all.Checkpoint+all.Lag))
-		case isShort:
-			out = append(out, in+fmt.Sprintf("%s is behind by %d records and the archive begins %safter its next one: "+
-				"unless the log still holds that, forget the consumer and start it anew with --bootstrap", c.Name, all.Lag, from))
-		case isPaused:
-			out = append(out, behind+keeps)
-		case isSilent:
-			out = append(out, fmt.Sprintf("%s, and has been silent for %.0f s: it halted or is not running%s", behind, all.Silent, keeps))
-		case isSlow:
-			out = append(out, fmt.Sprintf("%s: see what it logs%s", behind, keeps))
-		}
-	}
-	if c.DeadLetters > 0 {
-		out = append(out, fmt.Sprintf("%s has parked %d records: see `%s deadletters list %s`", c.Name, c.DeadLetters, s.command(), c.Name))
-	}
-	return out
-}
-
-func (p *ConsumerPartition) standing(s *Status, paused bool) standing {
-	of := &s.Partitions[p.Partition]
-	switch {
-	case p.Lag < 0:
-		return isAhead
-	case p.Lag > 0 && p.Checkpoint+1 < of.First:
-		return isShort
-	case p.LagSeconds <= slow, p.Checkpoint >= of.Published: // it has all there is, or will soon
-		return isEven
-	case paused:
-		return isPaused
-	case p.Silent > 2*loop.Heartbeat.Seconds():
-		return isSilent
-	}
-	return isSlow
 }

@@ -3,7 +3,6 @@ package streamer
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,12 +20,8 @@ WHERE partition = $1 AND trouble IS DISTINCT FROM $2`
 	sqlNoTrouble = `UPDATE unilog.partitions SET trouble = NULL, troubled_at = NULL WHERE partition = $1`
 )
 
-const (
-	// noteTimeout bounds the attempt to note a trouble, or its end.
-	noteTimeout = time.Second
-	// troubleBytes bounds the note.
-	troubleBytes = 1000
-)
+// noteTimeout bounds the attempt to note a trouble, or its end.
+const noteTimeout = time.Second
 
 // noteTrouble tells the database why a leader gives up, for status.Read in other
 // processes. It is a courtesy: whether it succeeds changes nothing. It goes by the
@@ -38,8 +33,7 @@ func (r *reign) noteTrouble(ctx context.Context, partition int, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
-	text := loop.OneLine(err).Error()
-	text = strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), troubleBytes)], "\uFFFD"), "\x00", "\uFFFD")
+	text := loop.Note(err)
 	err = r.session.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, r.cfg.Schema.SQL(sqlTrouble), partition, text)
 		return err

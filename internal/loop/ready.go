@@ -61,3 +61,12 @@ type oneLineError struct{ error }
 func (e oneLineError) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
 
 func (e oneLineError) Unwrap() error { return e.error }
+
+// noteBytes bounds a note.
+const noteBytes = 1000
+
+// Note is what an error says, in one line that is not too long, as Postgres can store it.
+func Note(err error) string {
+	text := OneLine(err).Error()
+	return strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), noteBytes)], "\uFFFD"), "\x00", "\uFFFD")
+}

@@ -32,6 +32,9 @@ func Steady(s *status.Status) *status.Status {
 		seconds = append(seconds, &c.LagSeconds, &c.Silent)
 		for j := range c.Behind {
 			seconds = append(seconds, &c.Behind[j].LagSeconds, &c.Behind[j].Silent)
+			if h := c.Behind[j].Halted; h != nil {
+				seconds = append(seconds, &h.Seconds)
+			}
 		}
 	}
 	for _, n := range seconds {
