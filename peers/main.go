@@ -13,11 +13,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"syscall"
+
+	"github.com/rocketrides/unilog/internal/loop"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), loop.EndSignals()...)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		if ctx.Err() != nil {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/dashboard"
+	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/version"
 	"github.com/rocketrides/unilog/migration"
@@ -88,14 +89,24 @@ func (e *ExitError) Unwrap() error { return e.Err }
 func (p *Program) connectTimeout() time.Duration { return cmp.Or(p.ConnectTimeout, 3*time.Second) }
 
 // Main runs the command that the process was started with, until it has ended or
-// SIGINT or SIGTERM comes, and exits.
+// SIGINT, SIGTERM or SIGHUP comes, and exits. SIGHUP ends neither a [Reloader], nor where
+// it is ignored, as under nohup.
 func (p *Program) Main(grammar Grammar) {
 	// Who reads the output may go, as tee does at Ctrl-C: that ends no process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := p.run(ctx, grammar, os.Args[1:])
-	stop()
-	os.Exit(code)
+	os.Exit(p.run(context.Background(), grammar, os.Args[1:]))
+}
+
+// Reloader is a command that reads its files again at SIGHUP.
+type Reloader interface{ ReloadsAtHangup() }
+
+// untilSignal returns a context that ends when the process is told to end.
+func untilSignal(ctx context.Context, command *kong.Context) (context.Context, context.CancelFunc) {
+	signals := loop.EndSignals()
+	if _, ok := command.Selected().Target.Addr().Interface().(Reloader); ok {
+		signals = slices.DeleteFunc(signals, func(s os.Signal) bool { return s == syscall.SIGHUP })
+	}
+	return signal.NotifyContext(ctx, signals...)
 }
 
 func (p *Program) run(ctx context.Context, grammar Grammar, args []string) int {
@@ -111,6 +122,8 @@ func (p *Program) run(ctx context.Context, grammar Grammar, args []string) int {
 		return p.fail(err)
 	}
 	slog.SetDefault(log)
+	ctx, stop := untilSignal(ctx, command)
+	defer stop()
 	p.Bind(ctx, command, log, grammar)
 	return p.fail(told(ctx, command, command.Run()))
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/charmbracelet/colorprofile"
 	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/term"
+
+	"github.com/rocketrides/unilog/internal/loop"
 )
 
 const (
@@ -31,7 +33,7 @@ const ctrlC = 3
 // takes DB, Schema, Log, Audit, Words and Program. The terminal is then as it was before, after a panic of the
 // caller's goroutine or the watcher's too.
 func Watch(ctx context.Context, cfg Config, in, out *os.File, color bool) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGQUIT)
+	ctx, stop := signal.NotifyContext(ctx, append(loop.EndSignals(), syscall.SIGQUIT)...)
 	defer stop()
 	cfg.Logger, cfg.Control = slog.New(slog.DiscardHandler), ""
 	d := New(cfg)

@@ -63,10 +63,15 @@ func (c *apiCmd) Validate() error {
 	return nil
 }
 
+// ReloadsAtHangup says that SIGHUP does not end it, also without tokens.
+func (*apiCmd) ReloadsAtHangup() {}
+
+var _ cli.Reloader = (*apiCmd)(nil)
+
 // Run serves until ctx ends.
 func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) error {
 	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // it ends no api that has no tokens
+	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	traces, flush, err := p.StartTracing(ctx, log, "api")
 	if err != nil {

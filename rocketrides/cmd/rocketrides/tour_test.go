@@ -57,7 +57,7 @@ func TestTour(t *testing.T) {
 	}
 }
 
-// A tour that is interrupted leaves nothing behind.
+// A tour whose terminal is closed leaves nothing behind.
 func TestTourInterrupted(t *testing.T) {
 	t.Parallel()
 	temp := t.TempDir()
@@ -74,7 +74,7 @@ func TestTourInterrupted(t *testing.T) {
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Error(err)
 	}
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Error(err)
 	}
 	_, _ = io.Copy(io.Discard, out)

@@ -19,14 +19,15 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/rocketrides/unilog/internal/loop"
 )
 
 func main() {
 	write := flag.String("write", "", "put the table between its marks in this file, if all were run and none failed")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), loop.EndSignals()...)
 	defer stop()
 	if err := run(ctx, *write, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
