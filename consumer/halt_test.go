@@ -64,7 +64,7 @@ func TestStatusSaysWhyAConsumerHasHalted(t *testing.T) {
 		t.Fatalf("it does not halt: %v", halted)
 	}
 	w.Memory.SetLogID(0, w.Status().LogID)
-	wantTroubles(w, "when it reads another log", "sum has halted for 0 s: "+strings.TrimPrefix(halted.Error(), "unilog: "))
+	wantTroubles(w, "when it reads another log", "sum has halted for 0 s: "+halted.Error())
 	w.Must(run())
 	wantTroubles(w, "when it reads its own again")
 }

@@ -2,7 +2,6 @@ package status
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/rocketrides/unilog/internal/loop"
 )
@@ -96,12 +95,11 @@ func (c *Consumer) haltTroubles(s *Status, most map[int]int64, halted []Consumer
 			return append(out, fmt.Sprintf("%s has halted in %d more partitions", c.Name, len(halted)-i))
 		}
 		says := where(s, halted[i:i+1]) + fmt.Sprintf("%s has halted for %.0f s", c.Name, p.Halted.Seconds)
-		why := strings.TrimPrefix(p.Halted.Why, "unilog: ")
 		if at := p.Halted.Offset; at > 0 {
 			says += fmt.Sprintf(" at offset %d, which it rejects: %s: mend what rejects it, or go on without that record: `%s consumers skip %s %d %d`",
-				at, why, s.command(), c.Name, p.Partition, at)
+				at, p.Halted.Why, s.command(), c.Name, p.Partition, at)
 		} else {
-			says += ": " + why
+			says += ": " + p.Halted.Why
 		}
 		if p.Lag > 0 && c.isLast(&p, most) {
 			says += holdsBack

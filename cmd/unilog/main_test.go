@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -86,12 +87,16 @@ func says(t *testing.T, env, args []string, words ...string) {
 	}
 }
 
-// fails sees that a command ends with a code and one line that says what.
+// names are those of the program, and of packages, as they begin errors.
+var names = regexp.MustCompile(`(?:^|: )(?:unilog|redislog|kafkalog|pglog|switchlog)\b`)
+
+// fails sees that a command ends with a code and one line that says what, and whose it is
+// only once.
 func fails(t *testing.T, env, args []string, code int, says string) {
 	t.Helper()
 	r := execute(t, env, args...)
-	if r.code != code || !strings.Contains(r.err, says) || strings.Count(r.err, "\n") != 1 {
-		t.Errorf("%v: exit code %d, want %d; stderr, want one line with %q:\n%s", args, r.code, code, says, r.err)
+	if r.code != code || !strings.Contains(r.err, says) || strings.Count(r.err, "\n") != 1 || len(names.FindAllString(r.err, -1)) != 1 {
+		t.Errorf("%v: exit code %d, want %d; stderr, want one line with %q, and one name:\n%s", args, r.code, code, says, r.err)
 	}
 }
 

@@ -66,7 +66,7 @@ func TestLogOfANewerVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const refusal = "unilog: the log is of format 2, and this program knows format 1 alone: run a newer version of the program"
+	const refusal = "the log is of format 2, and this program knows format 1 alone: run a newer version of the program"
 	for _, args := range []string{"log tail", "log tail --follow", "log get 0 2", "log redact 0 2 --reason=r"} {
 		fails(t, env, strings.Fields(args), 1, refusal)
 	}

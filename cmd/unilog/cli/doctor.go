@@ -100,7 +100,7 @@ func (p *Program) present(ctx context.Context, db *pgxpool.Pool, in migration.In
 
 func printFindings(out io.Writer, findings []doctor.Finding) error {
 	for _, f := range findings {
-		if _, err := fmt.Fprintf(out, "%-7s %s\n", f.Level, f); err != nil {
+		if _, err := fmt.Fprintf(out, "%-7s %s\n", f.Level, plain(f.String())); err != nil {
 			return err
 		}
 	}

@@ -264,14 +264,3 @@ func (p *Program) Verdict(err error) (code int, line string) {
 	}
 	return 1, line
 }
-
-// oneLine writes an error in one line, what it says twice once, and no passwords.
-func oneLine(err error) string {
-	var parts []string
-	for line := range strings.Lines(err.Error()) {
-		if line = strings.TrimSpace(line); line != "" && !slices.Contains(parts, line) {
-			parts = append(parts, line)
-		}
-	}
-	return redact(strings.Join(parts, " "))
-}

@@ -236,7 +236,7 @@ func printStatus(out io.Writer, s *status.Status, troubles []string) error {
 		troubles = []string{"nothing is stuck"}
 	}
 	for _, t := range troubles {
-		fmt.Fprintln(out, "-", printable(t))
+		fmt.Fprintln(out, "-", printable(plain(t)))
 	}
 	return nil
 }
