@@ -140,10 +140,20 @@ var (
 			func(c status.Consumer) float64 { return c.Silent },
 		},
 		{
+			paused,
+			func(c status.Consumer) float64 {
+				if c.Paused == nil {
+					return 0
+				}
+				return 1
+			},
+		},
+		{
 			deadLetters,
 			func(c status.Consumer) float64 { return float64(c.DeadLetters) },
 		},
 	}
+	paused      = describe("unilog_consumer_paused", "1 if somebody has paused the consumer, 0 if not; not known of one elsewhere.", "consumer")
 	deadLetters = describe("unilog_dead_letters", "Records that the consumer has parked and that nobody has retried or discarded; not known of one elsewhere.", "consumer")
 )
 
@@ -199,7 +209,7 @@ func (s *statusCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, c := range r.database.Consumers {
 		for _, m := range ofConsumer {
-			if c.Elsewhere && m.Desc == deadLetters {
+			if c.Elsewhere && (m.Desc == deadLetters || m.Desc == paused) {
 				continue
 			}
 			tell(m.Desc, m.value(c), c.Name)

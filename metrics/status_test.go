@@ -35,17 +35,20 @@ func TestStatus(t *testing.T) {
 	w.awaitScrape(map[string]float64{"unilog_published_offset": 4})
 	stop()
 	w.stage(`5`)
+	w.must(consumer.In("").Pause(t.Context(), w.near, "c", ""))
 	w.must(w.log.(unilog.Reporter).Report(t.Context(), "elsewhere", map[int]unilog.Cursor{0: {Offset: 2}}))
 	got := w.awaitScrape(map[string]float64{
 		"unilog_status_up": 1, "unilog_staged_records": 1, "unilog_numbered_offset": 4, "unilog_published_offset": 4,
 		"unilog_archive_first_offset": 1, "unilog_log_up": 1, "unilog_log_head_offset": 4, "unilog_leaders": 0,
 		"unilog_trouble_seconds": 0, "unilog_old_transactions": 0,
 		`unilog_consumer_checkpoint_offset{consumer="c"}`: 3, `unilog_consumer_lag_records{consumer="c"}`: 1,
-		`unilog_dead_letters{consumer="c"}`:                       1,
+		`unilog_dead_letters{consumer="c"}`: 1, `unilog_consumer_paused{consumer="c"}`: 1,
 		`unilog_consumer_checkpoint_offset{consumer="elsewhere"}`: 2, `unilog_consumer_lag_records{consumer="elsewhere"}`: 2,
 	})
-	if letters, ok := got[`unilog_dead_letters{consumer="elsewhere"}`]; ok {
-		t.Errorf("it tells of %v dead letters elsewhere, which nobody knows", letters)
+	for _, unknown := range []string{`unilog_dead_letters{consumer="elsewhere"}`, `unilog_consumer_paused{consumer="elsewhere"}`} {
+		if value, ok := got[unknown]; ok {
+			t.Errorf("it tells that %s is %v, which nobody knows", unknown, value)
+		}
 	}
 	for _, name := range []string{
 		"unilog_staged_oldest_seconds", `unilog_consumer_lag_seconds{consumer="c"}`, `unilog_consumer_silent_seconds{consumer="c"}`,
@@ -85,7 +88,7 @@ func TestStatusOfPartitions(t *testing.T) {
 	want := map[string]float64{
 		"unilog_partitions": 4, "unilog_leaders": 4, "unilog_leader": 4, "unilog_numbered_offset": 9, "unilog_published_offset": 9,
 		"unilog_log_head_offset": 9, "unilog_archive_first_offset": 1,
-		`unilog_consumer_checkpoint_offset{consumer="c"}`: 3, `unilog_consumer_lag_records{consumer="c"}`: 6,
+		`unilog_consumer_checkpoint_offset{consumer="c"}`: 3, `unilog_consumer_lag_records{consumer="c"}`: 6, `unilog_consumer_paused{consumer="c"}`: 0,
 	}
 	for partition, records := range []float64{2, 3, 2, 2} {
 		label := fmt.Sprintf(`{partition="%d"}`, partition)
