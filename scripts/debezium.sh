@@ -1,7 +1,8 @@
 #!/bin/sh
-# Prints the flags with which bin/peers runs Debezium Server, and gets that first, once:
-# its archive with Maven, and a Java for it with pip where the system's is too old. Says
-# why, in a line, if it cannot, and prints nothing: the others are compared without it.
+# Prints the flags with which bin/peers runs Debezium Server, each in a line, and gets that
+# first, once: its archive with Maven, and a Java for it with pip where the system's is too
+# old. Says why, in a line, if it cannot, and prints nothing: the others are compared without
+# it.
 #
 #   scripts/debezium.sh          gets what is missing: 782 MB, and 104 MB for Java
 #   scripts/debezium.sh cached   only looks, unless DEBEZIUM=1
@@ -64,4 +65,5 @@ trap 'rm -rf "$temp"' EXIT
 trap 'exit 1' HUP INT PIPE TERM
 if [ -z "$(find_java)" ]; then get_java; fi
 if [ ! -d "$server" ]; then get_server; fi
-echo "-debezium $server -java $(find_java)"
+echo "-debezium=$server"
+echo "-java=$(find_java)"

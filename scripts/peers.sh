@@ -11,5 +11,8 @@ case " $* " in
 	set -- --document docs/compare.md "$@"
 	;;
 esac
-# Unquoted: they are several.
+# Unquoted, since they are several, each in a line.
+IFS='
+'
+set -f
 exec bin/peers --unilog bin/unilog $debezium "$@"
