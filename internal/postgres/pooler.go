@@ -64,8 +64,12 @@ func backend(ctx context.Context, conn *pgx.Conn) (pid uint32, err error) {
 	return uint32(n), err
 }
 
-// MixedUp is what to do about IsMixedUp.
-const MixedUp = "a pooler in transaction mode is between: add default_query_exec_mode=cache_describe to the connection string, or set max_prepared_statements in pgbouncer 1.21 or later"
+// Unprepared is how to do without prepared statements behind a pooler that shares
+// sessions, and MixedUp what to say about IsMixedUp.
+const (
+	Unprepared = "add default_query_exec_mode=cache_describe to the connection string, or set max_prepared_statements in pgbouncer 1.21 or later"
+	MixedUp    = "a pooler in transaction mode is between: " + Unprepared
+)
 
 // IsMixedUp says whether a prepared statement was not found in a session, or found there
 // unasked, as behind a pooler that shares sessions, and nobody has said what to do yet.

@@ -30,7 +30,7 @@ func examinePooler(ctx context.Context, conn *pgx.Conn, program string) ([]Findi
 	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		findings = append(findings, about("prepared statements", Advice, found,
 			"statements prepared in one session may be asked of another, which fails",
-			"add default_query_exec_mode=cache_describe to DATABASE_URL, or set max_prepared_statements in pgbouncer 1.21 or later", API, Consumer))
+			postgres.Unprepared, API, Consumer))
 	}
 	return findings, nil
 }

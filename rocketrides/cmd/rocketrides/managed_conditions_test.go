@@ -283,7 +283,7 @@ func behindPooler(m *managed) {
 
 	m.urls["consumer"] = to("shared", "")
 	hinted := execute(m.T, append(m.env("consumer"), "ALLOW_UNSAFE=false"), "doctor")
-	if !strings.Contains(hinted.out, "add default_query_exec_mode=cache_describe to DATABASE_URL") {
+	if !strings.Contains(hinted.out, "add default_query_exec_mode=cache_describe to the connection string") {
 		m.Errorf("the doctor says %+v", hinted)
 	}
 	m.said["doctor as consumer"] = hinted.out
