@@ -25,7 +25,7 @@ import (
 )
 
 func main() {
-	write := flag.String("write", "", "put the table between its marks in this file, if all were run and none failed")
+	write := flag.String("write", "", "put the lines of those that did not fail into the table between its marks in this file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), loop.EndSignals()...)
 	defer stop()
@@ -67,18 +67,19 @@ func run(ctx context.Context, write string, names []string) error {
 		fmt.Fprintln(os.Stderr, "matrix:", strings.TrimSpace(r.line()))
 		rows, problems = append(rows, r), append(problems, r.problems...)
 	}
-	text := table(rows)
-	fmt.Print(text)
+	fmt.Print(table(rows))
 	for _, r := range rows {
 		for _, words := range r.words {
 			fmt.Printf("%s: %s\n", r.name, words)
 		}
 	}
+	if write != "" {
+		if err := update(write, rows); err != nil {
+			return err
+		}
+	}
 	if len(problems) > 0 {
 		return errors.New(strings.Join(problems, "\nmatrix: "))
-	}
-	if write != "" && len(chosen) == len(servers) {
-		return replace(write, text)
 	}
 	return nil
 }

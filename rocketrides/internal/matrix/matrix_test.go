@@ -92,3 +92,24 @@ func TestDownloadsAreWhatWasAskedFor(t *testing.T) {
 		t.Errorf("a damaged one stays: %v", err)
 	}
 }
+
+// TestTableIsUpdated has one server run well and another one not: that keeps its line.
+func TestTableIsUpdated(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "README.md")
+	const kept = "| Redis 7.0 | 7.0.15 | 5 | 76 passed | kept | 84 |\n"
+	if err := os.WriteFile(file, []byte("before\n"+tableBegins+"\n"+tableHead+kept+"\n"+tableEnds+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	well, ill := row{server: servers[0], found: "14.24", passed: 3}, row{server: servers[5], found: "7.0.16", problems: []string{"a test"}}
+	if err := update(file, []row{ill, well}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "before\n" + tableBegins + "\n" + tableHead + well.line() + kept + "\n" + tableEnds + "after\n"; string(text) != want {
+		t.Errorf("the file is\n%s\nwant\n%s", text, want)
+	}
+}

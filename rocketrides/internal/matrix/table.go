@@ -10,6 +10,7 @@ import (
 const (
 	tableBegins = "<!-- make test-matrix writes what follows -->\n"
 	tableEnds   = "<!-- so far -->\n"
+	tableHead   = "| Server | It says | Packages | Tests | Torture, 20 s | Seconds |\n|---|---|---|---|---|---|\n"
 )
 
 func (r row) line() string {
@@ -35,23 +36,41 @@ func (r row) line() string {
 
 func table(rows []row) string {
 	var b strings.Builder
-	b.WriteString("| Server | It says | Packages | Tests | Torture, 20 s | Seconds |\n|---|---|---|---|---|---|\n")
+	b.WriteString(tableHead)
 	for _, r := range rows {
 		b.WriteString(r.line())
 	}
 	return b.String()
 }
 
-// replace puts a table in the place of the one between the marks in a file.
-func replace(file, table string) error {
+// update puts the lines of servers without problems in the place of theirs in the table
+// between the marks in a file. The others keep the lines of an earlier run.
+func update(file string, rows []row) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	before, rest, ok1 := strings.Cut(string(text), tableBegins)
-	_, after, ok2 := strings.Cut(rest, tableEnds)
+	old, after, ok2 := strings.Cut(rest, tableEnds)
 	if !ok1 || !ok2 {
 		return fmt.Errorf("%s has no marks where a table begins and ends", file)
 	}
-	return os.WriteFile(file, []byte(before+tableBegins+"\n"+table+"\n"+tableEnds+after), 0o644)
+	lines := map[string]string{}
+	for line := range strings.Lines(old) {
+		if cells := strings.Split(line, " | "); len(cells) > 1 {
+			lines[cells[0]] = line
+		}
+	}
+	for _, r := range rows {
+		if len(r.problems) == 0 {
+			lines["| "+r.title()] = r.line()
+		}
+	}
+	var b strings.Builder
+	b.WriteString(before + tableBegins + "\n" + tableHead)
+	for _, s := range servers {
+		b.WriteString(lines["| "+s.title()])
+	}
+	b.WriteString("\n" + tableEnds + after)
+	return os.WriteFile(file, []byte(b.String()), 0o644)
 }
