@@ -43,8 +43,8 @@ var mechanisms = []mechanism{
 		Promise: "What committed before a transaction began comes before it",
 		Without: "the order of staging, in which records are numbered",
 		File:    "streamer/number.go",
-		Old:     "    ORDER BY o.id\n    LIMIT $2",
-		New:     "    ORDER BY o.id DESC\n    LIMIT $2",
+		Old:     "        ORDER BY o.id\n        LIMIT $2",
+		New:     "        ORDER BY o.id DESC\n        LIMIT $2",
 		Test:    "TestNothingLostDoubledOrReordered",
 	},
 	{
