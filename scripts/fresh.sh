@@ -73,7 +73,9 @@ unshare --mount --propagation private --pid --fork --kill-child sh -ec '
 		touch "$root/dev/$device"
 		mount --bind /dev/$device "$root/dev/$device"
 	done
-	mkdir -p "$root/dev/shm"
+	mkdir -p "$root/dev/shm" "$root/dev/pts"
+	mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+	ln -sf pts/ptmx "$root/dev/ptmx"
 	mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 	exec chroot "$root" setpriv --reuid "$as" --regid "$as" --init-groups \
 		env -i HOME="$home" USER="$as" LOGNAME="$as" YES=1 PATH="$path" sh /try "$command"'

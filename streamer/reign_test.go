@@ -22,7 +22,8 @@ import (
 	"github.com/rocketrides/unilog/streamer"
 )
 
-// frozenConn is a connection whose reader stops in the middle of an answer.
+// frozenConn is a connection whose reader stops in the middle of an answer, after so
+// many bytes.
 type frozenConn struct {
 	net.Conn
 	isFrozen *atomic.Bool
@@ -30,15 +31,19 @@ type frozenConn struct {
 	read     int
 }
 
+const frozenAfter = 20_000
+
 func (c *frozenConn) Read(p []byte) (int, error) {
-	if c.isFrozen.Load() && c.read > 20_000 {
+	if !c.isFrozen.Load() {
+		return c.Conn.Read(p)
+	}
+	if c.read == frozenAfter {
 		<-c.thaw
 		return 0, net.ErrClosed
 	}
-	n, err := c.Conn.Read(p)
-	if c.isFrozen.Load() {
-		c.read += n
-	}
+	// One call could have it all, if who writes is quick.
+	n, err := c.Conn.Read(p[:min(len(p), frozenAfter-c.read)])
+	c.read += n
 	return n, err
 }
 
@@ -60,7 +65,6 @@ func TestLeaderFrozenWhileItReadsIsReplaced(t *testing.T) {
 				world.Query[bool](w, `SELECT pg_terminate_backend($1, 300000)`, f.elected)
 			}
 			next := w.Streamer()
-			t.Cleanup(func() { f.wakeUp(); <-f.ended }) // before the leader is closed, also when the test has failed
 			w.Await("another streamer to publish", func() string {
 				n, err := next.RunOnce(w.Ctx)
 				if n > 0 {
@@ -112,6 +116,7 @@ func freezeWhileItReads(w *world.World) frozen {
 		defer close(f.ended)
 		_, _ = leader.RunOnce(context.WithoutCancel(w.Ctx))
 	}()
+	w.Cleanup(func() { f.wakeUp(); <-f.ended }) // before the leader is closed, also when the test has failed
 	w.AwaitTrue("the server to wait for the frozen leader", `SELECT EXISTS (SELECT FROM pg_stat_activity
 		WHERE datname = current_database() AND wait_event = 'ClientWrite')`)
 	return f
