@@ -66,9 +66,7 @@ func TestSwitchover(t *testing.T) {
 		return nil
 	}))
 	promoted := s.openPool(standby.URL())
-	// The end of what is committed: pg_current_wal_lsn may be within a record, of which the
-	// rest is not written before somebody commits.
-	written := world.Query[string](w, `SELECT pg_logical_emit_message(true, 'test', '')::text`)
+	written := world.Query[string](w, `SELECT pg_current_wal_lsn()::text`)
 	w.Await("the standby to have all", func() string {
 		var has bool
 		w.Must(promoted.QueryRow(w.Ctx, `SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn`, written).Scan(&has))

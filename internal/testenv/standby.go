@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -16,12 +17,14 @@ import (
 // wal_level=replica and max_wal_senders. It and its data are gone after the test.
 func Standby(t testing.TB, primary *private.Server) *private.Server {
 	t.Helper()
+	// What pg_basebackup notes for it names options that an older server does not know.
+	connects := "primary_conninfo=" + primary.URL()
 	return own(t, func(ctx context.Context, o private.Options) (*private.Server, error) {
 		if err := copyOf(ctx, primary, filepath.Join(o.Dir, "data")); err != nil {
 			return nil, err
 		}
 		return private.StartPostgres(ctx, o)
-	}, private.Options{ExtraArgs: primary.Options().ExtraArgs})
+	}, private.Options{ExtraArgs: append(slices.Clip(primary.Options().ExtraArgs), "-c", connects)})
 }
 
 func copyOf(ctx context.Context, primary *private.Server, data string) error {
