@@ -60,7 +60,7 @@ func TestReadersOfAnotherSchema(t *testing.T) {
 	if err := in.DiscardDeadLetter(w.Ctx, w.DB, "second", 0, 3); !errors.Is(err, consumer.ErrNoDeadLetter) {
 		t.Errorf("to discard it says %v", err)
 	}
-	w.Must(in.Forget(w.Ctx, w.DB, "second"))
+	awaitForgotten(w, func() error { return in.Forget(w.Ctx, w.DB, "second") })
 
 	var outside world.Arrivals
 	d := w.Deliverer(outside.Deliver, func(cfg *deliverer.Config) {
