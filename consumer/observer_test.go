@@ -35,5 +35,5 @@ func TestObserversAreTold(t *testing.T) {
 	w.Consume(c)
 	first.Want(w,
 		"filled 1-4", "committed 1-2 true", "committed 3-3 true", "committed 4-4 true", "parked 4 poison", "committed 5-5 true")
-	second.Want(w, first...)
+	second.Want(w, first.Told()...)
 }

@@ -49,14 +49,15 @@ func TestObserversAreTold(t *testing.T) {
 	first.Want(w,
 		"leading 1", "numbered 1-3 true", "appended 1-3 true <nil>", "leading 0", "failed true",
 		"leading 2", "appended 1-3 true "+unilog.ErrAlreadyAppended.Error())
-	second.Want(w, first...)
+	second.Want(w, first.Told()...)
 	w.Wipe()
 	w.Commit("4")
-	first, second = nil, nil
+	first.Forget()
+	second.Forget()
 	w.Drain(s)
 	first.Want(w,
 		"numbered 4-4 true", "appended 4-4 true "+unilog.ErrBehind.Error(), "lost after 0", "appended 1-4 true <nil>")
-	second.Want(w, first...)
+	second.Want(w, first.Told()...)
 }
 
 // TestObserversAreToldOfAllThatIsNumbered fails after an append, while what comes next

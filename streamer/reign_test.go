@@ -28,7 +28,7 @@ type frozenConn struct {
 	net.Conn
 	isFrozen *atomic.Bool
 	thaw     <-chan struct{}
-	read     int
+	read     atomic.Int64 // pgx closes a connection in a goroutine, which reads, too
 }
 
 const frozenAfter = 20_000
@@ -37,13 +37,14 @@ func (c *frozenConn) Read(p []byte) (int, error) {
 	if !c.isFrozen.Load() {
 		return c.Conn.Read(p)
 	}
-	if c.read == frozenAfter {
+	left := frozenAfter - c.read.Load()
+	if left <= 0 {
 		<-c.thaw
 		return 0, net.ErrClosed
 	}
 	// One call could have it all, if who writes is quick.
-	n, err := c.Conn.Read(p[:min(len(p), frozenAfter-c.read)])
-	c.read += n
+	n, err := c.Conn.Read(p[:min(int64(len(p)), left)])
+	c.read.Add(int64(n))
 	return n, err
 }
 
