@@ -194,8 +194,7 @@ func (k *keeper) start(name string, start starter, o private.Options) (*private.
 // end ends the servers. Nothing of theirs is kept, so they need not end in order.
 func (k *keeper) end() error {
 	for _, s := range k.started {
-		_ = s.Kill()
-		<-s.Done()
+		s.Quit()
 	}
 	return empty(k.dir)
 }

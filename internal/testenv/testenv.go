@@ -133,8 +133,7 @@ func own(t testing.TB, start starter, o private.Options) *private.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = s.Kill()
-		<-s.Done()
+		s.Quit()
 		if err := private.Remove(context.Background(), s.Options().Dir); err != nil {
 			t.Errorf("remove a server's files: %v", err)
 		}
@@ -157,10 +156,7 @@ func Restart(t testing.TB, s *private.Server) *private.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = s.Kill()
-		<-s.Done()
-	})
+	t.Cleanup(s.Quit)
 	return s
 }
 

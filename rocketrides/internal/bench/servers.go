@@ -98,8 +98,7 @@ func (s *servers) remove() error {
 	for _, server := range []*private.Server{s.postgres, s.redis} {
 		if server != nil {
 			// Nothing of theirs is kept, so there is nothing to end in order.
-			errs = append(errs, server.Kill())
-			<-server.Done()
+			server.Quit()
 		}
 	}
 	if s.cluster != nil {

@@ -55,8 +55,7 @@ func (w *workplace) serve(ctx context.Context, s *shop, r *row, env []string) (u
 	var started []*private.Server
 	stop = func() {
 		for _, server := range started {
-			_ = server.Kill()
-			<-server.Done()
+			server.Quit()
 		}
 	}
 	start := func(name string, f func(context.Context, private.Options) (*private.Server, error)) string {
