@@ -21,11 +21,12 @@ type published struct {
 
 // span is what a partition's next line is about.
 type span struct {
-	records     int
+	records     int64
 	first, last int64 // of those to report; last is of those that were, if there are none
 	waits       bool  // a line was written within the pause
 }
 
+// add takes what was published of one partition: its offsets have no gap.
 func (p *published) add(entries []unilog.Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -35,14 +36,13 @@ func (p *published) add(entries []unilog.Entry) {
 		s = new(span)
 		p.spans[partition] = s
 	}
-	for _, e := range entries {
-		if e.Offset <= s.last {
-			continue // sent again
+	first, last := max(entries[0].Offset, s.last+1), entries[len(entries)-1].Offset
+	if first <= last { // or it was all sent again
+		if s.records == 0 {
+			s.first = first
 		}
-		if s.records++; s.records == 1 {
-			s.first = e.Offset
-		}
-		s.last = e.Offset
+		s.records += last - first + 1
+		s.last = last
 	}
 	if !s.waits {
 		p.write(partition, s)
