@@ -11,6 +11,7 @@ import (
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -119,7 +120,7 @@ func TestTimeoutsOfTheRole(t *testing.T) {
 	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "serializable"
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	slow := world.Audit
 	slow.Truth = `SELECT sum(amount) / ('20min' NOT IN (
 		current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')

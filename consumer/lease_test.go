@@ -16,6 +16,7 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/reader"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -146,7 +147,7 @@ func TestLeaseLostWithinABatch(t *testing.T) {
 			config.MaxConns = 1
 			only, err := pgxpool.NewWithConfig(p.Ctx, config)
 			p.Must(err)
-			t.Cleanup(only.Close)
+			testenv.ClosePool(t, only)
 			asleep, wake := make(chan struct{}), make(chan struct{})
 			sleep := sync.OnceFunc(func() { close(asleep); <-wake })
 			zombie := p.Process(func(cfg *consumer.Config) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -149,7 +150,7 @@ func TestHandlerLeavesNoSettingsBehind(t *testing.T) {
 	w.Drain(w.Streamer())
 	own, err := pgxpool.NewWithConfig(w.Ctx, oneConnection(w.DB))
 	w.Must(err)
-	t.Cleanup(own.Close)
+	testenv.ClosePool(t, own)
 	session := func() (pid uint32, settings string) {
 		w.Must(own.AcquireFunc(w.Ctx, func(conn *pgxpool.Conn) error {
 			pid = conn.Conn().PgConn().PID()
@@ -203,7 +204,7 @@ func TestConnectionThatIsOfNoUseIsReplaced(t *testing.T) {
 	w.Drain(w.Streamer())
 	own, err := pgxpool.NewWithConfig(w.Ctx, oneConnection(w.DB))
 	w.Must(err)
-	t.Cleanup(own.Close)
+	testenv.ClosePool(t, own)
 	c := w.Consumer("sum", func(cfg *consumer.Config) {
 		add := cfg.Handler
 		cfg.DB, cfg.BatchRecords = own, 1

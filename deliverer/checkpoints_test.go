@@ -14,6 +14,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -69,7 +70,7 @@ func TestIdleDelivererSeesThatItCannotSave(t *testing.T) {
 	w.Publish(1)
 	db, err := pgxpool.NewWithConfig(w.Ctx, w.DB.Config())
 	w.Must(err)
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	var outside world.Arrivals
 	d := w.Deliverer(outside.Deliver, func(cfg *deliverer.Config) { cfg.Checkpoints = deliverer.PostgresCheckpoints(db) }, deliverer.Beating)
 	ctx, stop := context.WithCancel(w.Ctx)

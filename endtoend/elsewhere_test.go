@@ -12,6 +12,7 @@ import (
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/deliverer"
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/status"
@@ -74,7 +75,7 @@ func TestConsumerElsewhereIsSeen(t *testing.T) {
 	// Who has checkpoints here needs no report, whatever pool it has.
 	again, err := pgxpool.NewWithConfig(w.Ctx, w.DB.Config())
 	w.Must(err)
-	t.Cleanup(again.Close)
+	testenv.ClosePool(t, again)
 	w.Consume(w.Consumer("sum", func(cfg *consumer.Config) { cfg.DB, cfg.Archive = again, nil }))
 	reports, err := log.Reports(w.Ctx)
 	w.Must(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/deliverer"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 )
 
@@ -29,7 +30,7 @@ func TestSessionsOfOtherEncodings(t *testing.T) {
 		config.ConnConfig.RuntimeParams["client_encoding"] = encoding
 		db, err := pgxpool.NewWithConfig(w.Ctx, config)
 		w.Must(err)
-		t.Cleanup(db.Close)
+		testenv.ClosePool(t, db)
 		stage := func(r unilog.Record) error {
 			return pgx.BeginFunc(w.Ctx, db, func(tx pgx.Tx) error { return unilog.Stage(w.Ctx, tx, r) })
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/streamer"
@@ -34,7 +35,7 @@ func TestFewConnections(t *testing.T) {
 	pool := func() *pgxpool.Pool {
 		db, err := pgxpool.NewWithConfig(w.Ctx, config)
 		w.Must(err)
-		t.Cleanup(db.Close)
+		testenv.ClosePool(t, db)
 		return db
 	}
 	ctx, stop := context.WithCancel(w.Ctx)

@@ -106,6 +106,6 @@ func databaseOn(t *testing.T, server *private.Server, name string) *pgxpool.Pool
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	return db
 }

@@ -63,7 +63,7 @@ func TestPostgresKilledUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	w := world.SetupOn(t, db, testenv.SharedRedis(t))
 	w.Must(world.MigrateWorld(w.Ctx, db))
 	l := startLoad(w)

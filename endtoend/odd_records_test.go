@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/status"
 )
@@ -44,7 +45,7 @@ func TestOddRecordsStopNobody(t *testing.T) {
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	text, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(text.Close)
+	testenv.ClosePool(t, text)
 
 	for _, from := range []string{"the log", "the archive", "the archive as text"} {
 		if from == "the archive" {

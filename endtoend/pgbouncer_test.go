@@ -50,7 +50,7 @@ func behind(t *testing.T, p *testenv.Pooler, change ...func(*pgxpool.Config)) (w
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(db.Close)
+		testenv.ClosePool(t, db)
 		return db
 	}
 	direct = open(p.Direct)

@@ -118,7 +118,7 @@ func TestDumpRestoredOnANewServer(t *testing.T) {
 	var err error
 	w.DB, err = pgxpool.New(w.Ctx, server.URL())
 	w.Must(err)
-	t.Cleanup(w.DB.Close)
+	testenv.ClosePool(t, w.DB)
 
 	const logID = `SELECT log_id::text FROM unilog.log`
 	if is, was := world.Query[string](&w, logID), world.Query[string](old, logID); is != was {

@@ -22,7 +22,7 @@ func TestWriterWakesTheLeaderOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close) // after the world's checks
+	testenv.ClosePool(t, db) // after the world's checks
 	w := world.SetupOnRedis(t)
 	w.Must(world.MigrateWorld(w.Ctx, db))
 	w.DB = db

@@ -74,7 +74,7 @@ func setupNetwork(t *testing.T) *network {
 	t.Cleanup(n.redis.Close)
 	n.db, err = pgxpool.New(t.Context(), n.postgres.URL())
 	n.must(err)
-	t.Cleanup(n.db.Close)
+	testenv.ClosePool(t, n.db)
 	log, err := redislog.Open(t.Context(), n.redis.URL(), n.stream)
 	n.must(err)
 	t.Cleanup(log.Close)

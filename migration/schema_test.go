@@ -14,6 +14,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/locks"
+	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 // TestSchemasAreAlike sees that a log is the same in any schema, also in one whose name
@@ -183,7 +184,7 @@ func TestSchemaThatIsThereAlready(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(own.Close)
+	testenv.ClosePool(t, own)
 	if err := Up(t.Context(), own, Log); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("who may make no schema made one: %v", err)
 	}

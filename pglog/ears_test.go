@@ -13,6 +13,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -108,7 +109,7 @@ func TestListenerInABlackHoleComesBack(t *testing.T) {
 	}
 	pool, err := pgxpool.NewWithConfig(w.ctx, config)
 	w.must(err)
-	t.Cleanup(pool.Close)
+	testenv.ClosePool(t, pool)
 	log := w.open(pool)
 	pglog.WithoutClock(log)
 	pglog.WithoutPatience(log)
@@ -150,7 +151,7 @@ func TestReadersWithoutAListener(t *testing.T) {
 	config.MaxConns = 1
 	pool, err := pgxpool.NewWithConfig(w.ctx, config)
 	w.must(err)
-	t.Cleanup(pool.Close)
+	testenv.ClosePool(t, pool)
 	log := w.open(pool) // which takes the connection
 	w.exec(`ALTER ROLE ` + config.ConnConfig.User + ` CONNECTION LIMIT 1`)
 	s := w.streamer()

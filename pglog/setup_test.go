@@ -94,7 +94,7 @@ func (w *world) reader() *pgxpool.Pool {
 	u.User = url.User(role)
 	pool, err := pgxpool.New(w.ctx, u.String())
 	w.must(err)
-	w.Cleanup(pool.Close)
+	testenv.ClosePool(w, pool)
 	return pool
 }
 

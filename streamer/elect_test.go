@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -92,7 +93,7 @@ func TestLostStreamerIsReplaced(t *testing.T) {
 	config.ConnConfig.RuntimeParams["application_name"] = "streamers"
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	onTheirOwn := func(cfg *streamer.Config) { cfg.DB = db }
 	one, leadsOne := countedStreamer(w, onTheirOwn)
 	two, leadsTwo := countedStreamer(w, onTheirOwn)

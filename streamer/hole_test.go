@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -48,7 +49,7 @@ func TestHoleThatIsMendedWhileItIsLookedAt(t *testing.T) {
 	config.ConnConfig.Tracer = back
 	watched, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	w.Cleanup(watched.Close)
+	testenv.ClosePool(t, watched)
 	s = w.Streamer(func(cfg *streamer.Config) { cfg.DB = watched })
 	w.CommitMany(1)
 	w.Await("all to be published again", func() string {

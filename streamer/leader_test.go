@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/streamer"
@@ -64,7 +65,7 @@ func TestRingAfterARebuild(t *testing.T) {
 	config.ConnConfig.Tracer = reads
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	w.Runs(func(cfg *streamer.Config) { cfg.DB, cfg.BatchRecords = db, 10 })
 	w.Published(60)
 	w.CheckLog()

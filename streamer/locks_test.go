@@ -23,7 +23,7 @@ func TestTooManyPartitionsForTheLocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	w := world.Bare(t, db)
 	w.Log = logtest.NewMemory()
 	w.Must(world.MigrateWorld(w.Ctx, db))

@@ -18,6 +18,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -231,7 +232,7 @@ func TestEveryCallIsBounded(t *testing.T) {
 	config.ConnConfig.Tracer = calls
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	ctx, stop := context.WithCancel(w.Ctx)
 	var processes errgroup.Group
 	processes.Go(func() error {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -46,7 +47,7 @@ func TestRecordsOfALateTransactionKeepTheirOrder(t *testing.T) {
 	config.ConnConfig.Tracer = before
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	s := w.Streamer(func(cfg *streamer.Config) {
 		*cfg = streamer.WithWalk(*cfg, 1)
 		cfg.DB = db

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -33,7 +34,7 @@ func TestStreamerBehindAPooler(t *testing.T) {
 			w.Exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = disguise, pg_catalog, public', current_database()); END $$`)
 			db, err := pgxpool.NewWithConfig(w.Ctx, w.DB.Config())
 			w.Must(err)
-			t.Cleanup(db.Close)
+			testenv.ClosePool(t, db)
 			s := w.Streamer(func(cfg *streamer.Config) { cfg.DB = db })
 			if !c.shares {
 				w.WantCount("published", w.Drain(s), 1)

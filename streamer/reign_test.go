@@ -18,6 +18,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -61,7 +62,7 @@ func TestLeaderFrozenWhileItReadsIsReplaced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := world.Setup(t)
-			f := freezeWhileItReads(w)
+			f := freezeWhileItReads(t, w)
 			if ended {
 				world.Query[bool](w, `SELECT pg_terminate_backend($1, 300000)`, f.elected)
 			}
@@ -88,8 +89,8 @@ type frozen struct {
 	ended   chan struct{} // closed when the leader, awake, has given up
 }
 
-func freezeWhileItReads(w *world.World) frozen {
-	w.Helper()
+func freezeWhileItReads(t *testing.T, w *world.World) frozen {
+	t.Helper()
 	var isFrozen atomic.Bool
 	thaw := make(chan struct{})
 	config := w.DB.Config().Copy()
@@ -99,7 +100,7 @@ func freezeWhileItReads(w *world.World) frozen {
 	}
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	w.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	leader := w.Streamer(func(cfg *streamer.Config) { cfg.DB = db })
 	w.Commit("1")
 	w.Drain(leader)

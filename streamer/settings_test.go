@@ -14,6 +14,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/logtest"
 	"github.com/rocketrides/unilog/migration"
@@ -52,12 +53,12 @@ func TestDatabaseOfOtherSettings(t *testing.T) {
 	writers := w.DB
 	db, err := pgxpool.NewWithConfig(w.Ctx, w.DB.Config()) // which the settings are for
 	w.Must(err)
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	config := w.DB.Config()
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8" // which consumers ask for
 	readers, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(readers.Close)
+	testenv.ClosePool(t, readers)
 
 	var staged []unilog.Record
 	for i := range 20 {

@@ -138,7 +138,7 @@ func TestSleepingLeaderKeepsTheLead(t *testing.T) {
 	}
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	w.Runs(func(cfg *streamer.Config) {
 		*cfg = streamer.WithUpkeepPause(*cfg, time.Hour)
 		cfg.SessionTimeout = time.Second

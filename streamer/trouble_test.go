@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/status"
 	"github.com/rocketrides/unilog/streamer"
@@ -135,7 +136,7 @@ func TestAStreamerWithoutTroubleNotesNothing(t *testing.T) {
 	config.ConnConfig.Tracer = notes
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	s := w.Streamer(func(cfg *streamer.Config) { cfg.DB = db })
 	for range 3 {
 		w.Commit("1")

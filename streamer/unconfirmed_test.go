@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/streamer"
 )
@@ -30,7 +31,7 @@ func TestNothingIsPublishedThatNoStandbyHas(t *testing.T) {
 			config.ConnConfig.RuntimeParams["synchronous_commit"] = "local" // which the streamer overrides
 			db, err := pgxpool.NewWithConfig(w.Ctx, config)
 			w.Must(err)
-			t.Cleanup(db.Close)
+			testenv.ClosePool(t, db)
 			s := w.Streamer(func(cfg *streamer.Config) {
 				cfg.DB = db
 				cfg.Observer.Failed = func(error) { failures.Add(1) }

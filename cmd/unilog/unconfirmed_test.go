@@ -25,7 +25,7 @@ func TestNoSynchronousStandby(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(pool.Close)
+	testenv.ClosePool(t, pool)
 	if err := migration.Up(t.Context(), pool, migration.Log, migration.Consumer); err != nil {
 		t.Fatal(err)
 	}

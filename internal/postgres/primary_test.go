@@ -23,7 +23,7 @@ func TestKeepToPrimary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	exec := func(db *pgxpool.Pool, sql string) error {
 		_, err := db.Exec(t.Context(), sql)
 		return err

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // poolSize bounds a test's pool, so that many tests at once stay within the
@@ -53,8 +55,23 @@ func Database(t testing.TB, key string, migrate Migrate) *pgxpool.Pool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(pool.Close)
+	ClosePool(t, pool)
 	return pool
+}
+
+// ClosePool closes a pool with the test, when all connections were given back. One that a
+// failed test has kept does not hide why that failed.
+func ClosePool(t testing.TB, pool *pgxpool.Pool) {
+	t.Cleanup(func() {
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			pool.Close()
+		}()
+		if !t.Failed() {
+			await.Receive(t, "the test to give back its connections", closed)
+		}
+	})
 }
 
 func templateFor(server string, key string, migrate Migrate) func() (string, error) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 // TestMain doubles as the test binaries that TestKeeper kills.
@@ -99,6 +101,38 @@ func TestPostgres(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), `INSERT INTO things (name) VALUES ('a')`); err != nil {
 		t.Error(err)
 	}
+}
+
+// failed is a test that has.
+type failed struct {
+	testing.TB
+	cleanup func()
+}
+
+func (*failed) Failed() bool        { return true }
+func (f *failed) Cleanup(do func()) { f.cleanup = do }
+
+// TestFailedTestEnds has one fail with a connection in hand.
+func TestFailedTestEnds(t *testing.T) {
+	t.Parallel()
+	pool, err := pgxpool.New(t.Context(), Database(t, "things", schema).Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := failed{TB: t}
+	ClosePool(&f, pool)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.cleanup()
+	}()
+	await.Receive(t, "the test to end", ended)
+	conn.Release()
+	pool.Close()
 }
 
 func incr(t *testing.T, url, key string) int64 {

@@ -118,7 +118,7 @@ func ownPostgres(t *testing.T) (*pgxpool.Pool, func(), func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(pool.Close)
+	testenv.ClosePool(t, pool)
 	if err := migrate(t.Context(), pool); err != nil {
 		t.Fatal(err)
 	}

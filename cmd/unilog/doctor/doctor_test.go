@@ -77,7 +77,7 @@ func open(t *testing.T, s *private.Server, o private.Options) (*private.Server, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	return s, db
 }
 

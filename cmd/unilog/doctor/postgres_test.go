@@ -98,7 +98,7 @@ func through(t *testing.T, mode string) map[string]Finding {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(db.Close)
+		testenv.ClosePool(t, db)
 		return db
 	}
 	if err := migrateLog(t.Context(), open(p.Direct)); err != nil {

@@ -29,7 +29,7 @@ func TestNoSynchronousStandby(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(pool.Close)
+		testenv.ClosePool(t, pool)
 		return pool
 	}
 	local := open(func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["synchronous_commit"] = "local" })
