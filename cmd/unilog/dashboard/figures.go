@@ -46,6 +46,8 @@ type consumerFigure struct {
 	LagSeconds  float64 `json:"lag_seconds"`
 	Silent      float64 `json:"silent"`
 	DeadLetters int64   `json:"dead_letters"`
+	// Stopped is a predicate: that somebody has paused it, or where it has halted and why.
+	Stopped string `json:"stopped"`
 	// Latency is how long the record at the checkpoint took from its staging. It is
 	// null if the checkpoint has not moved for a while.
 	Latency *float64 `json:"latency_ms"`

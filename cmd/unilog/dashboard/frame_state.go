@@ -67,7 +67,10 @@ func (v *scene) troubles() (list []string) {
 		list = append(list, fmt.Sprintf("%s wait to be numbered, the oldest for %s.", records(s.Staged), seconds(s.StagedFor)))
 	}
 	for _, c := range s.Consumers {
-		if c.Lag > 0 && c.LagSeconds > behind {
+		switch {
+		case c.Stopped != "":
+			list = append(list, fmt.Sprintf("%s %s; %s wait for it.", clean(c.Name), clean(c.Stopped), records(max(0, c.Lag))))
+		case c.Lag > 0 && c.LagSeconds > behind:
 			list = append(list, fmt.Sprintf("%s is %s behind, %s.", clean(c.Name), records(c.Lag), seconds(c.LagSeconds)))
 		}
 		if c.DeadLetters > 0 {

@@ -90,6 +90,8 @@ func (f *frame) reader(c consumerFigure) station {
 		row.latency = lasted(int64(*c.Latency))
 	}
 	switch {
+	case c.Stopped != "":
+		row.trouble, row.says = true, clean(c.Stopped)
 	case c.DeadLetters > 0:
 		row.says = records(c.DeadLetters) + " parked"
 	case c.Silent > idleQuiet:

@@ -111,6 +111,12 @@ func TestFrameOfTrouble(t *testing.T) {
 	shows(t, seen(v, 120, 24), "consumer1 is 100 records behind, 1m1s. consumer1 has parked 3 records.", "! consumer1", "3 records parked")
 
 	v = sceneOf(1000, 2)
+	change(v, func(s *sample) {
+		s.Consumers[1].LagSeconds, s.Consumers[1].Stopped = 61, "has halted at offset 901: it is cursed"
+	})
+	shows(t, seen(v, 120, 24), "! consumer1 has halted at offset 901: it is cursed; 100 records wait for it.", "! consumer1 900", "has halted at offset 901")
+
+	v = sceneOf(1000, 2)
 	a := *v.audit
 	a.Agrees, a.Since = false, a.Time
 	a.Balances = append([]balance(nil), a.Balances...)

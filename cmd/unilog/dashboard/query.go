@@ -61,8 +61,13 @@ WHERE p.partition = 0`
 // which has moved last.
 const (
 	sqlConsumers = `), standing AS MATERIALIZED (
-    SELECT name, q.partition, q.next_offset - 1 AS head, coalesce(c."offset", 0) AS "offset", c.updated_at
-    FROM (SELECT DISTINCT name FROM unilog.checkpoints) AS n CROSS JOIN unilog.partitions AS q
+    SELECT name, q.partition, q.next_offset - 1 AS head, coalesce(c."offset", 0) AS "offset", c.updated_at,
+        CASE
+            WHEN c.paused_at IS NOT NULL THEN 'is paused by ' || c.paused_by
+            WHEN c.trouble IS NOT NULL THEN 'has halted' || CASE WHEN number > 1 THEN ' in partition ' || q.partition ELSE '' END
+                || coalesce(' at offset ' || c.rejected, '') || ': ' || c.trouble
+        END AS stopped
+    FROM (SELECT DISTINCT name FROM unilog.checkpoints) AS n CROSS JOIN unilog.partitions AS q CROSS JOIN partitions
     LEFT JOIN unilog.checkpoints AS c USING (name, partition)
 ), consumers AS MATERIALIZED (
     SELECT name, sum(s."offset")::bigint AS checkpoint, sum(s.head - s."offset")::bigint AS lag,
@@ -71,7 +76,7 @@ const (
             FROM unilog.batches AS b WHERE b.partition = s.partition AND b.last_offset > s."offset"
             ORDER BY b.partition, b.last_offset LIMIT 1
         ), 0)) AS lag_seconds,
-        extract(epoch FROM clock_timestamp() - max(s.updated_at)) AS silent,
+        extract(epoch FROM clock_timestamp() - max(s.updated_at)) AS silent, coalesce(min(s.stopped), '') AS stopped,
         sum((SELECT count(*) FROM (
             SELECT FROM unilog.dead_letters AS d
             WHERE d.consumer = name AND d.partition = s.partition AND d.discarded_at IS NULL
@@ -132,6 +137,9 @@ func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
 	}
 	if r.Leaders < r.Partitions {
 		r.Leader = nil
+	}
+	for i := range r.Consumers {
+		r.Consumers[i].Stopped = short(r.Consumers[i].Stopped)
 	}
 	if r.MoreAre = r.Staged > countAtMost; r.MoreAre {
 		r.Staged = countAtMost

@@ -216,12 +216,19 @@ func (t *story) consumer(s *sample, before, c *consumerFigure) {
 	if more := c.DeadLetters - before.DeadLetters; more > 0 && !t.controlled {
 		t.say(s.Time, "halted", c.Name, "%s has parked %s in dead_letters, now %s.", c.Name, records(more), number(c.DeadLetters))
 	}
+	if c.Stopped != before.Stopped && !t.controlled {
+		if c.Stopped != "" {
+			t.say(s.Time, "halted", c.Name, "%s %s.", c.Name, c.Stopped)
+		} else {
+			t.say(s.Time, "recovered", c.Name, "%s goes on.", c.Name)
+		}
+	}
 	waits := c.Lag > 0 && s.Redis == "" && s.Head != nil && c.Checkpoint < *s.Head
 	switch {
 	case c.Silent < before.Silent && t.silent[c.Name]:
 		delete(t.silent, c.Name)
 		t.say(s.Time, "recovered", c.Name, "%s is at work again, after %s.", c.Name, lasted(int64(before.Silent*1000)))
-	case t.silent[c.Name]:
+	case t.silent[c.Name], c.Stopped != "":
 	case waits && !c.Elsewhere && c.Silent > quiet && c.LagSeconds > quiet:
 		t.silent[c.Name] = true
 		t.say(s.Time, "halted", c.Name, "%s has been silent for %.0f s and %s wait for it: it is frozen, has halted or does not run.",

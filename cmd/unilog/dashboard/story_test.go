@@ -28,6 +28,9 @@ func TestNotesFromSamples(t *testing.T) {
 			s.Consumers[0] = consumerFigure{Name: "c", Checkpoint: 10 - lag, Lag: lag, LagSeconds: seconds, Silent: seconds}
 		}
 	}
+	stopped := func(why string) func(*sample) {
+		return func(s *sample) { s.Consumers[0].Stopped = why }
+	}
 	for name, c := range map[string]struct {
 		samples []*sample
 		want    []string
@@ -60,6 +63,10 @@ func TestNotesFromSamples(t *testing.T) {
 		"a record is parked": {
 			[]*sample{at(0), at(1, func(s *sample) { s.Consumers[0].DeadLetters = 1 })},
 			[]string{"halted c has parked 1 record in dead_letters, now 1."},
+		},
+		"a consumer is paused, goes on, and halts": {
+			[]*sample{at(0), at(1, stopped("is paused by ada")), at(9, silent(9, 3), stopped("is paused by ada")), at(10), at(11, stopped("has halted at offset 4: no"))},
+			[]string{"halted c is paused by ada.", "recovered c goes on.", "halted c has halted at offset 4: no."},
 		},
 		"the log loses records": {
 			[]*sample{at(0), at(1, func(s *sample) { s.Head = head(4) }), at(1.25)},

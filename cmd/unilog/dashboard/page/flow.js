@@ -142,7 +142,8 @@ export class Flow {
       const silent = c.silent > SILENT ? `silent for ${longDuration(c.silent)}` : 'up to date';
       const behind = `${records(c.lag)} behind, ${c.pace || duration(c.lag_seconds)}`;
       setText(element.querySelector('.what'), `${c.elsewhere ? 'elsewhere: ' : ''}${c.lag > 0 ? behind : silent}`);
-      setText(element.querySelector('.parked'), c.dead_letters > 0 ? `${records(c.dead_letters)} parked` : '');
+      const parked = c.dead_letters > 0 ? `${records(c.dead_letters)} parked` : '';
+      setText(element.querySelector('.parked'), [c.stopped, parked].filter(Boolean).join('; '));
     }
     if (changed) this.#arrows.layout();
   }

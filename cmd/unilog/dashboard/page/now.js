@@ -91,7 +91,8 @@ export class Now {
     else if (s.staged_for > BEHIND)
       list.push(`${records(s.staged)} wait to be numbered, the oldest for ${longDuration(s.staged_for)}.`);
     for (const c of s.consumers) {
-      if (c.lag > 0 && c.lag_seconds > BEHIND && !stopped.has(c.name))
+      if (c.stopped) list.push(`${title(c.name)} ${c.stopped}; ${records(Math.max(0, c.lag))} wait for it.`);
+      else if (c.lag > 0 && c.lag_seconds > BEHIND && !stopped.has(c.name))
         list.push(`${title(c.name)} is ${records(c.lag)} behind, ${longDuration(c.lag_seconds)}.`);
     }
     return list;
