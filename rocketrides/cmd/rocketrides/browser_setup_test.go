@@ -70,11 +70,9 @@ type heard struct {
 // newBrowser starts one. The context that it returns is for openPage.
 func newBrowser(t *testing.T) context.Context {
 	t.Helper()
+	// Root, containers and some distributions have no sandbox, and the pages are our own.
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-		chromedp.ExecPath(findBrowser(t)), chromedp.DisableGPU, chromedp.WindowSize(1280, 900))
-	if os.Getuid() == 0 { // whose browser has no sandbox
-		options = append(options, chromedp.NoSandbox)
-	}
+		chromedp.ExecPath(findBrowser(t)), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1280, 900))
 	ctx, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
