@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,15 +19,21 @@ import (
 	"github.com/rocketrides/unilog/internal/postgres"
 )
 
-// awaitMost bounds the pause between two attempts to reach a server that is not up yet.
-const awaitMost = 5 * time.Second
+const (
+	// awaitMost bounds the pause between two attempts to reach a server that is not up yet.
+	awaitMost = 5 * time.Second
+	// losses are how many lost connections in a row are no reason to give up. What is no
+	// such server at all loses each of them.
+	losses = 5
+)
 
-// AwaitServer opens what a process needs of a server, again and again as long as the server
-// is not up yet, until ctx ends. It says what it waits for, less and less often; meanwhile
-// the process is alive and not ready. Any other error it returns at once.
+// AwaitServer does what a process needs of a server when it starts, again and again as long
+// as the server is not up yet, until ctx ends, and some times if it loses its connections. It
+// says what it waits for, less and less often; meanwhile the process is alive and not ready.
+// Any other error it returns at once.
 func (f *AdminFlags) AwaitServer(ctx context.Context, log *slog.Logger, open func(ctx context.Context) error) error {
 	err := open(ctx)
-	if err == nil || !isNotUp(err) {
+	if !isNotUp(err) && !isLost(err) {
 		return err
 	}
 	var reason atomic.Value // an error
@@ -37,8 +45,13 @@ func (f *AdminFlags) AwaitServer(ctx context.Context, log *slog.Logger, open fun
 	defer stop()
 	retry := loop.Backoff{First: 100 * time.Millisecond, Most: awaitMost}
 	began, said := time.Now(), time.Duration(-1)
-	for isNotUp(err) {
+	for lost := 0; isNotUp(err) || isLost(err) && lost < losses; err = open(ctx) {
 		reason.Store(waiting{err})
+		if isNotUp(err) {
+			lost = 0
+		} else {
+			lost++
+		}
 		if waits := time.Since(began); waits > 2*said {
 			log.Warn("waiting for a server that is not up yet", "err", err)
 			said = max(waits, time.Second)
@@ -47,7 +60,6 @@ func (f *AdminFlags) AwaitServer(ctx context.Context, log *slog.Logger, open fun
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		err = open(ctx)
 	}
 	return err
 }
@@ -88,4 +100,15 @@ func isNotUp(err error) bool {
 	const startingUp = "57P03"
 	var redis *rueidis.RedisError
 	return postgres.SQLState(err) == startingUp || errors.As(err, &redis) && redis.IsLoading()
+}
+
+// isLost says whether a server, or what is in between, has ended a connection.
+func isLost(err error) bool {
+	for _, lost := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	code := postgres.SQLState(err)
+	return code == "57P01" || code == "57P02" || strings.HasPrefix(code, "08")
 }

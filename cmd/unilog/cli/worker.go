@@ -52,7 +52,10 @@ func (f *WorkerFlags) Reach(ctx context.Context, log *slog.Logger, p *Program, p
 	if err != nil {
 		return nil, err
 	}
-	s.Safety, err = f.Examine(ctx, log, p, process, s.DB, f.Schema, s.Log)
+	err = f.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		s.Safety, err = f.Examine(ctx, log, p, process, s.DB, f.Schema, s.Log)
+		return err
+	})
 	return s, err
 }
 

@@ -87,7 +87,11 @@ func (c *apiCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program) erro
 		return err
 	}
 	defer cli.ClosePool(pool)
-	safety, err := c.Examine(ctx, log, p, doctor.API, pool, c.Schema, nil)
+	var safety *cli.Safety
+	err = c.AwaitServer(ctx, log, func(ctx context.Context) (err error) {
+		safety, err = c.Examine(ctx, log, p, doctor.API, pool, c.Schema, nil)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,8 @@ func (c *consumerCmd) Run(ctx context.Context, log *slog.Logger, p *cli.Program)
 	defer servers.Close()
 	db, stream := servers.DB, servers.Log
 
-	if err := c.register(ctx, log, db); err != nil || ctx.Err() != nil {
+	err = c.AwaitServer(ctx, log, func(ctx context.Context) error { return c.register(ctx, log, db) })
+	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	distances := &rides.Consumer{Name: c.Name, Logger: log}
