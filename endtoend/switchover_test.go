@@ -30,7 +30,6 @@ import (
 // switchover has all processes behind one address, which leads to a primary.
 type switchover struct {
 	*world.World
-	t         *testing.T
 	address   *proxy.Proxy
 	log       *slog.Logger
 	logged    lockedBuffer
@@ -49,7 +48,7 @@ func TestSwitchover(t *testing.T) {
 	address, err := proxy.For(old.URL())
 	w.Must(err)
 	t.Cleanup(address.Close)
-	s := &switchover{World: w, t: t, address: address, ready: map[string]func() error{}}
+	s := &switchover{World: w, address: address, ready: map[string]func() error{}}
 	s.log = slog.New(slog.NewTextHandler(&s.logged, nil))
 	ctx, stop := context.WithCancel(w.Ctx)
 	t.Cleanup(stop)
@@ -104,7 +103,7 @@ func (s *switchover) openPool(url string) *pgxpool.Pool {
 	s.Helper()
 	db, err := pgxpool.New(s.Ctx, url)
 	s.Must(err)
-	testenv.ClosePool(s.t, db)
+	testenv.ClosePool(s, db)
 	return db
 }
 

@@ -36,7 +36,7 @@ func open(t *testing.T, pool *pgxpool.Pool, mode pgx.QueryExecMode) *pgxpool.Poo
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(another.Close)
+	testenv.ClosePool(t, another)
 	return another
 }
 

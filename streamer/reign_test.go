@@ -62,7 +62,7 @@ func TestLeaderFrozenWhileItReadsIsReplaced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := world.Setup(t)
-			f := freezeWhileItReads(t, w)
+			f := freezeWhileItReads(w)
 			if ended {
 				world.Query[bool](w, `SELECT pg_terminate_backend($1, 300000)`, f.elected)
 			}
@@ -89,8 +89,8 @@ type frozen struct {
 	ended   chan struct{} // closed when the leader, awake, has given up
 }
 
-func freezeWhileItReads(t *testing.T, w *world.World) frozen {
-	t.Helper()
+func freezeWhileItReads(w *world.World) frozen {
+	w.Helper()
 	var isFrozen atomic.Bool
 	thaw := make(chan struct{})
 	config := w.DB.Config().Copy()
@@ -100,7 +100,7 @@ func freezeWhileItReads(t *testing.T, w *world.World) frozen {
 	}
 	db, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	testenv.ClosePool(t, db)
+	testenv.ClosePool(w, db)
 	leader := w.Streamer(func(cfg *streamer.Config) { cfg.DB = db })
 	w.Commit("1")
 	w.Drain(leader)

@@ -75,7 +75,13 @@ func open(ctx context.Context, t testing.TB, server, name string) *pgxpool.Pool 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
+	t.Cleanup(func() {
+		if t.Failed() {
+			go db.Close() // which waits for a connection that the test has kept
+			return
+		}
+		db.Close()
+	})
 	return db
 }
 

@@ -304,7 +304,7 @@ func TestRolesOfAService(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(super.Close)
+	testenv.ClosePool(t, super)
 	own := func(user string) []string {
 		url := server.URL()
 		if user != "" {

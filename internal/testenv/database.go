@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -59,17 +60,29 @@ func Database(t testing.TB, key string, migrate Migrate) *pgxpool.Pool {
 	return pool
 }
 
+// TB is what [ClosePool] needs of a test, or of a case of a property.
+type TB interface {
+	Cleanup(f func())
+	Failed() bool
+	Errorf(format string, args ...any)
+}
+
 // ClosePool closes a pool with the test, when all connections were given back. One that a
 // failed test has kept does not hide why that failed.
-func ClosePool(t testing.TB, pool *pgxpool.Pool) {
+func ClosePool(t TB, pool *pgxpool.Pool) {
 	t.Cleanup(func() {
 		closed := make(chan struct{})
 		go func() {
 			defer close(closed)
 			pool.Close()
 		}()
-		if !t.Failed() {
-			await.Receive(t, "the test to give back its connections", closed)
+		if t.Failed() {
+			return
+		}
+		select {
+		case <-closed:
+		case <-time.After(await.Patience):
+			t.Errorf("waited %v for the test to give back its connections", await.Patience)
 		}
 	})
 }

@@ -105,7 +105,7 @@ func TestPostgres(t *testing.T) {
 
 // failed is a test that has.
 type failed struct {
-	testing.TB
+	TB
 	cleanup func()
 }
 

@@ -43,7 +43,7 @@ func SetupNetwork(t *testing.T) *Network {
 	config.MaxConns = 4
 	n.FarDB, err = pgxpool.NewWithConfig(n.Ctx, config)
 	n.Must(err)
-	t.Cleanup(n.FarDB.Close)
+	testenv.ClosePool(t, n.FarDB)
 	n.FarLog, err = redislog.Open(n.Ctx, n.Redis.URL(), n.Stream)
 	n.Must(err)
 	t.Cleanup(n.FarLog.Close)

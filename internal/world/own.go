@@ -21,7 +21,7 @@ func SetupOwn(t *testing.T, args ...string) (*World, *private.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
+	testenv.ClosePool(t, db)
 	w := SetupOn(t, db, testenv.SharedRedis(t))
 	w.Must(MigrateWorld(w.Ctx, db))
 	return w, server
@@ -86,6 +86,6 @@ func (w *World) Bound() *pgxpool.Pool {
 	config.ConnConfig.RuntimeParams["role"] = "pg_monitor" // which every server has
 	bound, err := pgxpool.NewWithConfig(w.Ctx, config)
 	w.Must(err)
-	w.Cleanup(bound.Close)
+	testenv.ClosePool(w, bound)
 	return bound
 }

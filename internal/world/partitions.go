@@ -14,6 +14,7 @@ import (
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 // Partitioned is a world of several partitions, which the test itself writes to.
@@ -200,7 +201,7 @@ func (p *Partitioned) Process(change ...func(*consumer.Config)) *Process {
 	config.MaxConns = 12
 	m.DB, err = pgxpool.NewWithConfig(p.Ctx, config)
 	p.Must(err)
-	p.Cleanup(m.DB.Close)
+	testenv.ClosePool(p, m.DB)
 	p.Cleanup(func() { Heal(m.Postgres) }) // so that closing has nothing to wait for
 	m.Consumer = p.Consumer("sum", append([]func(*consumer.Config){func(cfg *consumer.Config) {
 		cfg.DB, cfg.Archive, cfg.Handler = m.DB, m.DB, p.Add("sum")

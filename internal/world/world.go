@@ -42,6 +42,7 @@ type TB interface {
 	Helper()
 	Fatal(args ...any)
 	Errorf(format string, args ...any)
+	Failed() bool
 	Cleanup(f func())
 }
 

@@ -6,11 +6,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/rueidis"
 
@@ -22,15 +22,15 @@ import (
 const (
 	// awaitMost bounds the pause between two attempts to reach a server that is not up yet.
 	awaitMost = 5 * time.Second
-	// losses are how many lost connections in a row are no reason to give up. What is no
-	// such server at all loses each of them.
-	losses = 5
+	// lossesMost is for how long connections may be lost, one after the other, before a
+	// process gives up: something that is no such server loses every one.
+	lossesMost = 10 * time.Second
 )
 
 // AwaitServer does what a process needs of a server when it starts, again and again as long
-// as the server is not up yet, until ctx ends, and some times if it loses its connections. It
-// says what it waits for, less and less often; meanwhile the process is alive and not ready.
-// Any other error it returns at once.
+// as the server is not up yet, until ctx ends, and for 10 seconds if it loses its connections.
+// It says what it waits for, less and less often; meanwhile the process is alive and not
+// ready. Any other error it returns at once.
 func (f *AdminFlags) AwaitServer(ctx context.Context, log *slog.Logger, open func(ctx context.Context) error) error {
 	err := open(ctx)
 	if !isNotUp(err) && !isLost(err) {
@@ -45,21 +45,21 @@ func (f *AdminFlags) AwaitServer(ctx context.Context, log *slog.Logger, open fun
 	defer stop()
 	retry := loop.Backoff{First: 100 * time.Millisecond, Most: awaitMost}
 	began, said := time.Now(), time.Duration(-1)
-	for lost := 0; isNotUp(err) || isLost(err) && lost < losses; err = open(ctx) {
+	up := began // at the latest: it was seen not to be
+	for isNotUp(err) || isLost(err) && time.Since(up) < lossesMost {
 		reason.Store(waiting{err})
 		if isNotUp(err) {
-			lost = 0
-		} else {
-			lost++
+			up = time.Now()
 		}
 		if waits := time.Since(began); waits > 2*said {
-			log.Warn("waiting for a server that is not up yet", "err", err)
+			log.Warn(waiting{err}.what(), "err", err)
 			said = max(waits, time.Second)
 		}
 		retry.Wait(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		err = open(ctx)
 	}
 	return err
 }
@@ -67,7 +67,14 @@ func (f *AdminFlags) AwaitServer(ctx context.Context, log *slog.Logger, open fun
 // waiting is why a process is not ready.
 type waiting struct{ err error }
 
-func (w waiting) Error() string { return "waiting for a server that is not up yet: " + oneLine(w.err) }
+func (w waiting) Error() string { return w.what() + ": " + oneLine(w.err) }
+
+func (w waiting) what() string {
+	if isNotUp(w.err) {
+		return "waiting for a server that is not up yet"
+	}
+	return "the connection was lost: trying again"
+}
 
 // serveUnready tells of a process that waits, if it is to tell of its health.
 func (f *AdminFlags) serveUnready(ctx context.Context, log *slog.Logger, ready func(context.Context) error) (stop func(), err error) {
@@ -104,11 +111,14 @@ func isNotUp(err error) bool {
 
 // isLost says whether a server, or what is in between, has ended a connection.
 func isLost(err error) bool {
-	for _, lost := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.EPIPE, syscall.ECONNRESET} {
+	for _, lost := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.EPIPE, syscall.ECONNRESET, pgconn.ErrConnClosed} {
 		if errors.Is(err, lost) {
 			return true
 		}
 	}
-	code := postgres.SQLState(err)
-	return code == "57P01" || code == "57P02" || strings.HasPrefix(code, "08")
+	switch postgres.SQLState(err) {
+	case "57P01", "57P02", "08000", "08003", "08006": // not 08P01: a pooler says so of what no time mends
+		return true
+	}
+	return false
 }

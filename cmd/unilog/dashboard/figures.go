@@ -46,8 +46,11 @@ type consumerFigure struct {
 	LagSeconds  float64 `json:"lag_seconds"`
 	Silent      float64 `json:"silent"`
 	DeadLetters int64   `json:"dead_letters"`
-	// Stopped is a predicate: that somebody has paused it, or where it has halted and why.
-	Stopped string `json:"stopped"`
+	// Paused is who has paused it. Halted is a predicate that says where it has halted, and
+	// Why says why. They are empty if it is not so.
+	Paused string `json:"paused"`
+	Halted string `json:"halted"`
+	Why    string `json:"why"`
 	// Latency is how long the record at the checkpoint took from its staging. It is
 	// null if the checkpoint has not moved for a while.
 	Latency *float64 `json:"latency_ms"`

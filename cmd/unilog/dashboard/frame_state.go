@@ -67,9 +67,15 @@ func (v *scene) troubles() (list []string) {
 		list = append(list, fmt.Sprintf("%s wait to be numbered, the oldest for %s.", records(s.Staged), seconds(s.StagedFor)))
 	}
 	for _, c := range s.Consumers {
+		wait := "."
+		if c.Lag > 0 {
+			wait = fmt.Sprintf("; %s wait for it.", records(c.Lag))
+		}
 		switch {
-		case c.Stopped != "":
-			list = append(list, fmt.Sprintf("%s %s; %s wait for it.", clean(c.Name), clean(c.Stopped), records(max(0, c.Lag))))
+		case c.Paused != "":
+			list = append(list, clean(c.Name)+" is paused by "+clean(c.Paused)+wait)
+		case c.Halted != "":
+			list = append(list, clean(c.Name)+" "+clean(c.Halted)+wait)
 		case c.Lag > 0 && c.LagSeconds > behind:
 			list = append(list, fmt.Sprintf("%s is %s behind, %s.", clean(c.Name), records(c.Lag), seconds(c.LagSeconds)))
 		}

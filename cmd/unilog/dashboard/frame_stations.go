@@ -90,8 +90,10 @@ func (f *frame) reader(c consumerFigure) station {
 		row.latency = lasted(int64(*c.Latency))
 	}
 	switch {
-	case c.Stopped != "":
-		row.trouble, row.says = true, clean(c.Stopped)
+	case c.Paused != "":
+		row.says = "paused by " + clean(c.Paused)
+	case c.Halted != "":
+		row.trouble, row.says = true, clean(c.Halted+": "+c.Why)
 	case c.DeadLetters > 0:
 		row.says = records(c.DeadLetters) + " parked"
 	case c.Silent > idleQuiet:

@@ -112,9 +112,10 @@ func TestFrameOfTrouble(t *testing.T) {
 
 	v = sceneOf(1000, 2)
 	change(v, func(s *sample) {
-		s.Consumers[1].LagSeconds, s.Consumers[1].Stopped = 61, "has halted at offset 901: it is cursed"
+		s.Consumers[1].Halted, s.Consumers[1].Why, s.Consumers[0].Paused = "has halted at offset 901", "it is cursed", "ada"
 	})
-	shows(t, seen(v, 120, 24), "! consumer1 has halted at offset 901: it is cursed; 100 records wait for it.", "! consumer1 900", "has halted at offset 901")
+	shows(t, seen(v, 120, 24), "! consumer0 is paused by ada; 100 records wait for it. consumer1 has halted at offset 901; 100 records wait for it.",
+		"paused by ada", "! consumer1 900", "has halted at offset 901: it")
 
 	v = sceneOf(1000, 2)
 	a := *v.audit

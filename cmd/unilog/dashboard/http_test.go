@@ -17,6 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 // upSocket is the other end of a control socket. It keeps what it is asked to do.
@@ -177,7 +179,7 @@ func TestStatementsAreBounded(t *testing.T) {
 			cfg.ConnConfig.Tracer = statements
 			traced, err := pgxpool.NewWithConfig(t.Context(), cfg)
 			s.must(err)
-			t.Cleanup(traced.Close)
+			testenv.ClosePool(t, traced)
 			d := s.serve(func(cfg *Config) { cfg.DB = traced })
 			for range viewers - 1 {
 				go func(v *watching) {

@@ -62,11 +62,8 @@ WHERE p.partition = 0`
 const (
 	sqlConsumers = `), standing AS MATERIALIZED (
     SELECT name, q.partition, q.next_offset - 1 AS head, coalesce(c."offset", 0) AS "offset", c.updated_at,
-        CASE
-            WHEN c.paused_at IS NOT NULL THEN 'is paused by ' || c.paused_by
-            WHEN c.trouble IS NOT NULL THEN 'has halted' || CASE WHEN number > 1 THEN ' in partition ' || q.partition ELSE '' END
-                || coalesce(' at offset ' || c.rejected, '') || ': ' || c.trouble
-        END AS stopped
+        c.paused_by, c.trouble, 'has halted' || CASE WHEN number > 1 THEN ' in partition ' || q.partition ELSE '' END
+            || coalesce(' at offset ' || c.rejected, '') AS halted
     FROM (SELECT DISTINCT name FROM unilog.checkpoints) AS n CROSS JOIN unilog.partitions AS q CROSS JOIN partitions
     LEFT JOIN unilog.checkpoints AS c USING (name, partition)
 ), consumers AS MATERIALIZED (
@@ -76,7 +73,10 @@ const (
             FROM unilog.batches AS b WHERE b.partition = s.partition AND b.last_offset > s."offset"
             ORDER BY b.partition, b.last_offset LIMIT 1
         ), 0)) AS lag_seconds,
-        extract(epoch FROM clock_timestamp() - max(s.updated_at)) AS silent, coalesce(min(s.stopped), '') AS stopped,
+        extract(epoch FROM clock_timestamp() - max(s.updated_at)) AS silent,
+        coalesce(min(s.paused_by), '') AS paused, coalesce((array_agg(s.trouble ORDER BY s.partition) FILTER (WHERE s.trouble IS NOT NULL))[1], '') AS why,
+        coalesce((array_agg(s.halted ORDER BY s.partition) FILTER (WHERE s.trouble IS NOT NULL))[1]
+            || CASE WHEN count(s.trouble) > 1 THEN ' and in ' || count(s.trouble) - 1 || ' more' ELSE '' END, '') AS halted,
         sum((SELECT count(*) FROM (
             SELECT FROM unilog.dead_letters AS d
             WHERE d.consumer = name AND d.partition = s.partition AND d.discarded_at IS NULL
@@ -139,7 +139,8 @@ func (d *Dashboard) readPostgres(ctx context.Context, s *sample) error {
 		r.Leader = nil
 	}
 	for i := range r.Consumers {
-		r.Consumers[i].Stopped = short(r.Consumers[i].Stopped)
+		c := &r.Consumers[i]
+		c.Paused, c.Why = short(c.Paused), short(c.Why)
 	}
 	if r.MoreAre = r.Staged > countAtMost; r.MoreAre {
 		r.Staged = countAtMost

@@ -32,6 +32,7 @@ type story struct {
 	epoch     int64            // the last one that a note is about
 	epochAt   int64            // when that was
 	silent    map[string]bool  // consumers that are noted
+	freed     map[string]int64 // when one was last no longer paused or halted
 	loss      *loss            // the last one
 	emptied   int64            // when `up` emptied Redis, until a loss or its absence has shown
 	disagrees bool
@@ -52,7 +53,7 @@ type loss struct {
 
 func newStory(tell func(note)) story {
 	return story{
-		tell: tell, down: map[string]int64{}, silent: map[string]bool{},
+		tell: tell, down: map[string]int64{}, silent: map[string]bool{}, freed: map[string]int64{},
 		crashes: map[string]*crash{}, crashed: map[string]int64{}, repeats: map[string]int64{},
 	}
 }
@@ -216,26 +217,42 @@ func (t *story) consumer(s *sample, before, c *consumerFigure) {
 	if more := c.DeadLetters - before.DeadLetters; more > 0 && !t.controlled {
 		t.say(s.Time, "halted", c.Name, "%s has parked %s in dead_letters, now %s.", c.Name, records(more), number(c.DeadLetters))
 	}
-	if c.Stopped != before.Stopped && !t.controlled {
-		if c.Stopped != "" {
-			t.say(s.Time, "halted", c.Name, "%s %s.", c.Name, c.Stopped)
-		} else {
-			t.say(s.Time, "recovered", c.Name, "%s goes on.", c.Name)
-		}
-	}
+	t.stopped(s.Time, before, c)
 	waits := c.Lag > 0 && s.Redis == "" && s.Head != nil && c.Checkpoint < *s.Head
+	// One that was paused or had halted shows life, and begins to work, a little later.
+	free := float64(s.Time-t.freed[c.Name]) / 1000
 	switch {
+	case c.Paused != "" || c.Halted != "":
+		delete(t.silent, c.Name)
 	case c.Silent < before.Silent && t.silent[c.Name]:
 		delete(t.silent, c.Name)
 		t.say(s.Time, "recovered", c.Name, "%s is at work again, after %s.", c.Name, lasted(int64(before.Silent*1000)))
-	case t.silent[c.Name], c.Stopped != "":
-	case waits && !c.Elsewhere && c.Silent > quiet && c.LagSeconds > quiet:
+	case t.silent[c.Name]:
+	case waits && !c.Elsewhere && min(c.Silent, free) > quiet && c.LagSeconds > quiet:
 		t.silent[c.Name] = true
 		t.say(s.Time, "halted", c.Name, "%s has been silent for %.0f s and %s wait for it: it is frozen, has halted or does not run.",
 			c.Name, c.Silent, records(c.Lag))
-	case c.Silent > idleQuiet && s.Redis == "":
+	case min(c.Silent, free) > idleQuiet && s.Redis == "":
 		t.silent[c.Name] = true
 		t.say(s.Time, "halted", c.Name, "%s has shown no life for %.0f s: it is frozen, has halted or does not run.", c.Name, c.Silent)
+	}
+}
+
+// stopped tells that a consumer is paused or has halted, and that it no longer is or has.
+func (t *story) stopped(at int64, before, c *consumerFigure) {
+	switch {
+	case c.Paused != "" && before.Paused == "":
+		t.say(at, "info", c.Name, "%s is paused by %s.", c.Name, c.Paused)
+	case c.Paused == "" && before.Paused != "":
+		t.freed[c.Name] = at
+		t.say(at, "info", c.Name, "%s is no longer paused.", c.Name)
+	}
+	switch {
+	case c.Halted != "" && before.Halted == "" && !t.controlled: // or its log has said so
+		t.say(at, "halted", c.Name, "%s %s: %s.", c.Name, c.Halted, c.Why)
+	case c.Halted == "" && before.Halted != "":
+		t.freed[c.Name] = at
+		t.say(at, "recovered", c.Name, "%s is no longer halted.", c.Name)
 	}
 }
 

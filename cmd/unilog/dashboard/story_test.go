@@ -28,8 +28,11 @@ func TestNotesFromSamples(t *testing.T) {
 			s.Consumers[0] = consumerFigure{Name: "c", Checkpoint: 10 - lag, Lag: lag, LagSeconds: seconds, Silent: seconds}
 		}
 	}
-	stopped := func(why string) func(*sample) {
-		return func(s *sample) { s.Consumers[0].Stopped = why }
+	paused := func(s *sample) { s.Consumers[0].Paused = "ada" }
+	halted := func(offset int, why string) func(*sample) {
+		return func(s *sample) {
+			s.Consumers[0].Halted, s.Consumers[0].Why = fmt.Sprint("has halted at offset ", offset), why
+		}
 	}
 	for name, c := range map[string]struct {
 		samples []*sample
@@ -65,8 +68,16 @@ func TestNotesFromSamples(t *testing.T) {
 			[]string{"halted c has parked 1 record in dead_letters, now 1."},
 		},
 		"a consumer is paused, goes on, and halts": {
-			[]*sample{at(0), at(1, stopped("is paused by ada")), at(9, silent(9, 3), stopped("is paused by ada")), at(10), at(11, stopped("has halted at offset 4: no"))},
-			[]string{"halted c is paused by ada.", "recovered c goes on.", "halted c has halted at offset 4: no."},
+			[]*sample{
+				at(0), at(1, paused), at(9, silent(9, 3), paused), at(10, silent(10, 3)), at(11, silent(11, 3)), at(12),
+				at(13, halted(4, "no")), at(14, halted(4, "no, not even now")), at(20, silent(7, 3)),
+				at(26, silent(13, 3)),
+			},
+			[]string{
+				"info c is paused by ada.", "info c is no longer paused.",
+				"halted c has halted at offset 4: no.", "recovered c is no longer halted.",
+				"halted c has been silent for 13 s and 3 records wait for it: it is frozen, has halted or does not run.",
+			},
 		},
 		"the log loses records": {
 			[]*sample{at(0), at(1, func(s *sample) { s.Head = head(4) }), at(1.25)},

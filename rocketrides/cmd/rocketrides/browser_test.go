@@ -16,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/joho/godotenv"
+
+	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 // screen is a system that runs, and its dashboard in a browser.
@@ -60,7 +62,7 @@ func newScreen(t *testing.T, args ...string) *screen {
 	if s.db, err = pgxpool.New(t.Context(), s.env["DATABASE_URL"]); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.db.Close)
+	testenv.ClosePool(t, s.db)
 	s.remote.awaitLog("dashboard", "dashboard listens")
 	s.page = openPage(t, browser, s.url)
 	s.sees(`data('body', 'connection') === 'open'`, `data('#now', 'level') === 'well'`)

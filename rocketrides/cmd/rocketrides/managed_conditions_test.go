@@ -198,7 +198,7 @@ func (m *managed) connect(url string) {
 	if m.super, err = pgxpool.NewWithConfig(m.Context(), config); err != nil {
 		m.Fatal(err)
 	}
-	m.Cleanup(m.super.Close)
+	testenv.ClosePool(m, m.super)
 }
 
 func (m *managed) ownServer(args ...string) {

@@ -41,7 +41,7 @@ func newRoles(t *testing.T) *roles {
 	if r.super, err = pgxpool.New(t.Context(), r.postgres.URL()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.super.Close)
+	testenv.ClosePool(t, r.super)
 	exec1(t, r.super, `CREATE USER owner CREATEROLE;
 		GRANT pg_read_all_stats TO owner WITH ADMIN OPTION;
 		ALTER SCHEMA public OWNER TO owner; -- before Postgres 15 it is not the database's

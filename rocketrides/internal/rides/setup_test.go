@@ -36,7 +36,7 @@ func reconnect(t *testing.T, pool *pgxpool.Pool, change func(*pgxpool.Config)) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(changed.Close)
+	testenv.ClosePool(t, changed)
 	return changed
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/rocketrides/unilog/internal/httpserver"
 	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/proxy"
+	"github.com/rocketrides/unilog/internal/testenv"
 )
 
 const (
@@ -231,7 +232,7 @@ func throughProxy(t *testing.T, pool *pgxpool.Pool) (*proxy.Proxy, *pgxpool.Pool
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(faulty.Close)
+	testenv.ClosePool(t, faulty)
 	return way, faulty
 }
 

@@ -143,7 +143,9 @@ export class Flow {
       const behind = `${records(c.lag)} behind, ${c.pace || duration(c.lag_seconds)}`;
       setText(element.querySelector('.what'), `${c.elsewhere ? 'elsewhere: ' : ''}${c.lag > 0 ? behind : silent}`);
       const parked = c.dead_letters > 0 ? `${records(c.dead_letters)} parked` : '';
-      setText(element.querySelector('.parked'), [c.stopped, parked].filter(Boolean).join('; '));
+      const paused = c.paused ? `paused by ${c.paused}` : '';
+      const halted = c.halted ? `${c.halted}: ${c.why}` : '';
+      setText(element.querySelector('.parked'), [paused, halted, parked].filter(Boolean).join('; '));
     }
     if (changed) this.#arrows.layout();
   }

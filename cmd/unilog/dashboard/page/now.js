@@ -91,8 +91,11 @@ export class Now {
     else if (s.staged_for > BEHIND)
       list.push(`${records(s.staged)} wait to be numbered, the oldest for ${longDuration(s.staged_for)}.`);
     for (const c of s.consumers) {
-      if (c.stopped) list.push(`${title(c.name)} ${c.stopped}; ${records(Math.max(0, c.lag))} wait for it.`);
-      else if (c.lag > 0 && c.lag_seconds > BEHIND && !stopped.has(c.name))
+      if (stopped.has(c.name)) continue; // which was said
+      const wait = c.lag > 0 ? `; ${records(c.lag)} wait for it.` : '.';
+      if (c.paused) list.push(`${title(c.name)} is paused by ${c.paused}${wait}`);
+      else if (c.halted) list.push(`${title(c.name)} ${c.halted}${wait}`);
+      else if (c.lag > 0 && c.lag_seconds > BEHIND)
         list.push(`${title(c.name)} is ${records(c.lag)} behind, ${longDuration(c.lag_seconds)}.`);
     }
     return list;
