@@ -213,8 +213,10 @@ func (s *screen) fits() {
 	s.Helper()
 	for _, width := range []int64{320, 360, 768, 1280, 3840} {
 		s.do(chromedp.EmulateViewport(width, 900))
-		if wide := value[[]string](s.page, `overflow()`); len(wide) > 0 {
-			s.Errorf("with %d pixels, the page overflows: %q", width, wide)
+		for _, amount := range []string{"", "199,999,999.99"} {
+			if wide := value[[]string](s.page, fmt.Sprintf(`overflow(%q)`, amount)); len(wide) > 0 {
+				s.Errorf("with %d pixels, the page with amounts such as %q overflows: %q", width, amount, wide)
+			}
 		}
 	}
 	s.do(chromedp.EmulateViewport(1280, 900))

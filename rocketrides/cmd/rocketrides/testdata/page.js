@@ -126,17 +126,24 @@
     return { name: name(e), seen: outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2 && inView };
   };
 
-  /** overflow names what is wider than the window, or than the frame that hides it. */
-  window.overflow = () => {
+  /** overflow names what is wider than the window, or than the frame that hides it, or an
+   * amount than its place; with the amounts as they are, or as long as another one. */
+  window.overflow = (amount) => {
+    const spans = amount ? all('.amount span') : [];
+    const before = spans.map((e) => e.textContent);
+    for (const e of spans) e.textContent = amount;
     const { scrollWidth, clientWidth } = document.documentElement;
-    return all('body *')
+    const wide = all('body *')
       .filter((e) => e.checkVisibility() && !e.matches('.visually-hidden, .visually-hidden *, svg *'))
       .filter((e) => {
         const { overflowX, textOverflow } = getComputedStyle(e);
-        const hides = overflowX !== 'visible' && textOverflow !== 'ellipsis' && e.scrollWidth > e.clientWidth + 1;
-        return hides || (scrollWidth > clientWidth && e.getBoundingClientRect().right > clientWidth);
+        const hides = overflowX !== 'visible' || e.matches('.amount');
+        const cut = hides && textOverflow !== 'ellipsis' && e.scrollWidth > e.clientWidth + 1;
+        return cut || (scrollWidth > clientWidth && e.getBoundingClientRect().right > clientWidth);
       })
       .map((e) => `${e.className || e.tagName} ${name(e).slice(0, 60)}`);
+    spans.forEach((e, i) => (e.textContent = before[i]));
+    return wide;
   };
 
   /** dots says whether a record is seen to move just now. */
