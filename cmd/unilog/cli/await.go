@@ -45,11 +45,11 @@ func (f *AdminFlags) AwaitServer(ctx context.Context, log *slog.Logger, open fun
 	defer stop()
 	retry := loop.Backoff{First: 100 * time.Millisecond, Most: awaitMost}
 	began, said := time.Now(), time.Duration(-1)
-	up := began // at the latest: it was seen not to be
-	for isNotUp(err) || isLost(err) && time.Since(up) < lossesMost {
+	downAt := began // when it was last seen not to be up, if it was
+	for isNotUp(err) || isLost(err) && time.Since(downAt) < lossesMost {
 		reason.Store(waiting{err})
 		if isNotUp(err) {
-			up = time.Now()
+			downAt = time.Now()
 		}
 		if waits := time.Since(began); waits > 2*said {
 			log.Warn(waiting{err}.what(), "err", err)

@@ -30,7 +30,7 @@ func TestPublishedIsSaidOnceASecond(t *testing.T) {
 		}
 		for i := range 150 {
 			publish(0, int64(2*i)+1)
-			publish(0, int64(2*i)+1) // sent again
+			publish(0, int64(2*i)) // sent again, with the record before
 		}
 		time.Sleep(3 * time.Second)
 		publish(1, 7)

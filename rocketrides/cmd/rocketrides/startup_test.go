@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/internal/testenv"
@@ -83,39 +81,39 @@ func later(t *testing.T, server string) (address string, up func()) {
 	}
 }
 
-// TestSessionsEndWhileAConsumerStarts ends those of one that registers.
-func TestSessionsEndWhileAConsumerStarts(t *testing.T) {
+// TestConnectionLostAtTheStart cuts the connection on which a process asks for the servers'
+// settings, or registers.
+func TestConnectionLostAtTheStart(t *testing.T) {
 	t.Parallel()
-	pool, env := database(t)
-	env = append(env, "REDIS_URL="+testenv.SharedRedis(t), "STREAM_NAME="+testenv.StreamName(t))
-	var ended int
-	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(t.Context(), `LOCK TABLE consumer_states IN ACCESS EXCLUSIVE MODE`); err != nil {
-			return err
-		}
-		p := start(t, env, "consumer", "c")
-		t.Cleanup(func() { p.stop() })
-		await.True(t, "a session of the consumer to wait for the lock", func() bool {
-			err := pool.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_locks
-				WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND NOT granted`).Scan(&ended)
-			if err != nil {
-				t.Fatal(err)
+	pool, _ := database(t)
+	const settings = "current_setting('fsync')"
+	for name, c := range map[string]struct{ command, at, says string }{
+		"api":         {"api --port=0", settings, "api listens"},
+		"streamer":    {"streamer", settings, "leading"},
+		"consumer":    {"consumer c", settings, "fsync is off"},
+		"registering": {"consumer d", "INSERT INTO consumer_states", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			way, url := hole(t, pool.Config().ConnString())
+			cut := way.CutAt(proxy.ToServer, proxy.Containing(c.at))
+			env := []string{"DATABASE_URL=" + url, "REDIS_URL=" + testenv.SharedRedis(t), "STREAM_NAME=" + testenv.StreamName(t)}
+			p := start(t, env, strings.Fields(c.command)...)
+			await.Receive(t, "the connection to be cut", cut)
+			p.says("the connection was lost: trying again")
+			if c.says != "" {
+				p.says(c.says)
+			} else {
+				await.True(t, "the consumer to show life", func() (is bool) {
+					if err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM unilog.members WHERE name = 'd')`).Scan(&is); err != nil {
+						t.Fatal(err)
+					}
+					return is
+				})
 			}
-			return ended > 0
+			p.stop()
 		})
-		return nil
-	})
-	if err != nil || ended == 0 {
-		t.Fatalf("%d sessions were ended, %v", ended, err)
 	}
-	await.True(t, "the consumer to be registered and to show life", func() bool {
-		var is bool
-		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM consumer_states WHERE name = 'c') AND EXISTS (SELECT FROM unilog.members WHERE name = 'c')`).Scan(&is)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return is
-	})
 }
 
 // A process waits for servers that come up after it, and says so: it is alive and not
