@@ -9,6 +9,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/consumer"
 )
 
 // entries is how many the stream has.
@@ -62,6 +64,25 @@ func (s *screen) cutRedis() {
 	if now := s.number(sqlRides); now <= rides || published == 0 {
 		s.Errorf("with Redis cut off, %g rides were booked, and then %g", rides, now)
 	}
+	s.goesOn()
+}
+
+// stopped pauses a consumer, and then has it halted, too: a paused one does not take that back.
+func (s *screen) stopped() {
+	const card = `text('[data-node="consumer0"] .parked')`
+	must := func(err error) {
+		s.Helper()
+		if err != nil {
+			s.Fatal(err)
+		}
+	}
+	must(consumer.In("").Pause(s.Context(), s.db, "consumer0", "a look"))
+	s.sees(card+`.startsWith('paused by ')`, `/Consumer0 is paused by \S+; [\d,]+ records? wait for it/.test(text('#now'))`, note("info", "consumer0"))
+	_, err := s.db.Exec(s.Context(), `UPDATE unilog.checkpoints SET trouble = 'it is cursed', troubled_at = now(), rejected = 7 WHERE name = 'consumer0'`)
+	must(err)
+	s.sees(card + `.endsWith('; has halted at offset 7: it is cursed')`)
+	must(consumer.In("").Resume(s.Context(), s.db, "consumer0", ""))
+	s.sees(card+` === ''`, `texts('#notes p').some((t) => t === 'consumer0 is no longer halted.')`)
 	s.goesOn()
 }
 

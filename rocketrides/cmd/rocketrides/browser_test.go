@@ -174,6 +174,7 @@ func TestBrowser(t *testing.T) {
 	s.part("freeze", (*screen).freeze)
 	s.part("empty redis", (*screen).emptyRedis)
 	s.part("cut redis", (*screen).cutRedis)
+	s.part("stopped", (*screen).stopped)
 	s.part("consumers", (*screen).consumers)
 	s.part("lose the dashboard", (*screen).loseDashboard)
 	s.part("read only", (*screen).readOnly)
