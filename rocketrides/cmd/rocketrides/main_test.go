@@ -57,7 +57,7 @@ func command(ctx context.Context, t *testing.T, env []string, args ...string) *e
 	}
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Dir = t.TempDir() // has no .env
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TZ", "GOCOVERDIR"} {
 		if value, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
