@@ -4,6 +4,9 @@
 //
 //	stress [-n 20] [-burners 8] COMMAND [ARGUMENT ...]
 //
+// The load also comes in bursts that leave next to nothing to others for some seconds,
+// where the system lets it, as to root on Linux.
+//
 // The command must print what `go test -json` does; other lines are passed over. It
 // exits with 1 if anything was not green.
 package main
@@ -144,31 +147,6 @@ func startBurners(n int) (stop func(), err error) {
 		all = append(all, cmd)
 	}
 	return stop, nil
-}
-
-// burnAtMost bounds the life of a burner.
-const burnAtMost = 2 * time.Hour
-
-// burn keeps one processor busy until in ends.
-func burn(in io.Reader) {
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		_, _ = io.Copy(io.Discard, in)
-	}()
-	late := time.After(burnAtMost)
-	for x := uint64(1); ; {
-		for range 1 << 20 {
-			x = x*6364136223846793005 + 1442695040888963407
-		}
-		select {
-		case <-over:
-			return
-		case <-late:
-			return
-		default:
-		}
-	}
 }
 
 // load is the system's load of the last minute, as far as it says.
