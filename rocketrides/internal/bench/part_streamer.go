@@ -55,58 +55,64 @@ func (w *world) drain(ctx context.Context, records int, args ...string) (way, *p
 const smallBacklog = 100_000
 
 // measureBacklog drains a short backlog, a long one, and one whose dead rows
-// cannot be vacuumed because another session may still need them.
+// cannot be vacuumed because another session may still need them, next to the same
+// one without that.
 func measureBacklog(ctx context.Context, r *round) error {
 	small := min(smallBacklog, r.records)
-	var base limit
+	drain := func(records int, against func(w *world) (limit, error)) (drained limit, y way, err error) {
+		err = r.within(ctx, func(w *world) error {
+			if y, err = w.drainBacklog(ctx, records); err != nil {
+				return err
+			}
+			most, err := against(w)
+			if err != nil {
+				return err
+			}
+			drained = limit{"drain " + number(float64(records)), y.rate()}
+			w.add(drained.name, "records/s", drained.value, most)
+			return nil
+		})
+		return drained, y, err
+	}
 	r.progress.span(0, 0.1)
-	err := r.within(ctx, func(w *world) error {
-		y, err := w.drainBacklog(ctx, small)
-		if err != nil {
-			return err
-		}
-		redis, err := w.redisBenchmark(ctx, small, 1)
-		if err != nil {
-			return err
-		}
-		base = limit{"drain " + number(float64(small)), y.rate()}
-		w.add(base.name, "records/s", base.value, redis)
-		return nil
-	})
+	base, _, err := drain(small, func(w *world) (limit, error) { return w.redisBenchmark(ctx, small, 1) })
 	if err != nil {
 		return err
 	}
-	r.progress.span(0.1, 0.8)
-	err = r.within(ctx, func(w *world) error {
-		y, err := w.drainBacklog(ctx, w.backlog)
-		if err != nil {
-			return err
-		}
-		w.add("drain "+number(float64(w.backlog)), "records/s", y.rate(), base)
-		r.drained = append(r.drained, y.series(number(float64(w.backlog))+" records"))
-		return nil
-	})
+	asBase := func(*world) (limit, error) { return base, nil }
+	r.progress.span(0.1, 0.7)
+	_, y, err := drain(r.backlog, asBase)
 	if err != nil {
 		return err
 	}
-	r.progress.span(0.8, 1)
-	return r.within(ctx, func(w *world) error {
-		snapshot, err := w.db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
-		if err != nil {
+	r.drained = append(r.drained, y.series(number(float64(r.backlog))+" records"))
+	same := base
+	if r.records > small {
+		r.progress.span(0.7, 0.85)
+		if same, _, err = drain(r.records, asBase); err != nil {
 			return err
 		}
-		defer func() { _ = snapshot.Rollback(context.WithoutCancel(ctx)) }()
-		if _, err := snapshot.Exec(ctx, `SELECT count(*) FROM rides`); err != nil {
-			return fmt.Errorf("take a snapshot: %w", err)
-		}
-		y, err := w.drainBacklog(ctx, w.records)
-		if err != nil {
-			return err
-		}
-		w.add("drain "+number(float64(w.records))+" under an open snapshot", "records/s", y.rate(), base)
-		r.drained = append(r.drained, y.series(number(float64(w.records))+" records under an open snapshot"))
-		return nil
-	})
+	}
+	r.progress.span(0.85, 1)
+	return r.within(ctx, func(w *world) error { return w.drainUnderSnapshot(ctx, r, same) })
+}
+
+func (w *world) drainUnderSnapshot(ctx context.Context, r *round, same limit) error {
+	snapshot, err := w.db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = snapshot.Rollback(context.WithoutCancel(ctx)) }()
+	if _, err := snapshot.Exec(ctx, `SELECT count(*) FROM rides`); err != nil {
+		return fmt.Errorf("take a snapshot: %w", err)
+	}
+	y, err := w.drainBacklog(ctx, w.records)
+	if err != nil {
+		return err
+	}
+	w.add(same.name+" under an open snapshot", "records/s", y.rate(), same)
+	r.drained = append(r.drained, y.series(number(float64(w.records))+" records under an open snapshot"))
+	return nil
 }
 
 func (w *world) drainBacklog(ctx context.Context, records int) (way, error) {
