@@ -47,12 +47,12 @@ func TestLogThatOneProcessCannotRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := world.SetupPartitionsOnRedis(t, 2)
+			p.FreezeClock()
 			way, log := farLog(t, p.World)
 			cut := p.Run(func(cfg *consumer.Config) { cfg.Log = log })
 			cut.AwaitReads(0, 1)
-			other := p.Run()
-			cut.AwaitReads(0)
-			other.AwaitReads(1)
+			other := p.Run(patient)
+			p.AwaitShares("1 1")
 			p.WriteAll()
 			p.AwaitApplied("sum")
 
@@ -60,9 +60,9 @@ func TestLogThatOneProcessCannotRead(t *testing.T) {
 			p.WriteAll()
 			p.AwaitApplied("sum")
 			other.AwaitReads(0, 1)
-			p.WantCount("members", world.Query[int](p.World, `SELECT count(*) FROM unilog.members`), 1)
+			world.AwaitQuery(p.World, "the number of members", 1, `SELECT count(*)::int FROM unilog.members`)
 			p.AwaitReady(other.Consumer.Ready)
-			p.WantReady(cut.Consumer.Ready, "the log")
+			p.AwaitNotReady(cut.Consumer.Ready, "the log")
 			cut.AwaitReads()
 			changes := cut.Changes.Load()
 			renewals(p, 8) // those of the other
@@ -133,17 +133,18 @@ func TestLogThatNoProcessCanRead(t *testing.T) {
 	}
 }
 
-// deaf is a log that fails in one partition as long as it is told to.
+// deaf is a log that fails in one partition as long as it is told to: in the first one that
+// is read then.
 type deaf struct {
 	unilog.Log
-	partition int
-	deaf      *atomic.Bool
+	isDeaf    *atomic.Bool
+	partition *atomic.Int32 // from 1 on
 }
 
 var errDeaf = errors.New("deaf")
 
 func (l deaf) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
-	if partition == l.partition && l.deaf.Load() {
+	if n := int32(partition) + 1; l.isDeaf.Load() && (l.partition.CompareAndSwap(0, n) || l.partition.Load() == n) {
 		return nil, errDeaf
 	}
 	return l.Log.Read(ctx, partition, after, limit, wait)
@@ -154,17 +155,18 @@ func (l deaf) Read(ctx context.Context, partition int, after unilog.Cursor, limi
 func TestPartitionThatOneProcessCannotRead(t *testing.T) {
 	t.Parallel()
 	p := world.SetupPartitionsOnRedis(t, 4)
+	p.FreezeClock()
 	hasty := func(cfg *consumer.Config) { *cfg = consumer.WithPatience(*cfg, 2*time.Second) }
 	var isDeaf atomic.Bool
-	cut := p.Run(hasty, func(cfg *consumer.Config) { cfg.Log = deaf{cfg.Log, 1, &isDeaf} })
+	cut := p.Run(hasty, greedy, func(cfg *consumer.Config) { cfg.Log = deaf{cfg.Log, &isDeaf, new(atomic.Int32)} })
 	cut.AwaitReads(0, 1, 2, 3)
-	other := p.Run(hasty)
+	other := p.Run(patient, greedy)
 	p.AwaitShares("2 2")
 	isDeaf.Store(true)
-	await.True(t, "that the process cannot read it", func() bool { return errors.Is(cut.Consumer.Ready(), errDeaf) })
+	p.AwaitNotReady(cut.Consumer.Ready, errDeaf.Error())
 	p.WriteAll()
 	p.AwaitApplied("sum")
-	p.WantReady(cut.Consumer.Ready, errDeaf.Error())
+	p.AwaitNotReady(cut.Consumer.Ready, errDeaf.Error()) // its other partition may say more for a moment
 	p.AwaitReady(other.Consumer.Ready)
 	p.AwaitShares("2 2")
 	isDeaf.Store(false)
@@ -231,10 +233,11 @@ func TestHungHandlerIsLeftToOthers(t *testing.T) {
 func TestHungProcessThatIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	p := world.SetupPartitionsOnRedis(t, 2)
+	p.FreezeClock()
 	hangs, enough, committed := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	hung := p.Run(hanging(hangs, enough, committed))
+	hung := p.Run(patient, hanging(hangs, enough, committed))
 	hung.AwaitReads(0, 1)
-	other := p.Run()
+	other := p.Run(patient)
 	hung.AwaitReads(0)
 	other.AwaitReads(1)
 	p.Write(0, "1")
@@ -246,7 +249,7 @@ func TestHungProcessThatIsLeftAlone(t *testing.T) {
 	hung.AwaitReads(1)
 	p.Write(1, "1")
 	p.AwaitApplied("sum")
-	p.WantReady(hung.Consumer.Ready, "the handler does not return")
+	p.AwaitNotReady(hung.Consumer.Ready, "the handler does not return")
 	close(enough)
 	hung.AwaitReads(0, 1)
 	p.WriteAll()
@@ -259,11 +262,11 @@ func TestHungProcessThatIsLeftAlone(t *testing.T) {
 func TestHungProcessTakesNothing(t *testing.T) {
 	t.Parallel()
 	p := world.SetupPartitionsOnRedis(t, 4)
-	hasty := func(cfg *consumer.Config) { *cfg = consumer.WithPatience(*cfg, 2*time.Second) }
+	p.FreezeClock()
 	hangs, enough, committed := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	hung := p.Run(hanging(hangs, enough, committed))
+	hung := p.Run(patient, hanging(hangs, enough, committed))
 	hung.AwaitReads(0, 1, 2, 3)
-	first, second := p.Run(hasty), p.Run(hasty)
+	first, second := p.Run(patient, greedy), p.Run(patient, greedy)
 	hung.AwaitReads(0, 1)
 	p.AwaitShares("1 1 2")
 	p.Write(0, "1")

@@ -136,8 +136,9 @@ type Config struct {
 	// [passedPause], except in tests.
 	passedPause time.Duration
 	// patience is how long a partition may be out of order until this process leaves it
-	// to others. It is [patience], except in tests.
-	patience time.Duration
+	// to others, and unwanted is how long one may be free until this process takes it beyond
+	// its share. They are [patience], except in tests.
+	patience, unwanted time.Duration
 }
 
 // Consumer reads a log and applies it to a state in Postgres: the entries of a
@@ -170,6 +171,7 @@ func New(cfg Config) (*Consumer, error) {
 	cfg.grace = cmp.Or(cfg.grace, loop.Grace)
 	cfg.passedPause = cmp.Or(cfg.passedPause, passedPause)
 	cfg.patience = cmp.Or(cfg.patience, patience)
+	cfg.unwanted = cmp.Or(cfg.unwanted, patience)
 	if err := cfg.Schema.Check(); err != nil {
 		return nil, fmt.Errorf("consumer: Config.Schema: %w", err)
 	}

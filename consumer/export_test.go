@@ -19,6 +19,13 @@ func WithPatience(cfg Config, d time.Duration) Config {
 	return cfg
 }
 
+// WithUnwanted lets partitions be free for another time until a consumer's process takes them
+// beyond its share.
+func WithUnwanted(cfg Config, d time.Duration) Config {
+	cfg.unwanted = d
+	return cfg
+}
+
 // WithPassedPause saves the checkpoint of what was passed over after another time.
 func WithPassedPause(cfg Config, d time.Duration) Config {
 	cfg.passedPause = d

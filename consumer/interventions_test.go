@@ -118,6 +118,7 @@ func TestSeekIsHeededByIdleProcesses(t *testing.T) {
 	runs := p.Run(use)
 	wantGiven(p.World, 0, 1, 2, 3)
 	wantGiven(p.World, 1, 1, 2, 3)
+	runs.AwaitReads(0, 1) // it has counted its first change
 	changes := runs.Changes.Load()
 
 	second := 1

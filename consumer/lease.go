@@ -87,7 +87,7 @@ type membership struct {
 }
 
 func newMembership(cfg *Config) *membership {
-	return &membership{db: cfg.DB, schema: cfg.Schema, name: cfg.Name, member: rand.Text(), patience: cfg.patience, unwanted: map[int]time.Time{}}
+	return &membership{db: cfg.DB, schema: cfg.Schema, name: cfg.Name, member: rand.Text(), patience: cfg.unwanted, unwanted: map[int]time.Time{}}
 }
 
 // division says how the partitions are shared, as a member sees it.

@@ -23,6 +23,9 @@ import (
 // patient makes a process keep its partitions however slow the machine is.
 func patient(cfg *consumer.Config) { *cfg = consumer.WithPatience(*cfg, await.Patience) }
 
+// greedy makes a process take partitions beyond its share soon that others do not.
+func greedy(cfg *consumer.Config) { *cfg = consumer.WithUnwanted(*cfg, 2*time.Second) }
+
 // renewals waits until each process has renewed its leases that often. Members that
 // are rows only have short names.
 func renewals(p *world.Partitioned, n int) {

@@ -29,9 +29,10 @@ func TestPartitionIsAddedWhileConsumersRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := world.SetupPartitionsOnRedis(t, 1)
-			first := p.Run(change)
+			p.FreezeClock()
+			first := p.Run(patient, change)
 			first.AwaitReads(0)
-			second := p.Run(change)
+			second := p.Run(patient, change)
 			second.AwaitReads()
 			p.Grow(4)
 			p.WriteAll()

@@ -82,8 +82,7 @@ func TestIdleDelivererSeesThatItCannotSave(t *testing.T) {
 	const setDefault = `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = %L', current_database(), '`
 	w.Exec(setDefault + `on'); END $$`)
 	db.Reset()
-	await.True(t, "the deliverer not to be ready", func() bool { return d.Ready() != nil })
-	w.WantReady(d.Ready, "takes no writes")
+	w.AwaitNotReady(d.Ready, "takes no writes")
 	w.Exec(setDefault + `off'); END $$`) // for new sessions
 	await.True(t, "the deliverer to be ready again", func() bool { return d.Ready() == nil })
 	w.Publish(1)

@@ -293,7 +293,11 @@ func TestDeliveryThatHangs(t *testing.T) {
 	w.AwaitReady(d.Ready)
 	stop()
 	w.Must(await.Receive(t, "Run to end", ended))
-	outside.Want(w, 1, 1, 2, 3) // what came late counts as not arrived
+	// What came late counts as not arrived. So may more, if its call stood still for a while.
+	outside.WantAll(w, 0, 3)
+	if got := outside.Offsets(0); got[1] != 1 {
+		t.Errorf("arrived: %v, want the first one twice", got)
+	}
 }
 
 // TestRunEndsWhileADeliveryHangs stops it within a call that has all the time.

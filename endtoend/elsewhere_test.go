@@ -21,8 +21,7 @@ import (
 // statusOf reads the status of one consumer, nil if it is not seen.
 func statusOf(w *world.World, name string) *status.Consumer {
 	w.Helper()
-	s, err := status.Read(w.Ctx, w.DB, "", w.Log)
-	w.Must(err)
+	s := w.Status()
 	if troubles := s.Troubles(); s.ReportsError != "" {
 		w.Errorf("the troubles are %q", troubles)
 	}
@@ -99,7 +98,9 @@ func TestConsumerElsewhereIsSeen(t *testing.T) {
 	count := func(cfg *consumer.Config) { cfg.Observer.Unreported = func(error) { refused++ } }
 	state.Consume(w.Consumer("mails", at(state), count))
 	state.WantTotal("mails", "31")
-	w.WantCount("refused", refused, 1)
+	if refused == 0 { // it may have had the time for another attempt
+		t.Error("nothing was refused")
+	}
 	w.Must(w.Redis.Do(w.Ctx, w.Redis.B().Del().Key(key).Build()).Error())
 
 	// The checkpoint of another log says nothing of this one.

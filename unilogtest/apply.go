@@ -72,7 +72,8 @@ func entriesOf(ctx context.Context, tx pgx.Tx, records []unilog.Record) ([]unilo
 // they are set. What a consumer has applied in one Drain it does not get in the next.
 //
 // The test ends if a handler rejects a record, or if anything else keeps a record from
-// being applied, such as a streamer that runs beside the test.
+// being applied, such as a streamer that runs beside the test. A server that is only slow is
+// waited for.
 func Drain(t testing.TB, db *pgxpool.Pool, consumers ...consumer.Config) {
 	t.Helper()
 	log, err := pglog.Open(t.Context(), db, unilog.DefaultSchema)
@@ -81,7 +82,7 @@ func Drain(t testing.TB, db *pgxpool.Pool, consumers ...consumer.Config) {
 	}
 	defer log.Close()
 	quiet := slog.New(slog.DiscardHandler)
-	publisher, err := streamer.New(streamer.Config{DB: db, Log: log, Logger: quiet})
+	publisher, err := streamer.New(streamer.Config{DB: db, Log: log, Logger: quiet, SessionTimeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func Drain(t testing.TB, db *pgxpool.Pool, consumers ...consumer.Config) {
 	for did := 1; did > 0; {
 		did = 0
 		for _, step := range steps {
-			n, err := step(t.Context())
+			n, err := insist(t.Context(), step)
 			if errors.Is(err, unilog.ErrStandby) {
 				err = fmt.Errorf("%w: Drain needs a database in which no other streamer runs", err)
 			}
@@ -107,6 +108,31 @@ func Drain(t testing.TB, db *pgxpool.Pool, consumers ...consumer.Config) {
 			did += n
 		}
 	}
+}
+
+// patience is for how long Drain tries again what a server does not do in time.
+const patience = 5 * time.Minute
+
+// insist takes a step, again as long as a call of it takes too long: a machine that is busy may
+// let a server stand still for a while. What came of such a call nobody knows, so that something
+// may have been done.
+func insist(ctx context.Context, step func(context.Context) (int, error)) (did int, err error) {
+	slow := false
+	for began := time.Now(); time.Since(began) < patience; {
+		var n int
+		n, err = step(ctx)
+		did += n
+		late := errors.Is(err, context.DeadlineExceeded) && !errors.As(err, new(*unilog.RejectedError))
+		gone := errors.Is(err, unilog.ErrStandby) // the session that was given up may still lead
+		if ctx.Err() != nil || !late && !(slow && gone) {
+			return did, err
+		}
+		if !slow {
+			slow, did = true, did+1
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return did, fmt.Errorf("the server has been too slow for %v: %w", patience, err)
 }
 
 func fill(cfg consumer.Config, db *pgxpool.Pool, log unilog.Log, quiet *slog.Logger) consumer.Config {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,6 +17,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/unilogtest"
 )
 
@@ -237,6 +239,38 @@ func TestDrainAppliesAllThatIsStaged(t *testing.T) {
 	must(t, unilog.Stage(t.Context(), db, record("c", `"poison"`)))
 	if got := says(t, func(t testing.TB) { unilogtest.Drain(t, db, all) }); !strings.Contains(got, "rejected the record: poison") {
 		t.Errorf("a record that is rejected: %s", got)
+	}
+}
+
+// late is a log whose first answer comes too late.
+type late struct {
+	unilog.Log
+	asked *int
+}
+
+func (l late) Read(ctx context.Context, partition int, after unilog.Cursor, limit int, wait time.Duration) ([]unilog.Entry, error) {
+	if *l.asked++; *l.asked == 1 {
+		return nil, context.DeadlineExceeded
+	}
+	return l.Log.Read(ctx, partition, after, limit, wait)
+}
+
+// TestDrainWaitsForASlowServer and not for a handler whose own time is over.
+func TestDrainWaitsForASlowServer(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	log, err := pglog.Open(t.Context(), db, unilog.DefaultSchema)
+	must(t, err)
+	t.Cleanup(log.Close)
+	must(t, unilog.Stage(t.Context(), db, record("a", `1`)))
+	unilogtest.Drain(t, db, consumer.Config{Log: late{log, new(int)}, Handler: consumer.Each(handle)})
+	if got := handled(t, db); got != "a 1, a {}" {
+		t.Errorf("it has applied %s", got)
+	}
+	must(t, unilog.Stage(t.Context(), db, record("b", `2`)))
+	tooLong := consumer.Each(func(context.Context, pgx.Tx, unilog.Entry) error { return context.DeadlineExceeded })
+	if got := says(t, func(t testing.TB) { unilogtest.Drain(t, db, consumer.Config{Handler: tooLong}) }); !strings.Contains(got, "rejected the record") {
+		t.Errorf("of a handler that takes too long it says %q", got)
 	}
 }
 

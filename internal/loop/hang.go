@@ -11,6 +11,9 @@ import (
 // its time is over. With a look each half second it is less than 5 s.
 const Grace = 3 * time.Second
 
+// last is how long it may take to return when who has called it ends.
+const last = time.Second
+
 // ErrExit is the error of a call that has ended its goroutine.
 var ErrExit = errors.New("unilog: the handler has called runtime.Goexit")
 
@@ -23,11 +26,11 @@ type Hang struct {
 }
 
 // Call runs f, in a goroutine of its own, and returns what it does. If it has not
-// returned within that time, which is its own and a grace, or [FarewellTimeout] after
+// returned within that time, which is its own and a grace, or a second after
 // ctx has ended, Call leaves it alone and returns hung. Nothing that f uses may then be
 // used by anybody else until it has returned.
 func (h *Hang) Call(ctx context.Context, within time.Duration, hung error, f func() error) error {
-	farewell, cancel := Outlive(ctx, FarewellTimeout)
+	farewell, cancel := Outlive(ctx, last)
 	defer cancel()
 	over := time.NewTimer(within)
 	defer over.Stop()

@@ -19,6 +19,20 @@ func (w *World) Command(args ...string) rueidis.RedisResult {
 	return result
 }
 
+// look runs a Redis command that changes nothing, again until Redis has answered: of several
+// servers, a client gives up the one that is silent for a few seconds.
+func (w *World) look(args ...string) (result rueidis.RedisResult) {
+	w.Helper()
+	w.Await("Redis to answer", func() string {
+		result = w.Redis.Do(w.Ctx, w.Redis.B().Arbitrary(args...).Build())
+		if _, answered := rueidis.IsRedisErr(result.Error()); result.Error() == nil || answered {
+			return ""
+		}
+		return result.Error().Error()
+	})
+	return result
+}
+
 // Wipe loses the log whole, as FLUSHALL would.
 func (w *World) Wipe() {
 	w.Helper()
@@ -38,7 +52,7 @@ func (w *World) Offsets() (offsets []int64) {
 		}
 		return offsets
 	}
-	entries, err := w.Command("XRANGE", w.Stream, "-", "+").AsXRange()
+	entries, err := w.look("XRANGE", w.Stream, "-", "+").AsXRange()
 	w.Must(err)
 	for _, e := range entries {
 		var offset int64
@@ -55,7 +69,7 @@ func (w *World) LogLength() int {
 	if w.Memory != nil {
 		return len(w.Memory.Entries(0))
 	}
-	n, err := w.Command("XLEN", w.Stream).AsInt64()
+	n, err := w.look("XLEN", w.Stream).AsInt64()
 	w.Must(err)
 	return int(n)
 }

@@ -1,12 +1,15 @@
 package world
 
 import (
+	"fmt"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
@@ -62,17 +65,27 @@ func StateElsewhere(t *testing.T) *World {
 func SetupOn(t testing.TB, db *pgxpool.Pool, redisURL string) *World {
 	t.Helper()
 	w := Bare(t, db)
-	log, err := redislog.Open(w.Ctx, redisURL, w.Stream)
+	url := Patient(redisURL)
+	log, err := redislog.Open(w.Ctx, url, w.Stream)
 	w.Must(err)
 	t.Cleanup(log.Close)
 	w.Log = log
-	option, err := rueidis.ParseURL(redisURL)
+	option, err := rueidis.ParseURL(url)
 	w.Must(err)
 	option.DisableCache = true
 	w.Redis, err = rueidis.NewClient(option)
 	w.Must(err)
 	t.Cleanup(w.Redis.Close)
 	return w
+}
+
+// Patient lets clients of a Redis wait as long as a test does, before they take it for gone.
+func Patient(redisURL string) string {
+	sign := "?"
+	if strings.Contains(redisURL, sign) {
+		sign = "&"
+	}
+	return fmt.Sprint(redisURL, sign, "dial_timeout=", await.Patience, "&write_timeout=", await.Patience)
 }
 
 // Bound returns a pool of a role that row level security binds, and that has all other

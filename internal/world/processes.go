@@ -27,7 +27,11 @@ type Process struct {
 func (m *Process) Start() {
 	var ctx context.Context
 	ctx, m.cancel = context.WithCancel(m.p.Ctx)
-	m.Running.Go(func() error { return m.Consumer.Run(ctx) })
+	m.p.running.Add(1)
+	m.Running.Go(func() error {
+		defer m.p.running.Add(-1)
+		return m.Consumer.Run(ctx)
+	})
 	m.p.Cleanup(m.cancel)
 }
 
@@ -58,5 +62,12 @@ func (m *Process) Reads() string {
 // AwaitReads waits until it reads just these partitions.
 func (m *Process) AwaitReads(partitions ...int) {
 	m.p.Helper()
-	AwaitEqual(m.p.World, "the partitions that a process reads", fmt.Sprint(partitions), m.Reads)
+	want := fmt.Sprint(partitions)
+	AwaitEqual(m.p.World, "the partitions that a process reads", want, func() string {
+		got := m.Reads()
+		if got != want {
+			m.p.pace()
+		}
+		return got
+	})
 }

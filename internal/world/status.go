@@ -8,14 +8,15 @@ import (
 	"github.com/rocketrides/unilog/status"
 )
 
-// Status reads the status, again if the log did not say soon enough where it is.
+// Status reads the status, again if the log did not say soon enough where it is, or what was
+// reported to it.
 func (w *World) Status() (s *status.Status) {
 	w.Helper()
 	w.AwaitThat("the log to answer", func() bool {
 		var err error
 		s, err = status.Read(w.Ctx, w.DB, "", w.Log)
 		w.Must(err)
-		return !strings.Contains(s.LogError, context.DeadlineExceeded.Error())
+		return !strings.Contains(s.LogError+s.ReportsError, context.DeadlineExceeded.Error())
 	})
 	return s
 }

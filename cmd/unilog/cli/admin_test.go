@@ -3,9 +3,12 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +18,7 @@ import (
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 )
@@ -40,13 +44,12 @@ func TestHaltedProcessGoesOnWhenItIsMended(t *testing.T) {
 	t.Parallel()
 	pool := database(t)
 	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('c', 0, 9)`)
-	stream, err := redislog.Open(t.Context(), testenv.SharedRedis(t), testenv.StreamName(t))
+	stream, err := redislog.Open(t.Context(), world.Patient(testenv.SharedRedis(t)), testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	var said bytes.Buffer
-	log := slog.New(slog.NewTextHandler(&said, nil))
+	log := slog.New(slog.DiscardHandler)
 	consumer, err := consumer.New(consumer.Config{
 		Name: "c", DB: pool, Archive: pool, Log: stream, Logger: log, Handler: consumer.Each(func(context.Context, pgx.Tx, unilog.Entry) error { return nil }),
 	})
@@ -70,23 +73,47 @@ func TestHaltedProcessGoesOnWhenItIsMended(t *testing.T) {
 	for range 3 {
 		await.Receive(t, "another attempt", attempts)
 	}
-	if err := consumer.Ready(); err == nil || !strings.Contains(err.Error(), "the checkpoint of consumer c") {
-		t.Errorf("halted, it says %v", err)
+	says := func(want string) {
+		t.Helper()
+		await.That(t, "the consumer to say "+want, func() string {
+			select {
+			case <-attempts:
+			default:
+			}
+			if got := fmt.Sprint(consumer.Ready()); !strings.Contains(got, want) {
+				return got
+			}
+			return ""
+		})
 	}
+	says("the checkpoint of consumer c")
 	exec1(t, pool, `UPDATE unilog.checkpoints SET "offset" = 0`)
-	await.That(t, "the consumer to be ready", func() string {
-		select {
-		case <-attempts:
-		default:
-		}
-		if err := consumer.Ready(); err != nil {
-			return err.Error()
-		}
-		return ""
-	})
+	says("<nil>")
 	stop()
 	<-ended
-	if n := strings.Count(said.String(), "level=ERROR"); n != 1 {
-		t.Errorf("it said %d times that it has halted:\n%s", n, said.String())
-	}
+}
+
+// TestHaltedProcessSaysSoOnce unless it had gone on meanwhile, or halts for another reason.
+func TestHaltedProcessSaysSoOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var said bytes.Buffer
+		ctx, stop := context.WithCancel(t.Context())
+		attempts := 0
+		persist(ctx, slog.New(slog.NewTextHandler(&said, nil)), time.Millisecond, func(context.Context) error {
+			switch attempts++; attempts {
+			case 4:
+				return errors.New("another")
+			case 6:
+				time.Sleep(HaltedPause + time.Second)
+			case 8:
+				stop()
+				return nil
+			}
+			return errors.New("mend me")
+		})
+		if errs, mine := strings.Count(said.String(), "level=ERROR"), strings.Count(said.String(), `err="mend me"`); errs != 4 || mine != 3 {
+			t.Errorf("of 7 halts, it said %d, %d of them of the first reason:\n%s", errs, mine, said.String())
+		}
+	})
 }

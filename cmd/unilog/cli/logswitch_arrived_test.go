@@ -10,6 +10,7 @@ import (
 
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/streamer"
@@ -32,7 +33,7 @@ func TestLogHasArrivedWhenItIsLed(t *testing.T) {
 	})
 	stream := testenv.StreamName(t)
 	open := func(name string) *redislog.Log {
-		log, err := redislog.Open(ctx, testenv.SharedRedis(t), stream+name)
+		log, err := redislog.Open(ctx, world.Patient(testenv.SharedRedis(t)), stream+name)
 		must(err)
 		t.Cleanup(log.Close)
 		return log

@@ -14,6 +14,7 @@ import (
 	"github.com/rocketrides/unilog/cmd/unilog/doctor"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/redislog"
 	"github.com/rocketrides/unilog/switchlog"
 )
@@ -100,7 +101,7 @@ func becomes(t *testing.T, safety *Safety, says string, change func()) {
 func TestSettingsChangeWhileItRuns(t *testing.T) {
 	t.Parallel()
 	pool := safeDatabase(t)
-	stream, err := redislog.Open(t.Context(), testenv.Redis(t, "--maxmemory", "100mb").URL(), testenv.StreamName(t))
+	stream, err := redislog.Open(t.Context(), world.Patient(testenv.Redis(t, "--maxmemory", "100mb").URL()), testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
 	}
