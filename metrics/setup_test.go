@@ -75,7 +75,7 @@ func setupNetwork(t *testing.T) *network {
 	n.db, err = pgxpool.New(t.Context(), n.postgres.URL())
 	n.must(err)
 	testenv.ClosePool(t, n.db)
-	log, err := redislog.Open(t.Context(), n.redis.URL(), n.stream)
+	log, err := redislog.Open(t.Context(), testenv.PatientRedis(n.redis.URL()), n.stream)
 	n.must(err)
 	t.Cleanup(log.Close)
 	n.log, n.memory, n.client = log, nil, log.Client()

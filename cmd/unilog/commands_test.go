@@ -311,7 +311,7 @@ func TestRolesOfAService(t *testing.T) {
 			config := super.Config().ConnConfig
 			url = fmt.Sprintf("host=%s port=%d user=%s dbname=%s", config.Host, config.Port, user, config.Database)
 		}
-		return []string{"DATABASE_URL=" + url, "REDIS_URL=" + testenv.SharedRedis(t), "STREAM_NAME=" + testenv.StreamName(t)}
+		return []string{"DATABASE_URL=" + url, "REDIS_URL=" + testenv.PatientRedis(testenv.SharedRedis(t)), "STREAM_NAME=" + testenv.StreamName(t)}
 	}
 	for range 2 {
 		says(t, own(""), []string{"migrate", "--roles", "--service=orders"}, "the roles are up to date")

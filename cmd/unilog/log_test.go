@@ -11,8 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/redis/rueidis"
-
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
@@ -229,16 +227,7 @@ func TestLogSwitchWhileSomethingIsRedacted(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
 	server := testenv.Redis(t)
-	option, err := rueidis.ParseURL(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	option.DisableCache, option.ForceSingleClient = true, true
-	redis, err := rueidis.NewClient(option)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer redis.Close()
+	redis := testenv.RedisClient(t, server.URL())
 	ask := func(args ...string) string {
 		reply, err := redis.Do(t.Context(), redis.B().Arbitrary(args...).Build()).ToString()
 		if err != nil {
@@ -263,16 +252,7 @@ func TestForgetWithoutTheLog(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
 	server := testenv.Redis(t)
-	option, err := rueidis.ParseURL(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	option.DisableCache, option.ForceSingleClient = true, true
-	redis, err := rueidis.NewClient(option)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer redis.Close()
+	redis := testenv.RedisClient(t, server.URL())
 	if err := redis.Do(t.Context(), redis.B().Arbitrary("ACL", "SETUSER", "default", "-hgetall").Build()).Error(); err != nil {
 		t.Fatal(err)
 	}

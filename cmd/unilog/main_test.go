@@ -176,7 +176,7 @@ func database(t *testing.T) (*pgxpool.Pool, []string) {
 }
 
 func env(t *testing.T, pool *pgxpool.Pool) []string {
-	return []string{"DATABASE_URL=" + pool.Config().ConnString(), "REDIS_URL=" + testenv.SharedRedis(t), "STREAM_NAME=" + testenv.StreamName(t)}
+	return []string{"DATABASE_URL=" + pool.Config().ConnString(), "REDIS_URL=" + testenv.PatientRedis(testenv.SharedRedis(t)), "STREAM_NAME=" + testenv.StreamName(t)}
 }
 
 func exec1(t *testing.T, pool *pgxpool.Pool, sql string) {

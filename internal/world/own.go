@@ -66,7 +66,7 @@ func SetupOn(t testing.TB, db *pgxpool.Pool, redisURL string) *World {
 	w.Must(err)
 	t.Cleanup(log.Close)
 	w.Log = log
-	option, err := rueidis.ParseURL(redisURL)
+	option, err := rueidis.ParseURL(testenv.PatientRedis(redisURL))
 	w.Must(err)
 	option.DisableCache = true
 	w.Redis, err = rueidis.NewClient(option)
