@@ -237,7 +237,7 @@ func TestLogSwitchWhileSomethingIsRedacted(t *testing.T) {
 	}
 	ask("CLIENT", "PAUSE", "600000", "WRITE")
 	ended := make(chan result, 1)
-	go func() { ended <- execute(t, env, "log", "switch", "--to="+server.URL()) }()
+	go func() { ended <- execute(t, env, "log", "switch", "--to="+testenv.PatientRedis(server.URL())) }()
 	await.True(t, "the copy to claim its place", func() bool { return strings.Contains(ask("CLIENT", "LIST"), "cmd=evalsha") })
 	exec1(t, pool, `INSERT INTO unilog.redactions (partition, "offset", reason) VALUES (0, 1, 'asked for')`)
 	ask("CLIENT", "UNPAUSE")
