@@ -102,7 +102,7 @@ func exampleServers(ctx context.Context, name string) (*pgxpool.Pool, *redislog.
 		CREATE TABLE revenue (cents bigint NOT NULL);
 		INSERT INTO revenue VALUES (0)`)
 	check(err)
-	stream, err := redislog.Open(ctx, redisURL, name)
+	stream, err := redislog.Open(ctx, testenv.PatientRedis(redisURL), name)
 	check(err)
 	return db, stream, func() {
 		stream.Close()

@@ -88,7 +88,7 @@ func TestProtocolVectorsOfKeys(t *testing.T) {
 	w := world.SetupOnRedis(t)
 	for _, k := range v.RedisKeys {
 		name := func(key string) string { return strings.Replace(key, "orders", unique, 1) }
-		log, err := redislog.Open(t.Context(), world.Patient(testenv.SharedRedis(t)), name(k.Stream))
+		log, err := redislog.Open(t.Context(), testenv.PatientRedis(testenv.SharedRedis(t)), name(k.Stream))
 		must(t, err)
 		entry := unilog.Entry{Partition: k.Partition, Offset: 1, Record: unilog.Record{Object: "o", Action: "a", Data: []byte(`1`)}}
 		_, err = log.Append(t.Context(), unilog.Term{Partition: k.Partition, LogID: "a", Epoch: 1}, []unilog.Entry{entry})

@@ -176,7 +176,7 @@ func TestLogMoves(t *testing.T) {
 	w.Commit("1", "2")
 	w.StreamAll()
 	w.WantCount("applied", w.Consume(w.Consumer("sum", at(state))), 2)
-	log, err := redislog.Open(w.Ctx, world.Patient(testenv.SharedRedis(t)), testenv.StreamName(t))
+	log, err := redislog.Open(w.Ctx, testenv.PatientRedis(testenv.SharedRedis(t)), testenv.StreamName(t))
 	w.Must(err)
 	t.Cleanup(log.Close)
 	w.Log = log

@@ -202,7 +202,7 @@ func startTroubledRedis(t *testing.T) *troubledRedis {
 		"--user", "app", "on", ">secret", "~*", "&*", "+@all")
 	r := &troubledRedis{World: world.SetupOn(t, testenv.Database(t, "world", world.MigrateWorld), server.URL()), server: server}
 	// One that is only slow must not be complained of between the lines that are awaited.
-	log, err := redislog.Open(r.Ctx, world.Patient(strings.Replace(server.URL(), "unix://", "unix://app:secret@", 1)), r.Stream)
+	log, err := redislog.Open(r.Ctx, testenv.PatientRedis(strings.Replace(server.URL(), "unix://", "unix://app:secret@", 1)), r.Stream)
 	r.Must(err)
 	t.Cleanup(log.Close)
 	ctx, stop := context.WithCancel(r.Ctx)

@@ -68,7 +68,7 @@ func TestStatusWithoutConsumersTables(t *testing.T) {
 	w.must(migration.In(tenant).Up(t.Context(), w.near, migration.Log))
 	w.must(tenant.Stage(t.Context(), w.near, unilog.Record{Action: "note", Object: "text", Data: []byte(`1`)}))
 	w.reg.MustRegister(metrics.Status(w.db, tenant, w.log))
-	w.want(map[string]float64{"unilog_status_up": 1, "unilog_staged_records": 1, "unilog_partitions": 1, "unilog_log_up": 1})
+	w.awaitScrape(map[string]float64{"unilog_status_up": 1, "unilog_staged_records": 1, "unilog_partitions": 1, "unilog_log_up": 1})
 }
 
 // What an operator needs to know of each partition, he is told.

@@ -68,8 +68,8 @@ func TestSidesOfTheirOwn(t *testing.T) {
 	})
 	says(t, writers, []string{"consumers", "list"}, "no consumer has registered yet")
 	report(t, writers, "mails")
-	says(t, writers, []string{"consumers", "list"}, "mails 1 0 0.0 - ", " elsewhere")
-	says(t, writers, []string{"status"}, "mails 1 0 0.0 - ", "nothing is stuck")
+	saysSoon(t, writers, []string{"consumers", "list"}, "mails 1 0 0.0 - ", " elsewhere")
+	saysSoon(t, writers, []string{"status"}, "mails 1 0 0.0 - ", "nothing is stuck")
 	says(t, writers, []string{"consumers", "forget", "mails"}, "mails is forgotten here")
 	says(t, writers, []string{"consumers", "list"}, "no consumer has registered yet")
 	says(t, writers, []string{"log", "switch", "--to=postgres:"}, "streamers and consumers go on in the new place")
@@ -168,10 +168,14 @@ SELECT consumer, total FROM order_totals
 func get(t *testing.T, url string) string {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: await.Patience}
-	resp, err := client.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var resp *http.Response
+	await.That(t, "an answer", func() (instead string) { // which a request that is slow to arrive may not get
+		var err error
+		if resp, err = client.Get(url); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	defer resp.Body.Close()
 	// Of a page its head, and of a stream the hello.
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<11))
@@ -267,7 +271,7 @@ func TestDoctorProbeAndVersion(t *testing.T) {
 	fails(t, []string{admin}, []string{"probe"}, 1, "not alive")
 	fails(t, nil, []string{"probe"}, 1, "ADMIN_LISTEN is not set")
 	start(t, append(env, admin), "streamer")("admin listens")
-	says(t, []string{admin}, []string{"probe"})
+	says(t, []string{admin}, []string{"probe", "--timeout=" + await.Patience.String()})
 	for _, args := range [][]string{{"version"}, {"--version"}} {
 		if r := execute(t, nil, args...); r.code != 0 || !regexp.MustCompile(`^unilog .*go1\.\d+`).MatchString(r.out) {
 			t.Errorf("%v: %+v", args, r)
@@ -311,7 +315,7 @@ func TestRolesOfAService(t *testing.T) {
 			config := super.Config().ConnConfig
 			url = fmt.Sprintf("host=%s port=%d user=%s dbname=%s", config.Host, config.Port, user, config.Database)
 		}
-		return []string{"DATABASE_URL=" + url, "REDIS_URL=" + testenv.SharedRedis(t), "STREAM_NAME=" + testenv.StreamName(t)}
+		return []string{"DATABASE_URL=" + url, "REDIS_URL=" + testenv.PatientRedis(testenv.SharedRedis(t)), "STREAM_NAME=" + testenv.StreamName(t)}
 	}
 	for range 2 {
 		says(t, own(""), []string{"migrate", "--roles", "--service=orders"}, "the roles are up to date")

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/freeport"
 )
 
 const deliverSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -135,7 +136,7 @@ func TestDeliverThroughEveryFault(t *testing.T) {
 		INSERT INTO unilog.staged_records (action, object, key, data)
 		SELECT kind, 'order', 'k' || key, jsonb_build_object('n', n) FROM generate_series(1, %d) AS n, generate_series(1, %d) AS key,
 			unnest(ARRAY['create', 'delete']) AS kind ORDER BY n, key`, each, keys))
-	outside := &keyedReceiver{t: t, addr: "127.0.0.1:0", last: map[string]int{}, bodies: map[string]string{}, failed: map[string]int{}}
+	outside := &keyedReceiver{t: t, addr: fmt.Sprint("127.0.0.1:", freeport.Next()), last: map[string]int{}, bodies: map[string]string{}, failed: map[string]int{}}
 	outside.start()
 	defer func() { _ = outside.server.Close() }()
 	args := []string{"deliver", "hook", "--to=http://" + outside.addr + "/hook", "--timeout=1s", "--only=order/create"}
@@ -188,14 +189,13 @@ func TestDeliverToReceiversThatRefuse(t *testing.T) {
 		exec1(t, pool, order)
 	}
 	var mu sync.Mutex
-	requests := map[string]int{}
-	count := func(path string) func() int {
-		return func() int { mu.Lock(); defer mu.Unlock(); return requests[path] }
-	}
+	requests, ids := map[string]int{}, map[string]bool{}
+	count := func(of func() int) func() int { return func() int { mu.Lock(); defer mu.Unlock(); return of() } }
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		requests[q.URL.Path]++
+		ids[q.Header.Get("ce-id")] = ids[q.Header.Get("ce-id")] || q.URL.Path == "/picky"
 		switch {
 		case q.URL.Path == "/gone":
 			w.WriteHeader(http.StatusGone)
@@ -216,13 +216,22 @@ func TestDeliverToReceiversThatRefuse(t *testing.T) {
 	defer server.Close()
 	start(t, env, "streamer")
 	deliver := func(name string) (ready func(string)) {
-		return start(t, env, "deliver", name, "--to=http://"+listener.Addr().String()+"/"+name, "--unsigned", "--format=cloudevents", "--park")
+		return start(t, env, "deliver", name, "--to=http://"+listener.Addr().String()+"/"+name,
+			"--unsigned", "--format=cloudevents", "--park", "--timeout="+await.Patience.String())
 	}
 	gone, moved := deliver("gone"), deliver("moved")
 	deliver("picky")
 	gone("nothing is sent until this is started again")
 	moved("/picky: redirects are not followed, so set --to to the URL that is right now")
-	await.Equal(t, "requests for 3 records", 3, count("/picky"))
+	// One may come again, if its checkpoint could not be saved in time.
+	await.Equal(t, "records that have arrived", 3, count(func() (n int) {
+		for _, arrived := range ids {
+			if arrived {
+				n++
+			}
+		}
+		return n
+	}))
 	await.That(t, "the one that was refused", func() string {
 		out := execute(t, env, "deadletters", "list").out
 		if !strings.Contains(out, "no such product") || strings.Contains(out, "gone") || strings.Contains(out, "moved") {
@@ -230,7 +239,7 @@ func TestDeliverToReceiversThatRefuse(t *testing.T) {
 		}
 		return ""
 	})
-	if n := count("/gone")(); n != 1 {
+	if n := count(func() int { return requests["/gone"] })(); n != 1 {
 		t.Errorf("%d requests after the answer that it wants nothing more", n)
 	}
 }
@@ -264,16 +273,21 @@ func TestDeliverHaltsInOnePartition(t *testing.T) {
 			INSERT INTO unilog.staged_records (action, object, key, data) SELECT 'create', '%s', 'k' || n, '{}' FROM generate_series(1, %d) AS n`, object, keys))
 	}
 	stage("bad", 1)
-	start(t, env, "deliver", "hook", "--to=http://"+listener.Addr().String(), "--unsigned", "--format=plain")("rejected the record")
-	count := func() int { mu.Lock(); defer mu.Unlock(); return taken }
-	for range 3 {
-		before := count()
-		stage("order", 16)
-		await.True(t, "what is in the other partition", func() bool { return count() > before })
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if refused > 2 {
-		t.Errorf("it has begun anew %d times meanwhile", refused-1)
-	}
+	start(t, env, "deliver", "hook", "--to=http://"+listener.Addr().String(), "--unsigned", "--format=plain",
+		"--timeout="+await.Patience.String())("rejected the record")
+	count := func(of *int) int { mu.Lock(); defer mu.Unlock(); return *of }
+	// Twice, as it would have been refused by the second time if it had begun anew for the
+	// first; and perhaps again, as it is tried again from time to time.
+	await.That(t, "the other partition to go on while this one is let alone", func() string {
+		refusedBefore := count(&refused)
+		for range 2 {
+			before := count(&taken)
+			stage("order", 16)
+			await.True(t, "what is in the other partition", func() bool { return count(&taken) > before })
+		}
+		if n := count(&refused) - refusedBefore; n > 0 {
+			return fmt.Sprintf("it was tried again %d times meanwhile", n)
+		}
+		return ""
+	})
 }

@@ -11,8 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/redis/rueidis"
-
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
@@ -229,16 +227,7 @@ func TestLogSwitchWhileSomethingIsRedacted(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
 	server := testenv.Redis(t)
-	option, err := rueidis.ParseURL(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	option.DisableCache, option.ForceSingleClient = true, true
-	redis, err := rueidis.NewClient(option)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer redis.Close()
+	redis := testenv.RedisClient(t, server.URL())
 	ask := func(args ...string) string {
 		reply, err := redis.Do(t.Context(), redis.B().Arbitrary(args...).Build()).ToString()
 		if err != nil {
@@ -248,7 +237,7 @@ func TestLogSwitchWhileSomethingIsRedacted(t *testing.T) {
 	}
 	ask("CLIENT", "PAUSE", "600000", "WRITE")
 	ended := make(chan result, 1)
-	go func() { ended <- execute(t, env, "log", "switch", "--to="+server.URL()) }()
+	go func() { ended <- execute(t, env, "log", "switch", "--to="+testenv.PatientRedis(server.URL())) }()
 	await.True(t, "the copy to claim its place", func() bool { return strings.Contains(ask("CLIENT", "LIST"), "cmd=evalsha") })
 	exec1(t, pool, `INSERT INTO unilog.redactions (partition, "offset", reason) VALUES (0, 1, 'asked for')`)
 	ask("CLIENT", "UNPAUSE")
@@ -263,16 +252,7 @@ func TestForgetWithoutTheLog(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
 	server := testenv.Redis(t)
-	option, err := rueidis.ParseURL(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	option.DisableCache, option.ForceSingleClient = true, true
-	redis, err := rueidis.NewClient(option)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer redis.Close()
+	redis := testenv.RedisClient(t, server.URL())
 	if err := redis.Do(t.Context(), redis.B().Arbitrary("ACL", "SETUSER", "default", "-hgetall").Build()).Error(); err != nil {
 		t.Fatal(err)
 	}

@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,12 +81,26 @@ func says(t *testing.T, env, args []string, words ...string) {
 	if r.code != 0 {
 		t.Fatalf("%v: exit code %d:\n%s%s", args, r.code, r.out, r.err)
 	}
-	out := strings.Join(strings.Fields(r.out), " ")
-	for _, word := range words {
-		if !strings.Contains(out, word) {
-			t.Errorf("%v: want %q in:\n%s", args, word, r.out)
-		}
+	for _, word := range r.lacks(words) {
+		t.Errorf("%v: want %q in:\n%s", args, word, r.out)
 	}
+}
+
+func (r result) lacks(words []string) []string {
+	out := strings.Join(strings.Fields(r.out), " ")
+	return slices.DeleteFunc(slices.Clone(words), func(word string) bool { return strings.Contains(out, word) })
+}
+
+// saysSoon is says for a command that does not wait long for the log's answer.
+func saysSoon(t *testing.T, env, args []string, words ...string) {
+	t.Helper()
+	await.That(t, strings.Join(args, " ")+" to say it", func() string {
+		r := execute(t, env, args...)
+		if lacks := r.lacks(words); len(lacks) > 0 || r.code != 0 {
+			return fmt.Sprintf("exit code %d, and there is no %q in:\n%s%s", r.code, lacks, r.out, r.err)
+		}
+		return ""
+	})
 }
 
 // names are those of the program, and of packages, as they begin errors.
@@ -176,7 +192,7 @@ func database(t *testing.T) (*pgxpool.Pool, []string) {
 }
 
 func env(t *testing.T, pool *pgxpool.Pool) []string {
-	return []string{"DATABASE_URL=" + pool.Config().ConnString(), "REDIS_URL=" + testenv.SharedRedis(t), "STREAM_NAME=" + testenv.StreamName(t)}
+	return []string{"DATABASE_URL=" + pool.Config().ConnString(), "REDIS_URL=" + testenv.PatientRedis(testenv.SharedRedis(t)), "STREAM_NAME=" + testenv.StreamName(t)}
 }
 
 func exec1(t *testing.T, pool *pgxpool.Pool, sql string) {

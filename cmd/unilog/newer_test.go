@@ -70,7 +70,7 @@ func TestLogOfANewerVersion(t *testing.T) {
 	for _, args := range []string{"log tail", "log tail --follow", "log get 0 2", "log redact 0 2 --reason=r"} {
 		fails(t, env, strings.Fields(args), 1, refusal)
 	}
-	says(t, env, []string{"status"}, "the log cannot be read: "+refusal)
+	saysSoon(t, env, []string{"status"}, "the log cannot be read: "+refusal)
 	start(t, env, "streamer")(refusal)
 	start(t, env, "deliver", "d", "--to=http://127.0.0.1:1", "--unsigned")(refusal)
 }

@@ -30,8 +30,7 @@ func TestNoSynchronousStandby(t *testing.T) {
 		t.Fatal(err)
 	}
 	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition) VALUES ('billing', 0)`)
-	exec1(t, pool, `ALTER SYSTEM SET synchronous_standby_names = 'FIRST 2 (near, far)'`)
-	exec1(t, pool, `SELECT pg_reload_conf()`)
+	testenv.AwaitStandbys(t, server, "FIRST 2 (near, far)")
 	env := env(t, pool)
 	for _, command := range [][]string{{"consumers", "forget", "billing"}, {"migrate", "--partitions=2"}} {
 		answer := make(chan result, 1)

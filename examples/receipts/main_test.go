@@ -69,8 +69,8 @@ func setup(t *testing.T) *world {
 	w.exec(w.own, `GRANT CREATE ON SCHEMA public TO `+user)
 	w.exec(w.own, `GRANT CREATE ON DATABASE `+w.own.Config().ConnConfig.Database+` TO `+user)
 	redis := testenv.Redis(t)
-	w.service = service{as(t, w.own, user), redis.URL(), testenv.StreamName(t), consumer.Hooks{}}
-	w.log, err = redislog.Open(ctx, redis.URL(), w.service.stream)
+	w.service = service{as(t, w.own, user), testenv.PatientRedis(redis.URL()), testenv.StreamName(t), consumer.Hooks{}}
+	w.log, err = redislog.Open(ctx, w.service.redisURL, w.service.stream)
 	must(t, err)
 	t.Cleanup(w.log.Close)
 

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/unilog/internal/freeport"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -42,7 +43,7 @@ type receiver struct {
 func newReceiver(t *testing.T) *receiver {
 	t.Helper()
 	r := &receiver{
-		t: t, addr: "127.0.0.1:0", random: rand.New(rand.NewPCG(1, 2)),
+		t: t, addr: fmt.Sprint("127.0.0.1:", freeport.Next()), random: rand.New(rand.NewPCG(1, 2)),
 		last: map[string]int64{}, effects: map[string]string{}, connections: map[string]bool{},
 	}
 	r.start()

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// lockPatience bounds the wait for processes that a dead owner left behind.
-const lockPatience = 15 * time.Second
+// lockPatience bounds the wait for processes that a dead owner left behind, which end
+// when the machine lets them.
+const lockPatience = time.Minute
 
 // Lock is an exclusive lock on a file. The kernel releases it when the last
 // process that inherited the file has ended.

@@ -55,6 +55,9 @@ func choosePostgres(ctx context.Context, o Options) (bin, made string, err error
 	return bin, made, err
 }
 
+// memoryPatience bounds the wait for shared memory that a dead server's processes hold.
+const memoryPatience = 15 * time.Second
+
 func startPostgres(ctx context.Context, o Options, lock *Lock) (*Server, error) {
 	bin, made, err := choosePostgres(ctx, o)
 	if err != nil {
@@ -79,7 +82,7 @@ func startPostgres(ctx context.Context, o Options, lock *Lock) (*Server, error) 
 	}
 	unclean := dropStalePid(data)
 	answers := func(ctx context.Context) error { return ask(ctx, socket, o.Port) }
-	deadline := time.Now().Add(lockPatience)
+	deadline := time.Now().Add(memoryPatience)
 	for {
 		cmd := acct.as(exec.Command(filepath.Join(bin, "postgres"), postgresArgs(o, data, socket)...))
 		cmd.Env = serverEnv()
@@ -128,15 +131,10 @@ func serverEnv() []string {
 	return env
 }
 
-// connect opens a connection to one of a server's databases.
-func connect(ctx context.Context, socket string, port int, database string) (*pgx.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	return pgx.Connect(ctx, postgresURL(database, socket, port))
-}
-
 func ask(ctx context.Context, socket string, port int) error {
-	conn, err := connect(ctx, socket, port, "postgres")
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // and then again
+	defer cancel()
+	conn, err := pgx.Connect(ctx, postgresURL("postgres", socket, port))
 	if err != nil {
 		return err
 	}
@@ -144,7 +142,9 @@ func ask(ctx context.Context, socket string, port int) error {
 }
 
 func createDatabase(ctx context.Context, socket string, o Options) error {
-	conn, err := connect(ctx, socket, o.Port, "postgres")
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, postgresURL("postgres", socket, o.Port))
 	if err != nil {
 		return err
 	}

@@ -129,8 +129,9 @@ func (s *Server) Stop(ctx context.Context) error {
 // Kill sends SIGKILL and does not wait; Done tells when the server is gone.
 func (s *Server) Kill() error { return s.Signal(syscall.SIGKILL) }
 
-// quitTimeout is how long Quit waits before it kills.
-const quitTimeout = 10 * time.Second
+// quitTimeout is how long Quit waits before it kills: a server on a busy machine is soon
+// done, and is not to leave its memory behind.
+const quitTimeout = time.Minute
 
 // Quit ends the server at once, and returns when it has ended. Nothing is saved. Unlike
 // one that is killed, a Postgres gives its shared memory back: a system has room for that

@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/rueidis"
 	"go.uber.org/goleak"
+
+	"github.com/rocketrides/unilog/internal/await"
 )
 
 type starter func(context.Context, Options) (*Server, error)
@@ -71,7 +73,7 @@ func add(t *testing.T, s *Server) (n int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.DisableCache = true
+		o.DisableCache, o.Dialer.Timeout, o.ConnWriteTimeout = true, await.Patience, await.Patience
 		c, err := rueidis.NewClient(o)
 		if err != nil {
 			t.Fatal(err)
@@ -298,6 +300,7 @@ func TestDurableSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	option.DisableCache, option.ForceSingleClient = true, true
+	option.Dialer.Timeout, option.ConnWriteTimeout = await.Patience, await.Patience
 	client, err := rueidis.NewClient(option)
 	if err != nil {
 		t.Fatal(err)

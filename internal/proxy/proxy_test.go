@@ -261,6 +261,7 @@ func TestBlackhole(t *testing.T) {
 					}
 					wantSilence(t, c)
 				}
+				awaitLoss(t, p, d, 2)
 
 				p.Blackhole(0)
 				send(t, conn, "after")

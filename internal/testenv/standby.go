@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/private"
 )
 
@@ -50,4 +51,49 @@ func copyOf(ctx context.Context, primary *private.Server, data string) error {
 		}
 	}
 	return nil
+}
+
+// AwaitStandbys has commits of a Postgres of the test's own wait for synchronous standbys,
+// named as in synchronous_standby_names, and returns once they do. That takes the server a
+// while: it is its checkpointer that reads the configuration again.
+func AwaitStandbys(t testing.TB, server *private.Server, names string) {
+	t.Helper()
+	ctx := await.Context(t, "commits to wait for a standby")
+	open := func(parameters string) *pgx.Conn {
+		conn, err := pgx.Connect(ctx, server.URL()+parameters)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		return conn
+	}
+	local, waits := open("&synchronous_commit=local"), open("")
+	for _, sql := range []string{`ALTER SYSTEM SET synchronous_standby_names = '` + names + `'`, `SELECT pg_reload_conf()`} {
+		if _, err := local.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { // commits something, until that waits, and is ended
+		for {
+			if _, err := waits.Exec(ctx, `SELECT pg_logical_emit_message(true, 'test', 'waits')`); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	await.That(t, "a commit to wait for a standby", func() string {
+		var is bool
+		err := local.QueryRow(ctx, `
+			SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity
+			WHERE pid = $1 AND wait_event = 'SyncRep'`, waits.PgConn().PID()).Scan(&is)
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case !is:
+			return "none does"
+		}
+		return ""
+	})
+	await.Receive(t, "the end of the commit that waits", ended)
 }

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/rueidis"
 
 	"github.com/rocketrides/unilog/internal/await"
 )
@@ -137,16 +136,7 @@ func TestFailedTestEnds(t *testing.T) {
 
 func incr(t *testing.T, url, key string) int64 {
 	t.Helper()
-	o, err := rueidis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.DisableCache = true
-	c, err := rueidis.NewClient(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := RedisClient(t, url)
 	n, err := c.Do(t.Context(), c.B().Incr().Key(key).Build()).AsInt64()
 	if err != nil {
 		t.Fatal(err)

@@ -1,15 +1,12 @@
 package world
 
 import (
-	"fmt"
 	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
-	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
@@ -65,7 +62,7 @@ func StateElsewhere(t *testing.T) *World {
 func SetupOn(t testing.TB, db *pgxpool.Pool, redisURL string) *World {
 	t.Helper()
 	w := Bare(t, db)
-	url := Patient(redisURL)
+	url := testenv.PatientRedis(redisURL)
 	log, err := redislog.Open(w.Ctx, url, w.Stream)
 	w.Must(err)
 	t.Cleanup(log.Close)
@@ -77,15 +74,6 @@ func SetupOn(t testing.TB, db *pgxpool.Pool, redisURL string) *World {
 	w.Must(err)
 	t.Cleanup(w.Redis.Close)
 	return w
-}
-
-// Patient lets clients of a Redis wait as long as a test does, before they take it for gone.
-func Patient(redisURL string) string {
-	sign := "?"
-	if strings.Contains(redisURL, sign) {
-		sign = "&"
-	}
-	return fmt.Sprint(redisURL, sign, "dial_timeout=", await.Patience, "&write_timeout=", await.Patience)
 }
 
 // Bound returns a pool of a role that row level security binds, and that has all other

@@ -18,7 +18,6 @@ import (
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
-	"github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 )
@@ -44,7 +43,7 @@ func TestHaltedProcessGoesOnWhenItIsMended(t *testing.T) {
 	t.Parallel()
 	pool := database(t)
 	exec1(t, pool, `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('c', 0, 9)`)
-	stream, err := redislog.Open(t.Context(), world.Patient(testenv.SharedRedis(t)), testenv.StreamName(t))
+	stream, err := redislog.Open(t.Context(), testenv.PatientRedis(testenv.SharedRedis(t)), testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func TestLogHasArrivedWhenItIsLed(t *testing.T) {
 	})
 	stream := testenv.StreamName(t)
 	open := func(name string) *redislog.Log {
-		log, err := redislog.Open(ctx, world.Patient(testenv.SharedRedis(t)), stream+name)
+		log, err := redislog.Open(ctx, testenv.PatientRedis(testenv.SharedRedis(t)), stream+name)
 		must(err)
 		t.Cleanup(log.Close)
 		return log

@@ -101,7 +101,7 @@ func becomes(t *testing.T, safety *Safety, says string, change func()) {
 func TestSettingsChangeWhileItRuns(t *testing.T) {
 	t.Parallel()
 	pool := safeDatabase(t)
-	stream, err := redislog.Open(t.Context(), world.Patient(testenv.Redis(t, "--maxmemory", "100mb").URL()), testenv.StreamName(t))
+	stream, err := redislog.Open(t.Context(), testenv.PatientRedis(testenv.Redis(t, "--maxmemory", "100mb").URL()), testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,10 +24,11 @@ const (
 // control is the other end of the socket of `up`.
 type control struct {
 	client *http.Client
+	actFor time.Duration // actionTimeout, but for tests
 }
 
 func newControl(socket string) *control {
-	return &control{&http.Client{Transport: &http.Transport{
+	return &control{actFor: actionTimeout, client: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
@@ -89,7 +90,7 @@ func (c *control) listen(ctx context.Context, tell func(heard)) error {
 // act passes an action on, and returns the answer's status and, if it was
 // refused, why.
 func (c *control) act(ctx context.Context, a action) (status int, why string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, actionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.actFor)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://up/actions", bytes.NewReader(encode(a)))
 	if err != nil {

@@ -64,8 +64,8 @@ type Dashboard struct {
 	token   string
 	control *control
 	heard   chan heard
-	// callFor and auditFor are callTimeout and auditTimeout, but for tests.
-	callFor, auditFor time.Duration
+	// callFor, auditFor and shutdownFor are the timeouts of their names, but for tests.
+	callFor, auditFor, shutdownFor time.Duration
 }
 
 // What clients may take.
@@ -84,7 +84,7 @@ func New(cfg Config) *Dashboard {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	d := &Dashboard{cfg: cfg, words: cfg.phrases(), hub: newHub(), token: rand.Text(), heard: make(chan heard, 64), callFor: callTimeout, auditFor: auditTimeout}
+	d := &Dashboard{cfg: cfg, words: cfg.phrases(), hub: newHub(), token: rand.Text(), heard: make(chan heard, 64), callFor: callTimeout, auditFor: auditTimeout, shutdownFor: shutdownTimeout}
 	if cfg.Control != "" {
 		d.control = newControl(cfg.Control)
 	}
@@ -152,7 +152,7 @@ func (d *Dashboard) serve(ctx context.Context, ln net.Listener) error {
 	case <-ctx.Done():
 	}
 	d.hub.end()
-	bound, cancel := context.WithTimeout(requests, shutdownTimeout)
+	bound, cancel := context.WithTimeout(requests, d.shutdownFor)
 	defer cancel()
 	_ = srv.Shutdown(bound)
 	cut()

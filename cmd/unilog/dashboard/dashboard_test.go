@@ -168,7 +168,7 @@ func hasNote(notes []note, kind, says string) bool {
 func TestRedisEmptiedAndDown(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
-	log, err := redislog.Open(t.Context(), server.URL(), testenv.StreamName(t))
+	log, err := redislog.Open(t.Context(), testenv.PatientRedis(server.URL()), testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -160,7 +160,10 @@ type served struct {
 // patient returns a dashboard that waits for servers as long as a test does.
 func patient(cfg Config) *Dashboard {
 	d := New(cfg)
-	d.callFor, d.auditFor = await.Patience, await.Patience
+	d.callFor, d.auditFor, d.shutdownFor = await.Patience, await.Patience, await.Patience
+	if d.control != nil {
+		d.control.actFor = await.Patience
+	}
 	return d
 }
 

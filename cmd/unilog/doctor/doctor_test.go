@@ -44,21 +44,6 @@ func want(t *testing.T, f Finding, level Level) {
 	}
 }
 
-func client(t *testing.T, url string) rueidis.Client {
-	t.Helper()
-	option, err := rueidis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	option.DisableCache, option.ForceSingleClient = true, true
-	c, err := rueidis.NewClient(option)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
-}
-
 // open starts a Postgres again, with other options, and connects.
 func open(t *testing.T, s *private.Server, o private.Options) (*private.Server, *pgxpool.Pool) {
 	t.Helper()
@@ -92,7 +77,7 @@ func TestDurableServers(t *testing.T) {
 	if err := migrateLog(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	redis := client(t, testenv.Redis(t).URL())
+	redis := testenv.RedisClient(t, testenv.Redis(t).URL())
 	for check, f := range examine(t, db, redis) {
 		if check != "role" { // the private servers' own is a superuser
 			want(t, f, OK)

@@ -48,7 +48,11 @@ func TestPostgresSettings(t *testing.T) {
 		"superuser":             {`SELECT`, "role", Advice},
 		"common role":           {set("role = pg_monitor"), "role", OK},
 		"may end no sessions":   {`REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC; ` + set("role = pg_monitor"), "pg_terminate_backend", Advice},
-		"ends idle sessions":    {set("idle_session_timeout = 1000"), "idle_session_timeout", Advice},
+		// It only says so: a session that does would end whenever this is slow.
+		"ends idle sessions": {`CREATE SCHEMA disguise;
+			CREATE VIEW disguise.pg_settings AS SELECT name, source,
+				CASE name WHEN 'idle_session_timeout' THEN '1000' ELSE setting END AS setting FROM pg_catalog.pg_settings;
+			` + set("search_path = disguise, pg_catalog, public"), "idle_session_timeout", Advice},
 		"old version": {disguise(`current_setting(text) RETURNS text`,
 			`SELECT CASE $1 WHEN 'server_version_num' THEN '130021' ELSE pg_catalog.current_setting($1) END`), "postgres", Unsafe},
 		"skewed clock": {disguise(`clock_timestamp() RETURNS timestamptz`,
@@ -74,7 +78,7 @@ func TestPostgresSettings(t *testing.T) {
 				t.Fatal(err)
 			}
 			db.Reset() // settings are those of new sessions
-			want(t, examine(t, db, client(t, testenv.SharedRedis(t)))[c.check], c.level)
+			want(t, examine(t, db, testenv.RedisClient(t, testenv.SharedRedis(t)))[c.check], c.level)
 		})
 	}
 }
@@ -104,5 +108,5 @@ func through(t *testing.T, mode string) map[string]Finding {
 	if err := migrateLog(t.Context(), open(p.Direct)); err != nil {
 		t.Fatal(err)
 	}
-	return examine(t, open(p.URL), client(t, testenv.SharedRedis(t)))
+	return examine(t, open(p.URL), testenv.RedisClient(t, testenv.SharedRedis(t)))
 }

@@ -35,7 +35,7 @@ func TestRedisSettings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			redis := client(t, testenv.Redis(t, c.args...).URL())
+			redis := testenv.RedisClient(t, testenv.Redis(t, c.args...).URL())
 			want(t, examine(t, db, redis)[c.check], c.level)
 		})
 	}
@@ -44,7 +44,7 @@ func TestRedisSettings(t *testing.T) {
 // What a Redis here answers, but for its version.
 func TestRedisVersion(t *testing.T) {
 	t.Parallel()
-	redis := client(t, testenv.SharedRedis(t))
+	redis := testenv.RedisClient(t, testenv.SharedRedis(t))
 	text, err := redis.Do(t.Context(), redis.B().Info().Build()).ToString()
 	if err != nil {
 		t.Fatal(err)

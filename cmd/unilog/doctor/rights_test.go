@@ -28,7 +28,7 @@ func TestRightsInRedis(t *testing.T) {
 		rules = append(append(rules, "--user", name, "on", ">secret", "&*"), user.may...)
 	}
 	server := testenv.Redis(t, rules...)
-	admin, err := redislog.Open(t.Context(), server.URL(), "app:{log}")
+	admin, err := redislog.Open(t.Context(), testenv.PatientRedis(server.URL()), "app:{log}")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestRightsInRedis(t *testing.T) {
 	}
 	for name, user := range users {
 		t.Run(name, func(t *testing.T) {
-			log, err := redislog.Open(t.Context(), "unix://"+name+":secret@"+server.URL()[len("unix://"):], "app:{log}")
+			log, err := redislog.Open(t.Context(), testenv.PatientRedis("unix://"+name+":secret@"+server.URL()[len("unix://"):]), "app:{log}")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/deliverer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/logtest"
 )
@@ -68,13 +70,15 @@ func posting(t *testing.T, answer http.HandlerFunc, change func(*Config, *httpte
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{URL: server.URL + "/hook?token=hidden", Format: Structured, Secrets: secrets}
+	cfg := Config{URL: server.URL + "/hook?token=hidden", Format: Structured, Secrets: secrets, Timeout: await.Patience}
 	change(&cfg, server)
 	hook, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(hook.Close)
+	transport := hook.client.Transport.(*http.Transport) // which waits for a connection as long
+	transport.DialContext, transport.TLSHandshakeTimeout = new(net.Dialer).DialContext, await.Patience
 	log := logtest.NewMemory()
 	if _, err := log.Claim(t.Context(), unilog.Term{Partitions: 1, LogID: logID, Epoch: 1}); err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func TestMeasureLatency(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	result, err := measureLatency(await.Context(t, "the latency"), db.Config().ConnString(), testenv.SharedRedis(t), stream, latencyRate, latencyTime)
+	result, err := measureLatency(await.Context(t, "the latency"), db.Config().ConnString(), testenv.PatientRedis(testenv.SharedRedis(t)), stream, latencyRate, latencyTime)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestMeasureLatencyMissesARide(t *testing.T) {
 		giveUp()
 		_ = streamer.Run(ctx) // steps down
 	})
-	_, err := measureLatency(ctx, db.Config().ConnString(), testenv.SharedRedis(t), stream, latencyRate, latencyTime)
+	_, err := measureLatency(ctx, db.Config().ConnString(), testenv.PatientRedis(testenv.SharedRedis(t)), stream, latencyRate, latencyTime)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("without one of %d rides it ends with %v", all, err)
 	}
@@ -183,7 +183,7 @@ func TestDrawTimes(t *testing.T) {
 func newStreamer(t *testing.T, db *pgxpool.Pool, batch int) (*streamer.Streamer, string) {
 	t.Helper()
 	stream := testenv.StreamName(t)
-	log, err := redislog.Open(t.Context(), testenv.SharedRedis(t), stream)
+	log, err := redislog.Open(t.Context(), testenv.PatientRedis(testenv.SharedRedis(t)), stream)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func TestSimulatorBooksEachRideOnce(t *testing.T) {
 		}
 		return response, err
 	})
-	out, err := simulate(t, t.Context(), SimulatorConfig{URL: server.URL, Rate: 500, For: time.Second, Concurrency: 256, RetryFor: await.Patience, Transport: lossy})
+	out, err := simulate(t, t.Context(), SimulatorConfig{URL: server.URL, Rate: 500, For: time.Second, Concurrency: 256, Wait: await.Patience, RetryFor: await.Patience, Transport: lossy})
 	if err != nil {
 		t.Error(err)
 	}

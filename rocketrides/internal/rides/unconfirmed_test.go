@@ -42,8 +42,7 @@ func TestNoSynchronousStandby(t *testing.T) {
 	if err := migration.Up(t.Context(), local, migration.Log, migration.Consumer, MigrationSet); err != nil {
 		t.Fatal(err)
 	}
-	exec(`ALTER SYSTEM SET synchronous_standby_names = 'away'`)
-	exec(`SELECT pg_reload_conf()`)
+	testenv.AwaitStandbys(t, server, "away")
 	api, _ := newAPI(t, open(func(c *pgxpool.Config) { postgres.NoteUnconfirmed(c.ConnConfig) }))
 	const message = "The database's standby has not confirmed the ride: the ride may or may not last."
 	// cancelled books, and cancels the wait.
