@@ -47,7 +47,7 @@ func newSite(t *testing.T) *site {
 	s.redis, redisURL = hole(t, redisURL)
 	s.faulty = env(databaseURL, redisURL)
 	var err error
-	if s.log, err = redislog.Open(t.Context(), testenv.SharedRedis(t), stream); err != nil {
+	if s.log, err = redislog.Open(t.Context(), patient(testenv.SharedRedis(t)), stream); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.log.Close)

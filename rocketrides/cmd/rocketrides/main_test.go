@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	program.ConnectTimeout, handlerTimeout, apiTimeout = time.Minute, time.Minute, time.Minute
 	tourPatience = await.Patience / 2
 	if os.Getenv(asProgram) != "" {
+		if redisURL := os.Getenv("REDIS_URL"); redisURL != "" {
+			_ = os.Setenv("REDIS_URL", patient(redisURL))
+		}
 		main()
 	}
 	// What runs in this process is configured by its flags alone.
@@ -45,6 +48,15 @@ func TestMain(m *testing.M) {
 		}
 	}
 	testenv.Main(m)
+}
+
+// patient has who asks a Redis wait for it as long as the tests do, unless its URL says
+// for how long.
+func patient(redisURL string) string {
+	if strings.Contains(redisURL, "_timeout=") {
+		return redisURL
+	}
+	return testenv.PatientRedis(redisURL)
 }
 
 // command is the program with arguments and an environment, which has nothing
@@ -112,6 +124,9 @@ func here(ctx context.Context, t *testing.T, args ...string) result {
 func flagsOf(env []string) (flags []string) {
 	for _, variable := range env {
 		name, value, _ := strings.Cut(variable, "=")
+		if name == "REDIS_URL" {
+			value = patient(value)
+		}
 		flags = append(flags, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-"))+"="+value)
 	}
 	return flags

@@ -55,7 +55,7 @@ func TestMetrics(t *testing.T) {
 	pool, env := database(t)
 	stream := testenv.StreamName(t)
 	env = append(env, "REDIS_URL="+testenv.SharedRedis(t), "STREAM_NAME="+stream, "SEED=1")
-	log, err := redislog.Open(t.Context(), testenv.SharedRedis(t), stream)
+	log, err := redislog.Open(t.Context(), patient(testenv.SharedRedis(t)), stream)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -131,7 +131,7 @@ func TestProcesses(t *testing.T) {
 	if said := consumer.stop(); strings.Contains(said, "trying again") {
 		t.Errorf("the consumer said\n%s", said)
 	}
-	option, err := rueidis.ParseURL(redisURL)
+	option, err := rueidis.ParseURL(patient(redisURL))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ func (r *roles) redisURL(user string) string {
 
 func (r *roles) redisClient(user string) (rueidis.Client, error) {
 	r.Helper()
-	option, err := rueidis.ParseURL(r.redisURL(user))
+	option, err := rueidis.ParseURL(patient(r.redisURL(user)))
 	if err != nil {
 		r.Fatal(err)
 	}
