@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -101,6 +102,19 @@ func execute(t *testing.T, env []string, args ...string) result {
 		t.Fatalf("%v; it said\n%s%s", cmp.Or(context.Cause(ctx), err), &stdout, &stderr)
 	}
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// untilSaid runs a command until it ends well and says what is wanted: one look may be at a
+// server that is slow.
+func untilSaid(t *testing.T, env []string, want string, args ...string) (r result) {
+	t.Helper()
+	await.That(t, fmt.Sprintf("%v to say %q", args, want), func() string {
+		if r = execute(t, env, args...); r.code == 0 && strings.Contains(r.out, want) {
+			return ""
+		}
+		return fmt.Sprintf("%+v", r)
+	})
+	return r
 }
 
 // here runs a command in the test's own process, configured by its flags alone. A
