@@ -29,7 +29,7 @@ const asProgram = "ROCKETRIDES_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	program.ConnectTimeout, handlerTimeout, apiTimeout = time.Minute, time.Minute, time.Minute
-	tourPatience = await.Patience / 2
+	actionTimeout, forgetTimeout, auditPatience, tourPatience = time.Minute, time.Minute, time.Minute, await.Patience/2
 	if os.Getenv(asProgram) != "" {
 		if redisURL := os.Getenv("REDIS_URL"); redisURL != "" {
 			_ = os.Setenv("REDIS_URL", patient(redisURL))
