@@ -75,13 +75,19 @@ const (
 )
 
 // Open opens the log where it is. The pool, of the database that records are staged
-// in, stays the caller's to close, after the log.
+// in, stays the caller's to close, after the log. It ends with ctx or, if that has no
+// deadline, after 5 seconds.
 func Open(ctx context.Context, db *pgxpool.Pool, schema unilog.Schema, open Opener) (*Log, error) {
 	if err := schema.Check(); err != nil {
 		return nil, err
 	}
 	l := &Log{db: db, schema: schema, open: open}
-	if err := l.look(ctx); err != nil {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	if err := l.follow(ctx); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -101,12 +107,17 @@ func (l *Log) Engine() Engine {
 	return l.at.Engine
 }
 
-// look looks where the log is, and goes there. Without an answer it stays.
+// look looks where the log is, and goes there. Without an answer in time it stays.
 func (l *Log) look(ctx context.Context) error {
 	l.opening.Lock()
 	defer l.opening.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	return l.follow(ctx)
+}
+
+// follow is look until ctx ends, for one at a time.
+func (l *Log) follow(ctx context.Context) error {
 	var generation int
 	var url string
 	err := l.db.QueryRow(ctx, l.schema.SQL(sqlPlace)).Scan(&generation, &url)

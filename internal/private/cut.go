@@ -18,7 +18,8 @@ import (
 const redisSocket, cutSocket = "redis.sock", "cut.sock"
 
 // Do sends a Redis a command, which must have no spaces in its arguments, and
-// returns its answer's first line if it is no error. It works on one that is cut.
+// returns its answer's first line if it is no error. It works on one that is cut, and
+// waits for as long as ctx lets it.
 func (s *Server) Do(ctx context.Context, command string) (string, error) {
 	answer, err := redisDo(ctx, filepath.Join(s.socket, redisSocket), command)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,17 +59,12 @@ func (s *Server) Mend() error {
 }
 
 func redisDo(ctx context.Context, socket, command string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return "", err
-	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := conn.Write([]byte(command + "\r\n")); err != nil {
 		return "", err
 	}

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // StartRedis starts a Redis, or a Valkey, on o.Dir and waits until it has
@@ -89,6 +90,8 @@ func redisArgs(o Options, socket string) []string {
 
 // ping returns nil once the server has its data in memory.
 func ping(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	answer, err := redisDo(ctx, socket, "PING")
 	if err != nil && strings.Contains(err.Error(), "NOAUTH") {
 		return nil // it asks for a password, which only its configuration knows

@@ -57,7 +57,7 @@ func TestReadyz(t *testing.T) {
 			exec1(t, pool, c.sql)
 			stream := testenv.StreamName(t)
 			if c.claim != nil {
-				log, err := redislog.Open(t.Context(), testenv.SharedRedis(t), stream)
+				log, err := redislog.Open(t.Context(), patient(testenv.SharedRedis(t)), stream)
 				if err != nil {
 					t.Fatal(err)
 				}

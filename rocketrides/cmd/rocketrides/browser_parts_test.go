@@ -16,7 +16,7 @@ import (
 // entries is how many the stream has.
 func (s *screen) entries() int64 {
 	s.Helper()
-	option, err := rueidis.ParseURL(s.env["REDIS_URL"])
+	option, err := rueidis.ParseURL(patient(s.env["REDIS_URL"]))
 	if err != nil {
 		s.Fatal(err)
 	}

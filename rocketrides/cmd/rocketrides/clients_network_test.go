@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/proxy"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
@@ -127,5 +132,35 @@ func disturb(ctx context.Context, way *proxy.Proxy) {
 		}
 		way.Blackhole(0)
 		way.Cut() // lest each request that was lost waits for 5 s
+	}
+}
+
+// book posts a ride.
+func (s *site) book(port int) error {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: await.Patience}
+	resp, err := client.PostForm(fmt.Sprintf("http://127.0.0.1:%d/rides", port), url.Values{"distance": {"1.5"}})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
+// confirmed posts a ride until the api answers, which hears no request that comes long
+// after its connection. It gives up when something has begun, or nobody listens.
+func (s *site) confirmed(port int, begun <-chan struct{}) error {
+	for {
+		err := s.book(port)
+		if err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+			return err
+		}
+		select {
+		case <-begun:
+			return err
+		default:
+		}
 	}
 }

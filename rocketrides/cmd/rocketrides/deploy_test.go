@@ -168,7 +168,7 @@ func TestComposeRedisIsDurable(t *testing.T) {
 	}
 	args := []string{"--appendonly", "no", "--appendfsync", "no", "--maxmemory-policy", "allkeys-lru"}
 	server := testenv.Redis(t, append(args, command[1:]...)...)
-	option, err := rueidis.ParseURL(server.URL())
+	option, err := rueidis.ParseURL(patient(server.URL()))
 	if err != nil {
 		t.Fatal(err)
 	}

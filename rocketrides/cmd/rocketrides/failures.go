@@ -21,6 +21,12 @@ var (
 	// apiTimeout bounds what the api's requests ask of the database, and its wait for
 	// them when it ends; 0 for the api's defaults.
 	apiTimeout time.Duration
+	// actionTimeout bounds what up is asked to do; 0 for its default.
+	actionTimeout time.Duration
+	// forgetTimeout bounds the wait until a consumer counts as ended.
+	forgetTimeout = 10 * time.Second
+	// auditPatience bounds up's wait for the consumers at its end.
+	auditPatience = 30 * time.Second
 )
 
 type failureFlags struct {

@@ -57,7 +57,7 @@ func TestLogMovesToKafkaAndBack(t *testing.T) {
 		t.Errorf("verify: %+v; the simulator said %s", r, lastLine(said))
 	}
 	// Each ride is in the log once, in Redis as in the archive, in order.
-	log, err := redislog.Open(t.Context(), redis, stream)
+	log, err := redislog.Open(t.Context(), patient(redis), stream)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -28,8 +29,11 @@ const asProgram = "ROCKETRIDES_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	program.ConnectTimeout, handlerTimeout, apiTimeout = time.Minute, time.Minute, time.Minute
-	tourPatience = await.Patience / 2
+	actionTimeout, forgetTimeout, auditPatience, tourPatience = time.Minute, time.Minute, time.Minute, await.Patience/2
 	if os.Getenv(asProgram) != "" {
+		if redisURL := os.Getenv("REDIS_URL"); redisURL != "" {
+			_ = os.Setenv("REDIS_URL", patient(redisURL))
+		}
 		main()
 	}
 	// What runs in this process is configured by its flags alone.
@@ -45,6 +49,15 @@ func TestMain(m *testing.M) {
 		}
 	}
 	testenv.Main(m)
+}
+
+// patient has who asks a Redis wait for it as long as the tests do, unless its URL says
+// for how long.
+func patient(redisURL string) string {
+	if strings.Contains(redisURL, "_timeout=") {
+		return redisURL
+	}
+	return testenv.PatientRedis(redisURL)
 }
 
 // command is the program with arguments and an environment, which has nothing
@@ -91,6 +104,19 @@ func execute(t *testing.T, env []string, args ...string) result {
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
+// untilSaid runs a command until it ends well and says what is wanted: one look may be at a
+// server that is slow.
+func untilSaid(t *testing.T, env []string, want string, args ...string) (r result) {
+	t.Helper()
+	await.That(t, fmt.Sprintf("%v to say %q", args, want), func() string {
+		if r = execute(t, env, args...); r.code == 0 && strings.Contains(r.out, want) {
+			return ""
+		}
+		return fmt.Sprintf("%+v", r)
+	})
+	return r
+}
+
 // here runs a command in the test's own process, configured by its flags alone. A
 // process of its own would show the same, but costs a busy machine half a second.
 func here(ctx context.Context, t *testing.T, args ...string) result {
@@ -112,6 +138,9 @@ func here(ctx context.Context, t *testing.T, args ...string) result {
 func flagsOf(env []string) (flags []string) {
 	for _, variable := range env {
 		name, value, _ := strings.Cut(variable, "=")
+		if name == "REDIS_URL" {
+			value = patient(value)
+		}
 		flags = append(flags, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-"))+"="+value)
 	}
 	return flags

@@ -49,7 +49,7 @@ func (m *managed) as(user, process string) string {
 // connectRedis is for an admin.
 func (m *managed) connectRedis(url, stream string) {
 	m.Helper()
-	log, err := redislog.Open(m.Context(), url, stream)
+	log, err := redislog.Open(m.Context(), patient(url), stream)
 	if err != nil {
 		m.Fatal(err)
 	}

@@ -198,7 +198,8 @@ func (m *managed) post() {
 			return err.Error()
 		}
 		defer answer.Body.Close()
-		if answer.StatusCode < http.StatusInternalServerError && answer.StatusCode != http.StatusCreated {
+		late := answer.StatusCode == http.StatusConflict // an earlier attempt goes on
+		if answer.StatusCode < http.StatusInternalServerError && answer.StatusCode != http.StatusCreated && !late {
 			m.Fatalf("the api answers %s", answer.Status)
 		}
 		if answer.StatusCode != http.StatusCreated {

@@ -110,7 +110,7 @@ func TestMigratePartitions(t *testing.T) {
 func TestEmptiedTables(t *testing.T) {
 	t.Parallel()
 	pool, env := database(t)
-	flags := []string{"--database-url=" + pool.Config().ConnString(), "--redis-url=" + testenv.SharedRedis(t)}
+	flags := []string{"--database-url=" + pool.Config().ConnString(), "--redis-url=" + patient(testenv.SharedRedis(t))}
 	exec1(t, pool, `TRUNCATE unilog.log, unilog.partitions, unilog.places, unilog.batches, unilog.staged_records, unilog.checkpoints`)
 	for code, commands := range map[int][]string{1: {"status", "api", "streamer", "consumer c", "dashboard", "consumers list", "log switch --to=redis://x"}, 2: {"verify"}} {
 		for _, c := range commands {

@@ -178,7 +178,7 @@ func TestRedisRefusesWhatIsNotARolesOwn(t *testing.T) {
 func (r *roles) mayReport() {
 	r.Helper()
 	for _, user := range []string{"rocketrides_consumer", "rocketrides_streamer"} {
-		log, err := redislog.Open(r.Context(), r.redisURL(user), "rocket-rides-log")
+		log, err := redislog.Open(r.Context(), patient(r.redisURL(user)), "rocket-rides-log")
 		if err != nil {
 			r.Fatal(err)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/status"
@@ -109,7 +110,7 @@ func (r *roles) redisURL(user string) string {
 
 func (r *roles) redisClient(user string) (rueidis.Client, error) {
 	r.Helper()
-	option, err := rueidis.ParseURL(r.redisURL(user))
+	option, err := rueidis.ParseURL(patient(r.redisURL(user)))
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -192,10 +193,7 @@ func TestWholeSystemUnderLeastPrivilege(t *testing.T) {
 	}
 	r.checkStatus()
 	r.checkLog()
-	_, read := testenv.Scrape(t, "http://"+admin+"/metrics")
-	if read["unilog_status_up"] != 1 || read[`unilog_dead_letters{consumer="c1"}`] != 1 {
-		t.Errorf("the streamer's metrics are %v", read)
-	}
+	(&scraped{streamer, "http://" + admin}).until(map[string]float64{"unilog_status_up": 1, `unilog_dead_letters{consumer="c1"}`: 1})
 	for _, p := range append(processes, bootstrapped, api) {
 		p.stop()
 	}
@@ -249,7 +247,14 @@ func (r *roles) booker(api *process) func() {
 
 func (r *roles) checkStatus() {
 	r.Helper()
-	ran := execute(r.T, r.env("reader"), "status", "--json")
+	await.That(r, "the status as a reader", func() string {
+		ran := execute(r.T, r.env("reader"), "status", "--json")
+		return r.wrongStatus(ran)
+	})
+}
+
+func (r *roles) wrongStatus(ran result) (instead string) {
+	r.Helper()
 	var status struct {
 		status.Status
 		Troubles []string `json:"troubles"`
@@ -258,13 +263,14 @@ func (r *roles) checkStatus() {
 		r.Fatalf("status: %v in %+v", err, ran)
 	}
 	if l := status.Leader; l == nil || l.User != "streamer" || l.Seconds <= 0 || status.LogError != "" {
-		r.Errorf("status: %+v", ran)
+		return fmt.Sprintf("%+v", ran)
 	}
 	for _, c := range status.Consumers {
 		if c.DeadLetters != 1 {
 			r.Errorf("%s has parked %d records, want 1", c.Name, c.DeadLetters)
 		}
 	}
+	return ""
 }
 
 // checkLog sees that a reader may look into the log, and the owner redact what is in it.

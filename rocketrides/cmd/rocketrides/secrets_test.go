@@ -61,7 +61,7 @@ func newSecrets(t *testing.T) *secrets {
 	s.databaseURL = s.url("postgres", "app", ":5432", "/unilog?host="+s.socketDir)
 
 	redisServer := testenv.Redis(t)
-	option, err := rueidis.ParseURL(redisServer.URL())
+	option, err := rueidis.ParseURL(patient(redisServer.URL()))
 	if err != nil {
 		t.Fatal(err)
 	}

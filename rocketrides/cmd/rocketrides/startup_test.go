@@ -120,6 +120,7 @@ func TestConnectionLostAtTheStart(t *testing.T) {
 // ready.
 func TestServersThatComeUpLater(t *testing.T) {
 	t.Parallel()
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	pool, _ := database(t)
 	for command, says := range map[string]string{"api --port=0": "api listens", "streamer": "leading", "consumer c": "fsync is off", "dashboard": "dashboard listens"} {
 		t.Run(command, func(t *testing.T) {
@@ -136,14 +137,7 @@ func TestServersThatComeUpLater(t *testing.T) {
 			p.says(waits, "Postgres")
 			if command != "dashboard" {
 				for path, code := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusServiceUnavailable} {
-					r, err := http.Get("http://" + admin + path)
-					if err != nil {
-						t.Fatal(err)
-					}
-					_ = r.Body.Close()
-					if r.StatusCode != code {
-						t.Errorf("%s answers %s", path, r.Status)
-					}
+					answers(t, "http://"+admin+path, code, "")
 				}
 			}
 			postgresUp()

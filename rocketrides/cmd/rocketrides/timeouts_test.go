@@ -111,7 +111,7 @@ func TestTimeoutOfTasks(t *testing.T) {
 		t.Error(err)
 	}
 	// These connect first.
-	redis := "--redis-url=" + testenv.SharedRedis(t)
+	redis := "--redis-url=" + patient(testenv.SharedRedis(t))
 	for _, command := range [][]string{{"status", redis}, {"status", "--watch", "--json", redis}, {"migrate"}} {
 		args := append(command, "--timeout=1ns", "--database-url="+pool.Config().ConnString())
 		here(t.Context(), t, args...).asExpected(t, command[0], 1, tooLong)
@@ -150,7 +150,7 @@ func TestEveryCommandEndsWhenPostgresFallsSilent(t *testing.T) {
 		commands.Go(func() {
 			args := append(strings.Fields(c.command), "--database-url="+databaseURL)
 			if strings.HasPrefix(c.command, "status") {
-				args = append(args, "--redis-url="+redis)
+				args = append(args, "--redis-url="+patient(redis))
 			}
 			r := here(untilSilent{t.Context(), sprung}, t, args...)
 			r.asExpected(t, c.command, c.code, c.says)

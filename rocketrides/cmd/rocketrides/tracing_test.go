@@ -12,6 +12,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/cmd/unilog/cli"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -22,16 +23,19 @@ const caller = "b7ad6b7169203331"
 func bookTraced(t *testing.T, port, n int, flags string) string {
 	t.Helper()
 	id := fmt.Sprintf("%032x", n)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/rides?distance=%d", port, n), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Close = true
-	request.Header.Set("Traceparent", "00-"+id+"-"+caller+"-"+flags)
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var response *http.Response
+	await.That(t, "an answer of the api", func() string {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/rides?distance=%d", port, n), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Close = true
+		request.Header.Set("Traceparent", "00-"+id+"-"+caller+"-"+flags)
+		if response, err = http.DefaultClient.Do(request); err != nil { // it hears no request that comes long after its connection
+			return err.Error()
+		}
+		return ""
+	})
 	body, _ := io.ReadAll(response.Body)
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusCreated {

@@ -97,7 +97,7 @@ func (c *upCmd) Run(ctx context.Context, logging *cli.LoggingFlags) error {
 		Writers:       writers,
 		Readers:       readers,
 		For:           c.For,
-		Audit:         up.Process{Name: "verify", Args: []string{exe, "verify", "--wait=30s"}},
+		Audit:         up.Process{Name: "verify", Args: []string{exe, "verify", "--wait=" + auditPatience.String()}},
 		Controls:      run.controls(),
 		Output:        os.Stdout,
 		Color:         upColor(),

@@ -179,12 +179,15 @@ func TestUpControl(t *testing.T) {
 			return ""
 		})
 	}
-	published(20) // a commit that was under way is done
-	at := number(sqlCheckpoint)
-	published(20)
-	if n := number(sqlCheckpoint); n != at {
-		t.Errorf("consumer0 is frozen at %d and goes on to %d", at, n)
-	}
+	await.That(t, "consumer0 to stand still", func() string {
+		published(20) // a commit that was under way is done
+		at := number(sqlCheckpoint)
+		published(20)
+		if n := number(sqlCheckpoint); n != at {
+			return fmt.Sprintf("it is frozen at %d and goes on to %d", at, n)
+		}
+		return ""
+	})
 	r.act("thaw", "consumer0", 0)
 	r.awaitUp("consumer0", "thawed")
 	r.awaitLog("consumer0", "consumed")

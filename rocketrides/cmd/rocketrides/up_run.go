@@ -36,6 +36,7 @@ func (c *upRun) controls() *up.Controls {
 		EmptyLog:    c.emptyLog,
 		Write:       c.write,
 		Booked:      c.booked,
+		Timeout:     actionTimeout,
 	}
 }
 
@@ -110,10 +111,7 @@ func (c *upRun) forget(ctx context.Context, name string) error {
 	}
 }
 
-const (
-	forgetTimeout = 10 * time.Second
-	forgetPause   = 100 * time.Millisecond
-)
+const forgetPause = 100 * time.Millisecond
 
 // emptyLog removes each partition's stream, and the hash beside it that names its
 // leader.

@@ -242,7 +242,7 @@ func TestWatchWhileServersAreDown(t *testing.T) {
 func TestWatchWithoutRedis(t *testing.T) {
 	t.Parallel()
 	_, env := database(t)
-	silent, redisURL := hole(t, testenv.SharedRedis(t))
+	silent, redisURL := hole(t, testenv.SharedRedis(t), "dial_timeout", "write_timeout")
 	silent.Blackhole(proxy.Both)
 	p := onTerminal(t, append(env, "REDIS_URL="+redisURL, "NO_COLOR=yes"), "status", "--watch")
 	coloured := regexp.MustCompile(`\x1b\[[0-9;]*[34]8;`)

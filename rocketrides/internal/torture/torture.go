@@ -189,8 +189,8 @@ func (t *torture) prepare(ctx context.Context, databaseURL, redisURL string) err
 	if err != nil {
 		return err
 	}
-	config.ConnConfig.ConnectTimeout = 2 * time.Second
-	config.MaxConns = 10 // of audits, faults and a log in Postgres
+	config.ConnConfig.ConnectTimeout = mendTimeout // looks have a bound of their own
+	config.MaxConns = 10                           // of audits, faults and a log in Postgres
 	config.ConnConfig.RuntimeParams["application_name"] = self
 	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "off" // whatever the fault
 	if t.db, err = pgxpool.NewWithConfig(ctx, config); err != nil {

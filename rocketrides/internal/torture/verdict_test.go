@@ -17,6 +17,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
@@ -39,7 +40,7 @@ func settled(t *testing.T, partitions int) (s *torture, stream string, out *byte
 	if _, err := migration.Repartition(ctx, s.db, partitions); err != nil {
 		t.Fatal(err)
 	}
-	url := testenv.SharedRedis(t)
+	url := testenv.PatientRedis(testenv.SharedRedis(t))
 	stream = testenv.StreamName(t)
 	var err error
 	must := func() {
@@ -87,7 +88,7 @@ func settled(t *testing.T, partitions int) (s *torture, stream string, out *byte
 	published, publish := context.WithCancel(ctx)
 	defer publish()
 	var appended atomic.Int64
-	streamer, err := streamer.New(streamer.Config{DB: s.db, Log: s.log, Hooks: streamer.Hooks{
+	streamer, err := streamer.New(streamer.Config{DB: s.db, Log: s.log, SessionTimeout: await.Patience, Hooks: streamer.Hooks{
 		AfterAppend: func(_ context.Context, entries []unilog.Entry) error {
 			if appended.Add(int64(len(entries))) == 10 {
 				publish()
@@ -274,9 +275,16 @@ func TestBase(t *testing.T) {
 	look := func(want int64) {
 		t.Helper()
 		for range 5 {
-			if _, err := s.watch.look(ctx, s.db); !errors.Is(err, ErrViolated) {
-				t.Fatalf("rides without records are not a violation: %v", err)
-			}
+			await.That(t, "a look that is in time", func() string {
+				_, err := s.watch.look(ctx, s.db)
+				if errors.Is(err, context.DeadlineExceeded) {
+					return err.Error()
+				}
+				if !errors.Is(err, ErrViolated) {
+					t.Fatalf("rides without records are not a violation: %v", err)
+				}
+				return ""
+			})
 			tx, err := s.db.Begin(ctx)
 			if err != nil {
 				t.Fatal(err)

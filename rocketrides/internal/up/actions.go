@@ -1,6 +1,7 @@
 package up
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type Controls struct {
 	Write func(ctx context.Context) (text string, err error)
 	// Booked counts the rides booked since Prepare.
 	Booked func(ctx context.Context) (int64, error)
+	// Timeout bounds an action. Default: 10 s.
+	Timeout time.Duration
 }
 
 // Action is something to do to what runs, as JSON.
@@ -37,10 +40,9 @@ type Action struct {
 }
 
 const (
-	consumerKind = "consumer"
-	maxConsumers = 100
-	// actionTimeout bounds an action.
-	actionTimeout        = 10 * time.Second
+	consumerKind         = "consumer"
+	maxConsumers         = 100
+	actionTimeout        = 10 * time.Second // of Controls, by default
 	minRate, maxRate     = 0.1, 5000
 	maxSimulatedFailures = 0.5
 )
@@ -55,7 +57,7 @@ func (s *supervisor) act(ctx context.Context, a Action) error {
 	if s.actions.Err() != nil {
 		return errOver
 	}
-	ctx, cancel := context.WithTimeout(ctx, actionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.cfg.Controls.Timeout, actionTimeout))
 	defer cancel()
 	defer context.AfterFunc(s.actions, cancel)()
 	switch a.Action {

@@ -29,6 +29,7 @@ func controlled(cfg Config) Config {
 		EmptyLog:    func(context.Context) error { return nil },
 		Write:       func(context.Context) (string, error) { return "ride 7 is booked", nil },
 		Booked:      func(context.Context) (int64, error) { return 7, nil },
+		Timeout:     await.Patience,
 	}
 	return cfg
 }
@@ -63,10 +64,15 @@ func act(t *testing.T, cfg Config, action, target string, value float64) string 
 
 func post(t *testing.T, cfg Config, body string) string {
 	t.Helper()
-	answer, err := client(socketOf(cfg)).Post("http://up/actions", "application/json", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var answer *http.Response
+	await.That(t, "an answer", func() string {
+		var err error
+		answer, err = client(socketOf(cfg)).Post("http://up/actions", "application/json", strings.NewReader(body))
+		if err != nil { // it came too late to be heard
+			return err.Error()
+		}
+		return ""
+	})
 	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusNoContent {
 		return ""
@@ -81,15 +87,18 @@ func post(t *testing.T, cfg Config, body string) string {
 // now is what runs, as a new subscriber is told.
 func now(t *testing.T, cfg Config) state {
 	t.Helper()
-	answer, err := client(socketOf(cfg)).Get("http://up/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
 	var first struct{ System state }
-	if err := json.NewDecoder(answer.Body).Decode(&first); err != nil {
-		t.Fatal(err)
-	}
+	await.That(t, "the state", func() string {
+		answer, err := client(socketOf(cfg)).Get("http://up/events")
+		if err == nil {
+			defer answer.Body.Close()
+			err = json.NewDecoder(answer.Body).Decode(&first)
+		}
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	return first.System
 }
 
@@ -174,11 +183,14 @@ func TestLongPath(t *testing.T) {
 	if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o700 || len(path) > maxSocketPath {
 		t.Errorf("the socket is at %s: %v, %v", path, info, err)
 	}
-	answer, err := client(path).Get("http://up/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer.Body.Close()
+	await.That(t, "an answer", func() string {
+		answer, err := client(path).Get("http://up/events")
+		if err != nil {
+			return err.Error()
+		}
+		answer.Body.Close()
+		return ""
+	})
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}

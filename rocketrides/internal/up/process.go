@@ -2,6 +2,7 @@ package up
 
 import (
 	"context"
+	"errors"
 	"os/exec"
 	"slices"
 	"syscall"
@@ -40,8 +41,9 @@ func startProcess(p Process, env []string, out *output) (*process, error) {
 	}
 	// One writer for both keeps them in order.
 	cmd.Stdout, cmd.Stderr = w, w
-	// A grandchild may keep the pipe open.
-	cmd.WaitDelay = time.Second
+	// A grandchild may keep the pipe open. On a busy machine it may also take a while
+	// to read what the process said last.
+	cmd.WaitDelay = 30 * time.Second
 	c, err := child.Start(cmd, syscall.SIGKILL)
 	if err != nil {
 		return nil, err
@@ -54,7 +56,10 @@ func (p *process) show() { close(p.out.shown) }
 
 func (p *process) Err() error {
 	p.out.flush()
-	return p.Process.Err()
+	if err := p.Process.Err(); !errors.Is(err, exec.ErrWaitDelay) {
+		return err
+	}
+	return nil // it has ended well, and only its output has not
 }
 
 func (p *process) Stop(ctx context.Context) error {
