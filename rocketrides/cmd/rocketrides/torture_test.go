@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/joho/godotenv"
@@ -33,7 +36,8 @@ func startTorture(t *testing.T, args ...string) (dir string, out *strings.Builde
 	cmd := command(ctx, t, nil, append([]string{"torture", "--data-dir", dir, patience}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = await.Patience // then it is killed
-	cmd.Stdout, cmd.Stderr = out, out
+	progress := &noted{w: out}
+	cmd.Stdout, cmd.Stderr = progress, progress
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -41,9 +45,20 @@ func startTorture(t *testing.T, args ...string) (dir string, out *strings.Builde
 	go func() { result <- cmd.Wait() }()
 	ended := false
 	wait = func() error {
-		err := await.Receive(t, "the torture to end", result)
-		ended = true
-		return err
+		t.Helper()
+		for before := -1; ; {
+			select {
+			case err := <-result:
+				ended = true
+				return err
+			case <-time.After(await.Patience): // for one fault, not for all of them
+				n := int(progress.n.Load())
+				if n == before {
+					t.Fatalf("waited %v for the torture to say more", await.Patience)
+				}
+				before = n
+			}
+		}
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -52,6 +67,17 @@ func startTorture(t *testing.T, args ...string) (dir string, out *strings.Builde
 		}
 	})
 	return dir, out, wait
+}
+
+// noted counts what is written.
+type noted struct {
+	w io.Writer
+	n atomic.Int64
+}
+
+func (n *noted) Write(p []byte) (int, error) {
+	n.n.Add(int64(len(p)))
+	return n.w.Write(p)
 }
 
 // TestTorture runs a short one, in which each sort of fault comes once.
