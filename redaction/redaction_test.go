@@ -346,7 +346,7 @@ func TestMoveToALogFromBefore(t *testing.T) {
 	note(w, 10)
 	awaitPublished(w, 10)
 	w.Consume(w.Consumer("before"))
-	to, err := redislog.Open(w.Ctx, testenv.SharedRedis(t), testenv.StreamName(t))
+	to, err := redislog.Open(w.Ctx, testenv.PatientRedis(testenv.SharedRedis(t)), testenv.StreamName(t))
 	w.Must(err)
 	t.Cleanup(to.Close)
 	copies := func(want int) {

@@ -58,7 +58,7 @@ func setup(t testing.TB) *world {
 
 // open opens the log that is called by its URL, here a stream's name.
 func (w *world) open(ctx context.Context, url string) (switchlog.Engine, error) {
-	return redislog.Open(ctx, testenv.SharedRedis(w), w.stream+url)
+	return redislog.Open(ctx, testenv.PatientRedis(testenv.SharedRedis(w)), w.stream+url)
 }
 
 func (w *world) engine(url string) switchlog.Engine {

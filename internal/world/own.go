@@ -62,6 +62,7 @@ func StateElsewhere(t *testing.T) *World {
 func SetupOn(t testing.TB, db *pgxpool.Pool, redisURL string) *World {
 	t.Helper()
 	w := Bare(t, db)
+	redisURL = testenv.PatientRedis(redisURL)
 	log, err := redislog.Open(w.Ctx, redisURL, w.Stream)
 	w.Must(err)
 	t.Cleanup(log.Close)
