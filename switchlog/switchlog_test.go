@@ -74,8 +74,14 @@ func (w *world) engine(url string) switchlog.Engine {
 
 func (w *world) log() *switchlog.Log {
 	w.Helper()
-	log, err := switchlog.Open(w.ctx, w.db, "", w.open)
-	w.must(err)
+	var log *switchlog.Log
+	await.That(w, "the log to open", func() (instead string) { // for which it has five seconds
+		var err error
+		if log, err = switchlog.Open(w.ctx, w.db, "", w.open); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	w.Cleanup(log.Close)
 	return log
 }
