@@ -54,11 +54,12 @@ func callForLong(t *testing.T) (undisturbed bool) {
 	if _, err := w.Patiently(s.RunOnce); err != nil { // it leads
 		return false
 	}
+	live := true
 	w.Memory.Intercept(func(ctx context.Context, call logtest.Call, do func(context.Context) error) error {
 		if call.Method == "Append" {
 			for range 2 {
 				for i, session := range s.Sessions() {
-					awaitSign(w, i, session.PgConn().PID())
+					live = live && awaitSign(w, i, session.PgConn().PID())
 				}
 			}
 		}
@@ -66,15 +67,15 @@ func callForLong(t *testing.T) (undisturbed bool) {
 	})
 	w.CommitMany(100)
 	n, err := s.RunOnce(w.Ctx)
-	if err != nil || !isTerm(w, 1) || world.Query[int](w, `SELECT epoch FROM unilog.partitions`) != 1 {
+	if !live || err != nil || !isTerm(w, 1) || world.Query[int](w, `SELECT epoch FROM unilog.partitions`) != 1 {
 		return false
 	}
 	w.WantCount("published", n, 100)
 	return true
 }
 
-// awaitSign waits until a session says that it lives, or has ended.
-func awaitSign(w *world.World, which int, pid uint32) {
+// awaitSign waits until a session says that it lives, and returns false if it has ended.
+func awaitSign(w *world.World, which int, pid uint32) (lives bool) {
 	w.Helper()
 	heard := func() *time.Time {
 		return world.Query[*time.Time](w, `SELECT max(state_change) FROM pg_stat_activity WHERE pid = $1`, pid)
@@ -82,6 +83,8 @@ func awaitSign(w *world.World, which int, pid uint32) {
 	before := heard()
 	w.AwaitThat(fmt.Sprintf("session %d to say that it lives", which), func() bool {
 		now := heard()
-		return before == nil || now == nil || now.After(*before)
+		lives = before != nil && now != nil
+		return !lives || now.After(*before)
 	})
+	return lives
 }
