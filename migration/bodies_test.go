@@ -1,16 +1,15 @@
 package migration
 
 import (
-	"context"
 	"fmt"
 	"io/fs"
 	"slices"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/postgres"
 )
 
@@ -111,8 +110,7 @@ func TestUpgradesGiveUpBehindAReader(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-				defer cancel()
+				ctx := await.Context(t, "the upgrade to give up")
 				if err := Up(ctx, open(t, pool, pgx.QueryExecModeCacheStatement), s); err != nil && postgres.SQLState(err) != lockNotAvailable {
 					t.Errorf("it says %v", err)
 				}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/rocketrides/unilog"
+	fixtures "github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/pglog"
 )
 
@@ -21,7 +22,7 @@ func TestFormatOfANewerVersion(t *testing.T) {
 	_, claimErr := w.log.Claim(w.ctx, unilog.Term{Epoch: 1 << 40})
 	_, readErr := w.log.Read(w.ctx, 0, unilog.Cursor{}, 10, 0)
 	_, openErr := pglog.Open(w.ctx, w.db, "")
-	_, streamErr := s.RunOnce(w.ctx)
+	_, streamErr := fixtures.Bare(t, w.db).Patiently(s.RunOnce)
 	for call, err := range map[string]error{"Head": headErr, "Claim": claimErr, "Read": readErr, "Open": openErr, "a streamer": streamErr} {
 		if newer := new(unilog.FormatError); !errors.As(err, &newer) || newer.Format != "2" {
 			t.Errorf("%s says %v", call, err)

@@ -159,7 +159,7 @@ func TestClaimIsNotAheadOfItsStreamer(t *testing.T) {
 	w := setup(t)
 	crash := func(cfg *streamer.Config) { cfg.Hooks.AfterNumber = unilog.SimulateFailures(1, 0) }
 	w.stage(1, 5)
-	if _, err := w.streamer(crash).RunOnce(w.ctx); !errors.Is(err, unilog.ErrSimulated) {
+	if _, err := fixtures.Bare(t, w.db).Patiently(w.streamer(crash).RunOnce); !errors.Is(err, unilog.ErrSimulated) {
 		t.Fatal(err)
 	}
 	if head, err := w.log.Claim(w.ctx, w.term()); err != nil || head != 0 {

@@ -3,7 +3,6 @@ package pglog_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -17,6 +16,7 @@ import (
 	"github.com/rocketrides/unilog/consumer"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
+	fixtures "github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/streamer"
@@ -182,15 +182,7 @@ func (w *world) run(run func(context.Context) error) (stop func()) {
 // drain streams until nothing is left.
 func (w *world) drain(s *streamer.Streamer) {
 	w.Helper()
-	for n := 1; n > 0; {
-		var err error
-		n, err = s.RunOnce(w.ctx)
-		if errors.Is(err, unilog.ErrSimulated) {
-			n = 1
-		} else {
-			w.must(err)
-		}
-	}
+	fixtures.Bare(w.TB, w.db).Drain(s)
 }
 
 func (w *world) applied(db *pgxpool.Pool, name string) int {

@@ -86,8 +86,8 @@ func wantRedacted(w *world.World, what string, entries []unilog.Entry, n int, of
 }
 
 // redacts redacts two of thirty records that a consumer has applied, while a streamer runs.
-// The log is given only if it is not the archive.
-func redacts(w, elsewhere *world.World, log unilog.Log) {
+// The test has the log of its own, and gives it only if it is not the archive.
+func redacts(w, elsewhere *world.World, own, log unilog.Log) {
 	w.Helper()
 	w.Runs()
 	note(w, 30)
@@ -98,7 +98,7 @@ func redacts(w, elsewhere *world.World, log unilog.Log) {
 	w.WantCount("read elsewhere", w.Consume(half), 30)
 
 	places := []redaction.Place{{Offset: 20}, {Offset: 2}, {Offset: 2}}
-	report, err := redaction.Redact(w.Ctx, w.DB, "", log, places, redaction.Order{Reason: "asked for", EraseKey: true})
+	report, err := redact(w, log, places, redaction.Order{Reason: "asked for", EraseKey: true})
 	w.Must(err)
 	w.WantCount("redacted in the archive", report.Archived, 2)
 	if (log != nil) != slices.Equal(report.Emptied, []int{0}) {
@@ -118,7 +118,7 @@ func redacts(w, elsewhere *world.World, log unilog.Log) {
 	w.CheckAudit()
 	w.WantCount("read elsewhere after", w.Consume(half), 5)
 	wantRedacted(w, "who has read before", read, 35)
-	entries, err := w.Log.Read(w.Ctx, 0, unilog.Cursor{}, 100, 0)
+	entries, err := own.Read(w.Ctx, 0, unilog.Cursor{}, 100, 0)
 	w.Must(err)
 	wantRedacted(w, "the log", entries, 35, 2, 20)
 	// Who begins later finds no gap.
@@ -131,7 +131,8 @@ func redacts(w, elsewhere *world.World, log unilog.Log) {
 func TestRedactOnRedis(t *testing.T) {
 	t.Parallel()
 	w := world.SetupOnRedis(t)
-	redacts(w, world.StateElsewhere(t), w.Log)
+	own := ownLog(t, w)
+	redacts(w, world.StateElsewhere(t), own, own)
 	if raw := fmt.Sprint(w.Command("XRANGE", w.Stream, "2-0", "2-0").ToAny()); strings.Contains(raw, "secret") {
 		t.Errorf("the stream has %s", raw)
 	}
@@ -144,7 +145,7 @@ func TestRedactWithPostgresAlone(t *testing.T) {
 	w.Must(err)
 	t.Cleanup(log.Close)
 	w.Log = log
-	redacts(w, world.StateElsewhere(t), nil)
+	redacts(w, world.StateElsewhere(t), log, nil)
 }
 
 func TestRedactOnKafka(t *testing.T) {
@@ -154,7 +155,7 @@ func TestRedactOnKafka(t *testing.T) {
 	w.Must(err)
 	t.Cleanup(log.Close)
 	w.Log = log
-	redacts(w, world.StateElsewhere(t), log)
+	redacts(w, world.StateElsewhere(t), log, log)
 }
 
 // TestRedactWhileALogIsRebuilt redacts a record that a leader has just read from the
@@ -179,7 +180,7 @@ func TestRedactWhileALogIsRebuilt(t *testing.T) {
 	})
 	w.Wipe()
 	world.Receive(w, "the leader to publish again", holds)
-	_, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, []redaction.Place{{Offset: 7}}, redaction.Order{Reason: "asked for", EraseKey: true})
+	_, err := redact(w, w.Log, []redaction.Place{{Offset: 7}}, redaction.Order{Reason: "asked for", EraseKey: true})
 	w.Must(err)
 	close(release)
 	w.AwaitEntries(10)
@@ -195,19 +196,19 @@ func TestRedactRefuses(t *testing.T) {
 	awaitPublished(w, 5)
 	w.Repartition(2, 1)
 	awaitPublished(w, 6)
-	redact := func(change func(*redaction.Order), offsets ...int64) (redaction.Report, error) {
+	redacts := func(change func(*redaction.Order), offsets ...int64) (redaction.Report, error) {
 		var places []redaction.Place
 		for _, offset := range offsets {
 			places = append(places, redaction.Place{Offset: offset})
 		}
 		order := redaction.Order{Reason: "asked for"}
 		change(&order)
-		return redaction.Redact(w.Ctx, w.DB, "", nil, places, order)
+		return redact(w, nil, places, order)
 	}
 	as := func(*redaction.Order) {}
 	refused := func(says string, change func(*redaction.Order), offsets ...int64) {
 		t.Helper()
-		if _, err := redact(change, offsets...); err == nil || !strings.Contains(err.Error(), says) {
+		if _, err := redacts(change, offsets...); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("offsets %v: %v, want %q", offsets, err, says)
 		}
 		w.WantCount("secrets", world.Query[int](w, `SELECT count(*) FROM unilog.records WHERE coalesce(data::text, content_type) LIKE '%secret%'`), 5)
@@ -229,13 +230,13 @@ func TestRedactRefuses(t *testing.T) {
 	})
 	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('slow', 0, 2)`)
 	var unapplied *redaction.UnappliedError
-	if _, err := redact(as, 2, 3); !errors.As(err, &unapplied) || unapplied.Consumer != "slow" || unapplied.Offset != 3 || unapplied.Checkpoint != 2 || unapplied.Parked {
+	if _, err := redacts(as, 2, 3); !errors.As(err, &unapplied) || unapplied.Consumer != "slow" || unapplied.Offset != 3 || unapplied.Checkpoint != 2 || unapplied.Parked {
 		t.Errorf("of who has not applied it: %v", err)
 	}
 	w.Consume(c)
 	refused("consumer slow has parked offset 3 of partition 0", as, 3)
 
-	report, err := redact(func(o *redaction.Order) { o.Unapplied, o.EraseKey = true, true }, 2, 3)
+	report, err := redacts(func(o *redaction.Order) { o.Unapplied, o.EraseKey = true, true }, 2, 3)
 	w.Must(err)
 	w.WantCount("archived", report.Archived, 2)
 	w.WantCount("parked", report.Parked, 1)
@@ -277,19 +278,21 @@ func TestRedactionIsFinishedByTheNext(t *testing.T) {
 	awaitPublished(w, 10)
 	w.Consume(w.Consumer("before"))
 	order := redaction.Order{Reason: "asked for", EraseKey: true}
-	fails := &faulty{Log: w.Log, reset: errors.New("the log has failed")}
-	if _, err := redaction.Redact(w.Ctx, w.DB, "", fails, []redaction.Place{{Offset: 7}}, order); !errors.Is(err, fails.reset) {
+	own := ownLog(t, w)
+	fails := &faulty{Log: own, reset: errors.New("the log has failed")}
+	if _, err := redact(w, fails, []redaction.Place{{Offset: 7}}, order); !errors.Is(err, fails.reset) {
 		t.Fatal(err)
 	}
-	report, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, nil, order)
+	report, err := redact(w, own, nil, order)
 	w.Must(err)
 	if !slices.Equal(report.Emptied, []int{0}) {
 		t.Errorf("emptied are the logs of partitions %v", report.Emptied)
 	}
-	entries, err := w.Log.Read(w.Ctx, 0, unilog.Cursor{}, 100, 0)
+	w.AwaitEntries(10) // which a redaction that came too late has not waited for
+	entries, err := own.Read(w.Ctx, 0, unilog.Cursor{}, 100, 0)
 	w.Must(err)
 	wantRedacted(w, "the log", entries, 10, 7)
-	if report, err = redaction.Redact(w.Ctx, w.DB, "", w.Log, nil, order); err != nil || len(report.Emptied) > 0 {
+	if report, err = redact(w, own, nil, order); err != nil || len(report.Emptied) > 0 {
 		t.Errorf("once more: %+v, %v", report, err)
 	}
 }
@@ -307,7 +310,7 @@ func TestRedactRefusesAllOfIt(t *testing.T) {
 	for offset := range int64(102) {
 		places = append(places, redaction.Place{Offset: offset + 1})
 	}
-	_, err := redaction.Redact(w.Ctx, w.DB, "", w.Log, places, redaction.Order{Reason: "asked for"})
+	_, err := redact(w, w.Log, places, redaction.Order{Reason: "asked for"})
 	if unapplied := new(redaction.UnappliedError); !errors.As(err, &unapplied) || unapplied.Offset != 102 {
 		t.Errorf("it says %v", err)
 	}
@@ -346,7 +349,7 @@ func TestMoveToALogFromBefore(t *testing.T) {
 	note(w, 10)
 	awaitPublished(w, 10)
 	w.Consume(w.Consumer("before"))
-	to, err := redislog.Open(w.Ctx, testenv.SharedRedis(t), testenv.StreamName(t))
+	to, err := redislog.Open(w.Ctx, testenv.PatientRedis(testenv.SharedRedis(t)), testenv.StreamName(t))
 	w.Must(err)
 	t.Cleanup(to.Close)
 	copies := func(want int) {
@@ -356,7 +359,7 @@ func TestMoveToALogFromBefore(t *testing.T) {
 		w.WantCount("copied", int(n), want)
 	}
 	copies(10)
-	_, err = redaction.Redact(w.Ctx, w.DB, "", w.Log, []redaction.Place{{Offset: 3}}, redaction.Order{Reason: "asked for", EraseKey: true})
+	_, err = redact(w, ownLog(t, w), []redaction.Place{{Offset: 3}}, redaction.Order{Reason: "asked for", EraseKey: true})
 	w.Must(err)
 	note(w, 5)
 	awaitPublished(w, 15)

@@ -17,7 +17,7 @@ import (
 // sends another one in the place of each.
 func TestRunsOfEntries(t *testing.T) {
 	t.Parallel()
-	log, err := Open(t.Context(), testenv.SharedRedis(t), testenv.StreamName(t))
+	log, err := Open(t.Context(), testenv.PatientRedis(testenv.SharedRedis(t)), testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
 	}

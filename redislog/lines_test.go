@@ -46,7 +46,8 @@ func TestSilentTLSConnectionIsGivenUp(t *testing.T) {
 // has. The URL lacks a last parameter.
 func givesUpSilence(t *testing.T, way *proxy.Proxy, url string) {
 	t.Helper()
-	log, err := Open(t.Context(), fmt.Sprint(url, "write_timeout=", 2*await.Patience), testenv.StreamName(t))
+	bound := 2 * await.Patience
+	log, err := Open(t.Context(), fmt.Sprint(url, "dial_timeout=", bound, "&write_timeout=", bound), testenv.StreamName(t))
 	if err != nil {
 		t.Fatal(err)
 	}

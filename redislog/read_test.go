@@ -54,7 +54,7 @@ func TestReadAsksForLittle(t *testing.T) {
 	for _, known := range []string{"told by the leader", "known from before", "unknown"} {
 		if known == "unknown" {
 			f.command("HDEL", "{"+f.stream+"}:leader", "large")
-			forgetful, err := redislog.Open(t.Context(), url, f.stream)
+			forgetful, err := redislog.Open(t.Context(), testenv.PatientRedis(url), f.stream)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -138,7 +138,7 @@ func TestReadStopsWhereItHasLooked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer between.Close()
-	reader, err := redislog.Open(t.Context(), between.URL(), f.stream)
+	reader, err := redislog.Open(t.Context(), testenv.PatientRedis(between.URL()), f.stream)
 	if err != nil {
 		t.Fatal(err)
 	}

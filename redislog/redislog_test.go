@@ -32,6 +32,7 @@ func setup(t *testing.T) *fixture {
 func open(t *testing.T, url string) *fixture {
 	t.Helper()
 	f := &fixture{T: t, stream: testenv.StreamName(t)}
+	url = testenv.PatientRedis(url)
 	var err error
 	if f.log, err = redislog.Open(t.Context(), url, f.stream); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 func TestReportsAreAHash(t *testing.T) {
 	t.Parallel()
 	stream := testenv.StreamName(t)
-	l, err := Open(t.Context(), testenv.SharedRedis(t), stream)
+	l, err := Open(t.Context(), testenv.PatientRedis(testenv.SharedRedis(t)), stream)
 	if err != nil {
 		t.Fatal(err)
 	}

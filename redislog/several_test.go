@@ -27,7 +27,7 @@ func TestConformanceOfClusterAndSentinel(t *testing.T) {
 			t.Parallel()
 			logtest.Run(t, func(t *testing.T) logtest.Harness {
 				stream := testenv.StreamName(t)
-				log, err := redislog.Open(t.Context(), servers.shared(t), stream)
+				log, err := redislog.Open(t.Context(), testenv.PatientRedis(servers.shared(t)), stream)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -31,7 +31,7 @@ func TestTLS(t *testing.T) {
 				query.Set(name, files[i])
 			}
 		}
-		return fmt.Sprintf("%s://default:%s@%s/0?%s", scheme, password, net.JoinHostPort(host, port), query.Encode())
+		return testenv.PatientRedis(fmt.Sprintf("%s://default:%s@%s/0?%s", scheme, password, net.JoinHostPort(host, port), query.Encode()))
 	}
 
 	log, err := Open(t.Context(), address("rediss", "127.0.0.1", authority.File, clientCert, clientKey), testenv.StreamName(t))

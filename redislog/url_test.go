@@ -14,7 +14,7 @@ import (
 func TestOpenSaysWhatIsWrongWithClusterOrSentinel(t *testing.T) {
 	t.Parallel()
 	const password = "open-sesame"
-	cluster, sentinel := testenv.SharedCluster(t), testenv.SharedSentinel(t)
+	cluster, sentinel := testenv.PatientRedis(testenv.SharedCluster(t)), testenv.PatientRedis(testenv.SharedSentinel(t))
 	server, err := url.Parse(strings.Replace(cluster, ",", "/?others=", 1)) // its first node
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestOpenSaysWhatIsWrongWithClusterOrSentinel(t *testing.T) {
 		"no sentinels there":           {"redis+sentinel://:open-sesame@127.0.0.1:1,127.0.0.1:2/mymaster", "connection refused"},
 		"another password":             {strings.Replace(cluster, server.User.String(), ":open-sesame", 1), "WRONGPASS"},
 		"another master's name":        {strings.Replace(sentinel, "/mymaster", "/yourmaster", 1), "No such master"},
-		"a server that is no sentinel": {"redis+sentinel://" + server.User.String() + "@" + server.Host + "/mymaster?sentinel_user=default&sentinel_password=" + secret, "unknown command"},
+		"a server that is no sentinel": {testenv.PatientRedis("redis+sentinel://" + server.User.String() + "@" + server.Host + "/mymaster?sentinel_user=default&sentinel_password=" + secret), "unknown command"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -60,8 +60,8 @@ func TestOneServerIsNoCluster(t *testing.T) {
 	t.Parallel()
 	authority := testenv.NewAuthority(t)
 	cert, key := authority.Issue("client")
-	log, err := redislog.Open(t.Context(), "rediss+cluster://"+testenv.TLSRedis(t, authority)+
-		"?cacert="+authority.File+"&cert="+cert+"&key="+key, "stream")
+	log, err := redislog.Open(t.Context(), testenv.PatientRedis("rediss+cluster://"+testenv.TLSRedis(t, authority)+
+		"?cacert="+authority.File+"&cert="+cert+"&key="+key), "stream")
 	if err == nil {
 		log.Close()
 		t.Fatal("it opened")
@@ -80,7 +80,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		"not a URL":     {"http://127.0.0.1", "log"},
 		"nobody there":  {"unix:///nowhere/redis.sock", "log"},
 		"empty":         {"", "log"},
-		"no such index": {testenv.SharedRedis(t) + "?db=99", "log"},
+		"no such index": {testenv.PatientRedis(testenv.SharedRedis(t) + "?db=99"), "log"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

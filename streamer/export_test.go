@@ -2,6 +2,7 @@ package streamer
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,7 +41,8 @@ func WithoutClock(cfg Config) Config {
 	return cfg
 }
 
-// Upkeep does what a streamer does once a second or less often, and publishes a batch.
+// Upkeep does what a streamer does once a second or less often, and publishes a batch. What
+// was put off since it took too long is an error here.
 func (s *Streamer) Upkeep(ctx context.Context) error {
 	s.upkeep.at, s.upkeep.looked = time.Time{}, time.Time{}
 	if s.numberer != nil {
@@ -52,7 +54,20 @@ func (s *Streamer) Upkeep(ctx context.Context) error {
 		}
 	}
 	_, err := s.RunOnce(ctx)
+	if err == nil && (ranOutOfTime(s.upkeep.complaint) || s.numberer != nil && ranOutOfTime(s.numberer.complaint)) {
+		return context.DeadlineExceeded
+	}
 	return err
+}
+
+// ranOutOfTime says whether a complaint is that of a slow machine: see world.IsSlow.
+func ranOutOfTime(complaint string) bool {
+	for _, says := range []string{"deadline exceeded", "statement timeout", "lock timeout", "conn closed", "closed network connection"} {
+		if strings.Contains(complaint, says) {
+			return true
+		}
+	}
+	return false
 }
 
 // NextStep is how many records the next step of numbering looks at.

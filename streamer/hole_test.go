@@ -53,7 +53,7 @@ func TestHoleThatIsMendedWhileItIsLookedAt(t *testing.T) {
 	s = w.Streamer(func(cfg *streamer.Config) { cfg.DB = watched })
 	w.CommitMany(1)
 	w.Await("all to be published again", func() string {
-		_, err := s.RunOnce(w.Ctx)
+		_, err := w.Patiently(s.RunOnce)
 		w.Must(err)
 		if n := w.LogLength(); n < 31 {
 			return "fewer than 31 entries"

@@ -45,7 +45,9 @@ func TestBatchesAreNumberedMeanwhile(t *testing.T) {
 	await.Equal(t, "stream entries", 35, func() int { return len(w.Offsets()) })
 	stop()
 	w.Must(await.Receive(t, "the streamer to end", done))
-	w.WantCount("appends", waited, 4)
+	if waited < 4 { // or more, if a slow machine has ended a term
+		t.Errorf("there were %d appends of 35 records, in batches of ten", waited)
+	}
 	if published := world.Query[int64](w, `SELECT published_offset FROM unilog.partitions`); published != 35 {
 		t.Errorf("%d are recorded as published, want 35", published)
 	}

@@ -43,7 +43,7 @@ func TestTooManyPartitionsForTheLocks(t *testing.T) {
 			}
 		}
 	})
-	_, err = s.RunOnce(w.Ctx)
+	_, err = w.Patiently(s.RunOnce)
 	w.Must(err)
 	w.WantCount("partitions that are led by RunOnce", led(), 100)
 	stop := running(w, s)

@@ -21,7 +21,7 @@ func tidied(w *world.World, s *streamer.Streamer) (lowWater int64) {
 	w.Helper()
 	for range 2 {
 		w.Drain(s)
-		w.Must(s.Upkeep(w.Ctx))
+		upkeep(w, s)
 	}
 	return world.Query[int64](w, `SELECT low_water FROM unilog.log`)
 }
@@ -153,7 +153,7 @@ func TestStrayIDIsFound(t *testing.T) {
 	}
 	w.Await("the record to be published", func() string {
 		s.SweepSoon() // which may not have the time to find it
-		w.Must(s.Upkeep(w.Ctx))
+		upkeep(w, s)
 		return cmp.Or(strings.Repeat("nothing is found", 4-w.LogLength()), "")
 	})
 	w.WantCount("published by a streamer that stays", w.LogLength(), 4)
@@ -195,7 +195,7 @@ func TestSequenceThatIsSetBack(t *testing.T) {
 	const setBack = `ALTER SEQUENCE unilog.staged_records_id_seq RESTART`
 	w.Exec(setBack)
 	w.Commit("1", "2")
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	w.Drain(s)
 	w.WantCount("records, set back while it runs", world.Query[int](w, `SELECT count(*) FROM unilog.records`), 502)
 	tidied(w, s)

@@ -112,7 +112,7 @@ func TestNumbererWaitsForTheHeads(t *testing.T) {
 	w.Must(err)
 	w.CommitMany(2)
 	var numbering errgroup.Group
-	numbering.Go(func() error { _, err := s.RunOnce(w.Ctx); return err })
+	numbering.Go(func() error { return persistently(w.Ctx, s.RunOnce) })
 	w.AwaitTrue("the numbering to wait for the heads", `SELECT EXISTS (SELECT FROM pg_stat_activity
 		WHERE datname = current_database() AND wait_event_type = 'Lock')`)
 	w.Must(tx.Commit(w.Ctx))
@@ -254,10 +254,10 @@ func TestPartitionThatIsNotComparedWaits(t *testing.T) {
 	all := func() int { return world.Query[int](w, `SELECT count(*) FROM unilog.staged_records`) }
 	w.CommitKeyed(1, 10, keys...)
 	w.WantCount("published of the others", w.Drain(s), 20)
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	w.CommitKeyed(11, 20, keys...)
 	w.WantCount("published of the others", w.Drain(s), 20)
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	w.WantCount("staged of the one that nobody leads", staged(), 20)
 	w.WantCount("staged", all(), 20)
 	first := world.Query[int64](w, `SELECT min(id) FROM unilog.staged_records`)

@@ -21,7 +21,7 @@ func TestRunOnceWhileAnotherStreamerNumbers(t *testing.T) {
 	w.Must(err)
 	s := w.Streamer()
 	for range 2 {
-		if n, err := s.RunOnce(w.Ctx); n != 0 || !errors.Is(err, unilog.ErrStandby) {
+		if n, err := w.Timely(s.RunOnce); n != 0 || !errors.Is(err, unilog.ErrStandby) {
 			t.Errorf("it has published %d, and says %v", n, err)
 		}
 	}

@@ -42,7 +42,7 @@ func TestStreamerBehindAPooler(t *testing.T) {
 			}
 			for _, run := range []func() error{
 				func() error { return w.EndOf(w.Ctx, s.Run) },
-				func() error { _, err := s.RunOnce(w.Ctx); return err },
+				func() error { _, err := w.Timely(s.RunOnce); return err },
 			} {
 				if err := run(); !errors.Is(err, unilog.ErrPooled) {
 					t.Errorf("it says %v", err)

@@ -235,7 +235,7 @@ func (m *model) consumeOne(rt *rapid.T) {
 // allow passes over the errors that belong to the game.
 func (m *model) allow(err error) {
 	m.Helper()
-	if !errors.Is(err, unilog.ErrSimulated) && !errors.Is(err, unilog.ErrStandby) {
+	if !errors.Is(err, unilog.ErrSimulated) && !errors.Is(err, unilog.ErrStandby) && !world.IsSlow(err) {
 		m.Must(err)
 	}
 }
@@ -251,7 +251,7 @@ func (m *model) finish() {
 	}
 	leader := m.streamers[0]
 	m.Drain(leader)
-	m.Must(leader.Upkeep(m.Ctx))
+	upkeep(&m.World, leader)
 	m.Drain(leader)
 	for _, c := range m.consumers { // who waits reads what was trimmed from the archive
 		defer m.Consumes(c)()

@@ -25,7 +25,7 @@ func TestStreamerKeepsTheLogShort(t *testing.T) {
 	slow := w.Consumer("slow", ones)
 	w.CommitMany(15_000) // more than Redis trims at once
 	w.Drain(s)
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	// Redis trims by nodes of about a hundred entries.
 	length := w.LogLength
 	if n := length(); n < 100 || n > 250 {
@@ -36,13 +36,13 @@ func TestStreamerKeepsTheLogShort(t *testing.T) {
 	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 14900`)
 	w.CommitMany(1000)
 	w.Drain(s)
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	if n := length(); n < 1100 {
 		t.Errorf("the stream keeps %d entries, and a consumer has yet to read the last 1,100", n)
 	}
 	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 15000`)
 	w.Consume(w.Consumer("slow", ones))
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	if n := length(); n < 100 || n > 250 {
 		t.Errorf("the stream keeps %d entries that everyone has read, want 100 or a few more", n)
 	}
@@ -54,6 +54,14 @@ func addOnes(ctx context.Context, tx pgx.Tx, entries []unilog.Entry) error {
 		INSERT INTO sums AS s VALUES ('slow', $1)
 		ON CONFLICT (name) DO UPDATE SET total = s.total + excluded.total`, len(entries))
 	return err
+}
+
+// kept returns how many records the archive still has when it has dropped the batches
+// that end before an offset. A step of numbering that took too long is tried with fewer
+// records: batches may be smaller than a test has set.
+func kept(w *world.World, needed int64) int {
+	w.Helper()
+	return world.Query[int](w, `SELECT coalesce(sum(last_offset - first_offset + 1), 0)::int FROM unilog.batches WHERE last_offset >= $1`, needed)
 }
 
 func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {
@@ -69,7 +77,7 @@ func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {
 	streamer := s()
 	c := w.Consumer("sum")
 	archived := func() int {
-		w.Must(streamer.Upkeep(w.Ctx))
+		upkeep(w, streamer)
 		return world.Query[int](w, `SELECT count(*) FROM unilog.records`)
 	}
 	w.CommitMany(550)
@@ -79,7 +87,8 @@ func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {
 
 	w.Exec(`UPDATE unilog.batches SET numbered_at = numbered_at - interval '2 hours'`)
 	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 250`)
-	w.WantCount("archived for a consumer that is behind", archived(), 310)
+	behind, last := kept(w, 251), kept(w, 541)
+	w.WantCount("archived for a consumer that is behind", archived(), behind)
 	w.Exec(`UPDATE unilog.checkpoints SET "offset" = 550`)
 	// A reader that stays for long holds nobody up, and sees what it saw.
 	reader, err := w.DB.BeginTx(w.Ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
@@ -88,9 +97,9 @@ func TestArchiveDropsWhatNobodyNeeds(t *testing.T) {
 		w.Must(reader.QueryRow(w.Ctx, `SELECT count(*) FROM unilog.records`).Scan(&n))
 		return n
 	}
-	w.WantCount("seen by a reader", count(), 310)
-	w.WantCount("archived when everyone has applied it", archived(), 10)
-	w.WantCount("seen by the reader afterwards", count(), 310)
+	w.WantCount("seen by a reader", count(), behind)
+	w.WantCount("archived when everyone has applied it", archived(), last)
+	w.WantCount("seen by the reader afterwards", count(), behind)
 	w.Must(reader.Rollback(w.Ctx))
 
 	// Another leader goes on with what it finds.
@@ -113,10 +122,10 @@ func TestDroppedIsRecorded(t *testing.T) {
 	c := w.Consumer("sum")
 	w.Consume(c)
 	w.CommitMany(10)
-	_, err := s.RunOnce(w.Ctx) // published, and the database does not know yet
+	_, err := w.Patiently(s.RunOnce) // published, and the database does not know yet
 	w.Must(err)
 	w.Consume(c)
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	s.Close()
 	w.Commit("1")
 	w.WantCount("published by the next leader", w.Drain(s), 1)
@@ -134,7 +143,7 @@ func TestExpiredConsumerHoldsNothingBack(t *testing.T) {
 	w.Consume(w.Consumer("gone")) // registers
 	w.CommitMany(350)
 	w.Drain(s)
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	w.WantCount("archived for it", world.Query[int](w, `SELECT count(*) FROM unilog.records`), 350)
 	w.Exec(`UPDATE unilog.checkpoints SET updated_at = updated_at - interval '8 days'`)
 	careful := w.Streamer(func(cfg *streamer.Config) { // as after a jump of the clock
@@ -142,14 +151,15 @@ func TestExpiredConsumerHoldsNothingBack(t *testing.T) {
 	})
 	s.Close()
 	for range 3 {
-		w.Must(careful.Upkeep(w.Ctx))
+		upkeep(w, careful)
 	}
 	careful.Close()
 	w.WantCount("archived when it has only begun to look expired", world.Query[int](w, `SELECT count(*) FROM unilog.records`), 350)
+	last := kept(w, 341)
 	for range 2 {
-		w.Must(s.Upkeep(w.Ctx))
+		upkeep(w, s)
 	}
-	w.WantCount("archived when it has expired", world.Query[int](w, `SELECT count(*) FROM unilog.records`), 20)
+	w.WantCount("archived when it has expired", world.Query[int](w, `SELECT count(*) FROM unilog.records`), last)
 	w.Exec(`DELETE FROM unilog.checkpoints`) // it can never agree again
 }
 
@@ -165,41 +175,46 @@ func TestKeepForReports(t *testing.T) {
 			*cfg = streamer.WithConfirm(*cfg, time.Nanosecond)
 		})
 	}
-	archived := func(s *streamer.Streamer) int {
-		w.Must(s.Upkeep(w.Ctx))
-		w.Must(s.Upkeep(w.Ctx))
-		return world.Query[int](w, `SELECT count(*) FROM unilog.records`)
+	archived := func(what string, s *streamer.Streamer, needed int64) {
+		t.Helper()
+		want := kept(w, needed)
+		upkeep(w, s)
+		upkeep(w, s)
+		w.WantCount("archived "+what, world.Query[int](w, `SELECT count(*) FROM unilog.records`), want)
 	}
 	s := with(true)
 	w.Must(log.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 10}}))
 	w.CommitMany(350)
 	w.Drain(s)
-	w.WantCount("archived for what was reported", archived(s), 350)
+	archived("for what was reported", s, 1)
 	w.Must(log.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 100}}))
-	w.WantCount("archived after the next report", archived(s), 260)
+	archived("after the next report", s, 101)
 	if n := w.LogLength(); n < 250 || n > 349 { // Redis trims by nodes
 		t.Errorf("the log holds %d entries, want 250 or a few more", n)
 	}
 	w.Wipe()
-	w.WantCount("archived when the log has lost the report", archived(s), 260)
+	archived("when the log has lost the report", s, 101)
 	w.Drain(s)
-	w.WantCount("published again", int(w.LogLength()), 250)
+	w.WantCount("published again", w.LogLength(), 250)
 
 	// It counts as the consumer of this database that it has become.
 	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset", outside) VALUES ('mails', 0, 200, true)`)
-	w.WantCount("archived for its checkpoint", archived(s), 170)
+	archived("for its checkpoint", s, 201)
 	w.Exec(`DELETE FROM unilog.checkpoints`)
 
 	w.Exec(`UPDATE unilog.readers SET "offset" = 210, reported_at = reported_at - interval '8 days'`)
-	archived(s)
-	w.WantCount("archived when it has expired", archived(s), 20)
+	last := kept(w, 341)
+	for range 4 {
+		upkeep(w, s)
+	}
+	w.WantCount("archived when it has expired", world.Query[int](w, `SELECT count(*) FROM unilog.records`), last)
 	s.Close()
 
 	w.CommitMany(300)
 	w.Must(log.Report(w.Ctx, "mails", map[int]unilog.Cursor{0: {Offset: 350}}))
 	s = with(false)
 	w.Drain(s)
-	w.WantCount("archived by a streamer that was not asked", archived(s), 30)
+	archived("by a streamer that was not asked", s, 641)
 }
 
 func TestStreamerWithoutConsumersInItsDatabase(t *testing.T) {
@@ -209,7 +224,7 @@ func TestStreamerWithoutConsumersInItsDatabase(t *testing.T) {
 	s := w.Streamer()
 	w.CommitMany(10)
 	w.WantCount("published", w.Drain(s), 10)
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	w.Exec(`ALTER TABLE unilog.elsewhere RENAME TO checkpoints`)
 }
 
@@ -223,13 +238,14 @@ func TestFailedUpkeepDoesNotStopThePublishing(t *testing.T) {
 	w.Drain(s)
 	w.Exec(`CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'nothing goes'; END $$`)
 	w.Exec(`CREATE TRIGGER keep BEFORE DELETE ON unilog.batches FOR EACH ROW EXECUTE FUNCTION keep()`)
-	w.Must(s.Upkeep(w.Ctx))
+	upkeep(w, s)
 	w.WantCount("archived when none could go", world.Query[int](w, `SELECT count(*) FROM unilog.records`), 150)
 	w.CommitMany(150)
 	w.WantCount("published", w.Drain(s), 150)
 	w.Exec(`DROP TRIGGER keep ON unilog.batches`)
-	w.Must(s.Upkeep(w.Ctx))
-	w.WantCount("archived", world.Query[int](w, `SELECT count(*) FROM unilog.records`), 30)
+	last := kept(w, 291)
+	upkeep(w, s)
+	w.WantCount("archived", world.Query[int](w, `SELECT count(*) FROM unilog.records`), last)
 }
 
 // TestSlowConsumerDelaysNobody keeps one consumer in its transaction while the
@@ -255,13 +271,13 @@ func TestSlowConsumerDelaysNobody(t *testing.T) {
 		}
 	})
 	var slowly errgroup.Group
-	slowly.Go(func() error { _, err := slow.RunOnce(w.Ctx); return err })
+	slowly.Go(func() error { return persistently(w.Ctx, slow.RunOnce) })
 	await.Receive(t, "the slow one to be busy", busy)
 	w.WantCount("applied by a new consumer", w.Consume(w.Consumer("quick")), 5)
 	for range 3 {
 		w.CommitMany(100)
 		w.WantCount("published", w.Drain(s), 100)
-		w.Must(s.Upkeep(w.Ctx))
+		upkeep(w, s)
 		w.WantCount("applied by the others", w.Consume(w.Consumer("quick")), 100)
 	}
 	release()
@@ -287,16 +303,17 @@ func TestFarBehindTheLog(t *testing.T) {
 	w.Drain(s)
 	w.Command("XTRIM", w.Stream, "MAXLEN", "10")
 	var gap *unilog.GapError
-	if _, err := w.Consumer("behind", alone).RunOnce(w.Ctx); !errors.As(err, &gap) || gap.From != 21 || gap.To != 510 || gap.Archive {
+	if _, err := w.Timely(w.Consumer("behind", alone).RunOnce); !errors.As(err, &gap) || gap.From != 21 || gap.To != 510 || gap.Archive {
 		t.Errorf("without the archive it says %v, want a gap from 21 to 510", err)
 	}
 	w.WantCount("applied with the archive", w.Consume(w.Consumer("behind")), 500)
 	w.WantTotal("behind", "520")
 
-	w.Must(s.Upkeep(w.Ctx)) // the streamer itself drops what all have applied
+	upkeep(w, s) // the streamer itself drops what all have applied
+	lost := world.Query[int64](w, `SELECT min(first_offset) - 1 FROM unilog.batches`)
 	gap = nil
-	if _, err := w.Consumer("late").RunOnce(w.Ctx); !errors.As(err, &gap) || gap.From != 1 || gap.To != 470 || !gap.Archive {
-		t.Errorf("when the archive lacks them, too, it says %v, want a gap from 1 to 470", err)
+	if _, err := w.Timely(w.Consumer("late").RunOnce); !errors.As(err, &gap) || lost == 0 || gap.From != 1 || gap.To != lost || !gap.Archive {
+		t.Errorf("when the archive lacks them, too, it says %v, want a gap from 1 to %d", err, lost)
 	}
 	w.Exec(`DELETE FROM unilog.checkpoints WHERE name = 'late'`)
 	created, err := world.Audit.Bootstrap(w.Ctx, w.DB, "late")

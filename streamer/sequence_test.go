@@ -1,6 +1,7 @@
 package streamer_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -28,11 +29,11 @@ func TestIDsThatAreNoOrder(t *testing.T) {
 			w.Drain(s)
 			w.Exec(c.sql)
 			var refused *unilog.SequenceSettingError
-			if err := s.Upkeep(w.Ctx); !errors.As(err, &refused) || !strings.Contains(refused.Found, c.says) {
+			if _, err := w.Patiently(func(ctx context.Context) (int, error) { return 0, s.Upkeep(ctx) }); !errors.As(err, &refused) || !strings.Contains(refused.Found, c.says) {
 				t.Fatalf("while it runs: %v, want %s", err, c.says)
 			}
 			w.Commit("2")
-			if _, err := s.RunOnce(w.Ctx); !errors.As(err, &refused) {
+			if _, err := w.Patiently(s.RunOnce); !errors.As(err, &refused) {
 				t.Errorf("at the next term: %v", err)
 			}
 			if err := w.Streamer().Run(w.Ctx); !errors.As(err, &refused) {

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/await"
 	fixtures "github.com/rocketrides/unilog/internal/world"
 	"github.com/rocketrides/unilog/switchlog"
 )
@@ -35,8 +36,10 @@ func TestReportsFollowTheLog(t *testing.T) {
 	report("mails", 3)
 	_, err := switchlog.Move(w.ctx, w.db, "", "b")
 	w.must(err)
-	_, err = log.Head(w.ctx, 0) // it follows
-	w.must(err)
+	await.True(t, "it to follow", func() bool { // for which it has five seconds
+		_, err := log.Head(w.ctx, 0)
+		return err == nil
+	})
 	wants("after a move", log, nil)
 	report("mails", 4)
 	wants("after the next report", log, map[string]int64{"mails": 4})

@@ -58,7 +58,7 @@ func setup(t testing.TB) *world {
 
 // open opens the log that is called by its URL, here a stream's name.
 func (w *world) open(ctx context.Context, url string) (switchlog.Engine, error) {
-	return redislog.Open(ctx, testenv.SharedRedis(w), w.stream+url)
+	return redislog.Open(ctx, testenv.PatientRedis(testenv.SharedRedis(w)), w.stream+url)
 }
 
 func (w *world) engine(url string) switchlog.Engine {
@@ -74,8 +74,14 @@ func (w *world) engine(url string) switchlog.Engine {
 
 func (w *world) log() *switchlog.Log {
 	w.Helper()
-	log, err := switchlog.Open(w.ctx, w.db, "", w.open)
-	w.must(err)
+	var log *switchlog.Log
+	await.That(w, "the log to open", func() (instead string) { // for which it has five seconds
+		var err error
+		if log, err = switchlog.Open(w.ctx, w.db, "", w.open); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	w.Cleanup(log.Close)
 	return log
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -16,13 +17,26 @@ const (
 	slotCount = 16384
 )
 
+// soon and late are for how long a master may be silent before it is replaced.
+const soon, late = time.Second, 5 * time.Minute
+
 // StartCluster starts a Redis Cluster of three masters with a replica each. A
 // master that is silent for a second is replaced. dir must exist. What has been
 // started is to be stopped also after an error.
 func StartCluster(ctx context.Context, dir string) (*Nodes, error) {
+	return startCluster(ctx, dir, soon)
+}
+
+// StartSteadyCluster is StartCluster for those who end no master: one that is only slow
+// stays what it is.
+func StartSteadyCluster(ctx context.Context, dir string) (*Nodes, error) {
+	return startCluster(ctx, dir, late)
+}
+
+func startCluster(ctx context.Context, dir string, silence time.Duration) (*Nodes, error) {
 	n := &Nodes{dir: dir, password: rand.Text(), isCluster: true, asks: clusterMaster}
 	config, args := n.replicated()
-	args = append(args, "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0")
+	args = append(args, "--cluster-node-timeout", strconv.FormatInt(silence.Milliseconds(), 10), "--cluster-replica-validity-factor", "0")
 	for range 2 * masters {
 		if err := n.start(ctx, config, args...); err != nil {
 			return n, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -17,6 +18,16 @@ const (
 // first, and replace a master that is silent for a second. dir must exist. What
 // has been started is to be stopped also after an error.
 func StartSentinel(ctx context.Context, dir string) (*Nodes, error) {
+	return startSentinel(ctx, dir, soon)
+}
+
+// StartSteadySentinel is StartSentinel for those who end no master: one that is only slow
+// stays what it is.
+func StartSteadySentinel(ctx context.Context, dir string) (*Nodes, error) {
+	return startSentinel(ctx, dir, late)
+}
+
+func startSentinel(ctx context.Context, dir string, silence time.Duration) (*Nodes, error) {
 	// Sentinels of their own password, as that may be so.
 	n := &Nodes{dir: dir, password: rand.Text(), asks: sentinelMaster}
 	watch := &Nodes{dir: dir, password: rand.Text()}
@@ -44,7 +55,7 @@ func StartSentinel(ctx context.Context, dir string) (*Nodes, error) {
 			"sentinel sentinel-pass " + watch.password,
 			"sentinel monitor " + masterName + " 127.0.0.1 " + strconv.Itoa(master.Port) + " 2",
 			"sentinel auth-pass " + masterName + " " + n.password,
-			"sentinel down-after-milliseconds " + masterName + " 1000",
+			"sentinel down-after-milliseconds " + masterName + " " + strconv.FormatInt(silence.Milliseconds(), 10),
 			"sentinel failover-timeout " + masterName + " 1000", "",
 		}, "\n"), "--sentinel")
 		if err != nil {

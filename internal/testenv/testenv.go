@@ -40,8 +40,8 @@ var shared struct {
 
 func init() {
 	shared.base = sync.OnceValues(newBase)
-	shared.cluster = sync.OnceValues(func() (*Nodes, error) { return startNodes(redisnodes.StartCluster) })
-	shared.sentinel = sync.OnceValues(func() (*Nodes, error) { return startNodes(redisnodes.StartSentinel) })
+	shared.cluster = sync.OnceValues(func() (*Nodes, error) { return startNodes(redisnodes.StartSteadyCluster) })
+	shared.sentinel = sync.OnceValues(func() (*Nodes, error) { return startNodes(redisnodes.StartSteadySentinel) })
 }
 
 // Main runs the tests, fails if goroutines are left behind, stops the servers of

@@ -7,12 +7,16 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/migration"
 )
 
 func (w *World) Repartition(partitions, before int) {
 	w.Helper()
 	was, err := migration.Repartition(w.Ctx, w.DB, partitions)
+	for postgres.IsLockTimeout(err) { // whoever numbers is slow
+		was, err = migration.Repartition(w.Ctx, w.DB, partitions)
+	}
 	w.Must(err)
 	w.WantCount("partitions before", was, before)
 }

@@ -230,10 +230,22 @@ func (w *World) Add(name string) func(context.Context, pgx.Tx, unilog.Entry) err
 	}
 }
 
-// Drain streams until nothing is left, going on after simulated failures.
+// Drain streams until nothing is left, going on after simulated failures. It returns how
+// many records were published. If a call took too long, the next term may have sent some
+// again: then it goes by what the database knows.
 func (w *World) Drain(s *streamer.Streamer) (n int) {
 	w.Helper()
-	return w.Repeat(s.RunOnce)
+	const published = `SELECT coalesce(sum(published_offset), 0)::int FROM unilog.partitions`
+	before, slow := Query[int](w, published), false
+	n = w.Repeat(func(ctx context.Context) (int, error) {
+		n, err := s.RunOnce(ctx)
+		slow = slow || IsSlow(err)
+		return n, err
+	})
+	if slow {
+		n = Query[int](w, published) - before
+	}
+	return n
 }
 
 // Consume applies until nothing is left.
@@ -243,19 +255,18 @@ func (w *World) Consume(c *consumer.Consumer) (n int) {
 }
 
 // Repeat calls what does a part of the work until nothing is left. A call that takes too
-// long is made again: of a slow machine it says nothing, and one that hangs will again.
+// long is made again: of a slow machine it says nothing, and one that hangs will again. A
+// session that was given up, or closed, may have its locks for a while.
 func (w *World) Repeat(once func(context.Context) (int, error)) (total int) {
 	w.Helper()
-	slow := false
 	for progress := time.Now(); ; {
 		n, err := once(w.Ctx)
-		slow = slow || errors.Is(err, context.DeadlineExceeded)
 		switch hopeful := time.Since(progress) < await.Patience; {
 		case hopeful && errors.Is(err, unilog.ErrSimulated):
 			continue
-		case hopeful && slow && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unilog.ErrStandby)):
+		case hopeful && (IsSlow(err) || errors.Is(err, unilog.ErrStandby)):
 			total += n
-			time.Sleep(10 * time.Millisecond) // the session that was given up may still have its locks
+			time.Sleep(10 * time.Millisecond)
 			continue
 		case err != nil:
 			w.Fatal(err)
