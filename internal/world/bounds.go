@@ -13,7 +13,7 @@ import (
 // test of what is done in order may see that, so these bounds are longer than such a pause.
 // The tests of the bounds themselves have connections that fail for good, and wait for that.
 func init() {
-	loop.CallTimeout = 30 * time.Second
-	loop.FarewellTimeout = 20 * time.Second
-	loop.ShutdownTimeout = 40 * time.Second
+	loop.CallTimeout = 15 * time.Second
+	loop.FarewellTimeout = 10 * time.Second
+	loop.ShutdownTimeout = 20 * time.Second
 }
