@@ -1,7 +1,6 @@
 package streamer_test
 
 import (
-	"context"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -23,7 +22,7 @@ func TestNothingIsPublishedThatNoStandbyHas(t *testing.T) {
 	for _, partitions := range []int{1, 2} {
 		t.Run(fmt.Sprint(partitions), func(t *testing.T) {
 			t.Parallel()
-			w, _ := world.SetupOwn(t, "-c", "wal_level=replica", "-c", "max_wal_senders=5")
+			w, server := world.SetupOwn(t, "-c", "wal_level=replica", "-c", "max_wal_senders=5")
 			w.Repartition(partitions, 1)
 			var failures atomic.Int64
 			config := w.DB.Config()
@@ -39,9 +38,7 @@ func TestNothingIsPublishedThatNoStandbyHas(t *testing.T) {
 			w.CommitKeyed(1, 1, world.Keys(8)...)
 			w.AwaitPublished(8)
 
-			w.Exec(`ALTER SYSTEM SET synchronous_standby_names = 'away'`)
-			w.Exec(`SELECT pg_reload_conf()`)
-			w.AwaitThat("commits to wait", func() bool { return commitWaits(w) })
+			testenv.AwaitStandbys(t, server, "away")
 			w.Must(pgx.BeginFunc(w.Ctx, w.DB, func(tx pgx.Tx) error { // on the standby before it went away, say
 				if _, err := tx.Exec(w.Ctx, `SET LOCAL synchronous_commit = local`); err != nil {
 					return err
@@ -83,27 +80,4 @@ func TestNothingIsPublishedThatNoStandbyHas(t *testing.T) {
 			stop()
 		})
 	}
-}
-
-// commitWaits says whether a commit waits for the standby.
-func commitWaits(w *world.World) (waits bool) {
-	w.Helper()
-	conn, err := w.DB.Acquire(w.Ctx)
-	w.Must(err)
-	defer conn.Release()
-	ctx, cancel := context.WithCancel(w.Ctx)
-	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_, _ = conn.Exec(ctx, `SELECT pg_logical_emit_message(true, 'test', '')`)
-	}()
-	pid := conn.Conn().PgConn().PID()
-	w.AwaitThat("a commit to end, or to wait", func() bool {
-		waits = world.Query[bool](w, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep')`, pid)
-		return waits || world.Happened(ended)
-	})
-	cancel()
-	<-ended
-	return waits
 }
