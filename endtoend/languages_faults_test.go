@@ -11,7 +11,6 @@ import (
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
-	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/pglog"
 	"github.com/rocketrides/unilog/status"
 	"github.com/rocketrides/unilog/streamer"
@@ -77,8 +76,7 @@ func TestLanguagesConsumersAreExact(t *testing.T) {
 			s.create(n)
 			s.published() // before the barrier
 			partitions++
-			_, err := migration.Repartition(s.Ctx, s.DB, partitions)
-			s.Must(err)
+			s.Repartition(partitions, partitions-1)
 			s.change(n)
 		}
 		repartition(200)
@@ -206,8 +204,7 @@ func TestLanguagesConsumersWithPostgresAlone(t *testing.T) {
 		for i, db := range []*pgxpool.Pool{s.DB, s.own} {
 			p := s.starts(program, "DATABASE_URL="+url(db), "SOURCE_URL="+url(s.DB), "LOG_URL=postgres:")
 			s.place(300)
-			_, err := migration.Repartition(s.Ctx, s.DB, 2+i)
-			s.Must(err)
+			s.Repartition(2+i, 1+i)
 			s.place(300)
 			s.billed(db, "with Postgres alone", p)
 			want := int64(i) * s.offsets(db) // who is in the log's own database does not report

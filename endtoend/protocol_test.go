@@ -11,7 +11,6 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
-	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
 )
 
@@ -115,8 +114,7 @@ func TestProtocolVectorsInRedis(t *testing.T) {
 	}
 	compare(t, "partition 0", rawEntries(w, w.Stream), want)
 
-	_, err := migration.Repartition(w.Ctx, w.DB, 3)
-	must(t, err)
+	w.Repartition(3, 1)
 	w.StreamAll()
 	for _, b := range v.Barriers {
 		entries := rawEntries(w, strings.TrimSuffix(fmt.Sprint(w.Stream, ":", b.Partition), ":0"))

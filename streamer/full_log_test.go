@@ -20,7 +20,7 @@ import (
 // that is well gets them all, and so does the halted one, from the archive.
 func TestHaltedConsumerDoesNotFillTheLog(t *testing.T) {
 	t.Parallel()
-	server := testenv.Redis(t, "--maxmemory", "32mb", "--maxmemory-policy", "noeviction", "--save", "", "--appendonly", "no")
+	server := testenv.Redis(t, "--maxmemory", "16mb", "--maxmemory-policy", "noeviction", "--save", "", "--appendonly", "no")
 	w := world.SetupOn(t, testenv.Database(t, "world", world.MigrateWorld), server.URL())
 	s := w.Streamer(func(cfg *streamer.Config) { cfg.KeepRecords = 100 })
 	counts := func(cfg *consumer.Config) {
@@ -44,16 +44,16 @@ func TestHaltedConsumerDoesNotFillTheLog(t *testing.T) {
 	go func() { done <- s.Run(ctx) }()
 	go func() { done <- well.Run(ctx) }()
 	data := json.RawMessage(`{"amount": 1, "text": "` + strings.Repeat("x", 10_000) + `"}`)
-	for range 60 {
+	for range 30 {
 		records := make([]unilog.Record, 100)
 		for i := range records {
 			records[i] = unilog.Record{Action: "note", Object: "amount", Data: data}
 		}
 		w.Must(unilog.Stage(w.Ctx, w.DB, records...))
 	}
-	w.AwaitTotal("well", "6001")
+	w.AwaitTotal("well", "3001")
 	go func() { done <- halted.Run(ctx) }()
-	w.AwaitTotal("halted", "6001")
+	w.AwaitTotal("halted", "3001")
 	stop()
 	for range 3 {
 		w.Must(world.Receive(w, "the processes to end", done))
