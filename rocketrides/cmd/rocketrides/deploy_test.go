@@ -16,7 +16,6 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
-	"github.com/redis/rueidis"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/rocketrides/unilog/internal/testenv"
@@ -168,15 +167,7 @@ func TestComposeRedisIsDurable(t *testing.T) {
 	}
 	args := []string{"--appendonly", "no", "--appendfsync", "no", "--maxmemory-policy", "allkeys-lru"}
 	server := testenv.Redis(t, append(args, command[1:]...)...)
-	option, err := rueidis.ParseURL(patient(server.URL()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := rueidis.NewClient(option)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := testenv.RedisClient(t, server.URL())
 	for name, want := range map[string]string{"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"} {
 		got, err := client.Do(t.Context(), client.B().ConfigGet().Parameter(name).Build()).AsStrMap()
 		if err != nil || got[name] != want {

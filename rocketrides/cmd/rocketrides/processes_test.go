@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
@@ -129,16 +127,7 @@ func TestProcesses(t *testing.T) {
 		}
 	}
 	consumer.terminate()
-	option, err := rueidis.ParseURL(patient(redisURL))
-	if err != nil {
-		t.Fatal(err)
-	}
-	option.DisableCache, option.ForceSingleClient = true, true
-	redis, err := rueidis.NewClient(option)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer redis.Close()
+	redis := testenv.RedisClient(t, redisURL)
 	if n, err := redis.Do(t.Context(), redis.B().Xlen().Key(stream).Build()).AsInt64(); err != nil || n != 21 {
 		t.Errorf("the stream %s has %d entries, %v; want 21", stream, n, err)
 	}
