@@ -120,10 +120,10 @@ func (n *Nodes) AcceptLaggards(ctx context.Context) error {
 	})
 }
 
-// FailOver makes a sentinel promote the replica. In a cluster that happens by itself.
-func (n *Nodes) FailOver(ctx context.Context) error {
+// FailOver promotes a replica of a master that is down.
+func (n *Nodes) FailOver(ctx context.Context, replica *Node) error {
 	if n.isCluster {
-		return nil
+		return replica.Do(ctx, "CLUSTER", "FAILOVER", "TAKEOVER").Error()
 	}
 	return n.Servers[0].Do(ctx, "SENTINEL", "FAILOVER", masterName).Error()
 }

@@ -28,6 +28,19 @@ func Cluster(t testing.TB) *Nodes {
 	return ownNodes(t, redisnodes.StartCluster)
 }
 
+// SteadyCluster is [Cluster] for a test that replaces masters itself: one that is only
+// slow stays what it is.
+func SteadyCluster(t testing.TB) *Nodes {
+	t.Helper()
+	return ownNodes(t, redisnodes.StartSteadyCluster)
+}
+
+// SteadySentinel is [Sentinel] for such a test.
+func SteadySentinel(t testing.TB) *Nodes {
+	t.Helper()
+	return ownNodes(t, redisnodes.StartSteadySentinel)
+}
+
 // Sentinel starts a master, a replica and three sentinels of the test's own. The
 // sentinels come first.
 func Sentinel(t testing.TB) *Nodes {
