@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rocketrides/unilog/cmd/unilog/cli"
 	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/freeport"
 )
@@ -250,12 +251,13 @@ func TestDeliverHaltsInOnePartition(t *testing.T) {
 	pool, env := database(t)
 	says(t, env, []string{"migrate", "--partitions=2"}, "the log has 2 partitions now")
 	var mu sync.Mutex
-	refused, taken := 0, 0
+	var refused []time.Time
+	taken := 0
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		if q.Header.Get("unilog-object") == "bad" {
-			refused++
+			refused = append(refused, time.Now()) // before the answer, from which on it is let alone
 			http.Error(w, "no such product", http.StatusUnprocessableEntity)
 			return
 		}
@@ -275,19 +277,28 @@ func TestDeliverHaltsInOnePartition(t *testing.T) {
 	stage("bad", 1)
 	start(t, env, "deliver", "hook", "--to=http://"+listener.Addr().String(), "--unsigned", "--format=plain",
 		"--timeout="+await.Patience.String())("rejected the record")
-	count := func(of *int) int { mu.Lock(); defer mu.Unlock(); return *of }
-	// Twice, as it would have been refused by the second time if it had begun anew for the
-	// first; and perhaps again, as it is tried again from time to time.
-	await.That(t, "the other partition to go on while this one is let alone", func() string {
-		refusedBefore := count(&refused)
-		for range 2 {
-			before := count(&taken)
-			stage("order", 16)
-			await.True(t, "what is in the other partition", func() bool { return count(&taken) > before })
+	for range 3 {
+		stage("order", 16)
+		await.True(t, "all that is in the other partition", func() bool {
+			var staged, others int
+			if err := pool.QueryRow(t.Context(), `
+				SELECT (SELECT count(*) FROM unilog.staged_records), (SELECT count(*) FROM unilog.records WHERE partition <>
+					(SELECT partition FROM unilog.records WHERE object = 'bad'))`).Scan(&staged, &others); err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			return staged == 0 && taken >= others
+		})
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if taken == 0 {
+		t.Error("nothing was in the other partition")
+	}
+	for i := 1; i < len(refused); i++ {
+		if pause := refused[i].Sub(refused[i-1]); pause < cli.HaltedPause {
+			t.Errorf("it was tried again after %v, want %v", pause, cli.HaltedPause)
 		}
-		if n := count(&refused) - refusedBefore; n > 0 {
-			return fmt.Sprintf("it was tried again %d times meanwhile", n)
-		}
-		return ""
-	})
+	}
 }
