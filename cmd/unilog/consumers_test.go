@@ -31,7 +31,7 @@ func TestLookingAfterConsumersAndDeadLetters(t *testing.T) {
 	exec1(t, pool, `
 		INSERT INTO unilog.readers (name, partition, "offset") VALUES ('mails', 0, 3);
 		INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('sum', 0, 5);
-		INSERT INTO unilog.members (name, member) VALUES ('sum', 'a')`)
+		INSERT INTO unilog.members (name, member, seen_at) VALUES ('sum', 'a', now() + interval '1 hour')`) // alive, however long the next calls take
 	says(t, env, []string{"consumers", "list"}, "mails 3 2 0.0 - ", " elsewhere")
 	const doc = "docs/elsewhere.md"
 	documents.CheckLog(t, doc, documents.Output(t, doc, "unilog consumers list"), execute(t, env, "consumers", "list").out)
