@@ -16,6 +16,7 @@ import (
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/audit"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/redislog"
@@ -89,8 +90,7 @@ func exampleServers(ctx context.Context, name string) (*pgxpool.Pool, *redislog.
 	admin, err := pgxpool.New(ctx, postgresURL)
 	check(err)
 	name += "_" + strings.ToLower(rand.Text())
-	_, err = admin.Exec(ctx, `CREATE DATABASE `+name)
-	check(err)
+	check(postgres.WhenUnused(ctx, admin, `CREATE DATABASE `+name))
 	u, err := url.Parse(postgresURL)
 	check(err)
 	u.Path = "/" + name
@@ -107,8 +107,7 @@ func exampleServers(ctx context.Context, name string) (*pgxpool.Pool, *redislog.
 	return db, stream, func() {
 		stream.Close()
 		db.Close()
-		_, err := admin.Exec(ctx, `DROP DATABASE `+name+` WITH (FORCE)`)
-		check(err)
+		check(postgres.WhenUnused(ctx, admin, `DROP DATABASE `+name+` WITH (FORCE)`))
 		admin.Close()
 	}
 }

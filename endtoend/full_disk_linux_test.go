@@ -13,6 +13,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
@@ -98,7 +99,7 @@ func databaseOn(t *testing.T, server *private.Server, name string) *pgxpool.Pool
 		t.Fatal(err)
 	}
 	defer func() { _ = admin.Close(t.Context()) }()
-	if _, err := admin.Exec(t.Context(), `CREATE DATABASE `+name+` TEMPLATE `+first); err != nil {
+	if err := postgres.WhenUnused(t.Context(), admin, `CREATE DATABASE `+name+` TEMPLATE `+first); err != nil {
 		t.Fatal(err)
 	}
 	config.ConnConfig.Database = name

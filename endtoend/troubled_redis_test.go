@@ -1,10 +1,12 @@
 package endtoend_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,10 +105,10 @@ var redisFaults = []struct {
 	{
 		name: "has too many clients", says: "redis.sock|max number of clients|EOF", // it says so and hangs up, before it is asked
 		begin: func(r *troubledRedis) {
-			r.Command("CONFIG", "SET", "maxclients", "1")
+			r.occupy("CONFIG SET maxclients 1")
 			r.Command("CLIENT", "KILL", "USER", "app")
 		},
-		mended: func(r *troubledRedis) { r.Command("CONFIG", "SET", "maxclients", "100") },
+		mended: func(r *troubledRedis) { r.occupy("CONFIG SET maxclients 100") },
 	},
 	{
 		name: "is loading", says: "LOADING",
@@ -193,6 +195,7 @@ type troubledRedis struct {
 	processes, work      errgroup.Group
 	stop                 context.CancelFunc
 	streaming, consuming complaints
+	place                net.Conn // that is kept, if not nil
 }
 
 func startTroubledRedis(t *testing.T) *troubledRedis {
@@ -218,6 +221,23 @@ func startTroubledRedis(t *testing.T) *troubledRedis {
 		_ = r.work.Wait()
 	})
 	return r
+}
+
+// occupy runs a command on a connection that only the test's end closes. The test's client
+// gives its own up when Redis is slow, and then there is a place for another.
+func (r *troubledRedis) occupy(command string) {
+	r.Helper()
+	if r.place == nil {
+		var err error
+		r.place, err = net.Dial("unix", strings.TrimPrefix(r.server.URL(), "unix://"))
+		r.Must(err)
+		r.Cleanup(func() { _ = r.place.Close() })
+	}
+	_, err := fmt.Fprint(r.place, command, "\r\n")
+	r.Must(err)
+	if answer, err := bufio.NewReader(r.place).ReadString('\n'); answer != "+OK\r\n" {
+		r.Fatal(command, ": ", answer, err)
+	}
 }
 
 // dump is the file that Redis saves to.

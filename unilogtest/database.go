@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/internal/loop"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/migration"
 )
 
@@ -57,7 +58,7 @@ func Database(t testing.TB) *pgxpool.Pool {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
-		if _, err := admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if err := postgres.WhenUnused(ctx, admin, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Errorf("unilogtest: drop the database %s: %v", name, err)
 		}
 	})

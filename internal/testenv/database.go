@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // poolSize bounds a test's pool, so that many tests at once stay within the
@@ -180,15 +181,14 @@ var administrator struct {
 }
 
 // admin runs one statement, which may depend on the server, outside the tests'
-// databases.
+// databases, when its database is unused.
 func admin(ctx context.Context, server string, sql func(*pgx.Conn) string) error {
 	pool, err := administration(ctx, server)
 	if err != nil {
 		return err
 	}
 	return pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		_, err := conn.Exec(ctx, sql(conn.Conn()))
-		return err
+		return postgres.WhenUnused(ctx, conn, sql(conn.Conn()))
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/redislog"
 )
@@ -172,7 +173,7 @@ func (m *managed) speakTurkish() {
 	name, first := "tr_"+m.super.Config().ConnConfig.Database, m.super
 	m.exec(`CREATE DATABASE ` + name + ` TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'tr'`)
 	m.Cleanup(func() {
-		if _, err := first.Exec(context.Background(), `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
+		if err := postgres.WhenUnused(context.Background(), first, `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
 			m.Error(err)
 		}
 	})

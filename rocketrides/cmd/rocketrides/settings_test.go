@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rocketrides/unilog/internal/await"
+	"github.com/rocketrides/unilog/internal/postgres"
 	"github.com/rocketrides/unilog/internal/testenv"
 )
 
@@ -89,8 +90,7 @@ func TestOtherEncodings(t *testing.T) {
 		name := "other_" + strings.ToLower(encoding) + "_" + admin.Config().ConnConfig.Database
 		exec1(t, admin, "CREATE DATABASE "+name+" ENCODING "+encoding+" TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
 		t.Cleanup(func() {
-			_, err := admin.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)")
-			if err != nil {
+			if err := postgres.WhenUnused(context.Background(), admin, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 				t.Error(err)
 			}
 		})

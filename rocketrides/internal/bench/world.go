@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/rueidis"
+
+	"github.com/rocketrides/unilog/internal/postgres"
 )
 
 // stream is the log's name.
@@ -31,7 +33,7 @@ func (r *round) within(ctx context.Context, measure func(w *world) error) (err e
 	s := r.servers
 	s.worlds++
 	database := fmt.Sprintf("bench%d", s.worlds)
-	if _, err := s.admin.Exec(ctx, `CREATE DATABASE `+database+` TEMPLATE rocketrides`); err != nil {
+	if err := postgres.WhenUnused(ctx, s.admin, `CREATE DATABASE `+database+` TEMPLATE rocketrides`); err != nil {
 		return fmt.Errorf("make a database: %w", err)
 	}
 	w := &world{round: r, name: database, dir: s.dir, databaseURL: s.databaseURL(database), redisURL: s.redis.URL()}
@@ -75,7 +77,7 @@ func (w *world) close(database string) error {
 	if w.redis != nil {
 		w.redis.Close()
 	}
-	_, dropErr := w.servers.admin.Exec(ctx, `DROP DATABASE `+database+` WITH (FORCE)`)
+	dropErr := postgres.WhenUnused(ctx, w.servers.admin, `DROP DATABASE `+database+` WITH (FORCE)`)
 	return errors.Join(err, dropErr)
 }
 
