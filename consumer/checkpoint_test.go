@@ -282,6 +282,7 @@ func TestCheckpointThatGoes(t *testing.T) {
 	ended := make(chan error, 2)
 	all := []*consumer.Consumer{w.Consumer("sum"), w.Consumer("sum")}
 	for _, c := range all {
+		w.Consume(c) // it has seen the checkpoint, however late its first call in Run is answered
 		go func() { ended <- c.Run(ctx) }()
 	}
 	w.AwaitTotal("sum", "3")

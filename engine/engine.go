@@ -87,15 +87,23 @@ func At(ctx context.Context, o Options) (switchlog.Engine, error) {
 	}
 	switch scheme, rest, _ := strings.Cut(url, ":"); {
 	case strings.HasPrefix(scheme, "kafka"):
-		return kafkalog.Open(ctx, url)
+		return orNil(kafkalog.Open(ctx, url))
 	case scheme == "postgres" && rest == "" && o.DB == nil:
 		return nil, errors.New("the log is in the database that records are staged in: give a pool of it")
 	case scheme == "postgres" && rest == "":
-		return pglog.Open(ctx, o.DB, o.Schema)
+		return orNil(pglog.Open(ctx, o.DB, o.Schema))
 	case scheme == "postgres":
 		return nil, errors.New("the log can only be in the database that DATABASE_URL names: write postgres: and no more")
 	}
-	return redislog.Open(ctx, url, cmp.Or(o.Stream, "unilog"))
+	return orNil(redislog.Open(ctx, url, cmp.Or(o.Stream, "unilog")))
+}
+
+// orNil keeps a nil pointer from becoming an interface that is not nil.
+func orNil[L switchlog.Engine](log L, err error) (switchlog.Engine, error) {
+	if err != nil {
+		return nil, err
+	}
+	return log, nil
 }
 
 // expand puts the environment's values into a URL.

@@ -101,8 +101,14 @@ func TestLogThatCannotBeOpened(t *testing.T) {
 		"give a pool of it":                        {URL: "postgres:"},
 		"write postgres: and no more":              {URL: "postgres://elsewhere"},
 	} {
-		if _, err := engine.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%+v: %v, want %q", o, err, says)
+		log, err := engine.Open(t.Context(), o)
+		if err == nil || !strings.Contains(err.Error(), says) || log != nil {
+			t.Errorf("%+v: %v and %v, want %q and no log", o, err, log, says)
+		}
+	}
+	for _, url := range []string{"unix:///nowhere", "kafka://127.0.0.1:1/unilog"} {
+		if log, err := engine.At(t.Context(), engine.Options{URL: url}); err == nil || log != nil {
+			t.Errorf("%s: %v, and the log is %v", url, err, log)
 		}
 	}
 	db := database(t)

@@ -202,7 +202,10 @@ func (t *torture) prepare(ctx context.Context, databaseURL, redisURL string) err
 	if err := t.startLog(ctx); err != nil {
 		return err
 	}
-	if t.log, err = logengine.At(ctx, logengine.Options{URL: cmp.Or(t.logURL, redisURL), Stream: stream, DB: t.db}); err != nil {
+	if err := eventually(ctx, mendTimeout, func(ctx context.Context) (err error) {
+		t.log, err = logengine.At(ctx, logengine.Options{URL: cmp.Or(t.logURL, redisURL), Stream: stream, DB: t.db})
+		return err
+	}); err != nil {
 		return err
 	}
 	if t.logURL == "" {
