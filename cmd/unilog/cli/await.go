@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -97,7 +99,8 @@ func (f *AdminFlags) serveUnready(ctx context.Context, log *slog.Logger, ready f
 	return func() { cancel(); <-ended }, nil
 }
 
-// isNotUp says whether nobody listens where a server is to be, or the server starts.
+// isNotUp says whether nobody listens where a server is to be, also behind a pooler, or the
+// server starts.
 func isNotUp(err error) bool {
 	var name *net.DNSError
 	var dial *net.OpError
@@ -106,7 +109,8 @@ func isNotUp(err error) bool {
 	}
 	const startingUp = "57P03"
 	var redis *rueidis.RedisError
-	return postgres.SQLState(err) == startingUp || errors.As(err, &redis) && redis.IsLoading()
+	return postgres.SQLState(err) == startingUp || errors.As(err, &redis) && redis.IsLoading() ||
+		poolerSays(err, "cached error: connect failed", "cached error: the database system is starting up")
 }
 
 // isLost says whether a server, or what is in between, has ended a connection.
@@ -117,8 +121,17 @@ func isLost(err error) bool {
 		}
 	}
 	switch postgres.SQLState(err) {
-	case "57P01", "57P02", "08000", "08003", "08006": // not 08P01: a pooler says so of what no time mends
+	case "57P01", "57P02", "08000", "08003", "08006":
 		return true
 	}
-	return false
+	// The second one also when the server ended the session in which it set them.
+	return poolerSays(err, "server conn crashed?", "invalid server parameter")
+}
+
+// poolerSays says whether PgBouncer gives one of the reasons. It has one code for all that it
+// says, also of what no time mends.
+func poolerSays(err error, reasons ...string) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "08P01" &&
+		slices.ContainsFunc(reasons, func(reason string) bool { return strings.Contains(refused.Message, reason) })
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // TestWhatAProcessWaitsFor has a server that is not up, and one that loses connections.
@@ -17,6 +19,9 @@ func TestWhatAProcessWaitsFor(t *testing.T) {
 	t.Parallel()
 	refused := fmt.Errorf("connect: %w", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
 	lost := fmt.Errorf("look: %w", io.ErrUnexpectedEOF)
+	ofPooler := func(message string) error { return &pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message} }
+	behind := ofPooler("server login has been failing, cached error: connect failed (server_login_retry)")
+	misses, crashed, ended := ofPooler(`no such database: "x"`), ofPooler("server conn crashed?"), ofPooler("invalid server parameter")
 	for name, c := range map[string]struct {
 		of    func(since time.Duration) error
 		want  error
@@ -36,6 +41,15 @@ func TestWhatAProcessWaitsFor(t *testing.T) {
 			return nil
 		}, nil, lossesMost / 2},
 		"always lost": {func(time.Duration) error { return lost }, lost, lossesMost},
+		"not up behind a pooler": {func(since time.Duration) error {
+			if since < time.Hour {
+				return behind
+			}
+			return nil
+		}, nil, time.Hour},
+		"a pooler that refuses":     {func(time.Duration) error { return misses }, misses, 0},
+		"lost behind a pooler":      {func(time.Duration) error { return crashed }, crashed, lossesMost},
+		"ended while it was set up": {func(time.Duration) error { return ended }, ended, lossesMost},
 		"not up, and lost from then on": {func(since time.Duration) error {
 			if since < time.Hour {
 				return refused
