@@ -17,13 +17,19 @@ const (
 // inBurst tells all burners the same.
 func inBurst(now time.Time) bool { return now.Sub(now.Truncate(burstEvery)) < burstFor }
 
-// burn keeps one processor busy until in ends.
-func burn(in io.Reader) {
+// endOf is closed when in ends, as whoever has the other end does.
+func endOf(in io.Reader) <-chan struct{} {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
 		_, _ = io.Copy(io.Discard, in)
 	}()
+	return over
+}
+
+// burn keeps one processor busy until in ends.
+func burn(in io.Reader) {
+	over := endOf(in)
 	late := time.After(burnAtMost)
 	runtime.LockOSThread() // which has the priority
 	before := false

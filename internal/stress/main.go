@@ -1,11 +1,12 @@
 // Command stress runs the tests again and again, every other time beside a load on
-// all processors, and says of each test that was not green every time how often and
-// why. `make stress` runs it:
+// all processors, and every fourth while their processes stand still, one after the other.
+// It says of each test that was not green every time how often and why. `make stress` runs it:
 //
 //	stress [-n 20] [-burners 8] COMMAND [ARGUMENT ...]
 //
 // The load also comes in bursts that leave next to nothing to others for some seconds,
-// where the system lets it, as to root on Linux.
+// where the system lets it, as to root on Linux. Only there can processes stand still, too:
+// for 1 to 10 s each, servers and tests alike, in a control group.
 //
 // The command must print what `go test -json` does; other lines are passed over. It
 // exits with 1 if anything was not green.
@@ -13,7 +14,9 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/rand"
 	"flag"
 	"fmt"
 	"io"
@@ -41,12 +44,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	burners := flags.Int("burners", 8, "how many processes make the load")
 	logs := flags.String("logs", "", "a directory for the whole output of each run that was not green")
 	burning := flags.Bool("burn", false, "be one of those processes, until standard input ends")
+	mark := flags.String("still", "", "let processes with this mark stand still, until standard input ends")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if *burning {
 		burn(os.Stdin)
 		return nil
+	}
+	if *mark != "" {
+		return standstills(os.Stdin, out, *mark)
 	}
 	if flags.NArg() == 0 || *n < 1 {
 		return fmt.Errorf("say which command is to be run: stress -n 20 make test TESTFLAGS=-json")
@@ -56,17 +63,17 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if ctx.Err() != nil {
 			break
 		}
-		loaded := i%2 == 1
+		how := ways[i%len(ways)]
 		began := time.Now()
-		result, err := once(ctx, flags.Args(), loaded, *burners)
+		result, err := once(ctx, flags.Args(), how, *burners)
 		if err != nil {
 			return err
 		}
 		if ctx.Err() != nil { // what was cut off says nothing
 			break
 		}
-		table.add(result, loaded)
-		fmt.Fprintf(out, "run %d of %d%s: %s, load %s: %s\n", i+1, *n, beside(loaded), time.Since(began).Round(time.Second), load(), result)
+		table.add(result, how)
+		fmt.Fprintf(out, "run %d of %d, %s: %s, load %s: %s\n", i+1, *n, how, time.Since(began).Round(time.Second), load(), result)
 		if err := result.keep(*logs, i+1); err != nil {
 			return err
 		}
@@ -78,17 +85,21 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-func beside(loaded bool) string {
-	if loaded {
-		return " beside a load"
-	}
-	return ""
-}
+// way is what a run has to bear.
+type way string
+
+const (
+	alone           way = "alone"
+	besideLoad      way = "beside a load"
+	withStandstills way = "with standstills"
+)
+
+var ways = []way{alone, besideLoad, withStandstills, besideLoad}
 
 // once runs the command once.
-func once(ctx context.Context, command []string, loaded bool, burners int) (*result, error) {
-	if loaded {
-		stop, err := startBurners(burners)
+func once(ctx context.Context, command []string, how way, burners int) (*result, error) {
+	if how == besideLoad {
+		stop, err := startHelpers(burners, nil, nil, "-burn")
 		if err != nil {
 			return nil, err
 		}
@@ -97,6 +108,8 @@ func once(ctx context.Context, command []string, loaded bool, burners int) (*res
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
+	mark := rand.Text()
+	cmd.Env = append(os.Environ(), markName+"="+mark)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -105,6 +118,13 @@ func once(ctx context.Context, command []string, loaded bool, burners int) (*res
 	cmd.Stderr = &r.rest
 	if err := cmd.Start(); err != nil {
 		return nil, err
+	}
+	if how == withStandstills {
+		end, err := r.standStill(mark)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
 	}
 	lines := bufio.NewReader(out)
 	for {
@@ -118,9 +138,22 @@ func once(ctx context.Context, command []string, loaded bool, burners int) (*res
 	return r, nil
 }
 
-// startBurners starts processes that compute until they are stopped, or this one is
-// gone.
-func startBurners(n int) (stop func(), err error) {
+// standStill lets processes of the run stand still until the function that it returns is
+// called. Which they were is added to what the run has said.
+func (r *result) standStill(mark string) (end func(), err error) {
+	var said, failed bytes.Buffer
+	stop, err := startHelpers(1, &said, &failed, "-still", mark)
+	return func() {
+		stop()
+		r.stood = bytes.Count(said.Bytes(), []byte{'\n'})
+		r.moving = shorten(failed.String())
+		_, _ = said.WriteTo(&r.all)
+	}, err
+}
+
+// startHelpers starts processes of this program that work until they are stopped, or this
+// one is gone.
+func startHelpers(n int, out, errs io.Writer, args ...string) (stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -138,8 +171,8 @@ func startBurners(n int) (stop func(), err error) {
 		}
 	}
 	for range n {
-		cmd := exec.Command(self, "-burn")
-		cmd.Stdin = read
+		cmd := exec.Command(self, args...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = read, out, errs
 		if err := cmd.Start(); err != nil {
 			stop()
 			return nil, err

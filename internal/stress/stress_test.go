@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// TestMain doubles as a burner.
+// TestMain doubles as what main starts.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "-burn" {
-		burn(os.Stdin)
+	if len(os.Args) > 1 && (os.Args[1] == "-burn" || os.Args[1] == "-still") {
+		if err := run(context.Background(), os.Args[1:], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 		return
 	}
 	os.Exit(m.Run())
@@ -43,8 +47,8 @@ func TestTable(t *testing.T) {
 		t.Error("no error, and half of the runs were red")
 	}
 	for _, want := range []string{
-		"4 runs, 2 of them beside a load\nskipped: p TestAway: p_test.go:1: no broker\n",
-		"p TestBad/part        0 of 2  2 of 2\n\np TestBad/part:\n  p_test.go:7: waited for rain\n",
+		"4 runs, 1 alone, 2 beside a load, 1 with standstills\nskipped: p TestAway: p_test.go:1: no broker\n",
+		"p TestBad/part        0 of 1  2 of 2         0 of 1\n\np TestBad/part:\n  p_test.go:7: waited for rain\n",
 		"1 passed, 1 skipped, RED: [p TestBad/part]\n",
 	} {
 		if !strings.Contains(out.String(), want) {

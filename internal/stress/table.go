@@ -34,6 +34,9 @@ type result struct {
 	exit    error
 	rest    bytes.Buffer // standard error
 	all     bytes.Buffer // in plain words
+	// stood is how often a process stood still, and moving why none could any more.
+	stood  int
+	moving string
 }
 
 func newResult() *result {
@@ -98,6 +101,12 @@ func (r *result) String() string {
 		}
 	}
 	text := fmt.Sprintf("%d passed, %d skipped", passed, skipped)
+	if r.stood > 0 {
+		text += fmt.Sprintf(", %d standstills", r.stood)
+	}
+	if r.moving != "" {
+		text += " (" + r.moving + ")"
+	}
 	if failed := r.failed(); len(failed) > 0 {
 		text += fmt.Sprintf(", RED: %v", failed)
 	} else if r.exit != nil {
@@ -133,26 +142,31 @@ func shorten(text string) string {
 
 // table adds runs up.
 type table struct {
-	runs, loaded int
-	tests        map[name]*counts
-	skipped      map[name]string
-	broken       []string // runs that failed without a test that did
+	runs    map[way]int
+	tests   map[name]*counts
+	skipped map[name]string
+	broken  []string // runs that failed without a test that did
 }
 
 type counts struct {
-	alone, loaded int // how often it failed
-	why           []string
+	failed map[way]int
+	why    []string
 }
 
 func newTable() *table {
-	return &table{tests: map[name]*counts{}, skipped: map[name]string{}}
+	return &table{runs: map[way]int{}, tests: map[name]*counts{}, skipped: map[name]string{}}
 }
 
-func (t *table) add(r *result, loaded bool) {
-	t.runs++
-	if loaded {
-		t.loaded++
+// all is how many runs there were.
+func (t *table) all() (n int) {
+	for _, some := range t.runs {
+		n += some
 	}
+	return n
+}
+
+func (t *table) add(r *result, how way) {
+	t.runs[how]++
 	for n, outcome := range r.outcome {
 		if outcome == "skip" && n.test != "" {
 			t.skipped[n] = r.why(n)
@@ -160,29 +174,30 @@ func (t *table) add(r *result, loaded bool) {
 	}
 	failed := r.failed()
 	if len(failed) == 0 && r.exit != nil {
-		t.broken = append(t.broken, fmt.Sprintf("run %d: %v: %s", t.runs, r.exit, shorten(r.rest.String())))
+		t.broken = append(t.broken, fmt.Sprintf("run %d: %v: %s", t.all(), r.exit, shorten(r.rest.String())))
 	}
 	for _, n := range failed {
 		c := t.tests[n]
 		if c == nil {
-			c = new(counts)
+			c = &counts{failed: map[way]int{}}
 			t.tests[n] = c
 		}
-		if loaded {
-			c.loaded++
-		} else {
-			c.alone++
-		}
+		c.failed[how]++
 		if why := r.why(n); !slices.Contains(c.why, why) {
 			c.why = append(c.why, why)
 		}
 	}
 }
 
-func (t *table) red() bool { return len(t.tests) > 0 || len(t.broken) > 0 || t.runs == 0 }
+func (t *table) red() bool { return len(t.tests) > 0 || len(t.broken) > 0 || t.all() == 0 }
 
 func (t *table) print(out io.Writer) {
-	fmt.Fprintf(out, "\n%d runs, %d of them beside a load\n", t.runs, t.loaded)
+	fmt.Fprintf(out, "\n%d runs", t.all())
+	hows := slices.Sorted(maps.Keys(t.runs))
+	for _, how := range hows {
+		fmt.Fprintf(out, ", %d %s", t.runs[how], how)
+	}
+	fmt.Fprintln(out)
 	byName := func(a, b name) int { return cmp.Compare(a.String(), b.String()) }
 	for _, n := range slices.SortedFunc(maps.Keys(t.skipped), byName) {
 		fmt.Fprintf(out, "skipped: %s: %s\n", n, t.skipped[n])
@@ -197,11 +212,18 @@ func (t *table) print(out io.Writer) {
 		return
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "not green every time\talone\tbeside a load")
+	fmt.Fprint(w, "not green every time")
+	for _, how := range hows {
+		fmt.Fprint(w, "\t", how)
+	}
+	fmt.Fprintln(w)
 	names := slices.SortedFunc(maps.Keys(t.tests), byName)
 	for _, n := range names {
-		c := t.tests[n]
-		fmt.Fprintf(w, "%s\t%d of %d\t%d of %d\n", n, c.alone, t.runs-t.loaded, c.loaded, t.loaded)
+		fmt.Fprint(w, n)
+		for _, how := range hows {
+			fmt.Fprintf(w, "\t%d of %d", t.tests[n].failed[how], t.runs[how])
+		}
+		fmt.Fprintln(w)
 	}
 	_ = w.Flush()
 	for _, n := range names {
