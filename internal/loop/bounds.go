@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// These bounds are for programs. Only tests change them, before they begin (package world):
+// These bounds are for programs. Only tests change them, before they begin (as package world does):
 // what is tested is not how fast the machine is.
 var (
 	// CallTimeout bounds each call to Postgres or to the log.

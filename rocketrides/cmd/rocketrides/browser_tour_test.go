@@ -152,7 +152,7 @@ func (s *screen) marksOfBefore() {
 	s.scrollTo("#plots")
 	killed := float64(time.Now().UnixMilli()) / 1000
 	s.remote.act("kill", "api", 0)
-	marked := fmt.Sprintf(`hardMarks().some((t) => t > %f && t < %[1]f + 10)`, killed-3) // a pixel is half a second
+	marked := fmt.Sprintf(`hardMarks().some((t) => t > %f && t < %[1]f + 60)`, killed-3) // a pixel is half a second, and it may be killed late
 	s.sees(`charts.length >= 5`, marked)
 	s.remote.act("failures", "", 0.5)
 	await.True(s, "notes of later to be all that there are", func() bool { return s.oldestNote() > killed+1 })

@@ -3,15 +3,20 @@ package bench
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rocketrides/unilog/internal/loop"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/migration"
 	"github.com/rocketrides/unilog/rocketrides/internal/rides"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	loop.CallTimeout = 15 * time.Second // as in package world: no measure lacks a commit that was late
+	testenv.Main(m)
+}
 
 // newDatabase gives a test a database of its own, with all tables.
 func newDatabase(t testing.TB) *pgxpool.Pool {
