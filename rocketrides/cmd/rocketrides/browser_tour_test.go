@@ -90,10 +90,12 @@ func (s *screen) tour() {
 	s.tabTo("Empty redis")
 	s.press(kb.Enter)
 	s.remote.awaitUp("redis", "emptied")
-	s.sees(`/^Redis was emptied; [\d,]+ records? came back from the archive within .*s\. 0 lost, 0 doubled: the audit agrees\.$/.test(` + tourResult + `)`)
+	// The second is said where a slow machine has not told in time how many came back.
+	s.sees(`/^(Redis was emptied; [\d,]+ records? came back from the archive|Healed) within .*s\. 0 lost, 0 doubled: the audit agrees\.$/.test(` + tourResult + `)`)
+	s.sees(`text('#notes').includes('came back from the archive')`)
 	// It goes on by itself while the focus is where the reader was sent.
 	s.step(4, "Kill the streamer")
-	s.sees(tourBefore + `.startsWith('✓ Redis was emptied')`)
+	s.sees(`/^✓ (Redis was emptied|Healed)/.test(` + tourBefore + `)`)
 	before := s.pid("streamer")
 	s.tabTo("kill -9 streamer")
 	s.press(kb.Enter)

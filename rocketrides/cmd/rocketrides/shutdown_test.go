@@ -31,13 +31,28 @@ func (p *process) terminate() string {
 	said := p.stop()
 	for line := range strings.Lines(said) {
 		alarms := strings.Contains(line, " WRN ") || strings.Contains(line, " ERR ")
-		late := strings.Contains(line, "context deadline exceeded")
-		if alarms && !late && !loggedBefore(p.T, line, at) || strings.Contains(line, "panic") {
+		if alarms && !tooSlow(line, said) && !loggedBefore(p.T, line, at) || strings.Contains(line, "panic") {
 			p.Errorf("after SIGTERM at %v it says\n%s", at, said)
 			break
 		}
 	}
 	return said
+}
+
+// tooSlow says whether a call of the process that said a line, or its end, took too long: what
+// it warns of may be what came of that.
+func tooSlow(line, said string) bool {
+	const over = "context deadline exceeded"
+	name, _, several := strings.Cut(line, "|") // of up
+	if !several {
+		return strings.Contains(said, over)
+	}
+	for other := range strings.Lines(said) {
+		if strings.Contains(other, over) && (strings.HasPrefix(other, name+"|") || strings.Contains(other, "| "+strings.TrimSpace(name)+":")) {
+			return true
+		}
+	}
+	return false
 }
 
 var timeOfDay = regexp.MustCompile(`\b\d\d:\d\d:\d\d\.\d{3} `)
@@ -73,6 +88,24 @@ func TestLoggedBefore(t *testing.T) {
 		}
 		if got := loggedBefore(t, line, midnight); got != want.midnight {
 			t.Errorf("%q is of before midnight: %v", line, got)
+		}
+	}
+}
+
+func TestTooSlow(t *testing.T) {
+	t.Parallel()
+	const up = "streamer  | WRN conn closed\nup        | streamer: had to be killed: context deadline exceeded\nconsumer0 | WRN conn closed\n"
+	for _, c := range []struct {
+		line, said string
+		want       bool
+	}{
+		{"streamer  | WRN conn closed\n", up, true},
+		{"consumer0 | WRN conn closed\n", up, false},
+		{"WRN conn closed\n", "WRN conn closed\n", false},
+		{"WRN conn closed\n", "WRN read: context deadline exceeded\nWRN conn closed\n", true},
+	} {
+		if got := tooSlow(c.line, c.said); got != c.want {
+			t.Errorf("%q in %q: %v", c.line, c.said, got)
 		}
 	}
 }
