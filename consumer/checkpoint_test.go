@@ -282,11 +282,12 @@ func TestCheckpointThatGoes(t *testing.T) {
 	ended := make(chan error, 2)
 	all := []*consumer.Consumer{w.Consumer("sum"), w.Consumer("sum")}
 	for _, c := range all {
-		w.Consume(c) // it has seen the checkpoint, however late its first call in Run is answered
+		w.Consume(c) // it knows the checkpoint, however late its first call in Run is answered
 		go func() { ended <- c.Run(ctx) }()
 	}
-	w.AwaitTotal("sum", "3")
 	w.AwaitTrue("both to share the work", `SELECT count(*) = 2 FROM unilog.members`)
+	w.Publish(1)
+	w.AwaitTotal("sum", "4")
 	w.Exec(`TRUNCATE unilog.checkpoints`)
 	w.Publish(1)
 	for range all {
@@ -297,8 +298,8 @@ func TestCheckpointThatGoes(t *testing.T) {
 	if err := w.EndOf(w.Ctx, all[0].Run); !errors.Is(err, unilog.ErrCheckpointGone) {
 		t.Errorf("once more, Run returned %v", err)
 	}
-	w.WantTotal("sum", "3")
-	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('sum', 0, 3)`) // as a restore would
+	w.WantTotal("sum", "4")
+	w.Exec(`INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ('sum', 0, 4)`) // as a restore would
 	w.Consume(w.Consumer("sum"))
 }
 

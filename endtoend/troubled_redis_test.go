@@ -19,6 +19,7 @@ import (
 
 	"github.com/rocketrides/unilog"
 	"github.com/rocketrides/unilog/consumer"
+	"github.com/rocketrides/unilog/internal/await"
 	"github.com/rocketrides/unilog/internal/private"
 	"github.com/rocketrides/unilog/internal/testenv"
 	"github.com/rocketrides/unilog/internal/world"
@@ -106,7 +107,7 @@ var redisFaults = []struct {
 		name: "has too many clients", says: "redis.sock|max number of clients|EOF", // it says so and hangs up, before it is asked
 		begin: func(r *troubledRedis) {
 			r.occupy("CONFIG SET maxclients 1")
-			r.Command("CLIENT", "KILL", "USER", "app")
+			r.occupy("CLIENT KILL USER app")
 		},
 		mended: func(r *troubledRedis) { r.occupy("CONFIG SET maxclients 100") },
 	},
@@ -235,7 +236,8 @@ func (r *troubledRedis) occupy(command string) {
 	}
 	_, err := fmt.Fprint(r.place, command, "\r\n")
 	r.Must(err)
-	if answer, err := bufio.NewReader(r.place).ReadString('\n'); answer != "+OK\r\n" {
+	r.Must(r.place.SetReadDeadline(time.Now().Add(await.Patience)))
+	if answer, err := bufio.NewReader(r.place).ReadString('\n'); err != nil || answer[0] == '-' {
 		r.Fatal(command, ": ", answer, err)
 	}
 }
@@ -295,8 +297,8 @@ func saysOneOf(line, words string) bool {
 	return slices.ContainsFunc(strings.Split(words, "|"), func(w string) bool { return strings.Contains(line, w) })
 }
 
-// awaitComplaints waits for six lines in a row that give a reason, each after a longer wait
-// than the one before. Where the machine is slow, a call or a connection may be given up, or a
+// awaitComplaints waits for six lines in a row that give a reason, each after twice the least
+// wait of the one before. Where the machine is slow, a call or a connection may be given up, or a
 // process begin anew to try: then it is of those that follow.
 func (c *complaints) awaitComplaints(w *world.World, says string) {
 	w.Helper()

@@ -62,7 +62,7 @@ func (s *Streamer) Upkeep(ctx context.Context) error {
 
 // ranOutOfTime says whether a complaint is that of a slow machine: see world.IsSlow.
 func ranOutOfTime(complaint string) bool {
-	for _, says := range []string{"deadline exceeded", "statement timeout", "lock timeout", "conn closed", "closed network connection"} {
+	for _, says := range []string{"deadline exceeded", "statement timeout", "lock timeout", "conn closed", "closed network connection", "i/o timeout"} {
 		if strings.Contains(complaint, says) {
 			return true
 		}

@@ -3,16 +3,18 @@ package postgres
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/unilog"
+	"github.com/rocketrides/unilog/internal/loop"
 )
 
 // WhenUnused runs a statement that others must have left a database for: CREATE DATABASE
-// from it, or DROP DATABASE. Postgres waits 5 s for that, also where it ends their sessions
-// itself, and then refuses; a session on a busy machine may take longer. It is asked again,
-// for a minute at least.
+// from it, or DROP DATABASE. Postgres waits 5 s for sessions to leave, also where it ends them
+// itself, and then refuses; on a busy machine they may take longer. It is asked up to 12
+// times.
 func WhenUnused(ctx context.Context, db unilog.Execer, sql string) error {
 	const attempts = 12
 	for i := 1; ; i++ {
@@ -21,5 +23,6 @@ func WhenUnused(ctx context.Context, db unilog.Execer, sql string) error {
 		if err == nil || i == attempts || !errors.As(err, &refused) || refused.Code != "55006" { // object_in_use
 			return err
 		}
+		loop.Sleep(ctx, 100*time.Millisecond) // it refuses at once what is no session
 	}
 }

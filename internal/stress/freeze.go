@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -18,11 +19,11 @@ import (
 const (
 	// A test must bear that any process stands still for 15 s. A call may meet two that do,
 	// one after the other.
-	freezeLeast, freezeMost = time.Second, 10 * time.Second
+	freezeLeast, freezeMost = time.Second, 7 * time.Second
 	freezePauseMost         = 3 * time.Second
 	// freezeAgain is when a process may stand still again.
 	freezeAgain = 30 * time.Second
-	// markName is the variable by which a run's processes are known, and theirs.
+	// markName is the variable by which a run's processes are known.
 	markName = "UNILOG_STRESS"
 )
 
@@ -47,14 +48,17 @@ func standstills(in io.Reader, out io.Writer, mark string) error {
 			continue
 		}
 		began := time.Now()
-		if err := f.freeze(p.id); err == nil { // it may have ended meanwhile
+		missed := f.freeze(p.id) // it may have ended meanwhile
+		if missed == nil {
 			loop.Sleep(ctx, freezeLeast+rand.N(freezeMost-freezeLeast))
-			fmt.Fprintf(out, "stood still at %s for %.1f s: %d %s\n", began.Format(time.TimeOnly), time.Since(began).Seconds(), p.id, p.words)
 		}
 		if err := f.thaw(); err != nil {
-			return err
+			return errors.Join(err, f.remove())
 		}
 		lately[p.id] = time.Now()
+		if missed == nil {
+			fmt.Fprintf(out, "stood still at %s for %.1f s: %d %s\n", began.Format(time.TimeOnly), time.Since(began).Seconds(), p.id, p.words)
+		}
 	}
 	return f.remove()
 }

@@ -27,7 +27,9 @@ func newFreezer() (*freezer, error) {
 	var err error
 	f.dir, err = os.MkdirTemp(f.root, "unilog-stress-")
 	if err == nil {
-		_, err = os.Stat(filepath.Join(f.dir, f.state))
+		if _, err = os.Stat(filepath.Join(f.dir, f.state)); err != nil {
+			_ = os.Remove(f.dir)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("no process can be let stand still, which takes root and control groups: %w", err)
@@ -51,16 +53,25 @@ func (f *freezer) freeze(id int) error {
 	return f.set(f.frozen)
 }
 
-// thaw lets all go on, and puts them back.
+// thaw lets all go on, and puts them back, also those that were forked meanwhile.
 func (f *freezer) thaw() error {
 	if err := f.set(f.thawed); err != nil {
 		return err
 	}
-	inside, err := os.ReadFile(filepath.Join(f.dir, "cgroup.procs"))
-	for _, id := range strings.Fields(string(inside)) {
-		_ = f.move(cmp.Or(f.from, f.root), id) // unless it has ended
+	from := cmp.Or(f.from, f.root)
+	f.from = ""
+	for range 100 {
+		inside, err := os.ReadFile(filepath.Join(f.dir, "cgroup.procs"))
+		if err != nil || len(inside) == 0 {
+			return err
+		}
+		for _, id := range strings.Fields(string(inside)) {
+			if err := f.move(from, id); err != nil { // it has ended, or there is no such group here
+				_ = f.move(f.root, id)
+			}
+		}
 	}
-	return err
+	return errors.New("processes that stood still do not leave " + f.dir)
 }
 
 func (f *freezer) remove() error { return errors.Join(f.thaw(), os.Remove(f.dir)) }

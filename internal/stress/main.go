@@ -5,8 +5,8 @@
 //	stress [-n 20] [-burners 8] COMMAND [ARGUMENT ...]
 //
 // The load also comes in bursts that leave next to nothing to others for some seconds,
-// where the system lets it, as to root on Linux. Only there can processes stand still, too:
-// for 1 to 10 s each, servers and tests alike, in a control group.
+// where the system lets it, as to root on Linux. Only there, with control groups that it can
+// write to, can processes stand still, too: for 1 to 7 s each, servers and tests alike.
 //
 // The command must print what `go test -json` does; other lines are passed over. It
 // exits with 1 if anything was not green.
@@ -24,6 +24,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/rocketrides/unilog/internal/loop"
@@ -32,6 +33,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), loop.EndSignals()...)
 	defer stop()
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // lest a process stand still for ever
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "stress:", err)
 		os.Exit(1)
@@ -44,7 +46,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	burners := flags.Int("burners", 8, "how many processes make the load")
 	logs := flags.String("logs", "", "a directory for the whole output of each run that was not green")
 	burning := flags.Bool("burn", false, "be one of those processes, until standard input ends")
-	mark := flags.String("still", "", "let processes with this mark stand still, until standard input ends")
+	still := flags.String("still", "", "let processes with this mark stand still, until standard input ends")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -52,12 +54,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		burn(os.Stdin)
 		return nil
 	}
-	if *mark != "" {
-		return standstills(os.Stdin, out, *mark)
+	if *still != "" {
+		return standstills(os.Stdin, out, *still)
 	}
 	if flags.NArg() == 0 || *n < 1 {
 		return fmt.Errorf("say which command is to be run: stress -n 20 make test TESTFLAGS=-json")
 	}
+	// Servers outlive a run, and serve the next one.
+	mark := rand.Text()
 	table := newTable()
 	for i := range *n {
 		if ctx.Err() != nil {
@@ -65,7 +69,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		how := ways[i%len(ways)]
 		began := time.Now()
-		result, err := once(ctx, flags.Args(), how, *burners)
+		result, err := once(ctx, flags.Args(), how, *burners, mark)
 		if err != nil {
 			return err
 		}
@@ -97,7 +101,7 @@ const (
 var ways = []way{alone, besideLoad, withStandstills, besideLoad}
 
 // once runs the command once.
-func once(ctx context.Context, command []string, how way, burners int) (*result, error) {
+func once(ctx context.Context, command []string, how way, burners int, mark string) (*result, error) {
 	if how == besideLoad {
 		stop, err := startHelpers(burners, nil, nil, "-burn")
 		if err != nil {
@@ -108,7 +112,6 @@ func once(ctx context.Context, command []string, how way, burners int) (*result,
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
-	mark := rand.Text()
 	cmd.Env = append(os.Environ(), markName+"="+mark)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -116,15 +119,15 @@ func once(ctx context.Context, command []string, how way, burners int) (*result,
 	}
 	r := newResult()
 	cmd.Stderr = &r.rest
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
 	if how == withStandstills {
 		end, err := r.standStill(mark)
 		if err != nil {
 			return nil, err
 		}
 		defer end()
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
 	}
 	lines := bufio.NewReader(out)
 	for {

@@ -25,12 +25,13 @@ const (
 	// awaitMost bounds the pause between two attempts to reach a server that is not up yet.
 	awaitMost = 5 * time.Second
 	// lossesMost is for how long connections may be lost, one after the other, before a
-	// process gives up: something that is no such server loses every one.
-	lossesMost = 10 * time.Second
+	// process gives up: something that is no such server loses every one. PgBouncer tries
+	// again to reach its own after 15 s (server_login_retry).
+	lossesMost = 20 * time.Second
 )
 
 // AwaitServer does what a process needs of a server when it starts, again and again as long
-// as the server is not up yet, until ctx ends, and for 10 seconds if it loses its connections.
+// as the server is not up yet, until ctx ends, and for 20 seconds if it loses its connections.
 // It says what it waits for, less and less often; meanwhile the process is alive and not
 // ready. Any other error it returns at once.
 func (f *AdminFlags) AwaitServer(ctx context.Context, log *slog.Logger, open func(ctx context.Context) error) error {
@@ -99,8 +100,7 @@ func (f *AdminFlags) serveUnready(ctx context.Context, log *slog.Logger, ready f
 	return func() { cancel(); <-ended }, nil
 }
 
-// isNotUp says whether nobody listens where a server is to be, also behind a pooler, or the
-// server starts.
+// isNotUp says whether nobody listens where a server is to be, or the server starts.
 func isNotUp(err error) bool {
 	var name *net.DNSError
 	var dial *net.OpError
@@ -109,8 +109,7 @@ func isNotUp(err error) bool {
 	}
 	const startingUp = "57P03"
 	var redis *rueidis.RedisError
-	return postgres.SQLState(err) == startingUp || errors.As(err, &redis) && redis.IsLoading() ||
-		poolerSays(err, "cached error: connect failed", "cached error: the database system is starting up")
+	return postgres.SQLState(err) == startingUp || errors.As(err, &redis) && redis.IsLoading()
 }
 
 // isLost says whether a server, or what is in between, has ended a connection.
@@ -124,14 +123,14 @@ func isLost(err error) bool {
 	case "57P01", "57P02", "08000", "08003", "08006":
 		return true
 	}
-	// The second one also when the server ended the session in which it set them.
-	return poolerSays(err, "server conn crashed?", "invalid server parameter")
-}
-
-// poolerSays says whether PgBouncer gives one of the reasons. It has one code for all that it
-// says, also of what no time mends.
-func poolerSays(err error, reasons ...string) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && refused.Code == "08P01" &&
-		slices.ContainsFunc(reasons, func(reason string) bool { return strings.Contains(refused.Message, reason) })
+		slices.ContainsFunc(poolerLost, func(says string) bool { return strings.Contains(refused.Message, says) })
+}
+
+// poolerLost is what PgBouncer says, from 1.16 on, of a server that it has lost or does not
+// reach. It has one code for all, also for what no time mends.
+var poolerLost = []string{
+	"server conn crashed?", "cannot connect to server", "(server_login_retry)", "shutting down",
+	"invalid server parameter", // also of a session that ended while PgBouncer prepared it
 }

@@ -40,13 +40,8 @@ func TestWhatAProcessWaitsFor(t *testing.T) {
 			}
 			return nil
 		}, nil, lossesMost / 2},
-		"always lost": {func(time.Duration) error { return lost }, lost, lossesMost},
-		"not up behind a pooler": {func(since time.Duration) error {
-			if since < time.Hour {
-				return behind
-			}
-			return nil
-		}, nil, time.Hour},
+		"always lost":               {func(time.Duration) error { return lost }, lost, lossesMost},
+		"not up behind a pooler":    {func(time.Duration) error { return behind }, behind, lossesMost},
 		"a pooler that refuses":     {func(time.Duration) error { return misses }, misses, 0},
 		"lost behind a pooler":      {func(time.Duration) error { return crashed }, crashed, lossesMost},
 		"ended while it was set up": {func(time.Duration) error { return ended }, ended, lossesMost},

@@ -23,7 +23,7 @@ import (
 )
 
 // terminate ends the process as a supervisor does, and returns what it had still to
-// say: no warning and no error since then, but that its time to end was over. One of
+// say: no warning and no error since then, but of calls that took too long. One of
 // before, as of a server that a busy machine's answers too late, may be among it.
 func (p *process) terminate() string {
 	p.Helper()
@@ -39,10 +39,16 @@ func (p *process) terminate() string {
 	return said
 }
 
-// tooSlow says whether a call of the process that said a line, or its end, took too long: what
-// it warns of may be what came of that.
+// tooSlow says whether a line is about a call that took too long, or about a connection that
+// its process has lost by that: in time, no connection is lost.
 func tooSlow(line, said string) bool {
 	const over = "context deadline exceeded"
+	if strings.Contains(line, over) {
+		return true
+	}
+	if !strings.Contains(line, "conn closed") && !strings.Contains(line, "closed network connection") {
+		return false
+	}
 	name, _, several := strings.Cut(line, "|") // of up
 	if !several {
 		return strings.Contains(said, over)
@@ -101,6 +107,7 @@ func TestTooSlow(t *testing.T) {
 	}{
 		{"streamer  | WRN conn closed\n", up, true},
 		{"consumer0 | WRN conn closed\n", up, false},
+		{"streamer  | WRN stuck\n", up, false},
 		{"WRN conn closed\n", "WRN conn closed\n", false},
 		{"WRN conn closed\n", "WRN read: context deadline exceeded\nWRN conn closed\n", true},
 	} {
