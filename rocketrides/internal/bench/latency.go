@@ -32,12 +32,12 @@ const (
 	arrivalPause = 5 * time.Millisecond
 )
 
-// sqlAllApplied says whether so many consumers have applied all that was staged.
+// sqlAllApplied says whether so many consumers have applied all records of some keys.
 const sqlAllApplied = `
-SELECT NOT EXISTS (SELECT FROM unilog.staged_records) AND (
-    SELECT count(*) = $1 * (SELECT count(*) FROM unilog.partitions)
-    FROM unilog.checkpoints AS c JOIN unilog.partitions AS p USING (partition)
-    WHERE c.name LIKE 'latency%' AND c."offset" = p.next_offset - 1
+SELECT count(*) = cardinality($2::text[]) FROM unilog.records AS r
+WHERE r.key = ANY ($2) AND $1 = (
+    SELECT count(*) FROM unilog.checkpoints AS c
+    WHERE c.name LIKE 'latency%' AND c.partition = r.partition AND c."offset" >= r."offset"
 )`
 
 // latencyResult has latencies in microseconds, each up to the return of the last
@@ -136,12 +136,15 @@ type latencyMeter struct {
 	journeys map[int64]*journey
 	booked   int
 	arrived  int
+	// patience is for how long nothing must arrive until the checkpoints are asked.
+	patience time.Duration
 }
 
 func newLatencyMeter() *latencyMeter {
 	return &latencyMeter{
 		result:   latencyResult{sinceDue: newHistogram(), sinceCommit: newHistogram()},
 		journeys: map[int64]*journey{},
+		patience: loop.CallTimeout,
 	}
 }
 
@@ -279,13 +282,27 @@ func (m *latencyMeter) journey(id int64) *journey {
 	return j
 }
 
-// settleAll records all rides as arrived.
-func (m *latencyMeter) settleAll() {
+// missing returns the keys of the rides that were booked and have not arrived.
+func (m *latencyMeter) missing() (keys []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, j := range m.journeys {
-		j.appliedBy, j.applied = latencyConsumers, time.Now()
-		m.settle(id)
+		if !j.committed.IsZero() {
+			keys = append(keys, strconv.FormatInt(id, 10))
+		}
+	}
+	return keys
+}
+
+// settleAll records rides as arrived, unless they are by now.
+func (m *latencyMeter) settleAll(keys []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, j := range m.journeys {
+		if slices.Contains(keys, strconv.FormatInt(id, 10)) {
+			j.appliedBy, j.applied = latencyConsumers, time.Now()
+			m.settle(id)
+		}
 	}
 }
 
@@ -320,10 +337,11 @@ func (m *latencyMeter) await(ctx context.Context, db *pgxpool.Pool) error {
 		if arrived != before {
 			before, since = arrived, time.Now()
 		}
-		if time.Since(since) > loop.CallTimeout {
+		if time.Since(since) > m.patience {
 			since = time.Now()
-			if done := false; db.QueryRow(ctx, sqlAllApplied, latencyConsumers).Scan(&done) == nil && done {
-				m.settleAll()
+			missing, done := m.missing(), false
+			if err := db.QueryRow(ctx, sqlAllApplied, latencyConsumers, missing).Scan(&done); err == nil && done {
+				m.settleAll(missing)
 			}
 		}
 		select {

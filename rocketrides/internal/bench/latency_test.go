@@ -32,7 +32,7 @@ const (
 func TestMeasureLatency(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
-	streamer, stream := newStreamer(t, db, 0)
+	streamer, stream := newStreamer(t, db)
 	// Rides of before are not waited for, and not counted.
 	distance, err := rides.ParseDistance("7")
 	if err != nil {
@@ -81,18 +81,22 @@ func TestMeasureLatencyMissesARide(t *testing.T) {
 	t.Parallel()
 	const all = uncountedRides + countedRides
 	db := newDatabase(t)
-	streamer, stream := newStreamer(t, db, 1)
+	streamer, stream := newStreamer(t, db)
+	if _, err := db.Exec(t.Context(), `
+		CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+		CREATE TRIGGER lose BEFORE INSERT ON unilog.staged_records FOR EACH ROW WHEN (NEW.id = 50) EXECUTE FUNCTION lose()`); err != nil {
+		t.Fatal(err)
+	}
 	ctx, giveUp := context.WithCancel(await.Context(t, "all rides but one"))
 	var others sync.WaitGroup
 	defer others.Wait()
 	defer giveUp()
 	others.Go(func() {
-		for published := 0; published < all-1 && ctx.Err() == nil; {
-			n, _ := streamer.RunOnce(ctx) // it may lose its lead
-			if published += n; n == 0 {
-				betweenLooks(ctx)
-			}
+		if err := streamer.Run(ctx); err != nil {
+			t.Error(err)
 		}
+	})
+	others.Go(func() {
 		for arrived := false; !arrived && ctx.Err() == nil; betweenLooks(ctx) {
 			err := db.QueryRow(ctx, `
 				SELECT count(*) = $1 AND (SELECT min("offset") = $1 - 1 FROM unilog.checkpoints) FROM rides`, all).Scan(&arrived)
@@ -101,11 +105,39 @@ func TestMeasureLatencyMissesARide(t *testing.T) {
 			}
 		}
 		giveUp()
-		_ = streamer.Run(ctx) // steps down
 	})
 	_, err := measureLatency(ctx, db.Config().ConnString(), testenv.PatientRedis(testenv.SharedRedis(t)), stream, latencyRate, latencyTime)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("without one of %d rides it ends with %v", all, err)
+	}
+}
+
+// A ride arrives, too, whose consumers do not know that their commits succeeded.
+func TestLatencyOfUntoldCommits(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	streamer, _ := newStreamer(t, db)
+	m := newLatencyMeter()
+	m.patience = 0
+	if err := m.book(t.Context(), db, time.Now(), true); err != nil {
+		t.Fatal(err)
+	}
+	await.True(t, "the ride to be published", func() bool {
+		n, _ := streamer.RunOnce(t.Context()) // it may be too slow
+		return n > 0
+	})
+	for i := range latencyConsumers {
+		short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := m.await(short, db); err == nil {
+			t.Errorf("it has arrived at %d consumers, and that is enough", i)
+		}
+		stop()
+		if _, err := db.Exec(t.Context(), `INSERT INTO unilog.checkpoints (name, partition, "offset") VALUES ($1, 0, 1)`, fmt.Sprint("latency", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.await(t.Context(), db); err != nil || m.result.sinceCommit.TotalCount() != 1 {
+		t.Errorf("%d rides have arrived, %v", m.result.sinceCommit.TotalCount(), err)
 	}
 }
 
@@ -180,7 +212,7 @@ func TestDrawTimes(t *testing.T) {
 }
 
 // newStreamer makes one, of batches up to a size, for a stream of its own.
-func newStreamer(t *testing.T, db *pgxpool.Pool, batch int) (*streamer.Streamer, string) {
+func newStreamer(t *testing.T, db *pgxpool.Pool) (*streamer.Streamer, string) {
 	t.Helper()
 	stream := testenv.StreamName(t)
 	log, err := redislog.Open(t.Context(), testenv.PatientRedis(testenv.SharedRedis(t)), stream)
@@ -189,7 +221,7 @@ func newStreamer(t *testing.T, db *pgxpool.Pool, batch int) (*streamer.Streamer,
 	}
 	t.Cleanup(log.Close)
 	s, err := streamer.New(streamer.Config{
-		DB: db, Log: log, BatchRecords: batch, Logger: slog.New(slog.DiscardHandler),
+		DB: db, Log: log, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
