@@ -42,7 +42,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 # What depends on the operating system. To check the rest for macOS, too, would be to
 # compile all that it needs once more; make release does that.
-OF_THE_SYSTEM := ./internal/private/... ./rocketrides/internal/up ./internal/testenv ./internal/proxy ./internal/kafka ./internal/redisnodes
+OF_THE_SYSTEM := ./internal/private/... ./rocketrides/internal/up ./internal/testenv ./internal/proxy ./internal/kafka ./internal/redisnodes ./internal/stress
 VERSION ?= $(shell git describe --tags --always --dirty)
 
 help: ## list the targets
