@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rocketrides/unilog"
-	"github.com/rocketrides/unilog/internal/loop"
 )
 
 // WhenUnused runs a statement that others must have left a database for: CREATE DATABASE
@@ -23,6 +22,9 @@ func WhenUnused(ctx context.Context, db unilog.Execer, sql string) error {
 		if err == nil || i == attempts || !errors.As(err, &refused) || refused.Code != "55006" { // object_in_use
 			return err
 		}
-		loop.Sleep(ctx, 100*time.Millisecond) // it refuses at once what is no session
+		select { // it refuses at once what is no session
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // freezer is a control group whose processes stand still, without a signal that they, or
@@ -60,7 +61,8 @@ func (f *freezer) thaw() error {
 	}
 	from := cmp.Or(f.from, f.root)
 	f.from = ""
-	for range 100 {
+	// One that was killed meanwhile takes a while to end, and cannot be put back.
+	for range 1000 {
 		inside, err := os.ReadFile(filepath.Join(f.dir, "cgroup.procs"))
 		if err != nil || len(inside) == 0 {
 			return err
@@ -70,6 +72,7 @@ func (f *freezer) thaw() error {
 				_ = f.move(f.root, id)
 			}
 		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	return errors.New("processes that stood still do not leave " + f.dir)
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rocketrides/unilog/internal/await"
@@ -57,6 +58,15 @@ func TestStandstill(t *testing.T) {
 	}
 	if after := look("cgroup"); after != before {
 		t.Errorf("it is in %q, and was in %q", after, before)
+	}
+	if err := f.freeze(id); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(id, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.thaw(); err != nil {
+		t.Errorf("one was killed: %v", err)
 	}
 	if err := f.freeze(1 << 30); err == nil {
 		t.Error("a process that is not there stands still")
